@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 from interp.errors import InterpError
 
 Role = Literal["unknown", "stereotyped", "counter", "other"]
 """Social role of a choice. ``stereotyped`` is the option that agrees with the stereotype under the
-question's polarity (BBQ's ``target_loc``), ``counter`` the other group, ``unknown`` the abstention."""
+question's polarity (BBQ's ``target_loc``), ``counter`` the other group, ``unknown`` the abstention,
+``other`` none of these or not known."""
 
 ContextCondition = Literal["ambiguous", "disambiguated"]
 
-_EMPTY: Mapping[str, str | int | float | bool] = MappingProxyType({})
+Meta = Mapping[str, str | int | float | bool]
+"""Further facts of a row, scalars only. Not to be changed in place."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Choice:
 class ChoiceItem:
     """A multiple-choice question.
 
-    ``gold`` indexes ``choices`` in the file's order. ``cluster`` names the unit of resampling: items
-    that share a template (BBQ: category and question index) are not independent.
+    ``gold`` indexes ``choices`` in the file's order. ``cluster`` names the unit of resampling:
+    items that share a template (BBQ: category and question index) are not independent.
     """
 
     id: str
@@ -43,11 +44,13 @@ class ChoiceItem:
     gold: int
     context_condition: ContextCondition
     cluster: str
-    meta: Mapping[str, str | int | float | bool] = field(default_factory=lambda: _EMPTY)
+    meta: Meta = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if len(self.choices) < 2:
-            raise InterpError(f"item {self.id!r}: needs at least two choices, has {len(self.choices)}")
+            raise InterpError(
+                f"item {self.id!r}: needs at least two choices, has {len(self.choices)}"
+            )
         if not 0 <= self.gold < len(self.choices):
             raise InterpError(
                 f"item {self.id!r}: gold index {self.gold} is outside 0..{len(self.choices) - 1}"
@@ -72,9 +75,7 @@ class ChoiceItem:
         if self.context_condition == "ambiguous":
             a, b = self.index_of("unknown"), self.index_of("stereotyped")
             return None if a is None or b is None else (a, b)
-        others = [
-            i for i, c in enumerate(self.choices) if i != self.gold and c.role != "unknown"
-        ]
+        others = [i for i, c in enumerate(self.choices) if i != self.gold and c.role != "unknown"]
         return (self.gold, others[0]) if len(others) == 1 else None
 
 
@@ -85,7 +86,7 @@ class CompletionItem:
     id: str
     benchmark: str
     prompt: str
-    meta: Mapping[str, str | int | float | bool] = field(default_factory=lambda: _EMPTY)
+    meta: Meta = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class LabelledText:
 
     def __post_init__(self) -> None:
         if self.label not in (0, 1):
-            raise InterpError(f"text {self.text[:40]!r} of {self.source}: label must be 0 or 1, is {self.label}")
+            raise InterpError(
+                f"text {self.text[:40]!r} of {self.source}: label must be 0 or 1, is {self.label}"
+            )
         if not self.text.strip():
             raise InterpError(f"a text of {self.source} (group {self.group!r}) is empty")

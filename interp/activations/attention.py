@@ -1,0 +1,53 @@
+"""Attention patterns of one prompt, and how much of them goes to a span."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import InterpError
+from interp.prompts import TokenizedPrompt
+
+
+@dataclass(frozen=True)
+class AttentionPatterns:
+    """Attention probabilities ``[layer, head, dest, src]`` of one prompt; rows over src sum to 1."""
+
+    values: Float[Tensor, "layer head dest src"]
+    layers: tuple[int, ...]
+    prompt: TokenizedPrompt
+
+    def to_span(self, span: str, *, dest: slice | None = None) -> Float[Tensor, "layer head"]:
+        """Mean attention mass that destination positions give to a span.
+
+        Args:
+            span: name of the span that is attended to.
+            dest: destination positions; None takes every position after the span.
+
+        Raises:
+            InterpError: no such span, or no position after it.
+        """
+        source = self.prompt.span(span)
+        rows = slice(source.stop, None) if dest is None else dest
+        mass = self.values[:, :, rows, source].sum(dim=-1)
+        if mass.shape[-1] == 0:
+            raise InterpError(f"no position comes after span {span!r} of {self.prompt.label}")
+        return mass.mean(dim=-1)
+
+
+@torch.no_grad()
+def read_attention(
+    model: TransformerBridge, prompt: TokenizedPrompt, *, layers: Sequence[int] | None = None
+) -> AttentionPatterns:
+    """Attention patterns of one prompt at the given layers (all by default), float32 on the CPU."""
+    layers = tuple(range(model.cfg.n_layers)) if layers is None else tuple(layers)
+    names = {f"blocks.{layer}.attn.hook_pattern" for layer in layers}
+    ids = prompt.ids[None].to(model.cfg.device)
+    _, cache = model.run_with_cache(ids, names_filter=lambda name: name in names)
+    patterns = [cache[f"blocks.{layer}.attn.hook_pattern"][0].float().cpu() for layer in layers]
+    return AttentionPatterns(torch.stack(patterns), layers, prompt)

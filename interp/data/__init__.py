@@ -1,0 +1,61 @@
+"""Benchmark rows as plain items: readers, the catalogue of data sets, samples, the bundled sets."""
+
+from interp.data.bbq import read_bbq
+from interp.data.bundle import (
+    Instruction,
+    OccupationTemplate,
+    bundled_categories,
+    bundled_choices,
+    bundled_completions,
+    bundled_instructions,
+    bundled_occupations,
+    bundled_texts,
+)
+from interp.data.catalogue import (
+    DatasetEntry,
+    dataset_entry,
+    dataset_hash,
+    dataset_names,
+    fetch_dataset,
+)
+from interp.data.items import (
+    Choice,
+    ChoiceItem,
+    CompletionItem,
+    ContextCondition,
+    LabelledText,
+    Meta,
+    Role,
+)
+from interp.data.load import load_items, load_texts
+from interp.data.sample import sample_items
+from interp.data.tables import read_choice_items, read_labelled_texts
+
+__all__ = [
+    "Choice",
+    "ChoiceItem",
+    "CompletionItem",
+    "ContextCondition",
+    "DatasetEntry",
+    "Instruction",
+    "LabelledText",
+    "Meta",
+    "OccupationTemplate",
+    "Role",
+    "bundled_categories",
+    "bundled_choices",
+    "bundled_completions",
+    "bundled_instructions",
+    "bundled_occupations",
+    "bundled_texts",
+    "dataset_entry",
+    "dataset_hash",
+    "dataset_names",
+    "fetch_dataset",
+    "load_items",
+    "load_texts",
+    "read_bbq",
+    "read_choice_items",
+    "read_labelled_texts",
+    "sample_items",
+]

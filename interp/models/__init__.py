@@ -1,0 +1,44 @@
+"""Models: loading, the weights catalogue, provenance, self-checks, and the packed forward pass."""
+
+from interp.models.card import ModelCard, Provenance, model_card, weights_fingerprint
+from interp.models.catalogue import (
+    DEFAULT_MODEL,
+    ModelEntry,
+    fetch_model,
+    model_entry,
+    model_names,
+)
+from interp.models.checks import Check, run_checks
+from interp.models.forward import (
+    Outputs,
+    PackedPrompts,
+    Place,
+    Write,
+    forward,
+    pack,
+    supports_packing,
+)
+from interp.models.load import load_model, load_tokenizer
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Check",
+    "ModelCard",
+    "ModelEntry",
+    "Outputs",
+    "PackedPrompts",
+    "Place",
+    "Provenance",
+    "Write",
+    "fetch_model",
+    "forward",
+    "load_model",
+    "load_tokenizer",
+    "model_card",
+    "model_entry",
+    "model_names",
+    "pack",
+    "run_checks",
+    "supports_packing",
+    "weights_fingerprint",
+]

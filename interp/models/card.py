@@ -1,0 +1,165 @@
+"""ModelCard: what a model is, where its weights came from, and the self-checks it passed."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import pandas as pd
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.models.checks import Check, run_checks
+
+ProcessingMode = Literal["raw", "compatibility"]
+
+_SAMPLE_PER_WEIGHT = 2048
+_cards: WeakKeyDictionary[TransformerBridge, ModelCard] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights came from: kept beside a converted checkpoint and inside the card."""
+
+    name: str
+    source: str
+    quantisation: str
+    weights_sha256: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Provenance, shape and self-checks of a loaded model.
+
+    ``quantisation`` is the format the weights were born with: a model de-quantised from 4 bits is
+    not the published checkpoint. ``fingerprint`` identifies the weights whatever the device and
+    dtype they are loaded on; ``mode`` says whether TransformerLens's weight processing was applied
+    (activations and directions differ between modes).
+    """
+
+    name: str
+    source: str
+    quantisation: str
+    weights_sha256: str | None
+    licence: str | None
+    fingerprint: str
+    architecture: str
+    mode: ProcessingMode
+    dtype: str
+    device: str
+    n_layers: int
+    n_heads: int
+    n_key_value_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    n_params: int
+    chat_template: bool
+    versions: dict[str, str]
+    checks: tuple[Check, ...]
+
+    @property
+    def one_line(self) -> str:
+        """The sentence that opens every report."""
+        born = (
+            "loaded unquantised"
+            if self.quantisation == "none"
+            else f"de-quantised from {self.quantisation}"
+        )
+        mode = "raw weights" if self.mode == "raw" else "TransformerLens compatibility mode"
+        return (
+            f"{self.name} ({self.n_params / 1e6:.0f}M parameters, {self.n_layers} layers, "
+            f"{self.architecture}), {born}, {self.dtype} on {self.device}, {mode}"
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two runs to be comparable; JSON-able."""
+        keys = ("name", "fingerprint", "mode", "dtype", "device", "quantisation")
+        return {key: getattr(self, key) for key in keys}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole card as JSON-able data."""
+        return asdict(self)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Two columns, ``property`` and ``value``, checks included."""
+        rows = [(k, v) for k, v in asdict(self).items() if k not in ("versions", "checks")]
+        rows += [(f"version of {k}", v) for k, v in self.versions.items()]
+        for check in self.checks:
+            verdict = "passed" if check.passed else "not met"
+            rows.append((f"check: {check.name}", f"{verdict} ({check.deviation:.1e})"))
+        return pd.DataFrame(rows, columns=["property", "value"])
+
+    def __str__(self) -> str:
+        return self.to_dataframe().to_string(index=False, header=False)
+
+    def _repr_html_(self) -> str:
+        table = self.to_dataframe().to_html(index=False, border=0)
+        return f"<p><b>{html.escape(self.one_line)}</b></p>{table}"
+
+
+def model_card(model: TransformerBridge) -> ModelCard:
+    """The card of a loaded model; made (with its self-checks) for a bridge booted elsewhere."""
+    card = _cards.get(model)
+    if card is None:
+        provenance = Provenance(
+            name=str(model.cfg.model_name), source="a bridge booted by the user", quantisation="none"
+        )
+        card = attach_card(model, provenance, fingerprint=weights_fingerprint(model))
+    return card
+
+
+def attach_card(
+    model: TransformerBridge, provenance: Provenance, *, fingerprint: str
+) -> ModelCard:
+    """Run the self-checks, build the card and remember it for this model."""
+    cfg = model.cfg
+    mode: ProcessingMode = "compatibility" if model.compatibility_mode else "raw"
+    card = ModelCard(
+        name=provenance.name,
+        source=provenance.source,
+        quantisation=provenance.quantisation,
+        weights_sha256=provenance.weights_sha256,
+        licence=provenance.licence,
+        fingerprint=fingerprint,
+        architecture=type(model.original_model).__name__,
+        mode=mode,
+        dtype=str(cfg.dtype).removeprefix("torch."),
+        device=str(cfg.device),
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        n_key_value_heads=cfg.n_key_value_heads or cfg.n_heads,
+        d_model=cfg.d_model,
+        d_head=cfg.d_head,
+        d_mlp=cfg.d_mlp or 0,
+        d_vocab=cfg.d_vocab,
+        n_ctx=cfg.n_ctx,
+        n_params=sum(p.numel() for p in model.original_model.parameters()),
+        chat_template=bool(getattr(model.tokenizer, "chat_template", None)),
+        versions={name: version(name) for name in ("torch", "transformers", "transformer-lens")},
+        checks=run_checks(model),
+    )
+    _cards[model] = card
+    return card
+
+
+def weights_fingerprint(model: TransformerBridge) -> str:
+    """SHA-256 over names, shapes and an even sample of every weight, rounded to bfloat16.
+
+    Rounding makes the float32 and bfloat16 loads of one checkpoint agree; the device plays no
+    part. The sample keeps it far under a second.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.original_model.named_parameters(), key=lambda item: item[0]):
+        digest.update(f"{name}:{tuple(weight.shape)};".encode())
+        step = max(1, weight.numel() // _SAMPLE_PER_WEIGHT)
+        sample = weight.detach().flatten()[::step].to(torch.bfloat16).cpu().contiguous()
+        digest.update(sample.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()

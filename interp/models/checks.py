@@ -1,0 +1,121 @@
+"""Self-checks run on every model at load: the identities every later number rests on.
+
+Each check runs a few random tokens and reports the largest deviation, relative to the scale of what
+is compared. They cost well under a second together and are kept in the :class:`ModelCard`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import InterpError
+from interp.models.forward import packing_error
+
+_N_TOKENS = 16
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One identity: its relative deviation and the tolerance of the dtype.
+
+    ``required`` is false where the library has an exact fallback (packed prompts).
+    """
+
+    name: str
+    deviation: float
+    tolerance: float
+    required: bool = True
+
+    @property
+    def passed(self) -> bool:
+        """Whether the deviation is within the tolerance."""
+        return self.deviation <= self.tolerance
+
+
+@torch.no_grad()
+def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
+    """Run the identities of this module on ``model``.
+
+    Raises:
+        InterpError: a weight is not finite (names it), or a required identity fails (names it with
+            its deviation).
+    """
+    _require_finite_weights(model)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.cfg.d_vocab, (1, _N_TOKENS), generator=generator)
+    ids = ids.to(model.cfg.device)
+    tolerance = _TOLERANCE.get(model.cfg.dtype, 1e-2)
+    logits, cache = model.run_with_cache(ids, names_filter=_residual_name)
+    wrapped = model.original_model(input_ids=ids, use_cache=False).logits
+    checks = (
+        Check("logits equal the wrapped model's", _relative(wrapped, logits), tolerance),
+        Check(
+            "resid_pre + attn_out + mlp_out = resid_post", _residual_sum(model, cache), tolerance
+        ),
+        Check("a hook that changes nothing", _relative(_no_op(model, ids), logits), tolerance),
+        Check(
+            "patching a run with itself", _relative(_self_patch(model, ids, cache), logits), tolerance
+        ),
+        Check("packed prompts = separate prompts", packing_error(model), tolerance, required=False),
+    )
+    failed = [check for check in checks if check.required and not check.passed]
+    if failed:
+        raise InterpError(
+            f"self-check failed: {failed[0].name} (deviation {failed[0].deviation:.2e}, tolerance "
+            f"{failed[0].tolerance:.0e}): interventions on this model would not be exact"
+        )
+    return checks
+
+
+def _residual_name(name: str) -> bool:
+    parts = ("hook_resid_pre", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+    return name.startswith("blocks.") and name.count(".") == 2 and name.endswith(parts)
+
+
+def _relative(value: Tensor, reference: Tensor) -> float:
+    scale = float(reference.float().abs().max())
+    return float((value.float() - reference.float()).abs().max()) / max(scale, 1e-12)
+
+
+def _residual_sum(model: TransformerBridge, cache: Any) -> float:
+    worst = 0.0
+    for layer in range(model.cfg.n_layers):
+        part = [
+            cache[f"blocks.{layer}.hook_{name}"].float()
+            for name in ("resid_pre", "attn_out", "mlp_out", "resid_post")
+        ]
+        worst = max(worst, _relative(part[0] + part[1] + part[2], part[3]))
+    return worst
+
+
+def _no_op(model: TransformerBridge, ids: Int[Tensor, "batch pos"]) -> Tensor:
+    def unchanged(activation: Tensor, hook: Any) -> Tensor:
+        return activation.clone()
+
+    hooks = [(f"blocks.{n}.hook_resid_pre", unchanged) for n in range(model.cfg.n_layers)]
+    return model.run_with_hooks(ids, fwd_hooks=hooks)
+
+
+def _self_patch(model: TransformerBridge, ids: Int[Tensor, "batch pos"], cache: Any) -> Tensor:
+    name = f"blocks.{model.cfg.n_layers // 2}.hook_resid_pre"
+
+    def patch(activation: Tensor, hook: Any) -> Tensor:
+        return cache[name]
+
+    return model.run_with_hooks(ids, fwd_hooks=[(name, patch)])
+
+
+def _require_finite_weights(model: TransformerBridge) -> None:
+    for name, parameter in model.original_model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise InterpError(
+                f"weight {name} holds values that are not finite: the file is damaged or its dtype "
+                "overflowed; fetch it again or load it with dtype='float32'"
+            )

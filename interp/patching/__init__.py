@@ -1,0 +1,6 @@
+"""Patching: exact interventions between two aligned prompts."""
+
+from interp.patching.result import SweepResult
+from interp.patching.sweep import ALL, sweep
+
+__all__ = ["ALL", "SweepResult", "sweep"]

@@ -1,0 +1,215 @@
+"""Two prompts to patch between, aligned, with the margin that is read at their end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.data.items import ChoiceItem
+from interp.errors import InterpError
+from interp.prompts.align import Alignment, align
+from interp.prompts.conditions import Condition, ConditionName, TextBank
+from interp.prompts.conversation import Placement, build_conversation, cyclic_orders
+from interp.prompts.tokens import TokenizedPrompt, decode_each, encode_continuation, tokenize
+
+
+@dataclass(frozen=True)
+class MarginTarget:
+    """The two tokens whose logits are subtracted at the last position, in nats: a - b.
+
+    Positive is the better answer: a = the abstention (ambiguous items) or gold (disambiguated),
+    b = the stereotyped option or the other group's.
+    """
+
+    a: int
+    b: int
+    a_text: str
+    b_text: str
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A source run to copy from and a destination run to copy into.
+
+    In TransformerLens's words the source is the run of the ``clean_cache``, also when it is the
+    corrected prompt here. ``target`` is read at the last position of both prompts.
+    """
+
+    source: TokenizedPrompt
+    destination: TokenizedPrompt
+    alignment: Alignment
+    target: MarginTarget | None
+    source_name: str
+    destination_name: str
+    item: ChoiceItem | None = None
+
+    @property
+    def label(self) -> str:
+        """``source -> destination`` and the item."""
+        item = f" ({self.item.id})" if self.item is not None else ""
+        return f"{self.source_name} -> {self.destination_name}{item}"
+
+    @property
+    def reversed(self) -> PromptPair:
+        """The pair with both roles exchanged."""
+        return PromptPair(
+            source=self.destination,
+            destination=self.source,
+            alignment=align(self.destination, self.source),
+            target=self.target,
+            source_name=self.destination_name,
+            destination_name=self.source_name,
+            item=self.item,
+        )
+
+    def _repr_html_(self) -> str:
+        target = ""
+        if self.target is not None:
+            target = f"<p>margin: {self.target.a_text!r} minus {self.target.b_text!r}</p>"
+        return (
+            f"<p><b>{self.label}</b></p>{target}<p>source</p>{self.source._repr_html_()}"
+            f"<p>destination</p>{self.destination._repr_html_()}{self.alignment._repr_html_()}"
+        )
+
+
+def make_pair(
+    model: TransformerBridge,
+    source: ChoiceItem | Int[Tensor, " source_pos"],
+    condition: ConditionName | Int[Tensor, " destination_pos"],
+    *,
+    against: Literal["placebo", "clean", "instructed", "negated", "revealing"] = "placebo",
+    order: int = 0,
+    slot: int = 0,
+    placement: Placement = "after",
+    target: tuple[int, int] | None = None,
+) -> PromptPair:
+    """The pair ``condition -> against`` of one item, or of two token tensors.
+
+    For an item, both prompts end in the answer prefix followed by the leading tokens that the two
+    options of the margin share, so that the margin is read at the last position.
+
+    Args:
+        model: its tokenizer and chat template render the prompts.
+        source: the item; or the source's token ids, with the destination's ids as ``condition``.
+        condition: the source's condition.
+        against: the destination's condition; ``"placebo"`` is matched to the source's text.
+        order: which cyclic order of the options.
+        slot: which text of the condition.
+        placement: instruction before or after the question.
+        target: token ids (a, b) of the margin, for token tensors.
+
+    Raises:
+        InterpError: a prompt beyond the context, a slot the bank does not have, or an unknown
+            condition.
+
+    Example:
+        >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
+        >>> pair.alignment.first_difference                                   # doctest: +SKIP
+    """
+    if isinstance(source, Tensor):
+        if not isinstance(condition, Tensor):
+            raise InterpError("make_pair: give two token tensors, or an item and a condition")
+        return _pair_of_tensors(model, source, condition, target)
+    if isinstance(condition, Tensor):
+        raise InterpError("make_pair: give two token tensors, or an item and a condition")
+    bank = TextBank(model.tokenizer)
+    here = _condition(bank, source, condition, slot)
+    there = (
+        bank.placebos(bank.texts(condition, source, slot + 1))[slot]
+        if against == "placebo" and condition != "clean"
+        else _condition(bank, source, against, slot)
+    )
+    return pair_of_conditions(model, source, here, there, order=order, placement=placement)
+
+
+def pair_of_conditions(
+    model: TransformerBridge,
+    item: ChoiceItem,
+    here: Condition,
+    there: Condition,
+    *,
+    order: int = 0,
+    placement: Placement = "after",
+) -> PromptPair:
+    """The pair of two explicit conditions of one item; see :func:`make_pair`."""
+    a = condition_prompt(model, item, here, order=order, placement=placement)
+    b = condition_prompt(model, item, there, order=order, placement=placement)
+    target, shared = margin_target(model.tokenizer, item, b)
+    if len(shared):
+        tokens = tuple(decode_each(model.tokenizer, shared))
+        a, b = a.extended(shared, tokens), b.extended(shared, tokens)
+    return PromptPair(a, b, align(a, b), target, here.name, there.name, item)
+
+
+def condition_prompt(
+    model: TransformerBridge,
+    item: ChoiceItem,
+    condition: Condition,
+    *,
+    order: int = 0,
+    placement: Placement = "after",
+) -> TokenizedPrompt:
+    """One item under one condition, as tokens."""
+    conversation = build_conversation(
+        item,
+        condition.text,
+        order=cyclic_orders(len(item.choices))[order % len(item.choices)],
+        placement=placement,
+    )
+    return tokenize(model.tokenizer, conversation, n_ctx=model.cfg.n_ctx)
+
+
+def margin_target(
+    tokenizer: Any, item: ChoiceItem, prompt: TokenizedPrompt
+) -> tuple[MarginTarget | None, Int[Tensor, " shared"]]:
+    """The margin's two tokens, and the leading tokens that both options share.
+
+    None for an item without a contrast, or whose two options are equal up to the end of one.
+    """
+    contrast = item.contrast()
+    nothing = torch.empty(0, dtype=torch.long)
+    if contrast is None:
+        return None, nothing
+    texts = [item.choices[index].text.strip() for index in contrast]
+    ids = [encode_continuation(tokenizer, prompt, f" {text}").tolist() for text in texts]
+    shared = 0
+    while shared < min(map(len, ids)) and ids[0][shared] == ids[1][shared]:
+        shared += 1
+    if shared == min(map(len, ids)):
+        return None, nothing
+    target = MarginTarget(ids[0][shared], ids[1][shared], texts[0], texts[1])
+    return target, torch.tensor(ids[0][:shared], dtype=torch.long)
+
+
+def _condition(bank: TextBank, item: ChoiceItem, name: str, slot: int) -> Condition:
+    if name == "placebo":
+        return bank.placebos(bank.texts("instructed", item, slot + 1))[slot]
+    texts = bank.texts(cast(ConditionName, name), item, slot + 1)
+    return texts[min(slot, len(texts) - 1)]
+
+
+def _pair_of_tensors(
+    model: TransformerBridge, source: Tensor, destination: Tensor, target: tuple[int, int] | None
+) -> PromptPair:
+    a = _prompt_of_tensor(model.tokenizer, source, "source")
+    b = _prompt_of_tensor(model.tokenizer, destination, "destination")
+    margin = None
+    if target is not None:
+        texts = decode_each(model.tokenizer, torch.tensor(target))
+        margin = MarginTarget(target[0], target[1], texts[0], texts[1])
+    return PromptPair(a, b, align(a, b), margin, "source", "destination")
+
+
+def _prompt_of_tensor(tokenizer: Any, ids: Tensor, label: str) -> TokenizedPrompt:
+    flat = ids.reshape(-1).to(torch.long).cpu()
+    if ids.ndim > 1 and ids.shape[0] != 1:
+        raise InterpError(f"make_pair: {label} is a batch of {ids.shape[0]} prompts, give one")
+    if len(flat) == 0:
+        raise InterpError(f"make_pair: {label} has no tokens")
+    tokens = tuple(decode_each(tokenizer, flat))
+    return TokenizedPrompt(flat, {"prompt": slice(0, len(flat))}, tokens, "".join(tokens), label)

@@ -1,0 +1,256 @@
+"""Conversation -> token ids with named spans.
+
+The chat template is rendered by the tokenizer. Spans come from character offsets: every token
+belongs to the segment in which its first character lies, so a token that straddles a border (a full
+stop merged with a line break) belongs to the earlier segment. What the template adds is named too:
+``header`` before the first message, ``template_1`` ... between messages, and ``template`` after the
+last one, where the assistant's turn opens. A model without a chat template gets :data:`PLAIN_TEMPLATE`.
+
+Every prompt starts with exactly one BOS where the tokenizer has one and uses it.
+"""
+
+from __future__ import annotations
+
+import html
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.errors import InterpError
+from interp.prompts.conversation import Conversation
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """Token ids with named, contiguous spans.
+
+    ``spans`` maps a name to a slice of positions; ``str_tokens`` are the decoded single tokens;
+    ``text`` is the rendered prompt, without the ``n_bos`` BOS tokens put before it.
+    """
+
+    ids: Int[Tensor, " pos"]
+    spans: Mapping[str, slice]
+    str_tokens: tuple[str, ...]
+    text: str
+    label: str = "prompt"
+    n_bos: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def span(self, name: str) -> slice:
+        """The positions of a span.
+
+        Raises:
+            InterpError: no such span, or a span without tokens; names those there are.
+        """
+        found = self.spans.get(name)
+        if found is None:
+            known = ", ".join(self.spans)
+            raise InterpError(f"{self.label}: no span {name!r}; this prompt has {known}")
+        return found
+
+    def span_of(self, position: int) -> str:
+        """Name of the span that holds this position."""
+        for name, span in self.spans.items():
+            if span.start <= position < span.stop:
+                return name
+        raise InterpError(f"{self.label}: position {position} is outside 0..{len(self) - 1}")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """One unique label per position, ``token_index``."""
+        return tuple(f"{token}_{i}" for i, token in enumerate(self.str_tokens))
+
+    def extended(self, ids: Int[Tensor, " more"], str_tokens: tuple[str, ...]) -> TokenizedPrompt:
+        """The prompt with more tokens at the end, counted to the last span."""
+        last = max(self.spans, key=lambda name: self.spans[name].stop)
+        start = self.spans[last].start
+        spans = {**self.spans, last: slice(start, len(self) + len(ids))}
+        return replace(
+            self,
+            ids=torch.cat([self.ids, ids]),
+            spans=spans,
+            str_tokens=self.str_tokens + str_tokens,
+            text=self.text + "".join(str_tokens),
+        )
+
+    def _repr_html_(self) -> str:
+        colours = ("#e8f1fa", "#fdf0e0")
+        cells = []
+        for k, (name, span) in enumerate(self.spans.items()):
+            text = "".join(html.escape(t) for t in self.str_tokens[span]).replace("\n", "⏎<br>")
+            cells.append(
+                f'<span style="background:{colours[k % 2]}" title="{html.escape(name)} '
+                f'{span.start}:{span.stop}">{text}</span>'
+            )
+        legend = ", ".join(f"{html.escape(n)} {s.start}:{s.stop}" for n, s in self.spans.items())
+        body = "".join(cells)
+        return f"<div style='font-family:monospace'>{body}</div><small>{legend}</small>"
+
+
+def tokenize(
+    tokenizer: Any, conversation: Conversation, *, n_ctx: int | None = None
+) -> TokenizedPrompt:
+    """Render a conversation with the tokenizer's chat template and name its spans.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer (character offsets are needed).
+        conversation: turns that end where the assistant answers.
+        n_ctx: refuse a prompt longer than this.
+
+    Raises:
+        InterpError: a slow tokenizer, a template that alters the messages, a segment that became no
+            token, or a prompt beyond the context; names the prompt.
+    """
+    pieces = list(_pieces(tokenizer, conversation))
+    text = "".join(piece for _, piece in pieces)
+    encoded = _encode(tokenizer, text)
+    bos = _missing_bos(tokenizer, text, encoded["input_ids"])
+    starts = [0] * len(bos) + [start for start, _ in encoded["offset_mapping"]]
+    ids = torch.tensor(bos + list(encoded["input_ids"]), dtype=torch.long)
+    if n_ctx is not None and len(ids) > n_ctx:
+        raise InterpError(
+            f"{conversation.label}: {len(ids)} tokens, the model's context is {n_ctx}: shorten the "
+            "item or the instruction"
+        )
+    spans = _spans(pieces, starts)
+    for turn in conversation.turns:
+        for segment in turn.segments:
+            if segment.span == "instruction" and segment.span not in spans:
+                raise InterpError(f"{conversation.label}: the instruction {segment.text!r} has no token")
+    return TokenizedPrompt(
+        ids=ids,
+        spans=spans,
+        str_tokens=tuple(decode_each(tokenizer, ids)),
+        text=text,
+        label=conversation.label,
+        n_bos=len(bos),
+    )
+
+
+def decode_each(tokenizer: Any, ids: Int[Tensor, " pos"]) -> list[str]:
+    """Every token decoded alone."""
+    return [tokenizer.decode([int(i)], clean_up_tokenization_spaces=False) for i in ids]
+
+
+def encode_continuation(
+    tokenizer: Any, prompt: TokenizedPrompt, continuation: str
+) -> Int[Tensor, " more"]:
+    """Tokens that ``continuation`` adds to the prompt when both are encoded together.
+
+    Raises:
+        InterpError: the continuation changes the tokens of the prompt itself.
+    """
+    full = _encode(tokenizer, prompt.text + continuation)["input_ids"]
+    known = prompt.ids[prompt.n_bos :].tolist()
+    if full[: len(known)] != known or len(full) == len(known):
+        raise InterpError(
+            f"{prompt.label}: the tokenizer merges {continuation!r} with the end of the prompt; use "
+            "an answer prefix that ends in a whole word"
+        )
+    return torch.tensor(full[len(known) :], dtype=torch.long)
+
+
+def _encode(tokenizer: Any, text: str) -> Any:
+    if not getattr(tokenizer, "is_fast", False):
+        raise InterpError(
+            f"{type(tokenizer).__name__} gives no character offsets; load the fast tokenizer "
+            "(tokenizer.json) of this model"
+        )
+    return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+
+
+def _missing_bos(tokenizer: Any, text: str, ids: list[int]) -> list[int]:
+    """The BOS to prepend: one where the tokenizer has it and uses it, none where it is there."""
+    bos = tokenizer.bos_token_id
+    if bos is None or (ids and ids[0] == bos):
+        return []
+    if getattr(tokenizer, "chat_template", None):
+        natural = tokenizer("x")["input_ids"]
+        return [bos] if natural and natural[0] == bos else []
+    return [bos]
+
+
+def _pieces(tokenizer: Any, conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """The rendered prompt as consecutive (span, text) pieces."""
+    frame = _template_frame(tokenizer, conversation)
+    for k, turn in enumerate(conversation.turns):
+        yield ("header" if k == 0 else f"template_{k}", frame[k])
+        for segment in turn.segments:
+            yield segment.span, segment.text
+    yield "template", frame[-1]
+    if conversation.answer_prefix:
+        gap = "" if frame[-1][-1:].isspace() or not frame[-1] else " "
+        yield "answer_prefix", gap + conversation.answer_prefix
+
+
+def _template_frame(tokenizer: Any, conversation: Conversation) -> list[str]:
+    """What the chat template puts before, between and after the messages.
+
+    Rendered once with marks in place of the messages, then checked against the real rendering: a
+    template that trims or rewrites messages must not shift the spans silently.
+    """
+    marks = [f"[[message {k}]]" for k in range(len(conversation.turns))]
+    roles = [turn.role for turn in conversation.turns]
+    marked = _render(tokenizer, list(zip(roles, marks, strict=True)), conversation.label)
+    frame, rest = [], marked
+    for mark in marks:
+        before, found, rest = rest.partition(mark)
+        if not found:
+            raise InterpError(f"{conversation.label}: the chat template drops a message")
+        frame.append(before)
+    frame.append(rest)
+    contents = [turn.content for turn in conversation.turns]
+    real = _render(tokenizer, list(zip(roles, contents, strict=True)), conversation.label)
+    joined = "".join(a + b for a, b in zip(frame, [*contents, ""], strict=True))
+    if joined != real:
+        raise InterpError(
+            f"{conversation.label}: the chat template rewrites the messages (white space at an edge, "
+            "perhaps), so spans cannot be placed"
+        )
+    return frame
+
+
+def _render(tokenizer: Any, messages: list[tuple[str, str]], label: str) -> str:
+    template = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
+    try:
+        return tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in messages],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+    # templates raise jinja errors of their own wording ("system role not supported")
+    except Exception as error:
+        raise InterpError(f"{label}: the chat template refuses the conversation: {error}") from error
+
+
+def _spans(pieces: list[tuple[str, str]], starts: list[int]) -> dict[str, slice]:
+    borders, end = [], 0
+    for _, text in pieces:
+        borders.append(end)
+        end += len(text)
+    owners = [_owner(pieces, borders, start) for start in starts]
+    spans: dict[str, slice] = {}
+    for position, owner in enumerate(owners):
+        first = spans[owner].start if owner in spans else position
+        spans[owner] = slice(first, position + 1)
+    return spans
+
+
+def _owner(pieces: list[tuple[str, str]], borders: list[int], start: int) -> str:
+    """Name of the piece that holds this character (empty pieces hold none)."""
+    return pieces[bisect_right(borders, start) - 1][0]

@@ -1,0 +1,20 @@
+"""Run folders: one command, one folder that can be interrupted anywhere and taken up again.
+
+A folder holds ``manifest.json`` (what was asked, of which model and data, with which versions),
+``parts/<table>/<unit>.parquet`` (finished units of work), the merged ``<table>.parquet``, tensors
+as ``*.safetensors``, ``figures/`` and ``report.html``. Every file appears whole or not at all.
+
+    with open_run("runs/demo", config=config, model=card, data={"bbq": digest}, seed=0) as run:
+        table = run.ledger("scores")
+        table.run(batches, key=lambda b: {"ids": b.ids}, compute=lambda b: score(model, b))
+        frame = table.merge(sort_by="item")
+
+Importing this package loads neither torch nor TransformerLens.
+"""
+
+from interp.runs.folder import Run, open_run
+from interp.runs.ledger import Ledger, Tally
+from interp.runs.manifest import read_manifest
+from interp.runs.parquet import read_table
+
+__all__ = ["Ledger", "Run", "Tally", "open_run", "read_manifest", "read_table"]

@@ -1,0 +1,641 @@
+from __future__ import annotations
+
+import itertools
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp import stats
+from interp.errors import InterpError
+
+eighths = st.integers(-80, 80).map(lambda i: i / 8)  # exact in binary, so ties are real ties
+
+
+def clustered(seed: int, n_clusters: int, size: int, mean: float) -> tuple[np.ndarray, np.ndarray]:
+    """Items whose clusters share half of the variance; the clusters' sizes are equal."""
+    generator = np.random.default_rng(seed)
+    shared = generator.normal(size=(n_clusters, 1))
+    own = generator.normal(size=(n_clusters, size))
+    names = np.array([f"template {i:03}" for i in range(n_clusters)])
+    return (mean + shared + own).ravel(), np.repeat(names, size)
+
+
+# Streams and the interval type
+
+
+def test_streams_derive_the_same_integer_as_transformer_lens() -> None:
+    from transformer_lens.utilities.statistics import derive_generator
+
+    expected = np.random.default_rng(derive_generator(7, "layer", 3).initial_seed())
+    assert stats.rng(7, "layer", 3).bytes(16) == expected.bytes(16)
+    assert stats.rng(7, "layer", 3).bytes(16) != stats.rng(7, "layer", 4).bytes(16)
+
+
+def test_import_does_not_pull_in_torch_or_scipy() -> None:
+    code = (
+        "import sys, interp.stats; print({'torch', 'scipy', 'transformer_lens'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_interval_prints_three_digits_and_knows_what_it_excludes() -> None:
+    interval = stats.Interval(0.12, 0.05, 0.19, n=10, n_clusters=5)
+    assert str(interval) == "0.120 [0.050, 0.190]"
+    assert interval.excludes(0)
+    assert not interval.excludes(0.05)
+    nothing = stats.Interval(math.nan, math.nan, math.nan, 0, 0, reason="no defined item")
+    assert not nothing.excludes(0)
+    assert str(nothing) == "nan [nan, nan] (no defined item)"
+
+
+# Cluster bootstrap
+
+
+def test_estimate_is_the_mean_over_items_or_over_clusters_as_asked() -> None:
+    values, clusters = [1.0, 2.0, 3.0, 10.0], ["a", "a", "a", "b"]
+    assert stats.cluster_bootstrap(values, clusters, seed=0).estimate == 4.0
+    by_cluster = stats.cluster_bootstrap(values, clusters, statistic="cluster_mean", seed=0)
+    assert by_cluster.estimate == 6.0
+    assert (by_cluster.n, by_cluster.n_clusters) == (4, 2)
+
+
+def test_two_clusters_resample_to_exactly_the_three_possible_means() -> None:
+    # draws: aa (1/4) -> 0, ab (1/2) -> 3/4 (3 of 4 items are in b), bb (1/4) -> 1
+    interval = stats.cluster_bootstrap(
+        [0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"], confidence=0.4, seed=0
+    )
+    assert (interval.low, interval.estimate, interval.high) == (0.75, 0.75, 0.75)
+    wide = stats.cluster_bootstrap([0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"], seed=0)
+    assert (wide.low, wide.high) == (0.0, 1.0)
+
+
+@given(st.floats(-5, 5), st.integers(2, 12), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_bootstrap_of_a_constant_is_a_point(value: float, n_items: int, seed: int) -> None:
+    clusters = [i // 2 for i in range(n_items + 1)]
+    interval = stats.cluster_bootstrap(
+        np.full(n_items + 1, value), clusters, n_resamples=50, seed=seed
+    )
+    assert [interval.low, interval.high] == pytest.approx([value, value], rel=1e-12, abs=1e-300)
+    assert interval.estimate == pytest.approx(value, rel=1e-12, abs=1e-300)
+
+
+@given(st.lists(eighths, min_size=4, max_size=20), st.integers(0, 100))
+@settings(max_examples=30, deadline=None)
+def test_order_of_items_does_not_matter(values: list[float], seed: int) -> None:
+    clusters = [f"c{i % 3}" for i in range(len(values))]
+    order = np.random.default_rng(seed).permutation(len(values))
+    first = stats.cluster_bootstrap(values, clusters, n_resamples=100, seed=seed)
+    second = stats.cluster_bootstrap(
+        np.array(values)[order], np.array(clusters)[order], n_resamples=100, seed=seed
+    )
+    assert first == second
+
+
+@given(st.integers(0, 50))
+@settings(max_examples=10, deadline=None)
+def test_names_of_clusters_do_not_matter(seed: int) -> None:
+    values, clusters = clustered(seed, 20, 3, 0.0)
+    numbers = np.repeat(np.arange(20), 3)
+    first = stats.cluster_bootstrap(values, clusters, n_resamples=4000, seed=seed)
+    kept_order = stats.cluster_bootstrap(values, numbers + 100, n_resamples=4000, seed=seed)
+    renamed = stats.cluster_bootstrap(values, numbers * 7 % 20, n_resamples=4000, seed=seed)
+    assert kept_order == first
+    assert renamed.estimate == pytest.approx(first.estimate, abs=1e-12)
+    width = first.high - first.low
+    assert renamed.low == pytest.approx(first.low, abs=0.06 * width)
+    assert renamed.high == pytest.approx(first.high, abs=0.06 * width)
+
+
+def test_one_item_per_cluster_is_the_ordinary_bootstrap_of_scipy() -> None:
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(0).exponential(size=60)
+    ours = stats.cluster_bootstrap(values, range(60), n_resamples=20_000, seed=1)
+    theirs = bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
+    )
+    tolerance = 0.02 * (ours.high - ours.low)
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=tolerance)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=tolerance)
+
+
+def test_intervals_cover_the_truth_where_ignoring_clusters_does_not() -> None:
+    by_cluster = ignoring = 0
+    for seed in range(150):
+        values, clusters = clustered(seed, 30, 6, mean=0.4)
+        kept = stats.cluster_bootstrap(values, clusters, n_resamples=400, seed=seed)
+        naive = stats.cluster_bootstrap(values, range(180), n_resamples=400, seed=seed)
+        by_cluster += not kept.excludes(0.4)
+        ignoring += not naive.excludes(0.4)
+    assert 0.87 <= by_cluster / 150 <= 0.99
+    assert ignoring / 150 < 0.8
+
+
+def test_undefined_items_are_left_out_and_a_cell_is_what_it_would_be_alone() -> None:
+    values, clusters = clustered(3, 8, 2, 1.0)
+    grid = np.stack([values, values + 1.0, -values])
+    grid[1, :2] = np.nan  # the whole first cluster
+    grid[2, 5] = np.nan
+    together = stats.cluster_bootstrap(grid, clusters, seed=4)
+    assert together.n.tolist() == [16, 14, 15]
+    assert together.n_clusters.tolist() == [8, 7, 8]
+    for cell in range(3):
+        defined = ~np.isnan(grid[cell])
+        alone = stats.cluster_bootstrap(grid[cell][defined], clusters[defined], seed=4)
+        picked = together.at(cell)
+        assert [picked.estimate, picked.low, picked.high] == pytest.approx(
+            [alone.estimate, alone.low, alone.high], abs=1e-12
+        )
+        assert (picked.n, picked.reason) == (alone.n, "")
+    assert together.excludes(0).tolist() == [False, True, False]
+    assert stats.cluster_bootstrap(grid[None], clusters, seed=4).estimate.shape == (1, 3)
+    assert str(together) == "Interval over cells [3]"
+    with pytest.raises(InterpError, match="has 1 axes"):
+        together.at(0, 1)
+
+
+def test_nothing_defined_or_a_single_cluster_says_why_there_is_no_interval() -> None:
+    empty = stats.cluster_bootstrap([math.nan, math.nan], [0, 1], seed=0)
+    assert math.isnan(empty.estimate)
+    assert (empty.n, empty.reason) == (0, "no defined item")
+    assert stats.cluster_bootstrap([], [], seed=0).reason == "no defined item"
+    single = stats.cluster_bootstrap([1.0, 3.0], ["a", "a"], seed=0)
+    assert single.estimate == 2.0
+    assert math.isnan(single.low)
+    assert single.reason == "a single cluster: no interval"
+
+
+def test_same_seed_gives_the_same_bytes_and_labels_change_the_stream() -> None:
+    values, clusters = clustered(0, 10, 2, 0.0)
+    grid = np.stack([values, values * 2])
+    first, again, other = (
+        stats.cluster_bootstrap(grid, clusters, seed=5, labels=labels)
+        for labels in [("a",), ("a",), ("b",)]
+    )
+    assert first.low.tobytes() == again.low.tobytes()
+    assert first.high.tobytes() == again.high.tobytes()
+    assert first.low.tobytes() != other.low.tobytes()
+
+
+def test_many_clusters_are_resampled_in_chunks_with_the_same_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, clusters = clustered(0, 10, 2, 0.0)
+    texts = np.stack([values, values**2, values + 1])
+    whole = stats.cluster_bootstrap(values, clusters, n_resamples=101, seed=5)
+    crossed = stats.two_way_bootstrap(texts, texts[:2] - 1, clusters, n_resamples=101, seed=5)
+    monkeypatch.setattr(stats, "_CHUNK", 70)
+    assert str(stats.cluster_bootstrap(values, clusters, n_resamples=101, seed=5)) == str(whole)
+    chunked = stats.two_way_bootstrap(texts, texts[:2] - 1, clusters, n_resamples=101, seed=5)
+    assert [chunked.low, chunked.high] == pytest.approx([crossed.low, crossed.high], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "clusters", "options", "message"),
+    [
+        ([1.0, 2.0], ["a"], {}, "1 cluster names for 2 items"),
+        ([1.0, 2.0], ["a", None], {}, "item 1 has no cluster"),
+        ([1.0, 2.0], ["a", math.nan], {}, "item 1 has no cluster"),
+        ([[1.0, math.inf]], ["a", "b"], {}, r"values\[0, 1\] is infinite"),
+        (np.array(1.0), ["a"], {}, "values has 0 axes"),
+        ([1.0, 2.0], ["a", "b"], {"confidence": 95.0}, "confidence is 95.0"),
+        ([1.0, 2.0], ["a", "b"], {"n_resamples": 0}, "n_resamples is 0"),
+    ],
+)
+def test_refuses_what_it_cannot_resample(
+    values: object, clusters: list[object], options: dict[str, float], message: str
+) -> None:
+    with pytest.raises(InterpError, match=message):
+        stats.cluster_bootstrap(values, clusters, seed=0, **options)  # type: ignore[arg-type]
+
+
+# Ratio
+
+
+@given(st.lists(st.floats(0.5, 9), min_size=4, max_size=15), st.integers(0, 20))
+@settings(max_examples=30, deadline=None)
+def test_share_of_a_thing_in_itself_is_exactly_one(values: list[float], seed: int) -> None:
+    clusters = [i // 2 for i in range(len(values))]
+    grid = np.stack([values, values[::-1], values])
+    share = stats.ratio_bootstrap(grid, grid, clusters, n_resamples=50, seed=seed)
+    for field in (share.estimate, share.low, share.high):
+        assert field.tolist() == [1.0, 1.0, 1.0]
+    alone = stats.ratio_bootstrap(values, values, clusters, n_resamples=50, seed=seed)
+    assert (alone.low, alone.estimate, alone.high) == (1.0, 1.0, 1.0)
+
+
+def test_share_is_a_ratio_of_means_and_not_a_mean_of_ratios() -> None:
+    numerator, denominator = [1.0, 2.0, 3.0, 4.0], [2.0, 8.0, 4.0, 6.0]
+    share = stats.ratio_bootstrap(numerator, denominator, range(4), seed=0)
+    assert share.estimate == 0.5
+    assert 0.25 <= share.low < 0.5 < share.high <= 0.75
+
+
+def test_share_of_a_sweep_broadcasts_the_denominator_and_drops_items_undefined_in_either() -> None:
+    total = np.array([1.0, 2.0, 3.0, math.nan, 4.0, 5.0])
+    patched = np.stack([0.25 * total, 0.75 * total])
+    patched[:, 3] = 100.0
+    patched[1, 0] = math.nan
+    share = stats.ratio_bootstrap(patched, total, range(6), seed=0)
+    assert share.estimate == pytest.approx([0.25, 0.75])
+    assert share.low == pytest.approx(share.high)
+    assert share.n.tolist() == [5, 4]
+
+
+def test_share_is_nan_with_a_reason_when_the_denominator_may_be_zero() -> None:
+    share = stats.ratio_bootstrap(
+        np.ones((2, 8)), [[1.0, -1.0] * 4, [1.0, 2.0] * 4], range(8), seed=0
+    )
+    assert np.isnan(share.estimate).tolist() == [True, False]
+    assert np.isnan(share.low).tolist() == [True, False]
+    assert share.at(0).reason == "the denominator's interval contains 0"
+    assert share.at(1).reason == ""
+    single = stats.ratio_bootstrap([1.0, 1.0], [2.0, 2.0], ["a", "a"], seed=0)
+    assert math.isnan(single.estimate)
+    assert "single cluster" in single.reason
+    with pytest.raises(InterpError, match="do not broadcast"):
+        stats.ratio_bootstrap(np.ones((2, 3)), np.ones(4), range(3), seed=0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_with_a_zero_denominator_are_left_out_of_a_usable_share() -> None:
+    denominator = np.tile([0.0, 1.0], 4)  # a resample is 0 throughout once in 256
+    share = stats.ratio_bootstrap(denominator + 1, denominator, range(8), seed=0)
+    assert share.estimate == 3.0
+    assert 2.0 <= share.low < 3.0 < share.high <= 9.0
+
+
+# Texts crossed with items
+
+
+def test_effect_of_instructions_is_the_difference_of_grand_means() -> None:
+    treated = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])
+    control = np.array([[1.0, 1.0, 1.0]])
+    effect = stats.two_way_bootstrap(treated, control, range(3), seed=0)
+    assert effect.estimate == pytest.approx(2.0)
+    assert effect.texts == (2, 1)
+    assert (effect.n, effect.n_clusters) == (3, 3)
+    assert effect.low < 2.0 < effect.high
+
+
+def test_single_texts_reduce_to_the_cluster_bootstrap_of_the_paired_difference() -> None:
+    values, clusters = clustered(0, 12, 2, 0.3)
+    other, _ = clustered(1, 12, 2, 0.0)
+    crossed = stats.two_way_bootstrap(values[None], other[None], clusters, seed=3)
+    paired = stats.cluster_bootstrap(values - other, clusters, seed=3)
+    assert crossed.texts == (1, 1)
+    assert [crossed.estimate, crossed.low, crossed.high] == pytest.approx(
+        [paired.estimate, paired.low, paired.high], abs=1e-12
+    )
+
+
+def test_spread_between_texts_widens_the_interval_and_spread_of_items_cancels() -> None:
+    generator = np.random.default_rng(0)
+    items = 5 * generator.normal(size=20)  # shared by both arms
+    texts = generator.normal(size=(6, 1))
+    same = stats.two_way_bootstrap(
+        items + np.ones((6, 1)), items + np.zeros((6, 1)), range(20), seed=0
+    )
+    assert [same.low, same.high] == pytest.approx([1.0, 1.0])
+    spread = stats.two_way_bootstrap(items + texts, items + np.zeros((6, 1)), range(20), seed=0)
+    expected = stats.cluster_bootstrap(texts[:, 0], range(6), n_resamples=20_000, seed=0)
+    assert spread.estimate == pytest.approx(texts.mean())
+    assert spread.low == pytest.approx(expected.low, abs=0.1)
+    assert spread.high == pytest.approx(expected.high, abs=0.1)
+
+
+def test_two_way_interval_covers_a_population_of_texts_where_fixed_texts_do_not() -> None:
+    crossed = fixed = 0
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        arms = [
+            generator.normal(size=(8, 1)) + 0.5 * generator.normal(size=(8, 40)) for _ in range(2)
+        ]
+        two_way = stats.two_way_bootstrap(arms[0], arms[1], range(40), n_resamples=300, seed=seed)
+        one_way = stats.cluster_bootstrap(
+            arms[0].mean(0) - arms[1].mean(0), range(40), n_resamples=300, seed=seed
+        )
+        crossed += not two_way.excludes(0.0)
+        fixed += not one_way.excludes(0.0)
+    assert crossed >= 84
+    assert fixed < 50
+
+
+def test_weights_choose_a_subset_and_undefined_items_are_dropped_from_both_arms() -> None:
+    generator = np.random.default_rng(0)
+    treated, control = generator.normal(size=(3, 4, 10)), generator.normal(size=(3, 5, 10))
+    treated[0, 1, 7] = np.nan
+    mask = np.arange(10) >= 2
+    weighted = stats.two_way_bootstrap(treated, control, range(10), weights=mask, seed=0)
+    subset = stats.two_way_bootstrap(
+        treated[..., mask], control[..., mask], np.arange(10)[mask], seed=0
+    )
+    assert weighted.n.tolist() == [7, 8, 8]
+    assert np.allclose(weighted.low, subset.low)
+    doubled = stats.two_way_bootstrap(treated, control, range(10), weights=2.0 * mask, seed=0)
+    assert np.allclose(weighted.high, doubled.high)
+    kept = [i for i in range(2, 10) if i != 7]
+    by_hand = treated[0][:, kept].mean() - control[0][:, kept].mean()
+    assert weighted.at(0).estimate == pytest.approx(by_hand)
+    assert weighted.at(0).texts == (4, 5)
+
+
+def test_two_way_refuses_arms_on_different_items_and_negative_weights() -> None:
+    with pytest.raises(InterpError, match="differ outside the text axis"):
+        stats.two_way_bootstrap(np.ones((2, 3)), np.ones((2, 4)), range(3), seed=0)
+    with pytest.raises(InterpError, match="weights"):
+        stats.two_way_bootstrap(
+            np.ones((2, 3)), np.ones((2, 3)), range(3), weights=[1, -1, 1], seed=0
+        )
+    with pytest.raises(InterpError, match="treated has 1 axes"):
+        stats.two_way_bootstrap([1.0, 2.0], [1.0, 2.0], range(2), seed=0)
+
+
+# Permutation of texts
+
+
+@given(st.lists(eighths, min_size=1, max_size=4), st.lists(eighths, min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_exact_p_equals_brute_force_over_all_labellings(
+    treated: list[float], control: list[float]
+) -> None:
+    pooled, k = np.array(treated + control), len(treated)
+    observed = abs(np.mean(treated) - np.mean(control))
+    differences = []
+    for chosen in itertools.combinations(range(len(pooled)), k):
+        mask = np.isin(np.arange(len(pooled)), chosen)
+        differences.append(abs(pooled[mask].mean() - pooled[~mask].mean()))
+    test = stats.permute_texts(treated, control, seed=0)
+    assert test.exact
+    assert test.n_permutations == len(differences)
+    assert test.p == np.mean(np.array(differences) >= observed - 1e-9)
+    assert test.statistic == pytest.approx(np.mean(treated) - np.mean(control), abs=1e-12)
+
+
+def test_six_clearly_separated_texts_against_six_give_two_in_924() -> None:
+    test = stats.permute_texts(np.arange(6) + 10.0, np.arange(6.0), seed=0)
+    assert (test.p, test.n_permutations, test.exact) == (2 / 924, 924, True)
+    assert test.statistic == 10.0
+
+
+def test_exact_p_agrees_with_the_two_sided_test_of_scipy_for_equal_arms() -> None:
+    from scipy.stats import permutation_test
+
+    generator = np.random.default_rng(0)
+    treated, control = generator.normal(0.8, 1, (3, 6)), generator.normal(0, 1, (3, 6))
+    ours = stats.permute_texts(treated, control, seed=0)
+    theirs = permutation_test(
+        (treated, control),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        axis=-1,
+        vectorized=True,
+        n_resamples=1000,
+    )
+    assert ours.p == pytest.approx(theirs.pvalue)
+    assert ours.p.shape == (3,)
+
+
+def test_ties_count_as_hits_whatever_the_offset_of_the_means() -> None:
+    # 0.1 + 0.2 and 0.3 differ in the last bit: the labellings that tie must all count
+    test = stats.permute_texts([1e3 + 0.1, 1e3 + 0.2], [1e3 + 0.3, 1e3], seed=0)
+    assert test.p == 1.0
+    assert stats.permute_texts([2.0, 2.0], [2.0, 2.0], seed=0).p == 1.0
+
+
+def test_too_many_labellings_are_sampled_and_the_observed_one_is_counted() -> None:
+    generator = np.random.default_rng(0)
+    treated, control = generator.normal(5, 0.1, 10), generator.normal(0, 0.1, 10)
+    test = stats.permute_texts(treated, control, n_permutations=999, seed=0)
+    assert (test.exact, test.n_permutations, test.p) == (False, 1000, 1 / 1000)
+    mild = generator.normal(0.3, 1, 8), generator.normal(0, 1, 8)
+    sampled = stats.permute_texts(*mild, n_permutations=5000, seed=1)
+    assert sampled.p == pytest.approx(stats.permute_texts(*mild, seed=1).p, abs=0.03)
+    assert sampled == stats.permute_texts(*mild, n_permutations=5000, seed=1)
+
+
+def test_permutation_refuses_missing_means_and_empty_arms() -> None:
+    with pytest.raises(InterpError, match="NaN mean"):
+        stats.permute_texts([1.0, math.nan], [1.0], seed=0)
+    with pytest.raises(InterpError, match="at least one text"):
+        stats.permute_texts([1.0], [], seed=0)
+
+
+# Max-T
+
+
+@given(
+    st.integers(2, 8).flatmap(lambda n: st.lists(eighths, min_size=n, max_size=n)),
+)
+@settings(max_examples=40, deadline=None)
+def test_single_cell_has_the_exact_sign_flip_p_of_transformer_lens(values: list[float]) -> None:
+    import torch
+    from transformer_lens.utilities.statistics import sign_flip_permutation_pvalue
+
+    expected = float(sign_flip_permutation_pvalue(torch.tensor(values, dtype=torch.float64)))
+    result = stats.sign_flip_max_t(values, range(len(values)), seed=0)
+    assert result.exact
+    assert result.n_permutations == 2 ** len(values)
+    assert result.p_raw == result.p_corrected == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_clusters", [7, 15])
+def test_corrected_p_follows_from_brute_force_and_is_never_below_the_raw_p(n_clusters: int) -> None:
+    generator = np.random.default_rng(n_clusters)
+    values = generator.normal(0.4, 1.0, size=(2, 3, n_clusters))
+    result = stats.sign_flip_max_t(values, range(n_clusters), n_permutations=500, seed=0)
+    assert result.p_corrected.shape == (2, 3)
+    assert (result.p_corrected >= result.p_raw).all()
+    assert result.exact == (n_clusters == 7)
+    below = np.abs(result.statistic) > result.critical
+    assert (below == (result.p_corrected <= result.alpha)).all()
+    if not result.exact:
+        assert result.n_permutations == 501
+        return
+    from scipy.stats import ttest_1samp
+
+    maxima = [
+        np.abs(ttest_1samp(values * signs, 0.0, axis=-1).statistic).max()
+        for signs in itertools.product([1, -1], repeat=n_clusters)
+    ]
+    observed = ttest_1samp(values, 0.0, axis=-1).statistic
+    assert result.statistic == pytest.approx(observed)
+    for t, p in zip(observed.ravel(), result.p_corrected.ravel(), strict=True):
+        assert p == np.mean(np.array(maxima) >= abs(t) - 1e-9)
+
+
+@pytest.mark.parametrize("n_clusters", [8, 15])
+def test_critical_value_separates_the_corrected_p_at_every_level(n_clusters: int) -> None:
+    values = np.random.default_rng(1).normal(0.4, 1.0, size=(12, n_clusters))
+    first = stats.sign_flip_max_t(values, range(n_clusters), seed=0)
+    reached = first.p_corrected[first.p_corrected < 1]
+    assert len(reached) > 1
+    for alpha in [*reached, *(reached - 0.5 / first.n_permutations)]:
+        at = stats.sign_flip_max_t(values, range(n_clusters), alpha=float(alpha), seed=0)
+        assert ((at.p_corrected <= alpha) == (np.abs(at.statistic) > at.critical)).all()
+
+
+def test_units_are_the_means_of_the_defined_items_of_a_cluster() -> None:
+    values = np.array([1.0, 3.0, math.nan, 5.0, 4.0, 8.0])
+    result = stats.sign_flip_max_t(values, ["a", "a", "b", "b", "c", "c"], seed=0)
+    means = stats.sign_flip_max_t([2.0, 5.0, 6.0], range(3), seed=0)
+    assert result.statistic == pytest.approx(means.statistic)
+    assert (result.n, result.n_clusters) == (5, 3)
+
+
+def test_units_are_the_means_of_clusters() -> None:
+    values, clusters = clustered(0, 9, 4, 0.5)
+    by_items = stats.sign_flip_max_t(values, clusters, seed=0)
+    by_means = stats.sign_flip_max_t(values.reshape(9, 4).mean(1), range(9), seed=0)
+    assert by_items.p_raw == by_means.p_raw
+    assert by_items.statistic == pytest.approx(by_means.statistic)
+    assert (by_items.n, by_items.n_clusters) == (36, 9)
+
+
+def test_identical_cells_cost_nothing_and_independent_cells_do() -> None:
+    generator = np.random.default_rng(2)
+    effect = generator.normal(0.8, 1, 10)
+    alone = stats.sign_flip_max_t(effect, range(10), seed=0).p_corrected
+    copies = stats.sign_flip_max_t(np.tile(effect, (50, 1)), range(10), seed=0)
+    assert copies.p_corrected == pytest.approx(np.full(50, alone))
+    noise = np.vstack([effect, generator.normal(size=(50, 10))])
+    assert stats.sign_flip_max_t(noise, range(10), seed=0).p_corrected[0] > 2 * alone
+
+
+def test_family_wise_error_stays_at_its_level_for_correlated_cells() -> None:
+    false_alarms = 0
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        null = generator.normal(size=(1, 9)) + generator.normal(size=(12, 9))
+        false_alarms += bool(
+            (stats.sign_flip_max_t(null, range(9), seed=0).p_corrected <= 0.05).any()
+        )
+    assert false_alarms / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_constant_cells_have_p_one_at_zero_and_the_smallest_p_elsewhere() -> None:
+    values = np.stack([np.zeros(8), np.full(8, 0.1), np.full(8, -3.0), np.arange(8.0) - 3])
+    result = stats.sign_flip_max_t(values, range(8), seed=0)
+    assert result.statistic[:3].tolist() == [0.0, math.inf, -math.inf]
+    assert result.p_raw[:3].tolist() == [1.0, 2 / 256, 2 / 256]
+    assert result.p_corrected[:3].tolist() == [1.0, 2 / 256, 2 / 256]
+    assert (result.p_corrected[:3] <= 0.05).tolist() == (
+        np.abs(result.statistic[:3]) > result.critical
+    ).tolist()
+
+
+def test_cells_share_their_clusters_and_an_undefined_cell_is_outside_the_family() -> None:
+    values = np.random.default_rng(0).normal(0.5, 1, size=(3, 8))
+    values[1] = np.nan
+    values[2, 4] = np.nan
+    result = stats.sign_flip_max_t(values, range(8), seed=0)
+    kept = np.delete(values[[0, 2]], 4, axis=-1)
+    expected = stats.sign_flip_max_t(kept, range(7), seed=0)
+    assert (result.n, result.n_clusters) == (7, 7)
+    assert np.isnan(result.p_corrected).tolist() == [False, True, False]
+    assert result.p_corrected[[0, 2]].tolist() == expected.p_corrected.tolist()
+    nothing = stats.sign_flip_max_t(np.full((2, 3), np.nan), range(3), seed=0)
+    assert np.isnan(nothing.p_corrected).all()
+    assert math.isnan(stats.sign_flip_max_t([1.0, 2.0], ["a", "a"], seed=0).p_raw)
+
+
+def test_max_t_is_reproducible_and_refuses_a_bad_level() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 20))
+    first, again = (stats.sign_flip_max_t(values, range(20), seed=3) for _ in range(2))
+    assert first.p_corrected.tobytes() == again.p_corrected.tobytes()
+    assert first.critical == again.critical
+    with pytest.raises(InterpError, match="alpha"):
+        stats.sign_flip_max_t(values, range(20), alpha=5.0, seed=0)
+
+
+# Holm
+
+
+def test_holm_matches_the_computation_by_hand() -> None:
+    # sorted .01 .02 .03 .04, times 4 3 2 1: .04 .06 .06 .04, running maximum .04 .06 .06 .06
+    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert stats.holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+    assert stats.holm([[0.5, 0.9]]).tolist() == [[1.0, 1.0]]
+    assert stats.holm([]).shape == (0,)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_holm_is_monotone_and_lies_between_raw_and_bonferroni(p_values: list[float]) -> None:
+    raw = np.array(p_values)
+    adjusted = stats.holm(raw)
+    assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= 0).all()
+    assert (adjusted >= raw).all()
+    assert (adjusted <= np.minimum(1.0, raw * len(raw))).all()
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    with pytest.raises(InterpError, match=r"p-value 1\.5"):
+        stats.holm([0.1, 1.5])
+
+
+# AUC and success rates
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_auc_equals_the_one_of_scikit_learn_with_ties(rows: list[tuple[int, bool]]) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    scores, labels = [float(s) for s, _ in rows], [y for _, y in rows]
+    interval = stats.auc_interval(scores, labels, range(len(rows)), n_resamples=20, seed=0)
+    if len(set(labels)) == 1:
+        assert math.isnan(interval.estimate)
+        assert interval.reason == "only one class"
+        return
+    assert interval.estimate == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_auc_resamples_are_those_of_weighted_scikit_learn() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    generator = np.random.default_rng(0)
+    labels = np.tile([0, 1], 30)
+    scores = labels + generator.normal(0, 1.5, 60).round(1)
+    groups = np.repeat(np.arange(30), 2)  # names 10..39 sort as numbers do
+    shuffled = generator.permutation(60)
+    interval = stats.auc_interval(
+        scores[shuffled], labels[shuffled], groups[shuffled] + 10, n_resamples=200, seed=9
+    )
+    draws = [
+        roc_auc_score(labels, scores, sample_weight=weights[groups])
+        for weights in stats._Plan(0.95, 200, 9, ()).all_weights(30, "clusters")
+    ]
+    assert [interval.low, interval.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]))
+    assert interval.n_clusters == 30
+
+
+def test_auc_leaves_out_undefined_scores_and_refuses_other_labels() -> None:
+    interval = stats.auc_interval([0.1, 0.9, math.nan, 0.2, 0.8], [0, 1, 1, 0, 1], range(5), seed=0)
+    assert (interval.estimate, interval.n) == (1.0, 4)
+    assert (interval.low, interval.high) == (1.0, 1.0)
+    with pytest.raises(InterpError, match="labels holds 2"):
+        stats.auc_interval([0.1, 0.2], [1, 2], range(2), seed=0)
+    with pytest.raises(InterpError, match="every item a label"):
+        stats.auc_interval([0.1, 0.2], [1, 0, 1], range(2), seed=0)
+
+
+def test_success_rate_is_a_cluster_bootstrap_unless_all_or_none_succeed() -> None:
+    mixed = stats.success_rate([1, 0, 1, 1, math.nan], ["a", "b", "c", "c", "d"], seed=0)
+    assert (mixed.estimate, mixed.n, mixed.n_clusters) == (0.75, 4, 3)
+    assert mixed.method == "bootstrap"
+    none = stats.success_rate([False] * 8, [i // 2 for i in range(8)], seed=0)
+    assert none.method == "clopper_pearson"
+    assert (none.estimate, none.low, none.n, none.n_clusters) == (0.0, 0.0, 8, 4)
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 4))  # four clusters, not eight items
+    single = stats.success_rate([True, True], ["a", "a"], seed=0)
+    assert (single.low, single.high, single.reason) == (pytest.approx(0.025), 1.0, "")
+    assert stats.success_rate([math.nan], ["a"], seed=0).reason == "no defined item"
+    with pytest.raises(InterpError, match=r"successes holds 0\.5"):
+        stats.success_rate([0.5], ["a"], seed=0)
