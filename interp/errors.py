@@ -1,4 +1,9 @@
-"""The one exception a user is meant to read."""
+"""The one exception a user is meant to read, and the end of its line for a misspelt name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class InterpError(ValueError):
@@ -8,3 +13,17 @@ class InterpError(ValueError):
     the context) raises this class or a subclass. The command line prints the message and exits with
     code 2; any other exception is a defect of the library.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The names that ``name`` may stand for, or all known ones: the end of an error line.
+
+    Case does not count. A known name that begins with ``name`` is as good as a similar one.
+    """
+    by_folded = {other.lower(): other for other in known}
+    folded = name.lower()
+    begun = [other for other in by_folded if folded and other.startswith(folded)]
+    close = begun or difflib.get_close_matches(folded, by_folded, n=3)
+    if close:
+        return f"did you mean {' or '.join(repr(by_folded[match]) for match in close[:3])}?"
+    return f"known: {', '.join(by_folded.values())}"

@@ -2,7 +2,7 @@
 
 At every layer the residual stream of the last position is read through the model's own final norm
 and unembedding (TransformerLens's :func:`~transformer_lens.tools.analysis.logit_lens`), for both
-runs of a pair, and the margin of the two options followed. The last entry is the model's own margin.
+runs of a pair, and the margin of the two options is followed. The last entry is the model's own.
 
 Sign: margin = logit(a) - logit(b) in nats, + is the better answer. ``log_prob`` and ``rank`` (1 =
 the top token of the vocabulary) are given for both options' tokens.
@@ -57,12 +57,14 @@ def lens_trajectory(
     """Follow the options' margin through the layers, for both runs of each pair.
 
     Raises:
-        InterpError: a pair without a margin target.
+        InterpError: no pairs, or one without a margin target.
 
     Example:
         >>> lens_trajectory(model, pair).difference()          # doctest: +SKIP
     """
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    if not pairs:
+        raise InterpError("no pairs to follow: the list is empty")
     frames = []
     for k, pair in enumerate(tqdm(pairs, desc="logit lens", disable=not progress)):
         if pair.target is None:

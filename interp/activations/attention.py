@@ -16,7 +16,7 @@ from interp.prompts import TokenizedPrompt
 
 @dataclass(frozen=True)
 class AttentionPatterns:
-    """Attention probabilities ``[layer, head, dest, src]`` of one prompt; rows over src sum to 1."""
+    """Attention probabilities ``[layer, head, dest, src]`` of one prompt; sum over src = 1."""
 
     values: Float[Tensor, "layer head dest src"]
     layers: tuple[int, ...]
@@ -44,8 +44,17 @@ class AttentionPatterns:
 def read_attention(
     model: TransformerBridge, prompt: TokenizedPrompt, *, layers: Sequence[int] | None = None
 ) -> AttentionPatterns:
-    """Attention patterns of one prompt at the given layers (all by default), float32 on the CPU."""
+    """Attention patterns of one prompt at the given layers (all by default), float32 on the CPU.
+
+    Raises:
+        InterpError: a layer the model does not have, or no layer.
+    """
     layers = tuple(range(model.cfg.n_layers)) if layers is None else tuple(layers)
+    outside = [layer for layer in layers if not 0 <= layer < model.cfg.n_layers]
+    if outside or not layers:
+        raise InterpError(
+            f"layers {list(layers)} must be one or more of 0..{model.cfg.n_layers - 1}"
+        )
     names = {f"blocks.{layer}.attn.hook_pattern" for layer in layers}
     ids = prompt.ids[None].to(model.cfg.device)
     _, cache = model.run_with_cache(ids, names_filter=lambda name: name in names)

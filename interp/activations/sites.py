@@ -1,4 +1,9 @@
-"""Sites: where in a block an activation is read or patched, and the hook that holds it."""
+"""Sites: where in a block an activation is read or patched, and the hook that holds it.
+
+Every site can be read. A write at any but ``resid_mid`` replaces what the rest of the model sees;
+TransformerLens's ``hook_resid_mid`` sits on the MLP's input, so that a write there changes what the
+MLP reads and not the residual stream (4.3; :func:`interp.patching.sweep` goes round it).
+"""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.stats import spearmanr
 
 from interp.errors import InterpError
 from interp.models.card import ModelCard
+from interp.prompts.conversation import LETTERS
 from interp.stats import (
     Interval,
     PermutationTest,
@@ -48,19 +50,21 @@ class Effect:
     mismatch: float
 
     def __str__(self) -> str:
-        return f"{self.condition} - {self.against} ({self.subset}): {self.interval}, p = {self.test.p:.3f}"
+        contrast = f"{self.condition} - {self.against} ({self.subset})"
+        return f"{contrast}: {self.interval}, p = {self.test.p:.3f}"
 
 
 @dataclass(frozen=True)
 class OptionScores:
     """Scores of every prompt, tidy.
 
-    Columns: item (``item``, ``benchmark``, ``category``, ``cluster``, ``context_condition``), prompt
-    (``condition``, ``text_id``, ``slot``, ``control_of``, ``order``, ``instruction_tokens``,
-    ``prompt_tokens``, ``mismatch``) and readings: ``margin`` in nats; option scores ``p_gold``,
-    ``p_unknown``, ``p_stereotyped``, ``p_counter`` and by listed position ``p_position_k``;
-    ``gold_rank`` (1 = best), ``correct``, ``chosen_role``, ``chosen_position``; ``letter_a`` ...,
-    the probability of answering with each letter (they sum to 1).
+    Columns: item (``item``, ``benchmark``, ``category``, ``cluster``, ``context_condition``),
+    prompt (``condition``, ``text_id``, ``slot``, ``control_of``, ``order``, ``instruction_tokens``,
+    ``prompt_tokens``, ``mismatch``) and readings: ``margin`` in nats; ``option_margin``, the same
+    contrast in option scores (nats per token); option scores ``p_gold``, ``p_unknown``,
+    ``p_stereotyped``, ``p_counter`` and by listed position ``p_position_k``; ``gold_rank`` (1 =
+    best), ``correct``, ``chosen_role``, ``gold_role``, ``chosen_position``; ``letter_a`` ..., the
+    probability of answering with each letter (they sum to 1).
     """
 
     frame: pd.DataFrame
@@ -106,10 +110,20 @@ class OptionScores:
 
         Returns:
             :class:`Effect`; for ``metric="margin"`` in nats, positive = a better answer.
+
+        Raises:
+            InterpError: a condition or its placebos were not scored, or on other items; no item in
+                the subset, or none on which the metric is defined.
         """
-        treated, clusters = _text_table(self.rows(condition, subset), metric)
-        control_of = condition if against == "placebo" else ""
-        control, _ = _text_table(self.rows(against, subset, control_of), metric)
+        own = self._control_of(condition)
+        treated_rows = self.rows(condition, subset, own)
+        control_rows = self.rows(against, subset, condition if against == "placebo" else "")
+        if set(treated_rows["item"]) != set(control_rows["item"]):
+            raise InterpError(
+                f"{condition!r} and {against!r} were scored on different items: score both on all"
+            )
+        treated, clusters = _text_table(treated_rows, metric)
+        control, _ = _text_table(control_rows, metric)
         labels = (condition, against, subset, metric)
         interval = two_way_bootstrap(treated, control, clusters, seed=self.seed, labels=labels)
         defined = ~(np.isnan(treated).any(0) | np.isnan(control).any(0))
@@ -128,19 +142,37 @@ class OptionScores:
             mismatch=self._mismatch(condition) if against == "placebo" else float("nan"),
         )
 
-    def level(self, condition: str, *, subset: Subset = "all", metric: Metric = "margin") -> Interval:
+    def level(
+        self, condition: str, *, subset: Subset = "all", metric: Metric = "margin"
+    ) -> Interval:
         """Mean of a metric under one condition, over texts and orders, clustered."""
-        control_of = "instructed" if condition == "placebo" else ""
-        table, clusters = _text_table(self.rows(condition, subset, control_of), metric)
+        rows = self.rows(condition, subset, self._control_of(condition))
+        table, clusters = _text_table(rows, metric)
         labels = (condition, subset, metric)
         return cluster_bootstrap(table.mean(0), clusters, seed=self.seed, labels=labels)
 
+    def agreement(self, *, subset: Subset = "all") -> float:
+        """Spearman correlation, over items, of ``margin`` with ``option_margin``; in [-1, 1].
+
+        High: the fast reading at one token orders items as the options' full texts do. Each item
+        enters with its mean over every row scored (conditions, texts and orders); items on which
+        either reading is undefined are left out. NaN below three items or for a constant reading.
+        """
+        frame = (
+            self.frame if subset == "all" else self.frame[self.frame["context_condition"] == subset]
+        )
+        columns = ["margin", "option_margin"]
+        means = frame.groupby("item")[columns].agg(_mean_of_all).dropna()
+        if len(means) < 3 or (means.max() == means.min()).any():
+            return float("nan")
+        return float(spearmanr(means["margin"], means["option_margin"]).statistic)
+
     def summary(self) -> pd.DataFrame:
-        """Levels per context condition and condition: margin, accuracy, P(unknown), rank of gold."""
+        """Levels per context condition and condition: margin, accuracy, P(unknown), rank, bias."""
         rows = []
         for subset in self._subsets():
             for condition in self.conditions:
-                frame = self.rows(condition, subset, _own_control(condition))
+                frame = self.rows(condition, subset, self._control_of(condition))
                 rows.append(
                     {
                         "items": subset,
@@ -165,7 +197,7 @@ class OptionScores:
         rows = []
         for subset in self._subsets():
             for condition, against in readings:
-                e = self.effect(condition, against=against, subset=subset)  # type: ignore[arg-type]
+                e = self.effect(condition, against=against, subset=subset)
                 rows.append(
                     {
                         "items": subset,
@@ -192,19 +224,28 @@ class OptionScores:
         """
         rows = []
         for condition in self.conditions:
-            frame = self.rows(condition, "all", _own_control(condition))
+            frame = self.rows(condition, "all", self._control_of(condition))
             n_options = sum(c.startswith("p_position_") for c in frame.columns)
             for k in range(n_options):
                 rows.append(
                     {
                         "condition": condition,
-                        "position": "abcdefghij"[k],
+                        "position": LETTERS[k],
                         "option score": frame[f"p_position_{k}"].mean(),
                         "chosen": (frame["chosen_position"] == k).mean(),
-                        "letter": frame[f"letter_{'abcdefghij'[k]}"].mean(),
+                        "letter": frame[f"letter_{LETTERS[k]}"].mean(),
                     }
                 )
         return pd.DataFrame(rows)
+
+    def _control_of(self, condition: str) -> str:
+        """Placebos speak for the instructed texts, or for the first condition that has some."""
+        if condition != "placebo":
+            return ""
+        controls = list(
+            dict.fromkeys(self.frame.loc[self.frame["condition"] == "placebo", "control_of"])
+        )
+        return "instructed" if "instructed" in controls or not controls else controls[0]
 
     def _mismatch(self, condition: str) -> float:
         return float(self.rows("placebo", "all", condition)["mismatch"].abs().mean())
@@ -227,9 +268,12 @@ def bias_score(frame: pd.DataFrame, *, seed: int = 0) -> Interval:
     Disambiguated rows: ``2 * n_biased / n_non_unknown - 1``. Ambiguous rows: that score times
     ``1 - accuracy`` (the official reading), which equals the mean over rows of +1 (stereotyped
     answer), -1 (the other group) and 0 (unknown). Items without a stereotyped option are left out.
-    NaN with a reason when nothing but "unknown" was answered, or when both kinds of rows are mixed.
+    NaN with a reason when nothing but "unknown" was answered, when both kinds of rows are mixed, or
+    when no item has a stereotyped option.
     """
     scored = frame[frame["p_stereotyped"].notna()]
+    if scored.empty:
+        return _undefined("no item has a stereotyped option")
     kinds = set(scored["context_condition"])
     if len(kinds) != 1:
         return _undefined("ambiguous and disambiguated rows are scored apart")
@@ -248,18 +292,18 @@ def _undefined(reason: str) -> Interval:
     return Interval(nan, nan, nan, 0, 0, reason=reason)
 
 
-def _own_control(condition: str) -> str:
-    """Placebo levels are those of the instructed texts' placebos."""
-    return "instructed" if condition == "placebo" else ""
-
-
 def _text_table(
     frame: pd.DataFrame, metric: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
     """``[text, item]`` of a metric averaged over cyclic orders, and each item's cluster."""
-    means = frame.groupby(["slot", "item"], sort=False)[metric].agg(
-        lambda v: float(v.astype(float).mean(skipna=False))
+    values = frame.assign(value=frame[metric].astype(float))
+    table = values.pivot_table(
+        values="value", index="item", columns="slot", aggfunc=_mean_of_all, dropna=False
     )
-    table = means.unstack("slot").sort_index()
     clusters = frame.drop_duplicates("item").set_index("item")["cluster"].loc[table.index]
     return table.to_numpy(dtype=float).T, clusters.to_numpy()
+
+
+def _mean_of_all(values: pd.Series) -> float:
+    """NaN as soon as one value is."""
+    return float(values.mean(skipna=False))

@@ -9,7 +9,9 @@ answer prefix:
 - **option score**: softmax over the options of the mean log-probability of each option's tokens
   (arXiv 2407.15286); the rank of gold and the chosen option come from it.
 
-Beside them the probability of answering with each letter, because small models answer by letter.
+Beside them the **option margin**, the difference of the two options' mean log-probabilities (the
+log-odds of their option scores), and the probability of answering with each letter, because small
+models answer by letter.
 
 All prompts and answers of one item and order go through :func:`interp.models.forward` together, so
 what they share is computed once; the result equals one forward per (prompt, option) to about 1e-5.
@@ -17,6 +19,7 @@ what they share is computed once; the result equals one forward per (prompt, opt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +33,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.behaviour.scores import OptionScores
-from interp.data.items import ChoiceItem
+from interp.data.items import ChoiceItem, Role
 from interp.errors import InterpError
 from interp.models import forward, model_card
 from interp.models.forward import MAX_NODES, Place
@@ -43,8 +46,11 @@ from interp.prompts import (
     cyclic_orders,
     encode_continuation,
     margin_target,
+    require_context,
 )
 from interp.prompts.conversation import LETTERS
+
+_SCORED_ROLES: tuple[Role, ...] = ("unknown", "stereotyped", "counter")
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def score_options(
         :class:`OptionScores`, one row per prompt.
 
     Raises:
-        InterpError: no items, an unknown condition, or a prompt beyond the context.
+        InterpError: no items, an item given twice, an unknown condition, or a prompt (with its
+            longest option) beyond the context.
 
     Example:
         >>> scores = score_options(model, items)                 # doctest: +SKIP
@@ -112,6 +119,9 @@ def score_options(
     items = list(items)
     if not items:
         raise InterpError("no items to score: the list is empty")
+    repeated = [name for name, n in Counter(item.id for item in items).items() if n > 1]
+    if repeated:
+        raise InterpError(f"item {repeated[0]!r} is there twice: items are told apart by their id")
     plan = ScoringPlan(tuple(conditions), n_texts, n_control_texts, placement)
     bank = TextBank(model.tokenizer)
     bar = tqdm(items, desc="scoring items", disable=not progress)
@@ -160,8 +170,8 @@ def _score_order(
         letters = [f"({LETTERS[k]})" for k in range(len(order))]
         branches.append(
             (
-                _branches(model.tokenizer, prompt, texts, sequences),
-                _branches(model.tokenizer, prompt, letters, sequences),
+                _branches(model, prompt, texts, sequences),
+                _branches(model, prompt, letters, sequences),
             )
         )
     places = [place for pair in branches for group in pair for b in group for place in b.places()]
@@ -170,9 +180,11 @@ def _score_order(
     row_of = {place: row for row, place in enumerate(unique)}
     log_probs = logits.log_softmax(dim=-1)
     rows = []
-    for variant, prompt, (options, letter_branches) in zip(variants, prompts, branches, strict=True):
+    for variant, prompt, (options, letter_branches) in zip(
+        variants, prompts, branches, strict=True
+    ):
         token_log_probs = [_token_log_probs(log_probs, row_of, branch) for branch in options]
-        scores = torch.stack([values.mean() for values in token_log_probs]).softmax(0)
+        means = torch.stack([values.mean() for values in token_log_probs])
         letters_p = _first_difference_probabilities(log_probs, row_of, letter_branches)
         rows.append(
             {
@@ -185,7 +197,8 @@ def _score_order(
                 "instruction_tokens": _span_length(prompt, "instruction"),
                 "prompt_tokens": len(prompt),
                 "margin": _margin(model.tokenizer, item, prompt, options, logits, row_of),
-                **_score_columns(item, order, scores),
+                "option_margin": _option_margin(item, means),
+                **_score_columns(item, order, means.softmax(0)),
                 **{f"letter_{LETTERS[k]}": float(p) for k, p in enumerate(letters_p)},
             }
         )
@@ -193,12 +206,16 @@ def _score_order(
 
 
 def _branches(
-    tokenizer: Any, prompt: TokenizedPrompt, continuations: Sequence[str], sequences: list[Tensor]
+    model: TransformerBridge,
+    prompt: TokenizedPrompt,
+    continuations: Sequence[str],
+    sequences: list[Tensor],
 ) -> list[_Branch]:
     """Append one sequence per continuation (without its last token, which is never an input)."""
     out = []
     for continuation in continuations:
-        ids = encode_continuation(tokenizer, prompt, f" {continuation}")
+        ids = encode_continuation(model.tokenizer, prompt, f" {continuation}")
+        require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
         out.append(_Branch(ids, len(sequences), len(prompt)))
         sequences.append(torch.cat([prompt.ids, ids[:-1]]))
     return out
@@ -243,6 +260,11 @@ def _margin(
     return float(row[target.a] - row[target.b])
 
 
+def _option_margin(item: ChoiceItem, means: Float[Tensor, " option"]) -> float:
+    contrast = item.contrast()
+    return np.nan if contrast is None else float(means[contrast[0]] - means[contrast[1]])
+
+
 def _item_columns(item: ChoiceItem) -> dict[str, Any]:
     return {
         "item": item.id,
@@ -258,10 +280,6 @@ def _score_columns(
 ) -> dict[str, Any]:
     gold = float(scores[item.gold])
     chosen = int(scores.argmax())
-    by_role = {
-        role: float(scores[index]) if (index := item.index_of(role)) is not None else np.nan
-        for role in ("unknown", "stereotyped", "counter")
-    }
     return {
         "gold_rank": 1 + int((scores > gold).sum()),
         "correct": chosen == item.gold,
@@ -269,9 +287,14 @@ def _score_columns(
         "gold_role": item.choices[item.gold].role,
         "chosen_position": order.index(chosen),
         "p_gold": gold,
-        **{f"p_{role}": p for role, p in by_role.items()},
+        **{f"p_{role}": _score_of_role(item, role, scores) for role in _SCORED_ROLES},
         **{f"p_position_{k}": float(scores[choice]) for k, choice in enumerate(order)},
     }
+
+
+def _score_of_role(item: ChoiceItem, role: Role, scores: Float[Tensor, " option"]) -> float:
+    index = item.index_of(role)
+    return np.nan if index is None else float(scores[index])
 
 
 def _span_length(prompt: TokenizedPrompt, name: str) -> int:

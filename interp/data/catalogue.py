@@ -16,7 +16,6 @@ Example::
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.data.items import ChoiceItem, CompletionItem, LabelledText
-from interp.errors import InterpError
+from interp.errors import InterpError, did_you_mean
 from interp.fetch import (
     HubFolder,
     PyPIWheel,
@@ -189,16 +188,6 @@ def dataset_entry(name: str) -> DatasetEntry:
     if name in _BY_NAME:
         return _BY_NAME[name]
     raise InterpError(f"no data set is called {name!r}; {did_you_mean(name, _BY_NAME)}")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error line: the close matches of ``name``, or all known names."""
-    known = list(known)
-    by_folded = {other.lower(): other for other in known}
-    close = difflib.get_close_matches(name.lower(), by_folded, n=3)
-    if close:
-        return f"did you mean {' or '.join(repr(by_folded[match]) for match in close)}?"
-    return f"known: {', '.join(known)}"
 
 
 def fetch_dataset(name: str, *, progress: bool = True) -> Path:

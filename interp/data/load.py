@@ -18,11 +18,11 @@ from pathlib import Path
 
 from interp.data.bbq import read_bbq
 from interp.data.bundle import bundled_choices, bundled_texts
-from interp.data.catalogue import dataset_entry, dataset_names, did_you_mean, fetch_dataset
+from interp.data.catalogue import dataset_entry, dataset_names, fetch_dataset
 from interp.data.items import ChoiceItem, ContextCondition, LabelledText
 from interp.data.sample import sample_items
 from interp.data.tables import read_choice_items, read_labelled_texts
-from interp.errors import InterpError
+from interp.errors import InterpError, did_you_mean
 
 _ITEM_NAMES = ("bbq", "bundled")
 

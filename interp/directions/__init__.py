@@ -1,5 +1,6 @@
 """Directions: learned axes of the residual stream, their held-out scores, and projections."""
 
+from interp.directions.baselines import word_baselines
 from interp.directions.direction import Direction, DirectionStack, load_direction
 from interp.directions.fit import fit_direction, held_out_auc, sentence_ids
 from interp.directions.project import Projections, project, project_prompts
@@ -14,4 +15,5 @@ __all__ = [
     "project",
     "project_prompts",
     "sentence_ids",
+    "word_baselines",
 ]

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -39,7 +39,7 @@ class Direction:
     layer: int
     site: Site
 
-    def project(self, states: Float[Tensor, "... d_model"]) -> Float[Tensor, "..."]:
+    def project(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
         """Projection in class units (+1 positive class mean, -1 negative)."""
         return (states @ self.vector - self.offset) / self.scale
 
@@ -148,7 +148,12 @@ class DirectionStack:
             "n_texts": self.n_texts,
             "fingerprint": self.fingerprint,
             "mode": self.mode,
-            "auc_n": [int(np.max(self.auc.n)), int(np.max(self.auc.n_clusters))],
+            "auc": {
+                "n": np.asarray(self.auc.n).tolist(),
+                "n_clusters": np.asarray(self.auc.n_clusters).tolist(),
+                "reason": np.asarray(self.auc.reason).tolist(),
+                "confidence": self.auc.confidence,
+            },
         }
         return {"interp_direction": json.dumps(facts)}
 
@@ -157,7 +162,7 @@ class DirectionStack:
         path = Path(path)
         try:
             save_file(self.tensors(), path, metadata=self.metadata())
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise InterpError(f"{path}: cannot write the direction ({error})") from error
         return path
 
@@ -172,14 +177,30 @@ def load_direction(path: str | Path) -> DirectionStack:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["interp_direction"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors has its own error type; KeyError: another kind of file
+        return _from_file(facts, tensors)
+    except (OSError, SafetensorError) as error:
         raise InterpError(f"{path}: not a readable direction file ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:  # another kind of safetensors file
+        raise InterpError(
+            f"{path}: holds no direction as DirectionStack.save writes it; fit it again"
+        ) from error
+
+
+def _from_file(facts: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionStack:
     estimate, low, high = (row.numpy() for row in tensors["auc"])
-    n, n_clusters = facts.pop("auc_n")
+    auc = facts.pop("auc")
     return DirectionStack(
         vectors=tensors["vectors"],
         scales=tensors["scales"],
         offsets=tensors["offsets"],
-        auc=Interval(estimate, low, high, n, n_clusters),
+        auc=Interval(
+            estimate=estimate,
+            low=low,
+            high=high,
+            n=np.array(auc["n"]),
+            n_clusters=np.array(auc["n_clusters"]),
+            confidence=auc["confidence"],
+            reason=np.array(auc["reason"]),
+        ),
         **{**facts, "layers": tuple(facts["layers"])},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import Site, States, read_states
-from interp.data.items import LabelledText
 from interp.data.catalogue import dataset_hash
+from interp.data.items import LabelledText
 from interp.directions.direction import DirectionStack
 from interp.errors import InterpError
 from interp.models import model_card
@@ -53,7 +54,8 @@ def fit_direction(
         :class:`DirectionStack`, signed so that + is label 1.
 
     Raises:
-        InterpError: one label only, fewer groups than folds, or an activation that is not finite.
+        InterpError: one label only (also in the training part of a fold), fewer groups than folds,
+            or an activation that is not finite.
 
     Example:
         >>> v = fit_direction(model, interp.load_texts("bundled:morality"))   # doctest: +SKIP
@@ -65,8 +67,11 @@ def fit_direction(
     groups = np.array([text.group for text in texts])
     if len(texts) == 0 or bool(labels.all()) or not bool(labels.any()):
         raise InterpError(f"{len(texts)} texts with one label only: both labels are needed")
-    if len(set(groups)) < n_folds:
-        raise InterpError(f"{len(set(groups))} groups are fewer than {n_folds} folds")
+    if not 2 <= n_folds <= len(set(groups)):
+        raise InterpError(
+            f"n_folds is {n_folds}: must be at least 2 and at most the number of groups, "
+            f"{len(set(groups))}"
+        )
     states = read_states(model, sentence_ids(model, texts), site=site, progress=progress)
     vectors, scales, offsets = _mean_difference(states.values, labels)
     card = model_card(model)
@@ -77,7 +82,7 @@ def fit_direction(
         layers=states.layers,
         site=site,
         method=method,
-        source=texts[0].source,
+        source=", ".join(dict.fromkeys(text.source for text in texts)),
         data_hash=dataset_hash(texts),
         n_texts=len(texts),
         fingerprint=card.fingerprint,
@@ -94,21 +99,49 @@ def held_out_auc(
     n_folds: int,
     seed: int,
 ) -> Interval:
-    """ROC-AUC per layer of grouped held-out projections, with a group bootstrap."""
+    """ROC-AUC per layer of grouped held-out projections, with a group bootstrap.
+
+    The bootstrap takes the fitted directions as given, so the intervals are somewhat narrow: on
+    pure noise those of nominal 95 % held .5 in 83 to 88 % of simulated layers.
+
+    Raises:
+        InterpError: the training part of a fold holds one label only.
+    """
     scores = torch.empty(states.values.shape[:2])
     dummy = np.zeros(len(labels))
     for train, test in GroupKFold(n_splits=n_folds).split(dummy, groups=groups):
+        if labels[train].all() or not labels[train].any():
+            raise InterpError(
+                f"one of {n_folds} folds leaves texts of one label only: spread both labels over "
+                "more groups"
+            )
         vectors, scales, offsets = _mean_difference(states.values[:, train], labels[train])
         dots = torch.einsum("lpd,ld->lp", states.values[:, test], vectors)
         scores[:, test] = (dots - offsets[:, None]) / scales[:, None]
-    return auc_interval(
-        scores.double().numpy(), labels.numpy().astype(int), groups.tolist(), seed=seed
+    truth, names = labels.numpy().astype(int), groups.tolist()
+    return _stacked([auc_interval(row, truth, names, seed=seed) for row in scores.double().numpy()])
+
+
+def _stacked(intervals: Sequence[Interval]) -> Interval:
+    """Intervals of single cells as one interval over cells."""
+
+    def column(name: str) -> npt.NDArray[Any]:
+        return np.array([getattr(interval, name) for interval in intervals])
+
+    return replace(
+        intervals[0],
+        estimate=column("estimate"),
+        low=column("low"),
+        high=column("high"),
+        n=column("n"),
+        n_clusters=column("n_clusters"),
+        reason=column("reason"),
     )
 
 
 def sentence_ids(
     model: TransformerBridge, texts: Sequence[LabelledText]
-) -> list[Int[Tensor, " pos"]]:
+) -> list[Int[Tensor, " _pos"]]:
     """Token ids of raw sentences, with one BOS where the tokenizer has one.
 
     Raises:

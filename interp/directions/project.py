@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import read_states
 from interp.directions.direction import DirectionStack
+from interp.errors import InterpError
 from interp.prompts import PromptPair, TokenizedPrompt
 
 
@@ -34,7 +35,10 @@ class Projections:
     def shift(self) -> pd.DataFrame:
         """Source minus destination, one row per (pair, layer), in class units."""
         wide = self.frame.pivot_table(
-            index=["pair", "item", "cluster", "layer"], columns="run", values="projection", sort=False
+            index=["pair", "item", "cluster", "layer"],
+            columns="run",
+            values="projection",
+            sort=False,
         )
         return (wide["source"] - wide["destination"]).rename("shift").reset_index()
 
@@ -55,7 +59,8 @@ def project(
     """Project the last-token state of both runs of each pair, at every layer.
 
     Raises:
-        InterpError: the direction was made for other weights or another processing mode.
+        InterpError: no pairs, or the direction was made for other weights or another processing
+            mode.
 
     Example:
         >>> project(model, make_pair(model, item, "instructed"), v).shift()   # doctest: +SKIP
@@ -89,10 +94,21 @@ def project_prompts(
     *,
     progress: bool = True,
 ) -> list[Float[Tensor, "layer prompt"]]:
-    """Last-token projections of many prompts onto several directions, the model run once."""
+    """Last-token projections of many prompts onto several directions, the model run once.
+
+    Raises:
+        InterpError: no prompts, no directions, directions of different sites or layers, or one made
+            for other weights or another processing mode.
+    """
+    if not directions:
+        raise InterpError("no directions to project onto: the list is empty")
     for direction in directions:
         direction.require(model)
     states = read_states(
-        model, [prompt.ids for prompt in prompts], site=directions[0].site, progress=progress
+        model,
+        [prompt.ids for prompt in prompts],
+        site=directions[0].site,
+        layers=directions[0].layers,
+        progress=progress,
     )
     return [direction.project(states) for direction in directions]

@@ -11,14 +11,13 @@ from interp.models.catalogue import (
 from interp.models.checks import Check, run_checks
 from interp.models.forward import (
     Outputs,
-    PackedPrompts,
     Place,
     Write,
     forward,
-    pack,
     supports_packing,
 )
 from interp.models.load import load_model, load_tokenizer
+from interp.models.tree import PackedPrompts, pack
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import html
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any, Literal
@@ -79,14 +82,29 @@ class ModelCard:
             f"{self.architecture}), {born}, {self.dtype} on {self.device}, {mode}"
         )
 
+    @property
+    def provenance(self) -> Provenance:
+        """Where the weights came from."""
+        return Provenance(
+            self.name, self.source, self.quantisation, self.weights_sha256, self.licence
+        )
+
     def identity(self) -> dict[str, Any]:
         """What must be equal for two runs to be comparable; JSON-able."""
         keys = ("name", "fingerprint", "mode", "dtype", "device", "quantisation")
         return {key: getattr(self, key) for key in keys}
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole card as JSON-able data."""
-        return asdict(self)
+        """The whole card as JSON-able data; a deviation that is not finite is None."""
+        checks = [
+            {
+                **asdict(check),
+                "deviation": check.deviation if math.isfinite(check.deviation) else None,
+                "passed": check.passed,
+            }
+            for check in self.checks
+        ]
+        return {**asdict(self), "checks": checks}
 
     def to_dataframe(self) -> pd.DataFrame:
         """Two columns, ``property`` and ``value``, checks included."""
@@ -101,27 +119,29 @@ class ModelCard:
         return self.to_dataframe().to_string(index=False, header=False)
 
     def _repr_html_(self) -> str:
-        table = self.to_dataframe().to_html(index=False, border=0)
+        with pd.option_context("display.max_colwidth", None):  # a hash is of no use cut short
+            table = self.to_dataframe().to_html(index=False, border=0)
         return f"<p><b>{html.escape(self.one_line)}</b></p>{table}"
 
 
 def model_card(model: TransformerBridge) -> ModelCard:
-    """The card of a loaded model; made (with its self-checks) for a bridge booted elsewhere."""
+    """The card of a model; made (with its self-checks) for a bridge booted elsewhere.
+
+    A model that was put into compatibility mode since gets a new card, with the checks run again.
+    """
     card = _cards.get(model)
     if card is None:
-        provenance = Provenance(
-            name=str(model.cfg.model_name), source="a bridge booted by the user", quantisation="none"
-        )
-        card = attach_card(model, provenance, fingerprint=weights_fingerprint(model))
+        name = str(model.cfg.model_name)
+        provenance = Provenance(name, "a bridge booted by the user", quantisation="none")
+        return attach_card(model, provenance, fingerprint=weights_fingerprint(model))
+    if card.mode != _mode(model):
+        return attach_card(model, card.provenance, fingerprint=card.fingerprint)
     return card
 
 
-def attach_card(
-    model: TransformerBridge, provenance: Provenance, *, fingerprint: str
-) -> ModelCard:
+def attach_card(model: TransformerBridge, provenance: Provenance, *, fingerprint: str) -> ModelCard:
     """Run the self-checks, build the card and remember it for this model."""
     cfg = model.cfg
-    mode: ProcessingMode = "compatibility" if model.compatibility_mode else "raw"
     card = ModelCard(
         name=provenance.name,
         source=provenance.source,
@@ -130,7 +150,7 @@ def attach_card(
         licence=provenance.licence,
         fingerprint=fingerprint,
         architecture=type(model.original_model).__name__,
-        mode=mode,
+        mode=_mode(model),
         dtype=str(cfg.dtype).removeprefix("torch."),
         device=str(cfg.device),
         n_layers=cfg.n_layers,
@@ -141,13 +161,29 @@ def attach_card(
         d_mlp=cfg.d_mlp or 0,
         d_vocab=cfg.d_vocab,
         n_ctx=cfg.n_ctx,
-        n_params=sum(p.numel() for p in model.original_model.parameters()),
+        n_params=count_parameters(
+            type(model.original_model), copy.deepcopy(model.original_model.config)
+        ),
         chat_template=bool(getattr(model.tokenizer, "chat_template", None)),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens")},
         checks=run_checks(model),
     )
     _cards[model] = card
     return card
+
+
+def _mode(model: TransformerBridge) -> ProcessingMode:
+    return "compatibility" if model.compatibility_mode else "raw"
+
+
+def count_parameters(build: Callable[[Any], torch.nn.Module], config: Any) -> int:
+    """Parameters of the published architecture, tied ones once; builds it without memory.
+
+    The bridge's own parameters are no measure: it adds split copies of fused projections, and
+    weight processing unties the embeddings.
+    """
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(config).parameters())
 
 
 def weights_fingerprint(model: TransformerBridge) -> str:

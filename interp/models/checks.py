@@ -15,10 +15,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.forward import packing_error
+from interp.models.forward import TOLERANCE, packing_error
 
 _N_TOKENS = 16
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,11 @@ def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
         InterpError: a weight is not finite (names it), or a required identity fails (names it with
             its deviation).
     """
-    _require_finite_weights(model)
+    require_finite_weights(model)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.cfg.d_vocab, (1, _N_TOKENS), generator=generator)
     ids = ids.to(model.cfg.device)
-    tolerance = _TOLERANCE.get(model.cfg.dtype, 1e-2)
+    tolerance = TOLERANCE.get(model.cfg.dtype, 1e-2)
     logits, cache = model.run_with_cache(ids, names_filter=_residual_name)
     wrapped = model.original_model(input_ids=ids, use_cache=False).logits
     checks = (
@@ -61,7 +60,9 @@ def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
         ),
         Check("a hook that changes nothing", _relative(_no_op(model, ids), logits), tolerance),
         Check(
-            "patching a run with itself", _relative(_self_patch(model, ids, cache), logits), tolerance
+            "patching a run with itself",
+            _relative(_self_patch(model, ids, cache), logits),
+            tolerance,
         ),
         Check("packed prompts = separate prompts", packing_error(model), tolerance, required=False),
     )
@@ -85,14 +86,14 @@ def _relative(value: Tensor, reference: Tensor) -> float:
 
 
 def _residual_sum(model: TransformerBridge, cache: Any) -> float:
-    worst = 0.0
+    deviations = []
     for layer in range(model.cfg.n_layers):
         part = [
             cache[f"blocks.{layer}.hook_{name}"].float()
             for name in ("resid_pre", "attn_out", "mlp_out", "resid_post")
         ]
-        worst = max(worst, _relative(part[0] + part[1] + part[2], part[3]))
-    return worst
+        deviations.append(_relative(part[0] + part[1] + part[2], part[3]))
+    return float(torch.tensor(deviations).max())  # unlike Python's max, keeps a NaN
 
 
 def _no_op(model: TransformerBridge, ids: Int[Tensor, "batch pos"]) -> Tensor:
@@ -112,7 +113,8 @@ def _self_patch(model: TransformerBridge, ids: Int[Tensor, "batch pos"], cache: 
     return model.run_with_hooks(ids, fwd_hooks=[(name, patch)])
 
 
-def _require_finite_weights(model: TransformerBridge) -> None:
+def require_finite_weights(model: TransformerBridge) -> None:
+    """Refuse a model with a weight that is NaN or infinite, naming the weight."""
     for name, parameter in model.original_model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise InterpError(

@@ -9,22 +9,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from interp.errors import InterpError
-from interp.fetch import sha256_of
+from interp.fetch import cache_root, sha256_of, work_folder
 from interp.models.card import Provenance
 
 PROVENANCE_FILE = "provenance.json"
+
+_UNQUANTISED = ("ALL_F32", "MOSTLY_F16", "MOSTLY_BF16")
 
 
 @contextmanager
@@ -45,29 +45,35 @@ def quiet_transformers() -> Iterator[None]:
 def convert_gguf(gguf: Path, folder: Path, provenance: Provenance) -> Path:
     """De-quantise ``gguf`` to float32 and save model, tokenizer and provenance as ``folder``.
 
-    Does nothing when the folder is already there.
+    ``folder`` lies in the cache. Does nothing when it is already there.
 
     Raises:
         InterpError: the file is truncated, is not GGUF, or holds an architecture that
-            transformers cannot read; nothing is left behind.
+            transformers cannot read; nothing is left behind. Or the cache cannot be written.
     """
     if (folder / PROVENANCE_FILE).is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if (folder / PROVENANCE_FILE).is_file():
+    with work_folder(f"convert-{folder.name}") as work:
+        if (folder / PROVENANCE_FILE).is_file():  # another process was faster
             return folder
-        scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
-        try:
-            _save_converted(gguf, scratch)
-            (scratch / PROVENANCE_FILE).write_text(json.dumps(asdict(provenance), indent=1))
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(scratch, folder)
-        except OSError as error:
-            raise InterpError(f"{folder}: cannot write the converted model ({error})") from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        converted = work / "converted"
+        converted.mkdir()
+        _save_converted(gguf, converted)
+        (converted / PROVENANCE_FILE).write_text(json.dumps(asdict(provenance), indent=1))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(converted, folder)
     return folder
+
+
+def convert_local_gguf(gguf: Path) -> tuple[Path, Provenance]:
+    """The converted folder of a GGUF file, which the file's hash names, and its provenance."""
+    digest = sha256_of(gguf)
+    folder = cache_root() / "models" / f"{gguf.stem}-{digest[:12]}"
+    known = read_provenance(folder)  # reading the header of a large vocabulary takes seconds
+    quantisation = known.quantisation if known else _quantisation(gguf)
+    provenance = Provenance(gguf.stem, str(gguf), quantisation, weights_sha256=digest)
+    return convert_gguf(gguf, folder, provenance), provenance
 
 
 def read_provenance(folder: Path) -> Provenance | None:
@@ -76,29 +82,23 @@ def read_provenance(folder: Path) -> Provenance | None:
     return Provenance(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def gguf_provenance(gguf: Path) -> Provenance:
-    """Provenance of a local GGUF file: its hash and the quantisation in its header."""
-    return Provenance(
-        name=gguf.stem,
-        source=str(gguf),
-        quantisation=_quantisation(gguf),
-        weights_sha256=sha256_of(gguf),
-    )
-
-
 def _quantisation(gguf: Path) -> str:
+    """The format named in the header; ``none`` for plain floats."""
     from gguf import GGUFReader, LlamaFileType
 
     try:
         field = GGUFReader(gguf).get_field("general.file_type")
-        return "unknown" if field is None else LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_")
-    except Exception as error:
+        name = "unknown" if field is None else LlamaFileType(int(field.contents())).name
+    except Exception as error:  # whatever the broken bytes happen to trigger
         raise _unreadable(gguf, error) from error
+    return "none" if name in _UNQUANTISED else name.removeprefix("MOSTLY_")
 
 
 def _unreadable(gguf: Path, error: Exception) -> InterpError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InterpError(f"{gguf}: not a readable GGUF model, truncated perhaps ({reason}); fetch it again")
+    return InterpError(
+        f"{gguf}: not a readable GGUF model, truncated perhaps ({reason}); fetch it again"
+    )
 
 
 def _save_converted(gguf: Path, scratch: Path) -> None:

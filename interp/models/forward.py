@@ -5,7 +5,7 @@ several instructions and with several answers. :func:`forward` merges equal begi
 (a trie over token ids), lays its nodes out as one sequence, and runs the model once with a mask in
 which every node sees exactly its ancestors and with position ids that count depth in the tree. Each
 prompt is computed as if it were alone: no padding, no cache, exact in exact arithmetic (about 1e-6
-of the logit scale in float32). This is tree attention as used in speculative decoding
+of the logit range in float32). This is tree attention as used in speculative decoding
 (arXiv 2305.09781), here for reading and patching.
 
 The saving is the ratio of tokens to nodes. A model that cannot be run this way (ALiBi, a sliding
@@ -22,17 +22,18 @@ Requests name ``(sequence, position)``; hook names are TransformerLens's::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.tree import PackedPrompts, pack, packed_groups
 
 Place: TypeAlias = tuple[int, int]
 """(sequence, position)."""
@@ -41,13 +42,19 @@ MAX_NODES = 512
 """Default size of one packed forward. Eager attention grows with the square of it: at 512 nodes
 attention costs about as much as the linear layers save on the default model."""
 
-_SELF_CHECK_TOLERANCE = 1e-4
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""How far rounding may carry two computations of the same number, relative to its scale."""
+
+_WITHOUT_POSITION_AXIS = ("hook_pattern", "hook_attn_scores", "hook_rot_q", "hook_rot_k")
 _supports: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class Write:
-    """Replace the activation at ``hook`` of one sequence, at ``positions``, by ``values``."""
+    """Replace the activation at ``hook`` of one sequence, at ``positions``, by ``values``.
+
+    A read of the same hook sees the written values.
+    """
 
     hook: str
     sequence: int
@@ -57,74 +64,19 @@ class Write:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What :func:`forward` was asked for, in the order of the requests."""
+    """What :func:`forward` was asked for, in the order of the requests.
+
+    ``states`` has no entry for a hook that was asked for at no place.
+    """
 
     logits: Float[Tensor, "request d_vocab"]
-    states: dict[str, Float[Tensor, "request ..."]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PackedPrompts:
-    """Token sequences merged into a tree, laid out parents first.
-
-    ``nodes[s][p]`` is the node that holds position ``p`` of sequence ``s``; ``depth`` is that
-    node's position in each of its sequences.
-    """
-
-    ids: Int[Tensor, " node"]
-    depth: Int[Tensor, " node"]
-    nodes: tuple[Int[Tensor, " pos"], ...]
-
-    def mask(self) -> Bool[Tensor, "node node"]:
-        """``mask[i, j]``: node i sees node j, that is, j is i or an ancestor of i."""
-        n = len(self.ids)
-        mask = torch.zeros(n, n, dtype=torch.bool)
-        for path in self.nodes:
-            causal = torch.ones(len(path), len(path), dtype=torch.bool).tril()
-            mask[path[:, None], path[None, :]] |= causal
-        return mask
-
-
-def pack(
-    sequences: Sequence[Int[Tensor, " pos"]], *, share_until: int | None = None
-) -> PackedPrompts:
-    """Merge equal beginnings into one tree.
-
-    Args:
-        sequences: token ids, one tensor per prompt.
-        share_until: nodes at this position and later are never shared, even when the ids are equal
-            (for interventions that differ between copies of one prompt). None: share all.
-    """
-    ids: list[int] = []
-    depth: list[int] = []
-    children: dict[tuple[int, int], int] = {}
-    nodes: list[Tensor] = []
-    for sequence in sequences:
-        path: list[int] = []
-        parent = -1
-        for position, token in enumerate(sequence.tolist()):
-            shared = share_until is None or position < share_until
-            node = children.get((parent, token)) if shared else None
-            if node is None:
-                node = len(ids)
-                ids.append(token)
-                depth.append(position)
-                if shared:
-                    children[(parent, token)] = node
-            path.append(node)
-            parent = node
-        nodes.append(torch.tensor(path, dtype=torch.long))
-    return PackedPrompts(
-        ids=torch.tensor(ids, dtype=torch.long),
-        depth=torch.tensor(depth, dtype=torch.long),
-        nodes=tuple(nodes),
-    )
+    states: dict[str, Float[Tensor, "_request ..."]] = field(default_factory=dict)
 
 
 @torch.no_grad()
 def forward(
     model: TransformerBridge,
-    sequences: Sequence[Int[Tensor, " pos"]],
+    sequences: Sequence[Int[Tensor, " _pos"]],
     *,
     logits_at: Sequence[Place] = (),
     read: Mapping[str, Sequence[Place]] | None = None,
@@ -149,26 +101,25 @@ def forward(
         :class:`Outputs` on the CPU, float32.
 
     Raises:
-        InterpError: an empty or too long sequence, a write to shared positions, or an activation
-            or logit that is not finite (names hook and sequence).
+        InterpError: an empty or too long sequence, a place or hook that does not exist, a write to
+            shared positions, or an activation or logit that is not finite (names hook and prompt).
     """
-    read = dict(read or {})
-    _check(model, sequences, writes, share_until)
+    request = _Request(tuple(logits_at), dict(read or {}), tuple(writes), share_until)
+    _check(model, sequences, request)
     longest = max(len(sequence) for sequence in sequences)
     if supports_packing(model) and longest <= attention_window(model):
-        groups = list(_groups(sequences, share_until, max_nodes))
+        groups = list(packed_groups(sequences, share_until, max_nodes))
     else:
         groups = [[index] for index in range(len(sequences))]
-    logits: dict[Place, Tensor] = {}
-    states: dict[str, dict[Place, Tensor]] = {name: {} for name in read}
+    found: _Found = {}
     for group in groups:
-        _run_group(model, sequences, group, share_until, logits_at, read, writes, logits, states)
+        found.update(_run_group(model, sequences, group, request))
     empty = torch.empty(0, model.cfg.d_vocab)
     return Outputs(
-        logits=torch.stack([logits[place] for place in logits_at]) if logits_at else empty,
+        logits=torch.stack([found[_LOGITS, place] for place in logits_at]) if logits_at else empty,
         states={
-            name: torch.stack([states[name][place] for place in places])
-            for name, places in read.items()
+            name: torch.stack([found[name, place] for place in places])
+            for name, places in request.read.items()
             if places
         },
     )
@@ -178,7 +129,7 @@ def supports_packing(model: TransformerBridge) -> bool:
     """Whether the packed forward equals separate forwards on this model (checked once)."""
     known = _supports.get(model)
     if known is None:
-        known = packing_error(model) <= _SELF_CHECK_TOLERANCE * _tolerance_scale(model)
+        known = packing_error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
         _supports[model] = known
     return known
 
@@ -187,7 +138,7 @@ def supports_packing(model: TransformerBridge) -> bool:
 def packing_error(model: TransformerBridge) -> float:
     """Largest |packed - separate| logit over a small tree, relative to the logit range.
 
-    Infinity when the model refuses the mask or the position ids.
+    Infinity when the model refuses the mask or the position ids, NaN when a logit is not finite.
     """
     generator = torch.Generator().manual_seed(0)
     stem = torch.randint(0, model.cfg.d_vocab, (6,), generator=generator)
@@ -199,31 +150,39 @@ def packing_error(model: TransformerBridge) -> float:
         logits = _forward_packed(model, packed, torch.arange(len(packed.ids)), ())
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError):
         return float("inf")
-    scale = max(float(a.max() - a.min()) for a in alone)
-    errors = [float((logits[path] - a).abs().max()) for path, a in zip(packed.nodes, alone, strict=True)]
-    return max(errors) / scale if scale > 0 else float("inf")
+    reference = torch.cat(alone)
+    error = (torch.cat([logits[path] for path in packed.nodes]) - reference).abs().max()
+    return float(error / (reference.max() - reference.min()))
 
 
 def attention_window(model: TransformerBridge) -> int:
     """Longest prompt on which every layer attends to all earlier positions."""
-    config = model.original_model.config
-    windows = [model.cfg.n_ctx]
+    config = model.original_model.config.get_text_config()
+    names = ["window_size", "attention_chunk_size"]
     if getattr(config, "use_sliding_window", True):
-        windows.append(getattr(config, "sliding_window", None))
-    windows.append(getattr(config, "window_size", None))
-    return min(int(w) for w in windows if w)
+        names.append("sliding_window")
+    windows = [getattr(config, name, None) for name in names]
+    return min([model.cfg.n_ctx, *(int(w) for w in windows if w)])
 
 
-def _tolerance_scale(model: TransformerBridge) -> float:
-    return 1.0 if model.cfg.dtype == torch.float32 else 500.0
+_LOGITS = ""
+"""Stands for the logits among the names of hooks."""
+
+_Found: TypeAlias = dict[tuple[str, Place], Tensor]
+"""One row per hook name (or ``_LOGITS``) and place."""
 
 
-def _check(
-    model: TransformerBridge,
-    sequences: Sequence[Tensor],
-    writes: Sequence[Write],
-    share_until: int | None,
-) -> None:
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of :func:`forward` that say what is wanted."""
+
+    logits_at: tuple[Place, ...]
+    read: dict[str, Sequence[Place]]
+    writes: tuple[Write, ...]
+    share_until: int | None
+
+
+def _check(model: TransformerBridge, sequences: Sequence[Tensor], request: _Request) -> None:
     if not sequences:
         raise InterpError("no prompts to run: the list of sequences is empty")
     for index, sequence in enumerate(sequences):
@@ -234,83 +193,115 @@ def _check(
                 f"prompt {index} has {len(sequence)} tokens, the model's context is "
                 f"{model.cfg.n_ctx}: shorten the prompt"
             )
-    for write in writes:
-        first = int(write.positions.min())
-        if share_until is None or first < share_until:
-            raise InterpError(
-                f"a write at position {first} of {write.hook} needs share_until <= {first}, "
-                f"is {share_until}: otherwise other prompts would share the written position"
-            )
+    for name in {*request.read, *(write.hook for write in request.writes)}:
+        _check_hook(model, name)
+    for name, places in [("the logits", request.logits_at), *request.read.items()]:
+        for place in places:
+            _check_place(sequences, name, *place)
+    for write in request.writes:
+        _check_write(sequences, write, request.share_until)
 
 
-def _groups(
-    sequences: Sequence[Tensor], share_until: int | None, max_nodes: int
-) -> Iterator[list[int]]:
-    """Consecutive sequences whose tree stays within the budget (a longer one goes alone)."""
-    group: list[int] = []
-    seen: set[tuple[int, ...]] = set()
-    size = 0
-    for index, sequence in enumerate(sequences):
-        ids = tuple(sequence.tolist())
-        limit = len(ids) if share_until is None else min(share_until, len(ids))
-        prefixes = [ids[: k + 1] for k in range(limit)]
-        new = len(ids) - limit + sum(prefix not in seen for prefix in prefixes)
-        if group and size + new > max_nodes:
-            yield group
-            group, seen, size = [], set(), 0
-            new = len(ids)
-        group.append(index)
-        seen.update(prefixes)
-        size += new
-    if group:
-        yield group
+def _check_hook(model: TransformerBridge, name: str) -> None:
+    if name.endswith(_WITHOUT_POSITION_AXIS):
+        raise InterpError(f"{name} has no axis [batch, pos, ...]: use model.run_with_cache for it")
+    try:
+        with model.hooks(fwd_hooks=[(name, _reader({}, name, torch.empty(0)))]):
+            pass
+    except KeyError as error:
+        raise InterpError(f"the model has no hook {name!r}: see model.hook_dict") from error
+    except ValueError as error:  # a hook that must be switched on first
+        raise InterpError(f"hook {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _check_place(sequences: Sequence[Tensor], name: str, sequence: int, position: int) -> None:
+    if not 0 <= sequence < len(sequences):
+        raise InterpError(f"{name}: there is no prompt {sequence}, only 0..{len(sequences) - 1}")
+    if not 0 <= position < len(sequences[sequence]):
+        raise InterpError(
+            f"{name}: position {position} is outside prompt {sequence}, "
+            f"0..{len(sequences[sequence]) - 1}"
+        )
+
+
+def _check_write(sequences: Sequence[Tensor], write: Write, share_until: int | None) -> None:
+    positions = write.positions.tolist()
+    for position in positions:
+        _check_place(sequences, f"a write to {write.hook}", write.sequence, position)
+    if len(write.values) != len(positions):
+        raise InterpError(
+            f"a write to {write.hook} gives {len(write.values)} rows for {len(positions)} positions"
+        )
+    first = min(positions, default=len(sequences[write.sequence]))
+    if positions and (share_until is None or first < share_until):
+        raise InterpError(
+            f"a write at position {first} of {write.hook} needs share_until <= {first}, "
+            f"is {share_until}: otherwise other prompts would share the written position"
+        )
 
 
 def _run_group(
-    model: TransformerBridge,
-    sequences: Sequence[Tensor],
-    group: Sequence[int],
-    share_until: int | None,
-    logits_at: Sequence[Place],
-    read: Mapping[str, Sequence[Place]],
-    writes: Sequence[Write],
-    logits: dict[Place, Tensor],
-    states: dict[str, dict[Place, Tensor]],
-) -> None:
-    packed = pack([sequences[index] for index in group], share_until=share_until)
+    model: TransformerBridge, sequences: Sequence[Tensor], group: Sequence[int], request: _Request
+) -> _Found:
+    """Run one group and pick the requested rows; a group of which nothing is wanted is not run."""
+    packed = pack([sequences[index] for index in group], share_until=request.share_until)
     paths = dict(zip(group, packed.nodes, strict=True))
-    wanted = [place for place in logits_at if place[0] in paths]
-    rows = sorted({int(paths[s][p]) for s, p in wanted})
-    row_of = {node: row for row, node in enumerate(rows)}
+
+    def inside(places: Sequence[Place]) -> dict[Place, int]:
+        return {place: int(paths[place[0]][place[1]]) for place in places if place[0] in paths}
+
+    wanted = {name: inside(places) for name, places in request.read.items()}
+    wanted = {name: nodes for name, nodes in wanted.items() if nodes}
+    row_nodes = inside(request.logits_at)
+    if not wanted and not row_nodes:
+        return {}
+    rows = torch.tensor(list(row_nodes.values()) or [0])
+    caught: dict[str, Tensor] = {}
     hooks: list[tuple[str, Callable[..., Any]]] = [
-        (w.hook, _writer(paths[w.sequence][w.positions], w.values))
-        for w in writes
+        (w.hook, _writer(paths[w.sequence][w.positions.cpu()], w.values))
+        for w in request.writes
         if w.sequence in paths
     ]
-    caught: dict[str, Tensor] = {}
-    for name, places in read.items():
-        nodes = [int(paths[s][p]) for s, p in places if s in paths]
-        if nodes:
-            hooks.append((name, _reader(caught, name, torch.tensor(nodes))))
-    keep = torch.tensor(rows or [0])
-    if len(group) == 1:
-        out = _forward_alone(model, packed.ids, keep, hooks)
-    else:
-        out = _forward_packed(model, packed, keep, hooks)
-    _require_finite(out, "the logits", group)
-    for s, p in wanted:
-        logits[(s, p)] = out[row_of[int(paths[s][p])]]
-    for name, places in read.items():
-        inside = [place for place in places if place[0] in paths]
-        if inside:
-            _require_finite(caught[name], name, group)
-            states[name].update(zip(inside, caught[name], strict=True))
+    hooks += [
+        (name, _reader(caught, name, torch.tensor(list(nodes.values()))))
+        for name, nodes in wanted.items()
+    ]
+    run = _forward_alone if len(group) == 1 else _forward_packed
+    caught[_LOGITS] = run(model, packed, rows, hooks)
+    silent = wanted.keys() - caught.keys()
+    if silent:
+        raise InterpError(f"hook {min(silent)!r} never fires on this model")
+    broken = [name for name, values in caught.items() if not bool(torch.isfinite(values).all())]
+    if broken and len(group) > 1:
+        # in a shared attention 0 * NaN reaches every prompt: alone, each speaks for itself
+        found = {}
+        for index in group:
+            found.update(_run_group(model, sequences, [index], request))
+        return found
+    if broken:
+        raise InterpError(
+            f"{broken[0] or 'the logits'} of prompt {group[0]} are not finite: the weights or the "
+            "input overflow; check the model's card, or load it in float32"
+        )
+    places = {_LOGITS: row_nodes, **wanted}
+    return {
+        (name, place): caught[name][row]
+        for name, nodes in places.items()
+        for row, place in enumerate(nodes)
+    }
 
 
 def _writer(nodes: Tensor, values: Tensor) -> Callable[..., Tensor]:
     def write(activation: Tensor, hook: Any) -> Tensor:
         patched = activation.clone()
-        patched[0, nodes] = values.to(activation)
+        try:
+            patched[0, nodes] = values.to(activation)
+        except (RuntimeError, IndexError) as error:
+            shape = list(activation.shape[2:])
+            raise InterpError(
+                f"a write to {hook.name} needs values [pos, ...] with {shape} per position, "
+                f"not {list(values.shape)}"
+            ) from error
         return patched
 
     return write
@@ -324,12 +315,14 @@ def _reader(caught: dict[str, Tensor], name: str, nodes: Tensor) -> Callable[...
 
 
 def _forward_alone(
-    model: TransformerBridge, ids: Tensor, rows: Tensor, hooks: Sequence[tuple[str, Any]]
-) -> Tensor:
+    model: TransformerBridge, packed: PackedPrompts, rows: Tensor, hooks: Sequence[tuple[str, Any]]
+) -> Float[Tensor, "row d_vocab"]:
     device = model.cfg.device
     with model.hooks(fwd_hooks=list(hooks)):
         logits = model.original_model(
-            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=rows.to(device)
+            input_ids=packed.ids[None].to(device),
+            use_cache=False,
+            logits_to_keep=rows.to(device),
         ).logits
     return logits[0].float().cpu()
 
@@ -350,12 +343,3 @@ def _forward_packed(
             logits_to_keep=rows.to(device),
         ).logits
     return logits[0].float().cpu()
-
-
-def _require_finite(values: Tensor, name: str, group: Sequence[int]) -> None:
-    if not bool(torch.isfinite(values).all()):
-        which = f"prompt {group[0]}" if len(group) == 1 else f"prompts {group[0]}..{group[-1]}"
-        raise InterpError(
-            f"{name} of {which} are not finite: the weights or the input overflow; "
-            "check the model's card, or load it in float32"
-        )

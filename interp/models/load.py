@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.fetch import cache_root
 from interp.models.card import (
     Provenance,
     attach_card,
+    count_parameters,
     model_card,
     weights_fingerprint,
 )
 from interp.models.catalogue import DEFAULT_MODEL, fetch_model, model_entry, model_names
+from interp.models.checks import require_finite_weights
 from interp.models.convert import (
     convert_gguf,
-    gguf_provenance,
+    convert_local_gguf,
     quiet_transformers,
     read_provenance,
 )
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_LARGE = 2e9  # parameters; above, "auto" on a GPU is bfloat16
 
 
 def load_model(
@@ -45,15 +53,15 @@ def load_model(
         dtype: ``"auto"`` is float32 on the CPU, bfloat16 on CUDA for models above 2e9 parameters
             and float32 below.
         compatibility_mode: apply TransformerLens's weight processing (folded norms, centred
-            weights), which is what the old ``HookedTransformer`` did. One-way; recorded in the card.
+            weights), which is what the old ``HookedTransformer`` did. One-way; the card tells.
         revision: hub revision; only for hub ids.
 
     Returns:
         The bridge. ``interp.models.model_card(model)`` shows its provenance and self-checks.
 
     Raises:
-        InterpError: unknown name, unreadable or truncated weights, weights that are not finite, no
-            network for a hub id, or a failed self-check.
+        InterpError: unknown name, device or dtype, unreadable or incomplete weights, weights that
+            are not finite, no network for a hub id, or a failed self-check.
 
     Example:
         >>> model = interp.load_model()                                    # doctest: +SKIP
@@ -61,9 +69,10 @@ def load_model(
     """
     if isinstance(name_or_path, TransformerBridge):
         return _adopt(name_or_path, compatibility_mode)
+    target = _pick_device(device)
+    _require_dtype(dtype)
     source, provenance = _resolve(str(name_or_path))
-    target = torch.device(_pick_device(device))
-    model = _boot(source, str(target), dtype, revision)
+    model = _boot(source, target, dtype, revision)
     model.eval()
     fingerprint = weights_fingerprint(model)
     if compatibility_mode:
@@ -72,29 +81,47 @@ def load_model(
     return model
 
 
+def prepare_model(name: str, *, allow_mirrors: bool = False) -> Path:
+    """Fetch and convert a catalogue model; returns the folder that :func:`load_model` reads."""
+    entry = model_entry(name)
+    if read_provenance(entry.folder) is None:
+        provenance = Provenance(
+            name=entry.name,
+            source=f"catalogue: {entry.filename}",
+            quantisation=entry.quantisation,
+            weights_sha256=entry.sha256,
+            licence=entry.licence,
+        )
+        gguf = fetch_model(name, allow_mirrors=allow_mirrors)
+        convert_gguf(gguf, entry.folder, provenance)
+    return entry.folder
+
+
 def load_tokenizer(name_or_path: str | Path = DEFAULT_MODEL) -> Any:
     """The tokenizer alone, without the weights; same names as :func:`load_model`."""
     from transformers import AutoTokenizer
 
     source, _ = _resolve(str(name_or_path))
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise InterpError(f"{name_or_path}: no readable tokenizer there ({_first(error)})") from error
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # tokenizers raises plain Exception for a file it cannot read
+        raise InterpError(
+            f"{name_or_path}: no readable tokenizer there ({_first(error)})"
+        ) from error
 
 
 def _adopt(model: TransformerBridge, compatibility_mode: bool) -> TransformerBridge:
     model.eval()
+    model_card(model)  # before the weights change: the fingerprint is that of the raw ones
     if compatibility_mode and not model.compatibility_mode:
-        fingerprint = weights_fingerprint(model)
         _process_weights(model)
-        name = str(model.cfg.model_name)
-        attach_card(model, Provenance(name, "a bridge booted by the user", "none"), fingerprint=fingerprint)
-    model_card(model)
+        model_card(model)
     return model
 
 
 def _process_weights(model: TransformerBridge) -> None:
+    require_finite_weights(model)
     with quiet_transformers():
         model.enable_compatibility_mode(disable_warnings=True)
 
@@ -107,31 +134,27 @@ def _resolve(name: str) -> tuple[str, Provenance]:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise InterpError(f"{path}: no such GGUF file")
-        provenance = gguf_provenance(path)
-        folder = cache_root() / "models" / f"{path.stem}-{str(provenance.weights_sha256)[:12]}"
-        return str(convert_gguf(path, folder, provenance)), provenance
+        folder, provenance = convert_local_gguf(path)
+        return str(folder), provenance
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InterpError(f"{path}: no config.json there, so not a Hugging Face model folder")
         return str(path), read_provenance(path) or Provenance(path.name, str(path), "none")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if path.is_file():
+        raise InterpError(f"{path}: neither a .gguf file nor a folder in Hugging Face format")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InterpError(f"{path}: no such folder")
+    if name.count("/") == 1:
         return name, Provenance(name, f"Hugging Face hub: {name}", "none")
     return _resolve_catalogue(name)
 
 
 def _resolve_catalogue(name: str) -> tuple[str, Provenance]:
-    entry = model_entry(name)
-    provenance = Provenance(
-        name=entry.name,
-        source=f"catalogue: {entry.filename}",
-        quantisation=entry.quantisation,
-        weights_sha256=entry.sha256,
-        licence=entry.licence,
-    )
-    known = read_provenance(entry.folder)
-    if known is None:
-        convert_gguf(fetch_model(name), entry.folder, provenance)
-    return str(entry.folder), provenance
+    folder = prepare_model(name)
+    provenance = read_provenance(folder)
+    if provenance is None:
+        raise InterpError(f"{folder}: the converted model lost its provenance; delete the folder")
+    return str(folder), provenance
 
 
 def _pick_device(device: str) -> str:
@@ -144,49 +167,71 @@ def _pick_device(device: str) -> str:
     return device
 
 
-def _pick_dtype(dtype: Dtype, source: str, device: str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype in known:
-        return known[dtype]
+def _require_dtype(dtype: str) -> None:
+    if dtype not in ("auto", *_DTYPES):
+        raise InterpError(f"dtype {dtype!r} is not one of auto, {', '.join(_DTYPES)}")
+
+
+def _pick_dtype(dtype: Dtype, source: str, device: str, revision: str | None) -> torch.dtype:
     if dtype != "auto":
-        raise InterpError(f"dtype {dtype!r} is not one of auto, {', '.join(known)}")
-    if device == "cpu":
+        return _DTYPES[dtype]
+    if torch.device(device).type != "cuda":
         return torch.float32
-    return torch.bfloat16 if _weights_bytes(source) > 8e9 else torch.float32
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-
-def _weights_bytes(source: str) -> int:
-    """Bytes of the weight files of a folder; 0 for a hub id (not known before the download)."""
-    folder = Path(source)
-    return sum(f.stat().st_size for f in folder.glob("*.safetensors")) if folder.is_dir() else 0
+    config = AutoConfig.from_pretrained(source, revision=revision)
+    large = count_parameters(AutoModelForCausalLM.from_config, config) > _LARGE
+    return torch.bfloat16 if large else torch.float32
 
 
 def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> TransformerBridge:
     _require_architecture(source)
-    with quiet_transformers():
-        try:
-            return TransformerBridge.boot_transformers(
-                source, device=device, dtype=_pick_dtype(dtype, source, device), revision=revision
+    try:
+        with quiet_transformers():
+            model = TransformerBridge.boot_transformers(
+                source,
+                device=device,
+                dtype=_pick_dtype(dtype, source, device, revision),
+                revision=revision,
             )
-        except InterpError:
-            raise
-        # safetensors, huggingface_hub and transformers each have their own error types
-        except Exception as error:
-            if Path(source).is_dir():
-                raise InterpError(
-                    f"{source}: cannot load the model, files truncated or missing perhaps "
-                    f"({_first(error)})"
-                ) from error
+            _require_all_weights(source, model)
+    except InterpError:
+        raise
+    # safetensors, huggingface_hub and transformers each have their own error types
+    except Exception as error:
+        if Path(source).is_dir():
             raise InterpError(
-                f"{source}: cannot be loaded from the Hugging Face hub ({_first(error)}); check "
-                "the id and the network, or give a local folder"
+                f"{source}: cannot load the model, files truncated or missing perhaps "
+                f"({_first(error)})"
             ) from error
+        raise InterpError(
+            f"{source}: cannot be loaded from the Hugging Face hub ({_first(error)}); check "
+            "the id and the network, or give a local folder"
+        ) from error
+    return model
+
+
+def _require_all_weights(source: str, model: TransformerBridge) -> None:
+    """transformers fills weights that a checkpoint lacks with random numbers, without an error."""
+    config = model.original_model.config
+    files = list(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []
+    if not files or getattr(config, "quantization_config", None):
+        return
+    stored = 0
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+        stored += sum(math.prod(shape) for shape in shapes)
+    needed = count_parameters(type(model.original_model), copy.deepcopy(config))
+    if stored < needed:
+        raise InterpError(
+            f"{source}: the weight files hold {stored} numbers, the model has {needed} parameters: "
+            "some weights are missing; fetch the model again"
+        )
 
 
 def _require_architecture(source: str) -> None:
     """A config without ``architectures`` (GGUF exports) makes some families fail obscurely."""
-    import json
-
     path = Path(source) / "config.json"
     if not path.is_file():
         return
@@ -194,7 +239,7 @@ def _require_architecture(source: str) -> None:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise InterpError(f"{path}: not valid JSON ({error}); fetch the model again") from error
-    if not config.get("architectures"):
+    if not isinstance(config, dict) or not config.get("architectures"):
         raise InterpError(
             f"{path}: field 'architectures' is missing; add the class, for example "
             '["LlamaForCausalLM"]'

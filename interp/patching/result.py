@@ -1,7 +1,8 @@
-"""SweepResult: TransformerLens's PatchingResult with both baselines, labels and clustered statistics."""
+"""SweepResult: TransformerLens's PatchingResult with both baselines, labels and statistics."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.patching import PatchingResult
 
+from interp.errors import InterpError
 from interp.stats import Interval, MaxT, cluster_bootstrap, ratio_bootstrap, sign_flip_max_t
 
 
@@ -18,7 +20,7 @@ from interp.stats import Interval, MaxT, cluster_bootstrap, ratio_bootstrap, sig
 class SweepResult(PatchingResult):
     """Patched margins ``values [layer, span, pair]`` in nats, with what is needed to read them.
 
-    ``baseline`` holds the destination's own margins and ``source_baseline`` the source's, ``[pair]``.
+    ``baseline`` holds the destination's own margins, ``source_baseline`` the source's, ``[pair]``.
     A cell's effect is patched - destination; its share is 0 at the destination and 1 at the source.
     In TransformerLens's words the source run gives the ``clean_cache``, the destination is the
     corrupted run.
@@ -82,6 +84,53 @@ class SweepResult(PatchingResult):
             }
         )
 
+    @classmethod
+    def from_dataframe(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        axis_names: list[str],
+        title: str = "",
+        seed: int = 0,
+        notes: tuple[str, ...] = (),
+    ) -> SweepResult:
+        """The result again from the rows of :meth:`to_dataframe` (cells in their order there).
+
+        Raises:
+            InterpError: rows missing or repeated.
+        """
+        labels = {name: list(dict.fromkeys(frame[name])) for name in axis_names}
+        pairs = list(dict.fromkeys(frame["pair"]))
+        shape = [*(len(values) for values in labels.values()), len(pairs)]
+        if len(frame) != math.prod(shape) or frame.duplicated([*axis_names, "pair"]).any():
+            raise InterpError(
+                f"{len(frame)} rows do not fill {' x '.join(map(str, shape))} cells: the table is "
+                "incomplete or holds several results"
+            )
+        order = [
+            pd.Categorical(frame[name], categories=values)
+            for name, values in [*labels.items(), ("pair", pairs)]
+        ]
+        rows = frame.iloc[np.lexsort([c.codes for c in reversed(order)])]
+        per_pair = frame.drop_duplicates("pair").set_index("pair").loc[pairs]
+        index = pd.MultiIndex.from_product(list(labels.values()), names=axis_names)
+        return cls(
+            values=_tensor(rows["value"]).reshape(shape),
+            axis_names=list(axis_names),
+            index_df=index.to_frame(index=False),
+            metric_names=["margin"],
+            reduced=False,
+            baseline=_tensor(per_pair["destination"]),
+            source_baseline=_tensor(per_pair["source"]),
+            axis_labels={name: [str(v) for v in values] for name, values in labels.items()},
+            pair_labels=[str(pair) for pair in pairs],
+            clusters=[str(cluster) for cluster in per_pair["cluster"]],
+            site=str(frame["site"].iloc[0]),
+            title=title,
+            seed=seed,
+            notes=notes,
+        )
+
     def _destination(self) -> Tensor:
         assert self.baseline is not None  # the engine always records it
         return self.baseline
@@ -95,3 +144,7 @@ class SweepResult(PatchingResult):
         head = f"{self.title}: mean effect in nats, source - destination = {self.total()}"
         notes = "".join(f"<p>{note}</p>" for note in self.notes)
         return f"<p><b>{head}</b></p>{notes}" + mean.to_html(border=0, float_format="{:.3f}".format)
+
+
+def _tensor(column: pd.Series) -> Tensor:
+    return torch.tensor(column.to_numpy(dtype=np.float32))

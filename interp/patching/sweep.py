@@ -1,11 +1,14 @@
 """Exact activation patching between two prompts, layer by span.
 
 For every cell (layer, span) the destination prompt is run with the site's activations at the span's
-positions replaced by those of the aligned positions of the source run, and the margin is read at the
-end. Copies of the destination share its computation up to the first difference of the two prompts
-(:mod:`interp.models.forward`), which a patch cannot change; the result equals one full forward per
-cell. Cells without aligned positions at or after the first difference are exactly zero and are not
-run.
+positions replaced by those of the aligned positions of the source run, and the margin is read at
+the end. Copies of the destination share its computation up to the first difference of the two
+prompts (:mod:`interp.models.forward`), which a patch cannot change; the result equals one full
+forward per cell. Cells without aligned positions at or after the first difference are exactly zero
+and are not run.
+
+``resid_mid`` sweeps equal ``resid_post`` sweeps, cell by cell: the MLP of a patched position makes the
+source's ``resid_post`` of the source's ``resid_mid``.
 """
 
 from __future__ import annotations
@@ -84,7 +87,7 @@ def sweep(
         raise InterpError(f"no metric {metric!r}; known: margin")
     layers = list(range(model.cfg.n_layers)) if layers is None else list(layers)
     spans = _default_spans(pairs) if spans is None else list(spans)
-    names = [hook_name(model, site, layer) for layer in layers]
+    names = [_patched_hook(model, site, layer) for layer in layers]
     values, source, destination = [], [], []
     for pair in tqdm(pairs, desc=f"patching {site}", disable=not progress):
         patched, from_source, baseline = _sweep_pair(model, pair, layers, names, spans, max_nodes)
@@ -92,23 +95,33 @@ def sweep(
         source.append(from_source)
         destination.append(baseline)
     labels = {"layer": [str(layer) for layer in layers], "span": spans}
-    index = pd.MultiIndex.from_product(labels.values(), names=list(labels)).to_frame(index=False)
+    index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
     return SweepResult(
         values=torch.stack(values, dim=-1),
         axis_names=["layer", "span"],
-        index_df=index,
+        index_df=index.to_frame(index=False),
         metric_names=[metric],
         reduced=False,
         baseline=torch.tensor(destination),
         source_baseline=torch.tensor(source),
         axis_labels=labels,
-        pair_labels=[pair.label for pair in pairs],
+        pair_labels=_unique([pair.label for pair in pairs]),
         clusters=[pair.item.cluster if pair.item else str(k) for k, pair in enumerate(pairs)],
         site=site,
         title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}",
         seed=seed,
         notes=_notes(model, pairs),
     )
+
+
+def _patched_hook(model: TransformerBridge, site: Site, layer: int) -> str:
+    """Where a site's patch is written; see the module for ``resid_mid``.
+
+    TransformerLens's ``hook_resid_mid`` sits on the MLP's input: a write there misses the skip
+    connection, so that the residual stream itself would stay the destination's.
+    """
+    name = hook_name(model, site, layer)
+    return hook_name(model, "resid_post", layer) if site == "resid_mid" else name
 
 
 def _sweep_pair(
@@ -170,14 +183,12 @@ def _margins(logits: Float[Tensor, "row d_vocab"], target: MarginTarget) -> Floa
 
 def _positions(pair: PromptPair, span: str) -> tuple[Tensor, Tensor]:
     """Aligned (source, destination) positions of a span that a patch can change."""
+    everything = slice(0, len(pair.destination))
+    where = everything if span == ALL else pair.destination.span(span)
     first = pair.alignment.first_difference
+    start = where.stop if first is None else max(first, where.start)
     aligned = pair.alignment.pairs()
-    if first is None:
-        return aligned[:0, 0], aligned[:0, 1]
-    keep = aligned[:, 1] >= first
-    if span != ALL:
-        where = pair.destination.span(span)
-        keep &= (aligned[:, 1] >= where.start) & (aligned[:, 1] < where.stop)
+    keep = (aligned[:, 1] >= start) & (aligned[:, 1] < where.stop)
     return aligned[keep, 0], aligned[keep, 1]
 
 
@@ -188,6 +199,11 @@ def _default_spans(pairs: Sequence[PromptPair]) -> list[str]:
 
 def _reaches(pair: PromptPair, span: str) -> bool:
     return span in pair.destination.spans and len(_positions(pair, span)[0]) > 0
+
+
+def _unique(labels: Sequence[str]) -> list[str]:
+    """The labels, numbered where several pairs (texts or orders of one item) share one."""
+    return [f"{label} #{k}" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
 
 
 def _notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:

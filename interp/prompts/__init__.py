@@ -24,6 +24,7 @@ from interp.prompts.tokens import (
     TokenizedPrompt,
     decode_each,
     encode_continuation,
+    require_context,
     tokenize,
 )
 
@@ -52,5 +53,6 @@ __all__ = [
     "make_pair",
     "margin_target",
     "pair_of_conditions",
+    "require_context",
     "tokenize",
 ]

@@ -1,14 +1,17 @@
 """Which token of one prompt corresponds to which token of another.
 
 Spans of equal length align by index, whatever their tokens; spans of different length align equal
-tokens in order (longest matching blocks); nothing aligns across spans. Two prompts without common
-span names align as one span.
+tokens in order (their common beginning, then longest matching blocks); nothing aligns across spans.
+Spans in another order in the other prompt are not aligned, so that matches always ascend.
+Two prompts without common span names align as one span.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
 import pandas as pd
 import torch
@@ -51,7 +54,7 @@ class Alignment:
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per position of the source, plus the destination's unmatched positions."""
-        rows = []
+        rows: list[tuple[str, int, str | None, int, str | None]] = []
         matched = set(self.to_destination.tolist())
         for i, j in enumerate(self.to_destination.tolist()):
             token = self.destination.str_tokens[j] if j >= 0 else None
@@ -78,7 +81,7 @@ class Alignment:
 def align(source: TokenizedPrompt, destination: TokenizedPrompt) -> Alignment:
     """Align two prompts span by span (see the module's rule)."""
     table = torch.full((len(source),), -1, dtype=torch.long)
-    common = [name for name in source.spans if name in destination.spans]
+    common = _in_common_order(list(source.spans), list(destination.spans))
     whole = (slice(0, len(source)), slice(0, len(destination)))
     spans = [(source.spans[n], destination.spans[n]) for n in common] or [whole]
     for a, b in spans:
@@ -99,6 +102,18 @@ def _align_span(a_ids: Tensor, b_ids: Tensor, a: slice, b: slice, table: Tensor)
     if a.stop - a.start == b.stop - b.start:
         table[a] = torch.arange(b.start, b.stop)
         return
-    matcher = SequenceMatcher(None, a_ids[a].tolist(), b_ids[b].tolist(), autojunk=False)
-    for i, j, n in matcher.get_matching_blocks():
-        table[a.start + i : a.start + i + n] = torch.arange(b.start + j, b.start + j + n)
+    shared = first_difference(a_ids[a], b_ids[b]) or 0
+    table[a.start : a.start + shared] = torch.arange(b.start, b.start + shared)
+    i0, j0 = a.start + shared, b.start + shared
+    for i, j, n in _blocks(a_ids[i0 : a.stop].tolist(), b_ids[j0 : b.stop].tolist()):
+        table[i0 + i : i0 + i + n] = torch.arange(j0 + j, j0 + j + n)
+
+
+def _in_common_order(a: list[str], b: list[str]) -> list[str]:
+    return [name for i, _, n in _blocks(a, b) for name in a[i : i + n]]
+
+
+def _blocks(a: list[Any], b: list[Any]) -> Iterator[tuple[int, int, int]]:
+    """Matching blocks (start in a, start in b, length), ascending in both."""
+    for block in SequenceMatcher(None, a, b, autojunk=False).get_matching_blocks():
+        yield block.a, block.b, block.size

@@ -67,7 +67,8 @@ class TextBank:
         bank = self._texts.get(name, [])
         if not 1 <= n_texts <= len(bank):
             raise InterpError(
-                f"condition {name!r} has {len(bank)} texts, asked for {n_texts}: lower n_texts"
+                f"condition {name!r} has texts 1 to {len(bank)}, asked for {n_texts}: change "
+                "n_texts (or the slot, which counts from 0)"
             )
         answer = item.choices[item.gold].text.strip()
         return tuple(
@@ -76,13 +77,15 @@ class TextBank:
         )
 
     def placebos(self, treated: Sequence[Condition]) -> tuple[Condition, ...]:
-        """One placebo per text, no placebo twice, each the nearest in token count.
+        """One placebo per text, no placebo twice, each the nearest in token count still free.
 
-        Ties go to the earlier placebo of the bank, so the choice depends on the texts alone.
+        Texts choose in their order and ties go to the earlier placebo of the bank. So the placebo
+        of a text depends on it and the texts before it: asking for more texts changes no pair.
         """
         if len(treated) > len(self._placebo_lengths):
             raise InterpError(
-                f"{len(treated)} texts need as many placebos, the bank has {len(self._placebo_lengths)}"
+                f"{len(treated)} texts need as many placebos, the bank has "
+                f"{len(self._placebo_lengths)}: ask for fewer texts"
             )
         free = list(self._placebo_lengths)
         chosen = []
@@ -113,10 +116,17 @@ class TextBank:
             names: condition names.
             n_texts: texts of ``instructed`` (and so of its placebos).
             n_control_texts: texts of ``negated`` and ``revealing`` (and of theirs).
+
+        Raises:
+            InterpError: no condition, an unknown one, one named twice, or too many texts.
         """
+        if not names:
+            raise InterpError(f"no condition named; choose from {', '.join(CONDITION_NAMES)}")
         unknown = [name for name in names if name not in CONDITION_NAMES]
         if unknown:
             raise InterpError(f"no condition {unknown[0]!r}; known: {', '.join(CONDITION_NAMES)}")
+        if len(set(names)) < len(names):
+            raise InterpError(f"a condition is named twice: {', '.join(names)}")
         treated = [name for name in names if name not in ("clean", "placebo")]
         out: list[Condition] = []
         for name in names:

@@ -1,7 +1,7 @@
 """Conversations: an item under a condition, as chat turns made of named segments.
 
-The wording and the layout of the study (arXiv 2407.15286): context, question and lettered options in
-one user turn, the instruction before or after them, and an answer prefix that the assistant is
+The wording and the layout of the study (arXiv 2407.15286): context, question and lettered options
+in one user turn, the instruction before or after them, and an answer prefix that the assistant is
 given, so that the next words are the chosen option's text.
 """
 
@@ -77,19 +77,27 @@ def build_conversation(
         answer_prefix: what the assistant has already said.
 
     Raises:
-        InterpError: an empty instruction, or an order that is not a permutation of the choices.
+        InterpError: an empty instruction, an order that is not a permutation of the choices, or
+            more choices than there are letters.
     """
+    if len(item.choices) > len(LETTERS):
+        raise InterpError(
+            f"item {item.id!r}: {len(item.choices)} choices, at most {len(LETTERS)} can be lettered"
+        )
     order = tuple(range(len(item.choices))) if order is None else tuple(order)
     if sorted(order) != list(range(len(item.choices))):
         raise InterpError(
-            f"item {item.id!r}: order {order} is not a permutation of its {len(item.choices)} choices"
+            f"item {item.id!r}: order {order} is not a permutation of its {len(item.choices)} "
+            "choices"
         )
     if instruction is not None and not instruction.strip():
-        raise InterpError(f"item {item.id!r}: the instruction is empty; pass None for a clean prompt")
+        raise InterpError(
+            f"item {item.id!r}: the instruction is empty; pass None for a clean prompt"
+        )
     listed = "\n".join(
         f"({LETTERS[k]}) {item.choices[choice].text.strip()}" for k, choice in enumerate(order)
     )
-    body = (
+    body: tuple[Segment, ...] = (
         Segment("context", f"{item.context.strip()}\n"),
         Segment("question", f"{item.question.strip()}\n"),
         Segment("options", listed),

@@ -15,7 +15,13 @@ from interp.errors import InterpError
 from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, ConditionName, TextBank
 from interp.prompts.conversation import Placement, build_conversation, cyclic_orders
-from interp.prompts.tokens import TokenizedPrompt, decode_each, encode_continuation, tokenize
+from interp.prompts.tokens import (
+    TokenizedPrompt,
+    decode_each,
+    encode_continuation,
+    require_context,
+    tokenize,
+)
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,16 @@ def make_pair(
         model: its tokenizer and chat template render the prompts.
         source: the item; or the source's token ids, with the destination's ids as ``condition``.
         condition: the source's condition.
-        against: the destination's condition; ``"placebo"`` is matched to the source's text.
+        against: the destination's condition. A placebo on either side is matched to the text of the
+            other side (to ``instructed`` where that has none).
         order: which cyclic order of the options.
         slot: which text of the condition.
         placement: instruction before or after the question.
         target: token ids (a, b) of the margin, for token tensors.
 
     Raises:
-        InterpError: a prompt beyond the context, a slot the bank does not have, or an unknown
-            condition.
+        InterpError: a prompt beyond the context, a slot the bank does not have, an unknown
+            condition, or a ``target`` with an item.
 
     Example:
         >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
@@ -117,13 +124,13 @@ def make_pair(
         return _pair_of_tensors(model, source, condition, target)
     if isinstance(condition, Tensor):
         raise InterpError("make_pair: give two token tensors, or an item and a condition")
+    if target is not None:
+        raise InterpError("make_pair: target is for token tensors; an item brings its own margin")
+    if slot < 0:
+        raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
     bank = TextBank(model.tokenizer)
-    here = _condition(bank, source, condition, slot)
-    there = (
-        bank.placebos(bank.texts(condition, source, slot + 1))[slot]
-        if against == "placebo" and condition != "clean"
-        else _condition(bank, source, against, slot)
-    )
+    here = _condition(bank, source, condition, slot, partner=against)
+    there = _condition(bank, source, against, slot, partner=condition)
     return pair_of_conditions(model, source, here, there, order=order, placement=placement)
 
 
@@ -143,6 +150,8 @@ def pair_of_conditions(
     if len(shared):
         tokens = tuple(decode_each(model.tokenizer, shared))
         a, b = a.extended(shared, tokens), b.extended(shared, tokens)
+    for prompt in (a, b):
+        require_context(prompt.label, len(prompt), model.cfg.n_ctx)
     return PromptPair(a, b, align(a, b), target, here.name, there.name, item)
 
 
@@ -186,9 +195,12 @@ def margin_target(
     return target, torch.tensor(ids[0][:shared], dtype=torch.long)
 
 
-def _condition(bank: TextBank, item: ChoiceItem, name: str, slot: int) -> Condition:
+def _condition(
+    bank: TextBank, item: ChoiceItem, name: str, slot: int, *, partner: str
+) -> Condition:
     if name == "placebo":
-        return bank.placebos(bank.texts("instructed", item, slot + 1))[slot]
+        matched = "instructed" if partner in ("clean", "placebo") else partner
+        return bank.placebos(bank.texts(cast(ConditionName, matched), item, slot + 1))[slot]
     texts = bank.texts(cast(ConditionName, name), item, slot + 1)
     return texts[min(slot, len(texts) - 1)]
 

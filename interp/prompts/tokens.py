@@ -4,9 +4,16 @@ The chat template is rendered by the tokenizer. Spans come from character offset
 belongs to the segment in which its first character lies, so a token that straddles a border (a full
 stop merged with a line break) belongs to the earlier segment. What the template adds is named too:
 ``header`` before the first message, ``template_1`` ... between messages, and ``template`` after the
-last one, where the assistant's turn opens. A model without a chat template gets :data:`PLAIN_TEMPLATE`.
+last one, where the assistant's turn opens. A model without a chat template gets
+:data:`PLAIN_TEMPLATE`.
 
-Every prompt starts with exactly one BOS where the tokenizer has one and uses it.
+No prompt gets a second BOS. A chat template writes every special token it needs (that is what
+Hugging Face asks of templates), so nothing is added to it, also where the tokenizer would begin
+plain text with a BOS (TransformerLens switches that on at load). Without a template the prompt
+starts with the tokenizer's BOS, if it has one.
+
+A message may not contain a special token's own spelling ("<|im_end|>"): the tokenizer would read it
+as the token and end the turn there. Such a text is refused by the name of its segment.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import html
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -112,25 +120,26 @@ def tokenize(
         n_ctx: refuse a prompt longer than this.
 
     Raises:
-        InterpError: a slow tokenizer, a template that alters the messages, a segment that became no
-            token, or a prompt beyond the context; names the prompt.
+        InterpError: a slow tokenizer, a template that alters the messages, two segments of one
+            name, a special token inside a message, an instruction that became no token, or a prompt
+            beyond the context; names the prompt.
     """
     pieces = list(_pieces(tokenizer, conversation))
+    _require_unique_names(pieces, conversation.label)
     text = "".join(piece for _, piece in pieces)
     encoded = _encode(tokenizer, text)
-    bos = _missing_bos(tokenizer, text, encoded["input_ids"])
-    starts = [0] * len(bos) + [start for start, _ in encoded["offset_mapping"]]
+    owners = _owners(pieces, encoded["offset_mapping"])
+    _refuse_special_tokens(tokenizer, conversation, text, encoded, owners)
+    bos = _missing_bos(tokenizer, encoded["input_ids"])
     ids = torch.tensor(bos + list(encoded["input_ids"]), dtype=torch.long)
-    if n_ctx is not None and len(ids) > n_ctx:
-        raise InterpError(
-            f"{conversation.label}: {len(ids)} tokens, the model's context is {n_ctx}: shorten the "
-            "item or the instruction"
-        )
-    spans = _spans(pieces, starts)
+    require_context(conversation.label, len(ids), n_ctx)
+    spans = _spans([pieces[0][0]] * len(bos) + owners)
     for turn in conversation.turns:
         for segment in turn.segments:
             if segment.span == "instruction" and segment.span not in spans:
-                raise InterpError(f"{conversation.label}: the instruction {segment.text!r} has no token")
+                raise InterpError(
+                    f"{conversation.label}: the instruction {segment.text!r} has no token"
+                )
     return TokenizedPrompt(
         ids=ids,
         spans=spans,
@@ -141,15 +150,36 @@ def tokenize(
     )
 
 
+def require_context(label: str, n_tokens: int, n_ctx: int | None) -> None:
+    """Refuse a prompt of more tokens than the model's context, by its name."""
+    if n_ctx is not None and n_tokens > n_ctx:
+        raise InterpError(
+            f"{label}: {n_tokens} tokens, the model's context is {n_ctx}: shorten the item or the "
+            "instruction"
+        )
+
+
 def decode_each(tokenizer: Any, ids: Int[Tensor, " pos"]) -> list[str]:
-    """Every token decoded alone."""
-    return [tokenizer.decode([int(i)], clean_up_tokenization_spaces=False) for i in ids]
+    """Every token decoded alone, with its leading space.
+
+    Sentencepiece tokenizers drop the space of the first token, so each is decoded as the second of
+    two copies. A token that holds a part of a character gives the replacement character.
+    """
+    out = []
+    for i in ids.tolist():
+        once, twice = (
+            tokenizer.decode([i] * n, clean_up_tokenization_spaces=False) for n in (1, 2)
+        )
+        out.append(twice[len(once) :])
+    return out
 
 
 def encode_continuation(
     tokenizer: Any, prompt: TokenizedPrompt, continuation: str
 ) -> Int[Tensor, " more"]:
     """Tokens that ``continuation`` adds to the prompt when both are encoded together.
+
+    A special token's spelling is read as the token, so that the end of a turn can be scored.
 
     Raises:
         InterpError: the continuation changes the tokens of the prompt itself.
@@ -158,8 +188,8 @@ def encode_continuation(
     known = prompt.ids[prompt.n_bos :].tolist()
     if full[: len(known)] != known or len(full) == len(known):
         raise InterpError(
-            f"{prompt.label}: the tokenizer merges {continuation!r} with the end of the prompt; use "
-            "an answer prefix that ends in a whole word"
+            f"{prompt.label}: the tokenizer merges {continuation!r} with the end of the prompt; "
+            "use an answer prefix that ends in a whole word"
         )
     return torch.tensor(full[len(known) :], dtype=torch.long)
 
@@ -173,14 +203,11 @@ def _encode(tokenizer: Any, text: str) -> Any:
     return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
 
 
-def _missing_bos(tokenizer: Any, text: str, ids: list[int]) -> list[int]:
-    """The BOS to prepend: one where the tokenizer has it and uses it, none where it is there."""
+def _missing_bos(tokenizer: Any, ids: list[int]) -> list[int]:
+    """The BOS to prepend: a chat template has written its own, plain text begins with one."""
     bos = tokenizer.bos_token_id
-    if bos is None or (ids and ids[0] == bos):
+    if getattr(tokenizer, "chat_template", None) or bos is None or ids[:1] == [bos]:
         return []
-    if getattr(tokenizer, "chat_template", None):
-        natural = tokenizer("x")["input_ids"]
-        return [bos] if natural and natural[0] == bos else []
     return [bos]
 
 
@@ -218,8 +245,8 @@ def _template_frame(tokenizer: Any, conversation: Conversation) -> list[str]:
     joined = "".join(a + b for a, b in zip(frame, [*contents, ""], strict=True))
     if joined != real:
         raise InterpError(
-            f"{conversation.label}: the chat template rewrites the messages (white space at an edge, "
-            "perhaps), so spans cannot be placed"
+            f"{conversation.label}: the chat template rewrites the messages (white space at an "
+            "edge, perhaps), so spans cannot be placed"
         )
     return frame
 
@@ -235,22 +262,49 @@ def _render(tokenizer: Any, messages: list[tuple[str, str]], label: str) -> str:
         )
     # templates raise jinja errors of their own wording ("system role not supported")
     except Exception as error:
-        raise InterpError(f"{label}: the chat template refuses the conversation: {error}") from error
+        raise InterpError(
+            f"{label}: the chat template refuses the conversation: {error}"
+        ) from error
 
 
-def _spans(pieces: list[tuple[str, str]], starts: list[int]) -> dict[str, slice]:
-    borders, end = [], 0
-    for _, text in pieces:
-        borders.append(end)
-        end += len(text)
-    owners = [_owner(pieces, borders, start) for start in starts]
+def _require_unique_names(pieces: list[tuple[str, str]], label: str) -> None:
+    names = [name for name, _ in pieces]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InterpError(
+            f"{label}: the span name {repeated!r} is used twice; give every segment its own"
+        )
+
+
+def _owners(pieces: list[tuple[str, str]], offsets: list[tuple[int, int]]) -> list[str]:
+    """Name of the piece that holds each token's first character (empty pieces hold none)."""
+    borders = [0, *accumulate(len(text) for _, text in pieces)][:-1]
+    owners, end = [], 0
+    for start, stop in offsets:
+        # some tokenizers leave the leading space out of the offsets; it is the token's all the same
+        owners.append(pieces[bisect_right(borders, min(start, end)) - 1][0])
+        end = max(end, stop)
+    return owners
+
+
+def _refuse_special_tokens(
+    tokenizer: Any, conversation: Conversation, text: str, encoded: Any, owners: list[str]
+) -> None:
+    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    template = {"header", "template", *(f"template_{k}" for k in range(len(conversation.turns)))}
+    tokens = zip(encoded["input_ids"], encoded["offset_mapping"], owners, strict=True)
+    for token, (start, stop), owner in tokens:
+        # an unknown character becomes a special token too, but does not spell it
+        if owner not in template and token in special and special[token] in text[start:stop]:
+            raise InterpError(
+                f"{conversation.label}: the {owner} contains {special[token]!r}, which this "
+                "tokenizer reads as a special token; remove or respell it"
+            )
+
+
+def _spans(owners: list[str]) -> dict[str, slice]:
     spans: dict[str, slice] = {}
     for position, owner in enumerate(owners):
         first = spans[owner].start if owner in spans else position
         spans[owner] = slice(first, position + 1)
     return spans
-
-
-def _owner(pieces: list[tuple[str, str]], borders: list[int], start: int) -> str:
-    """Name of the piece that holds this character (empty pieces hold none)."""
-    return pieces[bisect_right(borders, start) - 1][0]

@@ -1,0 +1,45 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# TORCH_SPEC chooses the PyTorch build (see README); PYTHON the interpreter for the environment.
+PYTHON ?= python3
+TORCH_SPEC ?= torch==2.13.0
+VENV ?= .venv
+BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest
+
+.PHONY: demo test test-fast lint bench clean
+
+demo: $(VENV)/.run
+	$(BIN)/interp demo
+
+# Lint and types, then the fast tests in parallel, then the real weights with all cores to themselves.
+test: lint
+	$(PYTEST) -n 2 -m "not model" tests
+	$(PYTEST) -m model tests
+
+test-fast: $(VENV)/.test
+	$(PYTEST) -n 2 -m "not model and not dataset and not browser and not slow" tests
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.run
+	$(BIN)/python -m analyses.benchmarks.scoring
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# torch is installed first and alone: a later step must not replace the chosen build.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH_SPEC)"
+	touch $@
+
+$(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[notebook]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@ $(VENV)/.run

@@ -1,0 +1,42 @@
+"""What a direction has to beat: classifiers that see only the words, or only the length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+
+from interp.data.items import LabelledText
+from interp.stats import Interval, auc_interval
+
+
+def word_baselines(
+    texts: Sequence[LabelledText], *, n_folds: int = 5, seed: int = 0
+) -> dict[str, Interval]:
+    """Held-out ROC-AUC of a bag of words and of the length in characters.
+
+    The bag of words (single words, logistic regression) is scored on grouped folds as
+    :func:`~interp.directions.fit_direction` is. A direction whose AUC is not above these may read
+    vocabulary or length. Length is scored as it is: below 0.5 means that positive texts are shorter.
+    """
+    labels = np.array([text.label for text in texts])
+    groups = [text.group for text in texts]
+    sentences = [text.text for text in texts]
+    words = make_pipeline(CountVectorizer(), LogisticRegression(max_iter=1000))
+    held_out = cross_val_predict(
+        words,
+        sentences,
+        labels,
+        groups=groups,
+        cv=GroupKFold(n_splits=n_folds),
+        method="decision_function",
+    )
+    lengths = np.array([float(len(sentence)) for sentence in sentences])
+    return {
+        "bag of words": auc_interval(held_out, labels, groups, seed=seed),
+        "length": auc_interval(lengths, labels, groups, seed=seed),
+    }

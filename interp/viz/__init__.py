@@ -1,0 +1,75 @@
+"""Figures, the offline attention page and the HTML report: results in, pictures out.
+
+Every function takes a result, returns a figure (or the path of the file it was asked to write), and
+computes nothing beyond what drawing needs. Nothing is shown and nothing is registered globally. In
+every picture + is the better (or more moral) answer and blue; a condition keeps its colour
+everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp.viz`` is instant.
+
+Example::
+
+    figure = interp.viz.heatmap(interp.sweep(model, pairs))
+    figure.show()
+    interp.viz.attention_page(model, pair, path="attention.html")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.viz.attention import attention_fragment, attention_page
+    from interp.viz.curves import direction_auc, lens_margin, projection_shift
+    from interp.viz.export import save_png
+    from interp.viz.grids import attention_to_span, heatmap
+    from interp.viz.options import effects, levels, position_bias
+    from interp.viz.report import Fragment, Section, render_report
+    from interp.viz.theme import CONDITION_COLOURS, template
+
+_FILE_OF = {
+    "CONDITION_COLOURS": "theme",
+    "Fragment": "report",
+    "Section": "report",
+    "attention_fragment": "attention",
+    "attention_page": "attention",
+    "attention_to_span": "grids",
+    "direction_auc": "curves",
+    "effects": "options",
+    "heatmap": "grids",
+    "lens_margin": "curves",
+    "levels": "options",
+    "position_bias": "options",
+    "projection_shift": "curves",
+    "render_report": "report",
+    "save_png": "export",
+    "template": "theme",
+}
+
+__all__ = [
+    "CONDITION_COLOURS",
+    "Fragment",
+    "Section",
+    "attention_fragment",
+    "attention_page",
+    "attention_to_span",
+    "direction_auc",
+    "effects",
+    "heatmap",
+    "lens_margin",
+    "levels",
+    "position_bias",
+    "projection_shift",
+    "render_report",
+    "save_png",
+    "template",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FILE_OF:
+        return getattr(import_module(f"interp.viz.{_FILE_OF[name]}"), name)
+    raise AttributeError(f"module 'interp.viz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,143 @@
+"""One look for every figure: a plotly template, the conditions' colours, the colour scales.
+
+Conventions: white paper, dark grey ink; the categorical palette is Okabe and Ito's (safe for colour
+blind readers), and every condition also has its own marker; diverging maps are RdBu with midpoint 0
+(blue = + = the better answer), amounts are Blues from 0. Nothing is registered with plotly: the
+template travels inside each figure.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+
+import plotly.graph_objects as go
+
+INK = "#222222"
+MUTED = "#6b6b6b"
+FAINT = "#c9c9c9"
+GRID = "#ececec"
+FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif"
+
+DIVERGING = "RdBu"
+SEQUENTIAL = "Blues"
+
+CONDITION_COLOURS = {
+    "clean": "#5f6368",
+    "instructed": "#0072b2",
+    "placebo": "#e69f00",
+    "negated": "#cc79a7",
+    "revealing": "#009e73",
+}
+"""The colour of every condition, the same in all figures."""
+
+ZERO = {"zeroline": True, "zerolinecolor": MUTED, "zerolinewidth": 1, "rangemode": "tozero"}
+"""Axis options that draw the line of no effect and keep it in view."""
+
+_CONDITION_SYMBOLS = {
+    "clean": "square",
+    "instructed": "circle",
+    "placebo": "diamond",
+    "negated": "triangle-down",
+    "revealing": "triangle-up",
+}
+_OTHERS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+
+def colour_of(condition: str, index: int = 0) -> str:
+    """The fixed colour of a condition; of anything else, the palette's colour number ``index``."""
+    return CONDITION_COLOURS.get(condition, _OTHERS[index % len(_OTHERS)])
+
+
+def symbol_of(condition: str) -> str:
+    """The fixed marker of a condition, a circle for anything else."""
+    return _CONDITION_SYMBOLS.get(condition, "circle")
+
+
+def faded(colour: str, alpha: float) -> str:
+    """A ``#rrggbb`` colour as rgba with this opacity (0..1)."""
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def plain(text: str) -> str:
+    """User text for a plotly label: plotly would read ``<b>`` as a tag."""
+    return html.escape(str(text), quote=False)
+
+
+def wrapped(text: str, width: int = 13) -> str:
+    """A label broken into lines, at spaces and underscores."""
+    lines = textwrap.wrap(str(text).replace("_", "_ "), width)
+    return "<br>".join(plain(line.replace("_ ", "_")) for line in lines)
+
+
+def template() -> go.layout.Template:
+    """The plotly template of all figures."""
+    axis = {
+        "showline": True,
+        "linecolor": MUTED,
+        "linewidth": 1,
+        "ticks": "outside",
+        "tickcolor": MUTED,
+        "ticklen": 4,
+        "gridcolor": GRID,
+        "zeroline": False,
+        "automargin": True,
+        "title": {"standoff": 10, "font": {"size": 13}},
+    }
+    layout = go.Layout(
+        font={"family": FONT, "size": 12, "color": INK},
+        title={
+            "font": {"size": 16, "color": INK},
+            "subtitle": {"font": {"size": 12, "color": MUTED}},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"l": 2, "t": 14},
+            "y": 1,
+        },
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        colorway=list(_OTHERS),
+        margin={"l": 70, "r": 30, "t": 90, "b": 60},
+        xaxis=axis,
+        yaxis=axis,
+        hoverlabel={"bgcolor": "white", "bordercolor": FAINT, "font": {"family": FONT}},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 0,
+            "yref": "container",
+            "yanchor": "bottom",
+        },
+        colorscale={"diverging": DIVERGING, "sequential": SEQUENTIAL},
+    )
+    return go.layout.Template(layout=layout)
+
+
+def styled(
+    figure: go.Figure,
+    *,
+    title: str,
+    subtitle: tuple[str, ...] = (),
+    height: int,
+    panels: bool = False,
+    legend: bool = False,
+) -> go.Figure:
+    """The figure with the template, a title, the lines of a subtitle, and a height in pixels.
+
+    ``panels`` makes room for the titles of subplots, ``legend`` for a legend along the bottom.
+    """
+    lines = [plain(line) for part in subtitle if part for line in textwrap.wrap(part, 110)]
+    figure.update_layout(
+        template=template(),
+        title={"text": plain(title), "subtitle": {"text": "<br>".join(lines)}},
+        height=height,
+        margin={"t": 64 + 18 * len(lines) + 22 * panels, "b": 95 if legend else 60},
+    )
+    if panels:
+        figure.update_annotations(font={"size": 13, "color": INK})
+    return figure

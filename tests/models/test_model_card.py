@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+import interp
+from interp.models import Check, Provenance, load_model, model_card, weights_fingerprint
+from interp.models.card import attach_card
+
+
+def test_fingerprint_ignores_the_dtype_and_changes_with_a_weight(
+    tiny_folder: Callable[..., Path], tiny_model: Any
+) -> None:
+    fingerprint = model_card(tiny_model).fingerprint
+    half = load_model(tiny_folder("llama"), dtype="bfloat16")
+    assert model_card(half).fingerprint == fingerprint
+    changed = load_model(tiny_folder("llama"))
+    assert weights_fingerprint(changed) == fingerprint
+    with torch.no_grad():
+        changed.blocks[3].mlp.out.weight *= 1.01
+    assert weights_fingerprint(changed) != fingerprint
+    assert model_card(load_model(tiny_folder("qwen2"))).fingerprint != fingerprint
+
+
+def test_identity_holds_what_must_be_equal_between_two_runs(
+    tiny_folder: Callable[..., Path], tiny_model: Any
+) -> None:
+    identity = model_card(tiny_model).identity()
+    assert identity.keys() == {"name", "fingerprint", "mode", "dtype", "device", "quantisation"}
+    assert identity == model_card(load_model(tiny_folder("llama"))).identity()
+    half = model_card(load_model(tiny_folder("llama"), dtype="bfloat16")).identity()
+    assert {key for key in identity if identity[key] != half[key]} == {"dtype"}
+
+
+def test_card_tells_the_shape_of_the_model(tiny_model: Any) -> None:
+    card = model_card(tiny_model)
+    assert (card.n_layers, card.n_heads, card.n_key_value_heads) == (4, 4, 2)
+    assert (card.d_model, card.d_head, card.d_mlp, card.n_ctx) == (32, 8, 64, 1024)
+    assert card.d_vocab == len(tiny_model.tokenizer)
+    assert card.architecture == "LlamaForCausalLM"
+    assert (card.dtype, card.device, card.quantisation) == ("float32", "cpu", "none")
+    assert card.versions.keys() == {"torch", "transformers", "transformer-lens"}
+
+
+def test_chat_template_is_reported(load_tiny: Callable[..., Any]) -> None:
+    assert model_card(load_tiny("llama")).chat_template
+    assert not model_card(load_tiny("llama", chat=False)).chat_template
+
+
+def test_card_is_remembered_and_made_anew_when_the_mode_changes(
+    tiny_folder: Callable[..., Path],
+) -> None:
+    model = load_model(tiny_folder("llama"))
+    card = model_card(model)
+    assert model_card(model) is card
+    model.enable_compatibility_mode(disable_warnings=True)  # behind the library's back
+    again = model_card(model)
+    assert (card.mode, again.mode) == ("raw", "compatibility")
+    assert (again.provenance, again.fingerprint) == (card.provenance, card.fingerprint)
+
+
+def test_bridge_booted_by_the_user_gets_a_card_with_its_checks(
+    tiny_folder: Callable[..., Path], tiny_model: Any
+) -> None:
+    bridge = TransformerBridge.boot_transformers(str(tiny_folder("llama")), device="cpu")
+    card = interp.models.model_card(bridge)
+    assert card.source == "a bridge booted by the user"
+    assert card.fingerprint == model_card(tiny_model).fingerprint
+    assert len(card.checks) == 5
+    assert interp.models.model_card(bridge) is card
+
+
+def test_one_line_says_how_the_weights_were_born_and_how_they_were_processed(
+    load_tiny: Callable[..., Any], tiny_folder: Callable[..., Path]
+) -> None:
+    card = model_card(load_tiny("llama"))
+    assert card.one_line == (
+        f"{card.name} (0M parameters, 4 layers, LlamaForCausalLM), loaded unquantised, "
+        "float32 on cpu, raw weights"
+    )
+    processed = model_card(load_tiny("llama", compatibility_mode=True)).one_line
+    assert processed.endswith("TransformerLens compatibility mode")
+    model = load_model(tiny_folder("llama"))
+    born = Provenance("small", "a file", "Q4_0", weights_sha256="0" * 64, licence="MIT")
+    four_bits = attach_card(model, born, fingerprint="f")
+    assert "small (0M" in four_bits.one_line
+    assert "de-quantised from Q4_0" in four_bits.one_line
+    assert four_bits.provenance == born
+
+
+def test_html_and_text_hold_the_sentence_and_every_check_uncut(tiny_model: Any) -> None:
+    card = model_card(tiny_model)
+    html, text = card._repr_html_(), str(card)
+    assert card.one_line in html
+    for whole in (card.fingerprint, card.source, "resid_pre + attn_out + mlp_out = resid_post"):
+        assert whole in html
+        assert whole in text
+    assert text.count("passed (") == 5
+
+
+def test_html_escapes_names(tiny_folder: Callable[..., Path]) -> None:
+    model = load_model(tiny_folder("llama"))
+    card = attach_card(model, Provenance("<b>x</b>", "<i>", "none"), fingerprint="f")
+    assert "<b>x" not in card._repr_html_()
+    assert "<i>" not in card._repr_html_()
+
+
+@pytest.mark.parametrize("deviation", [1e-7, float("inf"), float("nan")])
+def test_whole_card_is_strict_json(deviation: float, tiny_model: Any) -> None:
+    check = Check("packed prompts = separate prompts", deviation, 1e-4, required=False)
+    card = dataclasses.replace(model_card(tiny_model), checks=(check,))
+    data = json.loads(json.dumps(card.to_dict(), allow_nan=False))
+    assert data["name"] == card.name
+    assert data["checks"] == [
+        {
+            "name": check.name,
+            "deviation": 1e-7 if deviation == 1e-7 else None,
+            "tolerance": 1e-4,
+            "required": False,
+            "passed": deviation == 1e-7,
+        }
+    ]

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ARCHITECTURES
+from torch import Tensor
+
+from interp.errors import InterpError
+from interp.models import Check, load_model, model_card, run_checks
+
+checks = importlib.import_module("interp.models.checks")
+
+LOGITS = "logits equal the wrapped model's"
+SUM = r"resid_pre \+ attn_out \+ mlp_out = resid_post"
+NO_OP = "a hook that changes nothing"
+SELF_PATCH = "patching a run with itself"
+PACKED = "packed prompts = separate prompts"
+
+
+@pytest.fixture
+def model(tiny_folder: Callable[..., Path]) -> Any:
+    """A tiny Llama of this test alone, to be broken."""
+    return load_model(tiny_folder("llama"))
+
+
+def hook_forever(model: Any, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    model.hook_dict[name].add_hook(lambda activation, hook: change(activation), is_permanent=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_identity_holds_on_every_architecture(
+    architecture: str,
+    dtype: Any,
+    tiny_folder: Callable[..., Path],
+    load_tiny: Callable[..., Any],
+) -> None:
+    if dtype == "float32":
+        found = run_checks(load_tiny(architecture))
+    else:
+        found = model_card(load_model(tiny_folder(architecture), dtype=dtype)).checks
+    assert len(found) == 5
+    assert all(check.passed for check in found)
+    assert [check.required for check in found] == [True] * 4 + [False]
+    if dtype == "float32":
+        assert all(check.deviation < 1e-5 for check in found)
+
+
+def test_a_check_that_is_not_a_number_has_not_passed() -> None:
+    assert Check("x", 1e-4, 1e-4).passed
+    assert not Check("x", 1.1e-4, 1e-4).passed
+    assert not Check("x", float("nan"), 1e-4).passed
+
+
+def test_a_shifted_residual_stream_breaks_the_sum(model: Any) -> None:
+    hook_forever(model, "blocks.1.hook_resid_post", lambda activation: activation + 0.5)
+    with pytest.raises(InterpError, match=f"self-check failed: {SUM} \\(deviation") as caught:
+        run_checks(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_noise_makes_two_equal_runs_differ(model: Any) -> None:
+    hook_forever(model, "blocks.1.hook_resid_post", lambda activation: activation + torch.randn(32))
+    with pytest.raises(InterpError, match=f"self-check failed: {LOGITS}"):
+        run_checks(model)
+
+
+def test_a_corrupted_mlp_out_breaks_the_sum(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.run_with_cache
+
+    def corrupted(*arguments: Any, **options: Any) -> Any:
+        logits, cache = run(*arguments, **options)
+        cache.cache_dict["blocks.3.hook_mlp_out"] = 1.5 * cache["blocks.3.hook_mlp_out"]
+        return logits, cache
+
+    monkeypatch.setattr(model, "run_with_cache", corrupted)
+    with pytest.raises(InterpError, match=SUM):
+        run_checks(model)
+
+
+def test_an_activation_that_is_not_a_number_in_any_layer_is_noticed(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = model.run_with_cache
+
+    def corrupted(*arguments: Any, **options: Any) -> Any:
+        logits, cache = run(*arguments, **options)
+        cache.cache_dict["blocks.3.hook_attn_out"] = cache["blocks.3.hook_attn_out"] * float("nan")
+        return logits, cache
+
+    monkeypatch.setattr(model, "run_with_cache", corrupted)
+    with pytest.raises(InterpError, match=rf"{SUM} \(deviation nan"):
+        run_checks(model)
+
+
+@pytest.mark.parametrize("name", [NO_OP, SELF_PATCH])
+def test_hooks_that_change_the_run_by_being_there_are_noticed(
+    name: str, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = model.run_with_hooks
+    wanted = 4 if name == NO_OP else 1  # the first hooks every layer, the second one layer
+
+    def corrupted(*arguments: Any, fwd_hooks: list[Any], **options: Any) -> Tensor:
+        logits = run(*arguments, fwd_hooks=fwd_hooks, **options)
+        return 1.1 * logits if len(fwd_hooks) == wanted else logits
+
+    monkeypatch.setattr(model, "run_with_hooks", corrupted)
+    with pytest.raises(InterpError, match=f"self-check failed: {name}"):
+        run_checks(model)
+
+
+def test_a_model_that_cannot_be_packed_is_still_accepted(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "packing_error", lambda model: float("inf"))
+    last = run_checks(model)[-1]
+    assert (last.name, last.passed, last.required) == (PACKED, False, False)
+
+
+def test_a_weight_that_is_not_finite_is_named_before_anything_runs(model: Any) -> None:
+    with torch.no_grad():
+        model.blocks[2].mlp.out.weight[3, 5] = float("inf")
+    with pytest.raises(InterpError, match=r"weight .*layers\.2.* not finite"):
+        run_checks(model)
+
+
+def test_checks_leave_no_hook_and_no_gradient_setting_behind(model: Any) -> None:
+    run_checks(model)
+    assert not [name for name, point in model.hook_dict.items() if point.fwd_hooks]
+    assert torch.is_grad_enabled()
