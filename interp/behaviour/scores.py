@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,8 @@ class OptionScores:
         if frame.empty:
             what = f"placebo of {control_of!r}" if control_of else repr(condition)
             raise InterpError(f"{what} was not scored; there is {', '.join(self.conditions)}")
+        if subset not in get_args(Subset):
+            raise InterpError(f"no subset {subset!r}; known: {', '.join(get_args(Subset))}")
         if subset != "all":
             frame = frame[frame["context_condition"] == subset]
         if frame.empty:
@@ -296,6 +298,8 @@ def _text_table(
     frame: pd.DataFrame, metric: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
     """``[text, item]`` of a metric averaged over cyclic orders, and each item's cluster."""
+    if metric not in get_args(Metric):
+        raise InterpError(f"no metric {metric!r}; known: {', '.join(get_args(Metric))}")
     values = frame.assign(value=frame[metric].astype(float))
     table = values.pivot_table(
         values="value", index="item", columns="slot", aggfunc=_mean_of_all, dropna=False

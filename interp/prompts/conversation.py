@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from interp.data.items import ChoiceItem
 from interp.errors import InterpError
@@ -77,9 +77,11 @@ def build_conversation(
         answer_prefix: what the assistant has already said.
 
     Raises:
-        InterpError: an empty instruction, an order that is not a permutation of the choices, or
-            more choices than there are letters.
+        InterpError: an empty instruction, an unknown placement, an order that is not a permutation
+            of the choices, or more choices than there are letters.
     """
+    if placement not in get_args(Placement):
+        raise InterpError(f"placement is {placement!r}; choose from before, after")
     if len(item.choices) > len(LETTERS):
         raise InterpError(
             f"item {item.id!r}: {len(item.choices)} choices, at most {len(LETTERS)} can be lettered"

@@ -85,8 +85,8 @@ class PromptPair:
 
 def make_pair(
     model: TransformerBridge,
-    source: ChoiceItem | Int[Tensor, " source_pos"],
-    condition: ConditionName | Int[Tensor, " destination_pos"],
+    source: ChoiceItem | Int[Tensor, "... source_pos"],
+    condition: ConditionName | Int[Tensor, "... destination_pos"],
     *,
     against: Literal["placebo", "clean", "instructed", "negated", "revealing"] = "placebo",
     order: int = 0,
@@ -101,7 +101,8 @@ def make_pair(
 
     Args:
         model: its tokenizer and chat template render the prompts.
-        source: the item; or the source's token ids, with the destination's ids as ``condition``.
+        source: the item; or the source's token ids ``[pos]`` or ``[1, pos]``, with the destination's
+            ids as ``condition``.
         condition: the source's condition.
         against: the destination's condition. A placebo on either side is matched to the text of the
             other side (to ``instructed`` where that has none).

@@ -101,7 +101,7 @@ def attention_to_span(
     top = float(np.nanmax([first, second]))
     for k, (name, z) in enumerate(panels):
         scale = _diverging(z) if k == 2 else {"colorscale": SEQUENTIAL, "zmin": 0.0, "zmax": top}
-        bar = {"thickness": 10, "outlinewidth": 0, "x": (0, 0.62, 1.0)[k], "xpad": 6}
+        bar = {"thickness": 10, "outlinewidth": 0, "x": (0, 0.63, 1.0)[k], "xpad": 6}
         figure.add_trace(
             go.Heatmap(
                 z=z, **scale, name=plain(name), xgap=1, ygap=1, colorbar=bar, showscale=k > 0,

@@ -120,8 +120,9 @@ def test_resid_mid_of_parallel_blocks_is_refused(load_tiny: Callable[..., Any]) 
     ],
 )
 def test_wrong_requests_say_what_was_wrong(
-    tiny_model: Any, options: dict[str, Any], message: str
+    tiny_model: Any, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the checks a user meets
     with pytest.raises(InterpError, match=message):
         read_states(tiny_model, prompts([4, 6]), progress=False, **options)
 

@@ -245,7 +245,8 @@ def test_equal_class_means_are_refused_with_the_layer(fit_states: Callable[..., 
         fit_states(states, texts)
 
 
-def test_an_unknown_method_is_refused(tiny_model: Any) -> None:
+def test_an_unknown_method_is_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the check a user meets
     with pytest.raises(InterpError, match="no method 'probe'; known: mean_difference"):
         fit_direction(tiny_model, paired_texts(), method="probe", progress=False)  # type: ignore[arg-type]
 

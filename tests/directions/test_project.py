@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 
+from interp.activations import read_states
 from interp.data import load_items, load_texts
 from interp.directions import DirectionStack, fit_direction, project, project_prompts
 from interp.errors import InterpError
@@ -79,16 +81,14 @@ def test_several_directions_read_the_prompts_once(
     pairs: list[PromptPair],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from interp.directions import project as room_function
-    from interp.directions.project import read_states
-
+    module = import_module("interp.directions.project")
     calls = []
 
     def spy(*args: Any, **options: Any) -> Any:
         calls.append(options)
         return read_states(*args, **options)
 
-    monkeypatch.setitem(room_function.__globals__, "read_states", spy)
+    monkeypatch.setattr(module, "read_states", spy)
     tense = load_texts("bundled:contrasts:tense")
     other = fit_direction(tiny_model, tense, progress=False)
     prompts = [pairs[0].source, pairs[0].destination]

@@ -214,7 +214,10 @@ def test_chosen_layers_and_spans_are_rows_and_columns_of_the_whole_map(tiny_mode
     assert torch.allclose(part.values, whole.values[[2, 0]][:, columns], atol=1e-5)
 
 
-def test_no_pairs_no_target_and_unknown_names_are_refused(tiny_model: Any) -> None:
+def test_no_pairs_no_target_and_unknown_names_are_refused(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the checks a user meets
     pair = equal_length_pair(tiny_model)
     no_target = replace(pair, target=None)
     with pytest.raises(InterpError, match="no pairs to patch between"):

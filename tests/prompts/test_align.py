@@ -128,7 +128,7 @@ def test_a_prompt_aligns_with_itself_at_every_position(prompt):
 
 @given(SPAN, SPAN)
 def test_the_first_difference_is_the_first_differing_id_or_the_end_of_the_shorter(a, b):
-    found = first_difference(torch.tensor(a), torch.tensor(b))
+    found = first_difference(*(torch.tensor(ids, dtype=torch.long) for ids in (a, b)))
     expected = next(
         (i for i in range(max(len(a), len(b))) if a[i : i + 1] != b[i : i + 1]),
         None,

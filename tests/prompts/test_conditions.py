@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 
 from interp.data.bundle import Instruction, bundled_choices
@@ -94,7 +95,8 @@ def test_placebos_alone_are_those_of_the_instructed_texts():
     assert alone == BANK.placebos(BANK.texts("instructed", ITEM, 2))
 
 
-def test_an_unknown_condition_is_refused_with_the_known_ones():
+def test_an_unknown_condition_is_refused_with_the_known_ones(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     for ask in (
         lambda: BANK.texts("moral", ITEM, 1),
         lambda: BANK.conditions(ITEM, ["clean", "moral"]),

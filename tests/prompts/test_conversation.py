@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 
 from interp.data.bundle import bundled_choices
@@ -65,6 +66,12 @@ def test_an_order_that_is_no_permutation_is_refused(order):
 def test_an_empty_instruction_is_refused_rather_than_counted_as_clean():
     with pytest.raises(InterpError, match=f"{ITEM.id}.*instruction is empty"):
         build_conversation(ITEM, " \n")
+
+
+def test_an_unknown_placement_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(InterpError, match="placement is 'middle'; choose from before, after"):
+        build_conversation(ITEM, "Please.", placement="middle")
 
 
 def test_more_choices_than_letters_are_refused():

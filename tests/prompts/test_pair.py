@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import jaxtyping
 import pytest
 import torch
 
@@ -194,9 +195,8 @@ def test_token_tensors_of_other_lengths_align_equal_tokens(tiny_model):
     [
         (torch.tensor([0, 1]), "instructed", "two token tensors, or an item"),
         (AMBIGUOUS, torch.tensor([0, 1]), "two token tensors, or an item"),
-        (torch.tensor([0]), torch.tensor([]), "destination has no tokens"),
+        (torch.tensor([0]), torch.tensor([], dtype=torch.long), "destination has no tokens"),
         (torch.zeros(2, 3, dtype=torch.long), torch.tensor([0]), "source is a batch of 2"),
-        (AMBIGUOUS, "moral", "no condition 'moral'"),
     ],
 )
 def test_what_is_no_pair_is_refused(tiny_model, source, condition, complaint):
@@ -210,12 +210,18 @@ def test_what_is_no_pair_is_refused(tiny_model, source, condition, complaint):
         ({"slot": 99}, r"'instructed' has texts 1 to \d+, asked for 100"),
         ({"slot": -1}, "slot is -1, texts are counted from 0"),
         ({"target": (3, 4)}, "target is for token tensors"),
-        ({"against": "moral"}, "no condition 'moral'"),
     ],
 )
 def test_options_that_do_not_fit_an_item_are_refused(tiny_model, options, complaint):
     with pytest.raises(InterpError, match=complaint):
         make_pair(tiny_model, AMBIGUOUS, "instructed", **options)
+
+
+@pytest.mark.parametrize("names", [("moral", "clean"), ("clean", "moral"), ("placebo", "moral")])
+def test_an_unknown_condition_is_refused_on_either_side(tiny_model, monkeypatch, names):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(InterpError, match="no condition 'moral'; known: clean"):
+        make_pair(tiny_model, AMBIGUOUS, names[0], against=names[1])
 
 
 def test_a_prompt_beyond_the_context_names_the_item(tiny_model):
