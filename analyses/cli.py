@@ -55,7 +55,7 @@ def demo(
     ] = "bbq,bundled",
     limit: Annotated[
         int, typer.Option(min=2, help="Items in all, sampled by category and template.")
-    ] = 32,
+    ] = 24,
     seed: Annotated[int, typer.Option(help="Seed of the sample and of all resampling.")] = 0,
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run resumes.")] = Path(
         "runs/demo"

@@ -59,7 +59,7 @@ class DemoConfig(BaseModel):
 
     model: str = "smollm2-135m-instruct"
     items: str = "bbq,bundled"
-    limit: int = Field(default=32, ge=2, description="items scored, sampled by cluster")
+    limit: int = Field(default=24, ge=2, description="items scored, sampled by cluster")
     seed: int = 0
     out: Path = Path("runs/demo")
     compatibility_mode: bool = False
@@ -248,25 +248,32 @@ def _pairs(
     return pairs
 
 
-def _units(pairs: dict[str, list[PromptPair]]) -> list[tuple[str, PromptPair]]:
-    return [(name, pair) for name, group in pairs.items() for pair in group]
+@dataclass(frozen=True, eq=False)
+class _Unit:
+    """One pair of a map: the unit of work of the inner measurements."""
+
+    map: str
+    number: int
+    pair: PromptPair
+
+    def key(self) -> dict[str, Any]:
+        texts = {"source": self.pair.source.text, "against": self.pair.destination.text}
+        return {"map": self.map, "pair": self.number, **texts}
 
 
-def _unit_key(unit: tuple[str, PromptPair]) -> dict[str, Any]:
-    name, pair = unit
-    item = pair.item.id if pair.item else ""
-    return {"map": name, "item": item, "source": pair.source.text, "against": pair.destination.text}
+def _units(pairs: dict[str, list[PromptPair]], *maps: str) -> list[_Unit]:
+    return [_Unit(name, k, pair) for name in maps for k, pair in enumerate(pairs[name])]
 
 
 def _lens(
     folder: Run, model: TransformerBridge, pairs: dict[str, list[PromptPair]], progress: bool
 ) -> dict[str, LensTrajectory]:
-    def compute(unit: tuple[str, PromptPair]) -> pd.DataFrame:
-        frame = lens_trajectory(model, unit[1], progress=False).frame
-        return frame.assign(map=unit[0])
+    def compute(unit: _Unit) -> pd.DataFrame:
+        frame = lens_trajectory(model, unit.pair, progress=False).frame
+        return frame.assign(map=unit.map, pair=unit.number)
 
     table = folder.ledger("lens")
-    table.run(_units(pairs), key=_unit_key, compute=compute, progress=progress)
+    table.run(_units(pairs, *MAPS), key=_Unit.key, compute=compute, progress=progress)
     frame = table.merge()
     return {name: LensTrajectory(frame[frame["map"] == name]) for name in pairs}
 
@@ -278,21 +285,22 @@ def _maps(
     config: DemoConfig,
     progress: bool,
 ) -> dict[str, SweepResult]:
-    spans = [s for s in SPANS if all(s in p.destination.spans for _, p in _units(pairs))]
+    units = _units(pairs, *MAPS)
+    spans = [s for s in SPANS if all(s in unit.pair.destination.spans for unit in units)]
     layers = spread_layers(model.cfg.n_layers, MAX_LAYERS)
 
-    def compute(unit: tuple[str, PromptPair]) -> pd.DataFrame:
-        result = sweep(model, unit[1], layers=layers, spans=spans, progress=False)
-        return result.to_dataframe().assign(map=unit[0])
+    def compute(unit: _Unit) -> pd.DataFrame:
+        result = sweep(model, unit.pair, layers=layers, spans=spans, progress=False)
+        return result.to_dataframe().assign(map=unit.map)
 
     table = folder.ledger("patching")
-    table.run(_units(pairs), key=_unit_key, compute=compute, progress=progress)
+    table.run(_units(pairs, *MAPS), key=_Unit.key, compute=compute, progress=progress)
     frame = table.merge()
     return {
         name: SweepResult.from_dataframe(
             frame[frame["map"] == name].drop(columns="map"),
             axis_names=["layer", "span"],
-            title=f"{name} -> placebo",
+            title=f"{name} -> placebo, resid_pre",
             seed=config.seed,
         )
         for name in pairs
@@ -308,9 +316,9 @@ def spread_layers(n_layers: int, at_most: int) -> list[int]:
 def _identities(folder: Run, model: TransformerBridge, pair: PromptPair) -> pd.DataFrame:
     table = folder.ledger("identities")
     table.run(
-        [("instructed", pair)],
-        key=_unit_key,
-        compute=lambda unit: measure_identities(model, unit[1]),
+        [_Unit("instructed", 0, pair)],
+        key=_Unit.key,
+        compute=lambda unit: measure_identities(model, unit.pair),
         progress=False,
     )
     return table.merge()
@@ -321,18 +329,18 @@ def _attention(
 ) -> pd.DataFrame:
     """Mean attention of all later positions to the instruction, per layer and head, both runs."""
 
-    def compute(unit: tuple[str, PromptPair]) -> pd.DataFrame:
-        rows = []
+    def compute(unit: _Unit) -> pd.DataFrame:
+        pair, rows = unit.pair, []
         for prompt, condition in (
-            (unit[1].source, unit[1].source_name),
-            (unit[1].destination, unit[1].destination_name),
+            (pair.source, pair.source_name),
+            (pair.destination, pair.destination_name),
         ):
             mass = read_attention(model, prompt).to_span("instruction")
             for layer, heads in enumerate(mass.tolist()):
                 for head, value in enumerate(heads):
                     rows.append(
                         {
-                            "item": unit[1].item.id if unit[1].item else "",
+                            "item": pair.item.id if pair.item else "",
                             "condition": condition,
                             "layer": layer,
                             "head": head,
@@ -341,7 +349,6 @@ def _attention(
                     )
         return pd.DataFrame(rows)
 
-    units = [(name, pair) for name, pair in _units(pairs) if name == "instructed"]
     table = folder.ledger("attention")
-    table.run(units, key=_unit_key, compute=compute, progress=progress)
+    table.run(_units(pairs, "instructed"), key=_Unit.key, compute=compute, progress=progress)
     return table.merge()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analyses.demo import DemoResult
     from interp.patching import SweepResult
 
+_HEADINGS = {"items": "context", "n_items": "items", "n_clusters": "clusters", "n_texts": "texts"}
 TITLE = "What does a self-correction instruction do?"
 
 
@@ -45,7 +46,12 @@ def write_report(folder: Run, model: TransformerBridge, result: DemoResult) -> N
 
 
 def projection_shifts(projections: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Instructed minus placebo per direction and layer, class units, texts x clusters bootstrap."""
+    """Instructed minus placebo per direction and layer, texts x clusters bootstrap.
+
+    ``estimate``, ``low`` and ``high`` are in standard deviations of the placebo prompts' projections
+    on the same direction and layer, so that directions whose classes lie close together or far apart
+    can be compared; ``class_units`` is the estimate with the class means at +1 and -1.
+    """
     frames = []
     for name, rows in projections.groupby("direction", sort=False):
         layers = sorted(set(rows["layer"]))
@@ -56,10 +62,12 @@ def projection_shifts(projections: pd.DataFrame, seed: int) -> pd.DataFrame:
             for condition in ("instructed", "placebo")
         }
         shape = (len(layers), -1, tables["placebo"].shape[1])
+        instructed, placebo = (tables[c].to_numpy().reshape(shape) for c in tables)
+        spread = placebo.std(axis=(1, 2))
         clusters = rows.drop_duplicates("item").set_index("item")["cluster"]
         interval = two_way_bootstrap(
-            tables["instructed"].to_numpy().reshape(shape),
-            tables["placebo"].to_numpy().reshape(shape),
+            instructed,
+            placebo,
             clusters.loc[tables["placebo"].columns],
             seed=seed,
             labels=(name,),
@@ -69,9 +77,10 @@ def projection_shifts(projections: pd.DataFrame, seed: int) -> pd.DataFrame:
                 {
                     "direction": name,
                     "layer": layers,
-                    "estimate": interval.estimate,
-                    "low": interval.low,
-                    "high": interval.high,
+                    "estimate": interval.estimate / spread,
+                    "low": interval.low / spread,
+                    "high": interval.high / spread,
+                    "class_units": interval.estimate,
                     "is_null": name != "morality",
                 }
             )
@@ -136,12 +145,13 @@ def _behaviour(folder: Run, result: DemoResult) -> Section:
             (
                 _effect_table(table),
                 "Effects on the margin, in nats (+ = a better answer), with 95 % intervals over texts "
-                "x item clusters. p: permutation of the text labels; with one wording a side there "
-                "is nothing to permute and p is 1. Differences to the clean prompt are the second "
-                "reading; placebo - clean is the artefact of length and position.",
+                "x item clusters. p: permutation of the text labels on these items (it does not speak "
+                "of other items, the interval does); none with one wording a side. Differences to the "
+                "clean prompt are the second reading; placebo - clean is the artefact of length and "
+                "position.",
             ),
             (
-                summary,
+                summary.rename(columns=_HEADINGS),
                 "Levels. P(unknown) is the option score of the abstention. The bias score runs from "
                 "-1 to 1, + = follows the stereotype; undefined when every answer was unknown.",
             ),
@@ -158,16 +168,17 @@ def _positions(folder: Run, result: DemoResult) -> Section:
     folder.save_figure("position_bias", figure)
     bias = result.scores.position_bias()
     clean = bias[bias["condition"] == "clean"]
-    top = clean.sort_values("letter", kind="stable").iloc[-1]
+    top = clean.sort_values("letter chosen", kind="stable").iloc[-1]
     share = clean.sort_values("chosen", kind="stable").iloc[-1]
     return Section(
         "Letters and positions",
         paragraphs=[
-            f"Asked for a letter without any instruction, the model puts {top['letter']:.0%} of the "
-            f"probability of the letters on “({top['position']})”, whatever stands there. This is why "
+            f"Asked for a letter without any instruction, the model prefers “({top['position']})” in "
+            f"{top['letter chosen']:.0%} of the prompts, whatever stands there. This is why "
             "answers are scored by their text and averaged over cyclic orders. Scored that way, the "
             f"option listed at ({share['position']}) is still chosen most often, in "
-            f"{share['chosen']:.0%} of the prompts.",
+            f"{share['chosen']:.0%} of the prompts. Margin and option score rank the items alike: "
+            f"Spearman {result.scores.agreement():.2f}.",
         ],
         figures=[(figure, "An unbiased reader lies on the dashed line at every position.")],
     )
@@ -211,24 +222,21 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     direction, seed = result.direction, result.config.seed
     auc_figure = viz.direction_auc(direction, result.baselines)
     shift_figure = viz.projection_shift(
-        shifts, title="Instructed - placebo, last token, along each direction"
+        shifts, title="Instructed - placebo, last token, along each direction", unit="placebo SDs"
     )
     folder.save_figure("direction_auc", auc_figure)
     folder.save_figure("projection_shift", shift_figure)
     layer = direction.best_layer
-    auc = direction.auc.at(direction.layers.index(layer))
+    row = direction.layers.index(layer)
+    auc = direction.auc.at(row)
     here = shifts[shifts["layer"] == layer]
     moral = here[~here["is_null"]].iloc[0]
     nulls = here[here["is_null"]]["estimate"].abs()
     beaten = int((nulls < abs(moral["estimate"])).sum())
-    p = shift_test(result.projections, seed).p_corrected[direction.layers.index(layer)]
+    test = shift_test(result.projections, seed)
+    significant = [n for n, p in zip(direction.layers, test.p_corrected, strict=True) if p < 0.05]
     usable = auc.low > 0.5
     n_items = result.projections["item"].nunique()
-    verdict = (
-        "A shift that non-moral directions show as well is a change of wording, not of morality."
-        if beaten < len(nulls)
-        else "It is larger than along every non-moral direction."
-    )
     return Section(
         "What happens to the morality projection",
         paragraphs=[
@@ -237,20 +245,46 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
             f"{format_interval(result.baselines['bag of words'])}. Held-out AUC is highest at layer "
             f"{layer}: {format_interval(auc)}. "
             + (
-                "It separates the sentences better than chance, so it is read."
+                "It separates the sentences better than chance, so it is read there; not where the "
+                "curve lies at chance."
                 if usable
                 else "Its interval contains chance, so no shift along it can be read as moral."
             ),
-            f"At that layer the instruction shifts the state of the last token by "
-            f"{moral['estimate']:.3f} [{moral['low']:.3f}, {moral['high']:.3f}] class units against "
-            f"the placebo (the two classes lie 2 apart; {n_items} ambiguous items; family-wise p over "
-            f"layers {p:.3f}). That is more than along {beaten} of {len(nulls)} directions of "
-            f"non-moral contrasts (tense, number, topic ...) fitted the same way. {verdict}",
+            "At that layer, chosen on the sentences alone, the instruction shifts the state of the "
+            f"last token by {moral['estimate']:.2f} [{moral['low']:.2f}, {moral['high']:.2f}] standard "
+            f"deviations against the placebo ({moral['class_units']:+.2f} class units, in which the "
+            f"two classes lie 2 apart; {n_items} ambiguous items; family-wise p over layers "
+            f"{test.p_corrected[row]:.3f}). In absolute size that is more than along {beaten} of "
+            f"{len(nulls)} directions of non-moral contrasts (tense, number, topic ...) fitted the "
+            f"same way. {_read_shift(moral, beaten, len(nulls))}",
+            _read_layers(significant),
         ],
         figures=[
             (auc_figure, "Held-out AUC per layer, groups of sentences never split."),
-            (shift_figure, "Shift per layer. Grey: the directions of non-moral contrasts."),
+            (
+                shift_figure,
+                "Shift per layer, in standard deviations of the placebo prompts. Grey: the directions "
+                "of non-moral contrasts. Where the AUC is at chance the direction means nothing.",
+            ),
         ],
+    )
+
+
+def _read_shift(moral: pd.Series, beaten: int, n_nulls: int) -> str:
+    if moral["low"] <= 0 <= moral["high"]:
+        return "The interval does not exclude zero: no shift is shown."
+    if beaten < n_nulls:
+        return "A shift that non-moral directions show as well is one of wording, not of morality."
+    return "It is larger than along every non-moral direction."
+
+
+def _read_layers(significant: list[int]) -> str:
+    if not significant:
+        return "No layer's shift differs from zero when all layers are corrected for."
+    layers = ", ".join(map(str, significant))
+    return (
+        f"Corrected for all layers, the shift differs from zero at {layers}. Those layers were not "
+        "chosen beforehand; the grey lines show how far non-moral directions move there."
     )
 
 
@@ -259,27 +293,32 @@ def _attention(folder: Run, model: TransformerBridge, result: DemoResult) -> Sec
     grids = {c: means.loc[c].unstack("head").to_numpy() for c in ("instructed", "placebo")}
     figure = viz.attention_to_span(grids["instructed"], grids["placebo"])
     folder.save_figure("attention_to_instruction", figure)
-    layer = int(grids["instructed"].mean(1).argmax())
-    heads = np.argsort(-grids["instructed"][layer], kind="stable")[:3].tolist()
+    difference = grids["instructed"] - grids["placebo"]
+    layer, head = (int(k) for k in np.unravel_index(difference.argmax(), difference.shape))
+    heads = np.argsort(-difference[layer], kind="stable")[:3].tolist()
     patterns = read_attention(model, result.example.source, layers=[layer])
     fragment = viz.attention_fragment(patterns, layers=[layer], heads=heads)
-    link = Fragment('<p><a href="figures/attention.html">Both prompts, more heads</a></p>')
-    most = grids["instructed"][layer, heads[0]]
+    link = Fragment(
+        '<p><a href="figures/attention.html">A page with both prompts and more heads</a></p>'
+    )
     n = result.attention["item"].nunique()
     return Section(
         "Who looks at the instruction",
         paragraphs=[
-            f"Averaged over {n} items, the positions after the instruction attend to it most at layer "
-            f"{layer}: {most:.0%} of the attention of L{layer}H{heads[0]} goes there, against "
-            f"{grids['placebo'][layer, heads[0]]:.0%} to a placebo in its place. Attention shows what "
-            "is read, not what is used.",
+            f"Averaged over {n} items, the head that later positions use more for the instruction than "
+            f"for a placebo in its place is L{layer}H{head}: it spends "
+            f"{grids['instructed'][layer, head]:.0%} of their attention on the instruction, "
+            f"{grids['placebo'][layer, head]:.0%} on the placebo. Attention shows what is read, not "
+            "what is used, and this head was picked because it stands out.",
         ],
         figures=[
-            (figure, "Share of attention that later positions give to the instruction's tokens."),
             (
-                fragment,
-                f"The instructed prompt of item {_item_id(result)}, heads of layer {layer}.",
+                figure,
+                "Share of attention that later positions give to the instruction's tokens. A placebo "
+                "may hold a token that serves as a resting place for attention; early layers that "
+                "look redder there need not be about meaning.",
             ),
+            (fragment, f"The instructed prompt of item {_item_id(result)}, layer {layer}."),
             (link, ""),
         ],
     )
@@ -361,12 +400,11 @@ def _read_map(name: str, result: SweepResult) -> str:
 
 def _effect_table(table: pd.DataFrame) -> pd.DataFrame:
     intervals = [
-        Interval(r.effect, r.low, r.high, r.n_items, r.n_clusters)
-        for r in table.itertuples()
+        Interval(r.effect, r.low, r.high, r.n_items, r.n_clusters) for r in table.itertuples()
     ]
     kept = table.drop(columns=["effect", "low", "high"])
     kept.insert(2, "effect (nats)", intervals)
-    return kept
+    return kept.rename(columns=_HEADINGS)
 
 
 def _texts(interval: Interval) -> str:

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "opt", "phi")
 
@@ -128,7 +129,13 @@ def load_tiny(tiny_folder: Callable[..., Path]) -> Callable[..., Any]:
     """``load_tiny("gemma2", compatibility_mode=False)``: a bridge, loaded once per session."""
     loaded: dict[Any, Any] = {}
 
-    def get(architecture: str, *, chat: bool = True, compatibility_mode: bool = False, **options: Any) -> Any:
+    def get(
+        architecture: str,
+        *,
+        chat: bool = True,
+        compatibility_mode: bool = False,
+        **options: Any,
+    ) -> Any:
         from interp.models import load_model
 
         key = (architecture, chat, compatibility_mode, tuple(options.items()))
@@ -157,5 +164,4 @@ def default_model() -> Any:
     """The real default model, fetched once into the cache."""
     from interp.models import load_model
 
-    torch.set_num_threads(os.cpu_count() or 1)
     return load_model()

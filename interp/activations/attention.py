@@ -14,7 +14,7 @@ from interp.errors import InterpError
 from interp.prompts import TokenizedPrompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttentionPatterns:
     """Attention probabilities ``[layer, head, dest, src]`` of one prompt; sum over src = 1."""
 

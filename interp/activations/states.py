@@ -18,7 +18,7 @@ from interp.models import forward
 _PROMPTS_PER_CALL = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class States:
     """Activations of one site: ``values[layer, prompt]`` is a vector of width ``d_model``.
 

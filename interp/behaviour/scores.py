@@ -191,7 +191,10 @@ class OptionScores:
         return pd.DataFrame(rows)
 
     def effects(self) -> pd.DataFrame:
-        """Effects of every treated condition against its placebos and against clean, per subset."""
+        """Effects of every treated condition against its placebos and against clean, per subset.
+
+        ``p`` is NaN with one text a side: there is nothing to permute.
+        """
         treated = [c for c in self.conditions if c not in ("clean", "placebo")]
         readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in self.conditions]
         if {"placebo", "clean"} <= set(self.conditions):
@@ -207,7 +210,7 @@ class OptionScores:
                         "effect": e.interval.estimate,
                         "low": e.interval.low,
                         "high": e.interval.high,
-                        "p": e.test.p,
+                        "p": e.test.p if e.test.n_permutations > 2 else float("nan"),
                         "n_items": e.interval.n,
                         "n_clusters": e.interval.n_clusters,
                         "texts": f"{e.interval.texts[0]} x {e.interval.texts[1]}"
@@ -222,12 +225,15 @@ class OptionScores:
         """Mean option score and share of choices per listed position, and P(letter), per condition.
 
         Over all cyclic orders every choice stands once at every position: an unbiased reader scores
-        1/n everywhere. ``letter`` is the probability of answering with that letter.
+        1/n everywhere. ``letter`` is the probability of answering with that letter, ``letter
+        chosen`` the share of prompts in which it is the most probable one.
         """
         rows = []
         for condition in self.conditions:
             frame = self.rows(condition, "all", self._control_of(condition))
             n_options = sum(c.startswith("p_position_") for c in frame.columns)
+            letters = frame[[f"letter_{LETTERS[k]}" for k in range(n_options)]]
+            top_letter = letters.dropna().idxmax(axis=1)
             for k in range(n_options):
                 rows.append(
                     {
@@ -235,7 +241,8 @@ class OptionScores:
                         "position": LETTERS[k],
                         "option score": frame[f"p_position_{k}"].mean(),
                         "chosen": (frame["chosen_position"] == k).mean(),
-                        "letter": frame[f"letter_{LETTERS[k]}"].mean(),
+                        "letter": letters.iloc[:, k].mean(),
+                        "letter chosen": (top_letter == letters.columns[k]).mean(),
                     }
                 )
         return pd.DataFrame(rows)

@@ -29,7 +29,7 @@ from interp.models import model_card
 from interp.stats import Interval
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Direction:
     """The direction at one layer: unit vector, scale and offset (see the module)."""
 
@@ -44,7 +44,7 @@ class Direction:
         return (states @ self.vector - self.offset) / self.scale
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DirectionStack:
     """One direction per layer of one site, fitted by one method on one data set.
 

@@ -49,7 +49,7 @@ _WITHOUT_POSITION_AXIS = ("hook_pattern", "hook_attn_scores", "hook_rot_q", "hoo
 _supports: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Write:
     """Replace the activation at ``hook`` of one sequence, at ``positions``, by ``values``.
 
@@ -62,7 +62,7 @@ class Write:
     values: Float[Tensor, "pos ..."]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outputs:
     """What :func:`forward` was asked for, in the order of the requests.
 

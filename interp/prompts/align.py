@@ -21,7 +21,7 @@ from torch import Tensor
 from interp.prompts.tokens import TokenizedPrompt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alignment:
     """For every position of the source, the matching position of the destination, or -1.
 

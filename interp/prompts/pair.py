@@ -38,7 +38,7 @@ class MarginTarget:
     b_text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PromptPair:
     """A source run to copy from and a destination run to copy into.
 

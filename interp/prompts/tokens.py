@@ -40,7 +40,7 @@ PLAIN_TEMPLATE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenizedPrompt:
     """Token ids with named, contiguous spans.
 

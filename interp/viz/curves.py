@@ -56,9 +56,10 @@ def projection_shift(
     shift: Projections | pd.DataFrame,
     *,
     title: str = "Shift along the direction",
+    unit: str = "class units",
     seed: int = 0,
 ) -> go.Figure:
-    """Projection contrast per layer in class units: + = moral; the class means are 2 units apart.
+    """Projection contrast per layer: + = moral; in class units the class means lie 2 apart.
 
     Args:
         shift: :class:`~interp.directions.Projections` of some pairs (source - destination, interval
@@ -66,6 +67,7 @@ def projection_shift(
             ``low``, ``high``, ``is_null``, one row per direction and layer. Null directions are
             drawn beneath, in grey and without bands.
         title: the figure's title.
+        unit: unit of a frame's numbers, for the axis.
         seed: seed of the bootstrap over clusters; only for ``Projections``.
 
     Raises:
@@ -89,7 +91,7 @@ def projection_shift(
         band = Interval(estimate, low, high, n=0, n_clusters=0)
         _add_curve(figure, rows["layer"].tolist(), band, str(name), colour_of("", k), col=1)
     figure.update_xaxes(title="layer", showgrid=False, range=_span_of(frame["layer"]))
-    figure.update_yaxes(title="projection contrast, class units", **ZERO)
+    figure.update_yaxes(title=f"projection contrast, {unit}", **ZERO)
     beneath = "; grey: null directions" if nulls else ""
     subtitle = f"+ = towards the moral class; bands: 95 % intervals{beneath}"
     return styled(figure, title=title, subtitle=(subtitle,), height=430, legend=True)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from analyses.demo import DemoConfig, run, spread_layers
 from analyses.story import projection_shifts
-
 from interp.errors import InterpError
 from interp.runs import read_manifest
 
