@@ -234,7 +234,9 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     nulls = here[here["is_null"]]["estimate"].abs()
     beaten = int((nulls < abs(moral["estimate"])).sum())
     test = shift_test(result.projections, seed)
-    significant = [n for n, p in zip(direction.layers, test.p_corrected, strict=True) if p < 0.05]
+    along = shifts[~shifts["is_null"]]
+    clear = (test.p_corrected < 0.05) & ((along["low"] > 0) | (along["high"] < 0)).to_numpy()
+    significant = [n for n, keep in zip(direction.layers, clear, strict=True) if keep]
     usable = auc.low > 0.5
     n_items = result.projections["item"].nunique()
     return Section(
@@ -280,11 +282,15 @@ def _read_shift(moral: pd.Series, beaten: int, n_nulls: int) -> str:
 
 def _read_layers(significant: list[int]) -> str:
     if not significant:
-        return "No layer's shift differs from zero when all layers are corrected for."
+        return (
+            "At no layer does the shift both differ from zero over items with all layers corrected for "
+            "and have an interval over texts and items that excludes zero."
+        )
     layers = ", ".join(map(str, significant))
     return (
-        f"Corrected for all layers, the shift differs from zero at {layers}. Those layers were not "
-        "chosen beforehand; the grey lines show how far non-moral directions move there."
+        f"At layers {layers} the shift differs from zero over items with all layers corrected for, and "
+        "its interval over texts and items excludes zero. Those layers were not chosen beforehand; the "
+        "grey lines show how far non-moral directions move there."
     )
 
 
