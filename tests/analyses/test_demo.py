@@ -65,11 +65,11 @@ class _Balance(HTMLParser):
     ("architecture", "chat", "compatibility_mode"),
     [
         ("llama", True, False),
-        ("gpt2", False, False),
-        ("qwen2", True, False),
-        ("gemma", True, False),
-        ("neox", False, False),
-        ("llama", True, True),
+        pytest.param("gpt2", False, False, marks=pytest.mark.slow),
+        pytest.param("qwen2", True, False, marks=pytest.mark.slow),
+        pytest.param("gemma", True, False, marks=pytest.mark.slow),
+        pytest.param("neox", False, False, marks=pytest.mark.slow),
+        pytest.param("llama", True, True, marks=pytest.mark.slow),
     ],
 )
 def test_demo_runs_on_every_architecture(
@@ -112,6 +112,7 @@ def test_scores_cover_every_item_condition_and_order(tiny_folder: Folder, tmp_pa
     assert cells <= 240
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -150,7 +151,9 @@ def test_projection_shifts_by_hand() -> None:
         for slot in (0, 1)
     ]  # fmt: skip
     shifts = projection_shifts(pd.DataFrame(rows), seed=0).set_index("direction")
-    np.testing.assert_allclose(shifts["estimate"], [2.0, -1.0])
+    np.testing.assert_allclose(shifts["class_units"], [2.0, -1.0])
+    spread = np.std([0.0, 0.5, 5.0, 5.5, 9.0, 9.5])  # the placebo prompts' projections
+    np.testing.assert_allclose(shifts["estimate"], [2.0 / spread, -1.0 / spread])
     assert shifts["is_null"].tolist() == [False, True]
     assert (shifts["low"] <= shifts["estimate"]).all()
 

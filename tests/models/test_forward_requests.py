@@ -110,6 +110,15 @@ def test_a_later_write_meets_the_effect_of_an_earlier_one(tiny_model: Any) -> No
 ROW = torch.zeros(1, 32)
 
 
+def test_a_write_needs_one_row_per_position(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the check a user meets
+    write = Write(POST, 0, torch.tensor([6, 7]), ROW)
+    with pytest.raises(InterpError, match="1 rows for 2 positions"):
+        forward(tiny_model, [torch.arange(3, 14)], writes=[write], share_until=6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -134,10 +143,6 @@ ROW = torch.zeros(1, 32)
         (
             {"writes": [Write(POST, 0, torch.tensor([11]), ROW)], "share_until": 6},
             "position 11 is outside prompt 0",
-        ),
-        (
-            {"writes": [Write(POST, 0, torch.tensor([6, 7]), ROW)], "share_until": 6},
-            "1 rows for 2 positions",
         ),
         (
             {

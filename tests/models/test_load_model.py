@@ -172,7 +172,10 @@ def test_hub_id_without_network_names_the_id_and_the_remedy(
     assert "\n" not in str(caught.value)
 
 
-def test_device_and_dtype_are_checked_before_anything_is_fetched() -> None:
+def test_device_and_dtype_are_checked_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the checks a user meets
     missing = "cuda" if not torch.cuda.is_available() else "cuda:99"
     assert f"device '{missing}' is not available here" in refusal(device=missing)
     assert "device 'gpu' is not available here" in refusal(device="gpu")
