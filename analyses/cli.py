@@ -56,7 +56,7 @@ def demo(
     limit: Annotated[
         int, typer.Option(min=2, help="Items in all, sampled by category and template.")
     ] = 24,
-    seed: Annotated[int, typer.Option(help="Seed of the sample and of all resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and of all resampling.")] = 0,
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run resumes.")] = Path(
         "runs/demo"
     ),
@@ -157,7 +157,7 @@ def data_show(
         str, typer.Argument(help="bbq, bbq:Age, bundled, bundled:morality, a file ...")
     ],
     limit: Annotated[int, typer.Option(min=1, help="How many rows to print.")] = 5,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
 ) -> None:
     """Print a few rows of a data set, as the library sees them."""
     from interp.data import load_items, load_texts
@@ -176,7 +176,10 @@ def data_show(
         typer.echo(f"  {item.context}\n  {item.question}")
         for k, choice in enumerate(item.choices):
             mark = "*" if k == item.gold else " "
-            typer.echo(f"  {mark} ({'abcdefghij'[k]}) {choice.text}  [{choice.role}]")
+            typer.echo(f"  {mark} ({chr(ord('a') + k)}) {choice.text}  [{choice.role}]")
+
+
+_INTERRUPTED = "interrupted; finished work is kept, the same command resumes it"
 
 
 def main() -> None:
@@ -187,7 +190,11 @@ def main() -> None:
     except InterpError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("interrupted; finished work is kept, the same command resumes it", 130)
+        _fail(_INTERRUPTED, 130)
+    except SystemExit as stop:  # typer turns Ctrl-C into a silent exit
+        if stop.code == 130:
+            _fail(_INTERRUPTED, 130)
+        raise
 
 
 def _fail(message: str, code: int) -> None:

@@ -40,7 +40,7 @@ from interp.directions import (
 from interp.errors import InterpError
 from interp.lens import LensTrajectory, lens_trajectory
 from interp.models import ModelCard, load_model, model_card
-from interp.patching import SweepResult, sweep
+from interp.patching import SweepResult, alignment_notes, sweep
 from interp.prompts import PromptPair, TextBank, condition_prompt, pair_of_conditions
 from interp.runs import Run, open_run
 from interp.stats import Interval
@@ -60,7 +60,7 @@ class DemoConfig(BaseModel):
     model: str = "smollm2-135m-instruct"
     items: str = "bbq,bundled"
     limit: int = Field(default=24, ge=2, description="items scored, sampled by cluster")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     out: Path = Path("runs/demo")
     compatibility_mode: bool = False
     n_texts: int = Field(default=6, ge=1, description="wordings of the instruction and placebos")
@@ -96,6 +96,7 @@ def run(config: DemoConfig, *, progress: bool = True) -> DemoResult:
     from analyses.story import write_report
 
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+    _require_one_number_of_choices(items)
     inside = _items_to_look_into(items, config.n_pairs)
     morality = load_texts("bundled:morality")
     model = load_model(config.model, compatibility_mode=config.compatibility_mode)
@@ -136,8 +137,22 @@ def _items_to_look_into(items: Sequence[ChoiceItem], n: int) -> list[ChoiceItem]
     """The first ambiguous items of the sample that have a margin: chosen before anything is run."""
     found = [i for i in items if i.context_condition == "ambiguous" and i.contrast() is not None]
     if not found:
-        raise InterpError("the sample holds no ambiguous item with a margin: raise --limit")
+        raise InterpError(
+            "the sample holds no ambiguous item with an unknown and a stereotyped option: raise "
+            "--limit or choose other --items"
+        )
     return found[:n]
+
+
+def _require_one_number_of_choices(items: Sequence[ChoiceItem]) -> None:
+    """Chance levels and listed positions are those of all items together."""
+    first = items[0]
+    for item in items:
+        if len(item.choices) != len(first.choices):
+            raise InterpError(
+                f"item {first.id!r} has {len(first.choices)} choices, {item.id!r} has "
+                f"{len(item.choices)}: choose --items of one number of choices"
+            )
 
 
 def _data_hashes(items: Sequence[ChoiceItem], morality: Sequence[LabelledText]) -> dict[str, str]:
@@ -302,6 +317,7 @@ def _maps(
             axis_names=["layer", "span"],
             title=f"{name} -> placebo, resid_pre",
             seed=config.seed,
+            notes=alignment_notes(model, pairs[name]),
         )
         for name in pairs
     }

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses import readings
 from interp import viz
 from interp.activations import read_attention
-from interp.behaviour import Effect
 from interp.prompts import TokenizedPrompt
 from interp.runs import Run
 from interp.stats import Interval, MaxT, sign_flip_max_t, two_way_bootstrap
@@ -19,9 +19,9 @@ from interp.viz.report import format_interval
 
 if TYPE_CHECKING:
     from analyses.demo import DemoResult
-    from interp.patching import SweepResult
 
 _HEADINGS = {"items": "context", "n_items": "items", "n_clusters": "clusters", "n_texts": "texts"}
+_NO_TEMPLATE = " It has no chat template and was asked in a plain User/Assistant layout."
 TITLE = "What does a self-correction instruction do?"
 
 
@@ -50,7 +50,8 @@ def projection_shifts(projections: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     ``estimate``, ``low`` and ``high`` are in standard deviations of the placebo prompts' projections
     on the same direction and layer, so that directions whose classes lie close together or far apart
-    can be compared; ``class_units`` is the estimate with the class means at +1 and -1.
+    can be compared (NaN where those do not vary); ``class_units`` is the estimate with the class
+    means at +1 and -1.
     """
     frames = []
     for name, rows in projections.groupby("direction", sort=False):
@@ -64,6 +65,7 @@ def projection_shifts(projections: pd.DataFrame, seed: int) -> pd.DataFrame:
         shape = (len(layers), -1, tables["placebo"].shape[1])
         instructed, placebo = (tables[c].to_numpy().reshape(shape) for c in tables)
         spread = placebo.std(axis=(1, 2))
+        spread[spread == 0] = np.nan
         clusters = rows.drop_duplicates("item").set_index("item")["cluster"]
         interval = two_way_bootstrap(
             instructed,
@@ -102,26 +104,28 @@ def _question(result: DemoResult) -> Section:
     kinds = pd.Series([f"{i.benchmark}, {i.context_condition}" for i in items]).value_counts()
     counts = "; ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
     n_texts = result.config.n_texts
+    wordings, placebos = (readings.count(n_texts, unit) for unit in ("wording", "placebo"))
     example = result.example
     instruction = _span_text(example.source)
     placebo = _span_text(example.destination)
     return Section(
         "The question",
         paragraphs=[
-            "A model that answers multiple-choice questions about people is told, after the question, "
-            "to be unbiased. Does it answer better? Where inside does the instruction act? And does "
-            "it make the model's states more moral, or only its output?",
-            "Every answer here is a difference between two prompts of the same item with the same "
-            "number of tokens: the instruction against a placebo, a sentence of equal length without "
-            "moral content. A negated instruction asks for the opposite. A revealing one names the "
-            "right answer and is the positive control: where even that leaves no trace, nothing is "
+            "A model that answers multiple-choice questions is told, after the question, to be "
+            "unbiased. Does it answer better? Where inside does the instruction act? And does it make "
+            "the model's states more moral, or only its output?",
+            "The main answers are differences between two prompts of the same item: the instruction "
+            f"against a placebo, a sentence of {readings.read_matching(result.scores)}, without moral "
+            "content. A negated instruction asks for the opposite. A revealing one names the right "
+            "answer and is the positive control: where even that leaves no trace, nothing is "
             "concluded from the others.",
             f"The sample: {len(items)} items ({counts}) in {len({i.cluster for i in items})} clusters, "
-            f"each asked in every cyclic order of its options under {n_texts} wordings of the "
-            f"instruction and {n_texts} placebos. For example: “{instruction}” against “{placebo}”",
+            f"each asked in every cyclic order of its options under {wordings} of the instruction and "
+            f"{placebos}. For example: “{instruction}” against “{placebo}”.",
             "The metric is the margin: how much the better answer's logit exceeds the worse one's, in "
             "nats, where their texts first differ. On ambiguous items that is the abstention over the "
-            "stereotyped option, on disambiguated ones the right person over the other.",
+            "stereotyped option, on disambiguated ones the right answer over the other group's."
+            + readings.read_margins(result.scores),
         ],
     )
 
@@ -133,14 +137,14 @@ def _behaviour(folder: Run, result: DemoResult) -> Section:
         folder.save_figure(name, figure)
     summary = scores.summary()
     table = scores.effects()
-    readings = []
+    paragraphs = []
     for subset in dict.fromkeys(table["items"]):
         for condition in ("instructed", "negated"):
-            readings.append(_read_effect(scores.effect(condition, subset=subset)))
-        readings.append(_read_control(scores.effect("revealing", subset=subset)))
+            paragraphs.append(readings.read_effect(scores.effect(condition, subset=subset)))
+        paragraphs.append(readings.read_control(scores.effect("revealing", subset=subset)))
     return Section(
         "What the model answers",
-        paragraphs=readings,
+        paragraphs=paragraphs,
         tables=[
             (
                 _effect_table(table),
@@ -166,26 +170,16 @@ def _behaviour(folder: Run, result: DemoResult) -> Section:
 def _positions(folder: Run, result: DemoResult) -> Section:
     figure = viz.position_bias(result.scores)
     folder.save_figure("position_bias", figure)
-    bias = result.scores.position_bias()
-    clean = bias[bias["condition"] == "clean"]
-    top = clean.sort_values("letter chosen", kind="stable").iloc[-1]
-    share = clean.sort_values("chosen", kind="stable").iloc[-1]
+    scores = result.scores
     return Section(
         "Letters and positions",
-        paragraphs=[
-            f"Asked for a letter without any instruction, the model prefers “({top['position']})” in "
-            f"{top['letter chosen']:.0%} of the prompts, whatever stands there. This is why "
-            "answers are scored by their text and averaged over cyclic orders. Scored that way, the "
-            f"option listed at ({share['position']}) is still chosen most often, in "
-            f"{share['chosen']:.0%} of the prompts. Margin and option score rank the items alike: "
-            f"Spearman {result.scores.agreement():.2f}.",
-        ],
+        paragraphs=[readings.read_positions(scores.position_bias(), scores.agreement())],
         figures=[(figure, "An unbiased reader lies on the dashed line at every position.")],
     )
 
 
 def _where(folder: Run, result: DemoResult) -> Section:
-    figures, readings = [], []
+    figures = []
     for name, sweep_result in result.maps.items():
         figure = viz.heatmap(sweep_result)
         folder.save_figure(f"map_{name}", figure)
@@ -194,8 +188,6 @@ def _where(folder: Run, result: DemoResult) -> Section:
             "at a time. Dots: family-wise p < .05 over the cells of this map."
         )
         figures.append((figure, caption))
-    readings.append(_read_map("revealing", result.maps["revealing"]))
-    readings.append(_read_map("instructed", result.maps["instructed"]))
     for name, trajectory in result.lens.items():
         figure = viz.lens_margin(trajectory, seed=result.config.seed)
         folder.save_figure(f"lens_{name}", figure)
@@ -204,15 +196,21 @@ def _where(folder: Run, result: DemoResult) -> Section:
             "would give if it were the last."
         )
         figures.append((figure, caption))
-    n = len(result.maps["instructed"].pair_labels)
+    instructed = result.maps["instructed"]
+    spread = (
+        ""
+        if instructed.notes
+        else " The two prompts differ at the instruction; a later span can show an effect only at "
+        "layers to which attention has carried it."
+    )
     return Section(
         "Where the instruction acts",
         paragraphs=[
-            f"On {n} ambiguous items, chosen before anything was run, the activations of the instructed "
-            "prompt are copied into its placebo: what moves the margin there is sufficient. The first "
-            "layers carry the effect at the instruction itself, the last ones at the answer prefix; "
-            "in between one sees where it is handed over.",
-            *readings,
+            f"On {len(instructed.pair_labels)} of the ambiguous items, chosen before anything was "
+            "run and asked in the first order of their options, the activations of the instructed "
+            "prompt are copied into its placebo: what moves the margin there is sufficient."
+            + spread,
+            *readings.read_maps(result.maps["revealing"], instructed),
         ],
         figures=figures,
     )
@@ -229,37 +227,21 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     layer = direction.best_layer
     row = direction.layers.index(layer)
     auc = direction.auc.at(row)
-    here = shifts[shifts["layer"] == layer]
-    moral = here[~here["is_null"]].iloc[0]
-    nulls = here[here["is_null"]]["estimate"].abs()
-    beaten = int((nulls < abs(moral["estimate"])).sum())
     test = shift_test(result.projections, seed)
-    along = shifts[~shifts["is_null"]]
-    clear = (test.p_corrected < 0.05) & ((along["low"] > 0) | (along["high"] < 0)).to_numpy()
-    significant = [n for n, keep in zip(direction.layers, clear, strict=True) if keep]
-    usable = auc.low > 0.5
+    here = shifts[shifts["layer"] == layer]
     n_items = result.projections["item"].nunique()
     return Section(
         "What happens to the morality projection",
         paragraphs=[
             f"A direction is learned from {direction.n_texts} sentences (difference of means, last "
             "token) whose moral value is not in their words: a bag of words scores "
-            f"{format_interval(result.baselines['bag of words'])}. Held-out AUC is highest at layer "
-            f"{layer}: {format_interval(auc)}. "
-            + (
-                "It separates the sentences better than chance, so it is read there; not where the "
-                "curve lies at chance."
-                if usable
-                else "Its interval contains chance, so no shift along it can be read as moral."
+            f"{format_interval(result.baselines['bag of words'])}. "
+            + readings.read_auc(auc, layer, len(direction.layers)),
+            f"At that layer, chosen on the sentences alone, on {n_items} of the ambiguous items: "
+            + readings.read_shift(
+                here, float(test.p_corrected[row]), n_clusters=test.n_clusters, usable=auc.low > 0.5
             ),
-            "At that layer, chosen on the sentences alone, the instruction shifts the state of the "
-            f"last token by {moral['estimate']:.2f} [{moral['low']:.2f}, {moral['high']:.2f}] standard "
-            f"deviations against the placebo ({moral['class_units']:+.2f} class units, in which the "
-            f"two classes lie 2 apart; {n_items} ambiguous items; family-wise p over layers "
-            f"{test.p_corrected[row]:.3f}). In absolute size that is more than along {beaten} of "
-            f"{len(nulls)} directions of non-moral contrasts (tense, number, topic ...) fitted the "
-            f"same way. {_read_shift(moral, beaten, len(nulls))}",
-            _read_layers(significant),
+            readings.read_layers(shifts, test),
         ],
         figures=[
             (auc_figure, "Held-out AUC per layer, groups of sentences never split."),
@@ -272,51 +254,23 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     )
 
 
-def _read_shift(moral: pd.Series, beaten: int, n_nulls: int) -> str:
-    if moral["low"] <= 0 <= moral["high"]:
-        return "The interval does not exclude zero: no shift is shown."
-    if beaten < n_nulls:
-        return "A shift that non-moral directions show as well is one of wording, not of morality."
-    return "It is larger than along every non-moral direction."
-
-
-def _read_layers(significant: list[int]) -> str:
-    if not significant:
-        return (
-            "At no layer does the shift both differ from zero over items with all layers corrected for "
-            "and have an interval over texts and items that excludes zero."
-        )
-    layers = ", ".join(map(str, significant))
-    return (
-        f"At layers {layers} the shift differs from zero over items with all layers corrected for, and "
-        "its interval over texts and items excludes zero. Those layers were not chosen beforehand; the "
-        "grey lines show how far non-moral directions move there."
-    )
-
-
 def _attention(folder: Run, model: TransformerBridge, result: DemoResult) -> Section:
     means = result.attention.groupby(["condition", "layer", "head"])["mass"].mean()
     grids = {c: means.loc[c].unstack("head").to_numpy() for c in ("instructed", "placebo")}
     figure = viz.attention_to_span(grids["instructed"], grids["placebo"])
     folder.save_figure("attention_to_instruction", figure)
+    n = result.attention["item"].nunique()
+    reading, layer = readings.read_attention_mass(grids["instructed"], grids["placebo"], n)
     difference = grids["instructed"] - grids["placebo"]
-    layer, head = (int(k) for k in np.unravel_index(difference.argmax(), difference.shape))
     heads = np.argsort(-difference[layer], kind="stable")[:3].tolist()
     patterns = read_attention(model, result.example.source, layers=[layer])
     fragment = viz.attention_fragment(patterns, layers=[layer], heads=heads)
     link = Fragment(
         '<p><a href="figures/attention.html">A page with both prompts and more heads</a></p>'
     )
-    n = result.attention["item"].nunique()
     return Section(
         "Who looks at the instruction",
-        paragraphs=[
-            f"Averaged over {n} items, the head that later positions use more for the instruction than "
-            f"for a placebo in its place is L{layer}H{head}: it spends "
-            f"{grids['instructed'][layer, head]:.0%} of their attention on the instruction, "
-            f"{grids['placebo'][layer, head]:.0%} on the placebo. Attention shows what is read, not "
-            "what is used, and this head was picked because it stands out.",
-        ],
+        paragraphs=[reading],
         figures=[
             (
                 figure,
@@ -331,8 +285,7 @@ def _attention(folder: Run, model: TransformerBridge, result: DemoResult) -> Sec
 
 
 def _limits(result: DemoResult) -> Section:
-    card = result.card
-    n_texts = result.config.n_texts
+    card, config = result.card, result.config
     checks = pd.DataFrame(
         [(c.name, c.deviation, c.tolerance) for c in card.checks],
         columns=["self-check of the model", "relative deviation", "tolerance"],
@@ -340,17 +293,21 @@ def _limits(result: DemoResult) -> Section:
     return Section(
         "What these numbers can and cannot say",
         paragraphs=[
-            f"They speak of one model: {card.one_line}. A small model, de-quantised from few bits, may "
-            "not understand the instruction at all; what it does here says little about larger ones.",
-            f"Behaviour: {n_texts} wordings against {n_texts} placebos are the least that lets the "
-            "texts be a random factor. The negated and revealing conditions have one wording here, so "
-            "their intervals speak of that wording alone.",
+            f"They speak of one model: {card.one_line}. Another size, family or precision may behave "
+            "otherwise; a small or coarsely quantised model may not understand the instruction at "
+            "all." + ("" if card.chat_template else _NO_TEMPLATE),
+            "Behaviour: a claim about instructions takes at least six wordings against six placebos; "
+            f"here there are {config.n_texts} against {config.n_texts}. The negated and revealing "
+            f"conditions have {config.n_control_texts}: with one wording an interval speaks of that "
+            "wording alone.",
             "Maps: a cell says that copying those states is sufficient for a change of the margin, not "
-            "that they are necessary. They rest on few items; a cell is read only where the positive "
-            "control's map shows something.",
-            "Projection: a shift of states along a direction is a correlation. Whether it causes the "
-            "answer, and whether stored immorality is reduced, needs interventions that this demo does "
-            "not make. At positions after the instruction a shift may also be its mere wording.",
+            "that they are necessary. They rest on few items and one order of the options; a cell is "
+            "read only where the positive control's map shows something.",
+            "Projection: a shift of states along a direction is a correlation. Whether the direction, "
+            "learned on plain sentences, means the same in these prompts, whether it causes the "
+            "answer, and whether stored immorality is reduced, needs checks and interventions that "
+            "this demo does not make. At positions after the instruction a shift may also be its mere "
+            "wording.",
             "Margins compare two options at one token. They are not the model's free answer.",
         ],
         tables=[
@@ -360,62 +317,14 @@ def _limits(result: DemoResult) -> Section:
     )
 
 
-def _read_effect(effect: Effect) -> str:
-    interval = effect.interval
-    what = f"On {effect.subset} items the {effect.condition} prompt"
-    numbers = f"by {format_interval(interval)} nats against its placebo"
-    numbers += f" ({interval.n} items, {_texts(interval)}"
-    tested = f", p = {effect.test.p:.3f})" if effect.test.n_permutations > 2 else ")"
-    if np.isnan(interval.low) or not interval.excludes(0):
-        return f"{what} changes the margin {numbers}{tested}: the interval does not exclude zero."
-    word = "raises" if interval.estimate > 0 else "lowers"
-    return f"{what} {word} the margin {numbers}{tested}."
-
-
-def _read_control(effect: Effect) -> str:
-    interval = effect.interval
-    numbers = f"{format_interval(interval)} nats on {effect.subset} items"
-    if interval.excludes(0) and interval.estimate > 0:
-        return f"The positive control works: naming the answer moves the margin by {numbers}."
-    return (
-        f"The positive control fails: naming the answer moves the margin by {numbers}, so nothing "
-        f"about {effect.subset} items should be concluded from the rows above."
-    )
-
-
-def _read_map(name: str, result: SweepResult) -> str:
-    total = result.total()
-    test = result.max_t()
-    effect = result.effect().mean(-1).numpy()
-    significant = int((test.p_corrected < 0.05).sum())
-    row, column = np.unravel_index(np.abs(effect).argmax(), effect.shape)
-    place = f"“{result.axis_labels['span'][column]}” at layer {result.axis_labels['layer'][row]}"
-    opening = (
-        f"{name.capitalize()}: the whole effect on these items is {format_interval(total)} nats"
-    )
-    if not total.excludes(0):
-        opening += ", which does not exclude zero, so shares of it are not defined"
-    reading = (
-        f"{significant} of {effect.size} cells differ from zero family-wise"
-        if significant
-        else "no cell differs from zero family-wise"
-    )
-    largest = effect[row, column]
-    return f"{opening}; {reading}. The largest cell is {place}, {largest:+.3f} nats."
-
-
 def _effect_table(table: pd.DataFrame) -> pd.DataFrame:
     intervals = [
-        Interval(r.effect, r.low, r.high, r.n_items, r.n_clusters) for r in table.itertuples()
+        Interval(r.effect, r.low, r.high, r.n_items, r.n_clusters, reason=r.reason)
+        for r in table.itertuples()
     ]
-    kept = table.drop(columns=["effect", "low", "high"])
+    kept = table.drop(columns=["effect", "low", "high", "reason"])
     kept.insert(2, "effect (nats)", intervals)
     return kept.rename(columns=_HEADINGS)
-
-
-def _texts(interval: Interval) -> str:
-    a, b = interval.texts or (1, 1)
-    return f"{a} x {b} texts"
 
 
 def _span_text(prompt: TokenizedPrompt) -> str:

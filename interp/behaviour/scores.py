@@ -8,7 +8,7 @@ the better answer.
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -111,11 +111,12 @@ class OptionScores:
         """``condition`` minus its matched placebos (or the clean prompt).
 
         Returns:
-            :class:`Effect`; for ``metric="margin"`` in nats, positive = a better answer.
+            :class:`Effect`; for ``metric="margin"`` in nats, positive = a better answer. NaN with
+            a reason where the metric is undefined on every item of the subset.
 
         Raises:
             InterpError: a condition or its placebos were not scored, or on other items; no item in
-                the subset, or none on which the metric is defined.
+                the subset.
         """
         own = self._control_of(condition)
         treated_rows = self.rows(condition, subset, own)
@@ -129,11 +130,16 @@ class OptionScores:
         labels = (condition, against, subset, metric)
         interval = two_way_bootstrap(treated, control, clusters, seed=self.seed, labels=labels)
         defined = ~(np.isnan(treated).any(0) | np.isnan(control).any(0))
-        if not defined.any():
-            raise InterpError(f"{metric} is undefined on every {subset} item")
-        test = permute_texts(
-            treated[:, defined].mean(1), control[:, defined].mean(1), seed=self.seed, labels=labels
-        )
+        if defined.any():
+            test = permute_texts(
+                treated[:, defined].mean(1),
+                control[:, defined].mean(1),
+                seed=self.seed,
+                labels=labels,
+            )
+        else:
+            interval = replace(interval, reason=f"{metric} is undefined on every item")
+            test = PermutationTest(float("nan"), float("nan"), 0, exact=False)
         return Effect(
             condition=condition,
             against=against,
@@ -193,7 +199,8 @@ class OptionScores:
     def effects(self) -> pd.DataFrame:
         """Effects of every treated condition against its placebos and against clean, per subset.
 
-        ``p`` is NaN with one text a side: there is nothing to permute.
+        ``p`` is NaN with one text a side: there is nothing to permute. ``reason`` says why an
+        effect or its interval is NaN (no item with a margin, a single cluster).
         """
         treated = [c for c in self.conditions if c not in ("clean", "placebo")]
         readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in self.conditions]
@@ -217,6 +224,7 @@ class OptionScores:
                         if e.interval.texts
                         else "",
                         "token mismatch": e.mismatch,
+                        "reason": e.interval.reason,
                     }
                 )
         return pd.DataFrame(rows)
@@ -233,7 +241,8 @@ class OptionScores:
             frame = self.rows(condition, "all", self._control_of(condition))
             n_options = sum(c.startswith("p_position_") for c in frame.columns)
             letters = frame[[f"letter_{LETTERS[k]}" for k in range(n_options)]]
-            top_letter = letters.dropna().idxmax(axis=1)
+            # an item with fewer options has no last letters; without any letter nothing is chosen
+            top_letter = letters.dropna(how="all").idxmax(axis=1)
             for k in range(n_options):
                 rows.append(
                     {

@@ -102,7 +102,9 @@ def forward(
 
     Raises:
         InterpError: an empty or too long sequence, a place or hook that does not exist, a write to
-            shared positions, or an activation or logit that is not finite (names hook and prompt).
+            shared positions or to ``hook_resid_mid`` (it can only be read, see
+            :mod:`interp.activations.sites`), or an activation or logit that is not finite (names
+            hook and prompt).
     """
     request = _Request(tuple(logits_at), dict(read or {}), tuple(writes), share_until)
     _check(model, sequences, request)
@@ -225,6 +227,12 @@ def _check_place(sequences: Sequence[Tensor], name: str, sequence: int, position
 
 
 def _check_write(sequences: Sequence[Tensor], write: Write, share_until: int | None) -> None:
+    # the hook is the MLP's input: the skip connection would carry the old residual stream on
+    if write.hook.endswith("hook_resid_mid"):
+        raise InterpError(
+            f"a write to {write.hook} would reach the MLP and not the residual stream: write to "
+            f"{write.hook.removesuffix('mid')}post"
+        )
     positions = write.positions.tolist()
     for position in positions:
         _check_place(sequences, f"a write to {write.hook}", write.sequence, position)

@@ -110,7 +110,7 @@ def sweep(
         site=site,
         title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}",
         seed=seed,
-        notes=_notes(model, pairs),
+        notes=alignment_notes(model, pairs),
     )
 
 
@@ -206,7 +206,8 @@ def _unique(labels: Sequence[str]) -> list[str]:
     return [f"{label} #{k}" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
 
 
-def _notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:
+def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:
+    """What a reader of a map has to know of its pairs; empty when all are aligned by index."""
     moved = sum(not pair.alignment.by_index for pair in pairs)
     if not moved:
         return ()

@@ -26,8 +26,8 @@ class Alignment:
     """For every position of the source, the matching position of the destination, or -1.
 
     ``first_difference`` is the first position at which the ids differ (None for equal prompts); up
-    to there both runs of a causal model are the same. ``equal_length`` says whether aligned
-    positions are also equal positions after it.
+    to there both runs of a causal model are the same. ``by_index`` says whether aligned positions
+    are also equal positions after it.
     """
 
     to_destination: Int[Tensor, " source_pos"]

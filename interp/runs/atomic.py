@@ -60,11 +60,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def make_folder(folder: Path) -> None:
     """Create ``folder`` and its parents where missing, and flush the name. Raises InterpError."""
-    if folder.is_dir():
-        return
-    if folder.exists():
-        raise InterpError(f"{folder}: is a file, not a folder: choose another --out")
     try:
+        if folder.is_dir():
+            return
+        if folder.exists():
+            raise InterpError(f"{folder}: is a file, not a folder: choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
         _flush(folder.parent)
     except OSError as error:

@@ -207,9 +207,9 @@ def _begin(folder: Path, now: dict[str, Any], *, command: str, ignore: Collectio
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuse a folder with files of somebody else, before the first of ours is written into it."""
-    if not folder.is_dir() or (folder / MANIFEST_NAME).exists():
-        return
     try:
+        if not folder.is_dir() or (folder / MANIFEST_NAME).exists():
+            return
         others = sorted(
             entry.name
             for entry in folder.iterdir()

@@ -86,8 +86,9 @@ def refuse_other_identity(
     before: dict[str, Json] = {name: manifest[name] for name in IDENTITY}
     changes = differences(before, now, ignore=ignore)
     if changes:
+        same = " (OMP_NUM_THREADS sets them)" if before["threads"] != now["threads"] else ""
         raise InterpError(
-            f"{folder}: {summarise(changes)}: choose another --out or delete the folder"
+            f"{folder}: {summarise(changes)}{same}: choose another --out or delete the folder"
         )
 
 

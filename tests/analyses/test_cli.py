@@ -222,6 +222,18 @@ def test_interrupt_exits_with_130(
     assert "resumes" in err
 
 
+def test_ctrl_c_inside_a_command_exits_with_130_and_says_what_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.data.catalogue.fetch_dataset", interrupted)
+    code, _, err = run_cli(capsys, monkeypatch, "data", "fetch", "bbq")
+    assert code == 130
+    assert "resumes" in err
+
+
 def test_console_script_is_installed() -> None:
     script = Path(sys.executable).with_name("interp")
     done = subprocess.run(

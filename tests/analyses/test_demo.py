@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -133,6 +134,36 @@ def test_a_changed_config_is_refused_and_named(tiny_folder: Folder, tmp_path: Pa
     with pytest.raises(InterpError, match="limit was 6, is now 8"):
         run(config(folder, tmp_path / "run", limit=8), progress=False)
     assert table_bytes(tmp_path / "run") == before
+
+
+def choice_line(gold: int, roles: list[str]) -> str:
+    choices = [{"text": f"option {k}", "role": role} for k, role in enumerate(roles)]
+    return json.dumps({"question": "Who was it?", "gold": gold, "choices": choices})
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            [
+                choice_line(0, ["unknown", "stereotyped", "counter"]),
+                choice_line(0, ["unknown", "stereotyped"]),
+            ],
+            "choices, .* choose --items of one number of choices",
+        ),
+        (
+            [choice_line(1, ["unknown", "stereotyped", "counter"])] * 2,
+            "no ambiguous item with an unknown and a stereotyped option",
+        ),
+    ],
+)
+def test_items_the_demo_cannot_use_are_refused_before_the_model_is_loaded(
+    lines: list[str], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text("\n".join(lines))
+    with pytest.raises(InterpError, match=message):
+        run(config(tmp_path / "no model", tmp_path / "run", items=str(path)), progress=False)
 
 
 def test_spread_layers_keeps_both_ends() -> None:

@@ -124,9 +124,24 @@ def test_an_undefined_order_makes_the_item_undefined_rather_than_half_averaged()
     assert scores_of(rows).effect().interval.n == 1
 
 
-def test_a_metric_undefined_everywhere_is_refused():
-    with pytest.raises(InterpError, match="margin is undefined on every all item"):
-        scores_of(arms((NAN,), (0.0,))).effect()
+def test_a_metric_undefined_everywhere_is_nan_with_a_reason():
+    effect = scores_of(arms((NAN, NAN), (0.0, 1.0))).effect()
+    assert np.isnan([effect.interval.estimate, effect.interval.low, effect.test.p]).all()
+    assert effect.interval.n == 0
+    assert effect.interval.reason == "margin is undefined on every item"
+
+
+def test_a_subset_without_margins_leaves_the_effects_of_the_other_standing():
+    rows = arms((1.0, 3.0), (0.0, 0.0))
+    rows += arms((NAN, NAN), (NAN, NAN), items=("d1", "d2"), context_condition="disambiguated")
+    scores = scores_of(rows)
+    frame = scores.effects().set_index("items")
+    assert frame.loc["ambiguous", "effect"] == pytest.approx(2.0)
+    assert frame.loc["ambiguous", "reason"] == ""
+    assert frame.loc["disambiguated", ["effect", "low", "high", "p"]].isna().all()
+    assert frame.loc["disambiguated", "n_items"] == 0
+    assert frame.loc["disambiguated", "reason"] == "margin is undefined on every item"
+    assert "undefined on every item" in scores._repr_html_()
 
 
 def test_subsets_are_read_apart():
@@ -345,6 +360,19 @@ def test_position_bias_averages_scores_choices_and_letters_per_listed_position()
     assert frame["option score"].tolist() == pytest.approx([0.5, 0.3, 0.2])
     assert frame["chosen"].tolist() == pytest.approx([2 / 3, 0.0, 1 / 3])
     assert frame["letter"].tolist() == pytest.approx([0.6, 0.3, 0.1])
+
+
+def test_an_item_with_fewer_options_still_counts_among_the_letters_chosen():
+    rows = [row("two", letter_a=0.2, letter_b=0.8, letter_c=NAN, p_position_2=NAN)]
+    rows += [row("three", letter_a=0.6, letter_b=0.3, letter_c=0.1)]
+    rows += [row("untold", letter_a=NAN, letter_b=NAN, letter_c=NAN)]
+    frame = scores_of(rows).position_bias().set_index("position")
+    assert frame["letter chosen"].tolist() == [0.5, 0.5, 0.0]
+
+
+def test_letters_that_cannot_be_told_apart_are_not_a_number():
+    frame = scores_of([row(letter_a=NAN, letter_b=NAN, letter_c=NAN)]).position_bias()
+    assert frame["letter chosen"].isna().all()
 
 
 def test_the_seed_fixes_the_intervals():

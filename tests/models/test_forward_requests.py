@@ -137,6 +137,13 @@ def test_a_write_needs_one_row_per_position(
             "needs share_until <= 5, is 6: otherwise other prompts would share",
         ),
         (
+            {
+                "writes": [Write("blocks.1.hook_resid_mid", 0, torch.tensor([6]), ROW)],
+                "share_until": 6,
+            },
+            "not the residual stream: write to blocks.1.hook_resid_post",
+        ),
+        (
             {"writes": [Write(POST, 2, torch.tensor([6]), ROW)], "share_until": 6},
             "there is no prompt 2",
         ),

@@ -83,8 +83,11 @@ def test_a_complete_run_can_be_opened_again_from_another_place_and_command(
         ({"model": {"name": "small"}}, 'model.name was "tiny", is now "small"'),
         ({"data": {"bbq": "cd"}}, 'data.bbq was "ab", is now "cd"'),
         ({"seed": 1}, "seed was 0, is now 1"),
-        ({"threads": 4}, "threads was 2, is now 4"),
-        ({"seed": 1, "threads": 4}, "seed was 0, is now 1; threads was 2, is now 4"),
+        ({"threads": 4}, "threads was 2, is now 4 (OMP_NUM_THREADS sets them)"),
+        (
+            {"seed": 1, "threads": 4},
+            "seed was 0, is now 1; threads was 2, is now 4 (OMP_NUM_THREADS sets them)",
+        ),
     ],
 )
 def test_a_changed_identity_is_refused_by_name_and_changes_nothing(

@@ -70,7 +70,7 @@ def test_an_equal_identity_is_accepted_and_the_command_and_folder_do_not_count(
         ({"model": {"name": "small"}}, 'model.name was "tiny", is now "small"'),
         ({"data": {"bbq": "cd"}}, 'data.bbq was "ab", is now "cd"'),
         ({"seed": 1}, "seed was 0, is now 1"),
-        ({"threads": 4}, "threads was 2, is now 4"),
+        ({"threads": 4}, "threads was 2, is now 4 (OMP_NUM_THREADS sets them)"),
     ],
 )
 def test_another_identity_is_refused_in_one_line_that_names_the_difference(
