@@ -216,18 +216,24 @@ def _project(
     config: DemoConfig,
     progress: bool,
 ) -> pd.DataFrame:
-    """Last-token projections of every instructed and placebo text, first order, every layer."""
+    """Last-token projections of instructed, revealing and placebo texts, first order, every layer.
+
+    ``contrast`` names the treated condition a row belongs to, as itself or as its placebo.
+    """
     bank = TextBank(model.tokenizer)
     names = ["morality", *bundled_categories("contrasts")]
 
     def compute(item: ChoiceItem) -> pd.DataFrame:
-        conditions = bank.conditions(item, ["instructed", "placebo"], n_texts=config.n_texts)
+        conditions = bank.conditions(
+            item, ["instructed", "revealing", "placebo"], n_texts=config.n_texts, n_control_texts=1
+        )
         prompts = [condition_prompt(model, item, condition) for condition in conditions]
         projected = project_prompts(model, prompts, directions, progress=False)
         rows = [
             {
                 "item": item.id,
                 "cluster": item.cluster,
+                "contrast": condition.control_of or condition.name,
                 "condition": condition.name,
                 "slot": condition.slot,
                 "direction": name,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analyses.shifts import CONTROL
 from interp.behaviour import Effect, OptionScores
 from interp.patching import SweepResult
 from interp.stats import Interval, MaxT
@@ -179,7 +180,7 @@ def read_shift(here: pd.DataFrame, p: float, *, n_clusters: int, usable: bool) -
 
     ``here`` holds the rows of ``projection_shifts`` at that layer, ``p`` is family-wise over layers.
     """
-    moral = here[~here["is_null"]].iloc[0]
+    moral = here[here["direction"] == "morality"].iloc[0]
     shift = Interval(moral["estimate"], moral["low"], moral["high"], 0, n_clusters)
     if np.isnan(shift.estimate):
         return "The shift cannot be scaled: the placebo prompts' projections do not vary."
@@ -210,9 +211,24 @@ def _meaning(shift: Interval, beats_all: bool, usable: bool) -> str:
     return "No non-moral direction shows as much." if usable else ""
 
 
+def read_control_shift(here: pd.DataFrame) -> str:
+    """What the positive control does to the projection; it need not be moral to be a trace."""
+    control = here[here["direction"] == CONTROL].iloc[0]
+    shift = Interval(control["estimate"], control["low"], control["high"], 0, 0)
+    if np.isnan(shift.low):
+        return (
+            "The revealing prompt's shift has no interval here, so there is no control to compare."
+        )
+    moves = "moves" if shift.excludes(0) else "does not clearly move"
+    return (
+        f"The revealing prompt, which names the answer and says nothing of morality, {moves} the state "
+        f"along this direction: {format_interval(shift)} standard deviations."
+    )
+
+
 def read_layers(shifts: pd.DataFrame, test: MaxT) -> str:
     """Layers whose morality shift passes both the test over items and the two-way interval."""
-    moral = shifts[~shifts["is_null"]]
+    moral = shifts[shifts["direction"] == "morality"]
     clear = (test.p_corrected < ALPHA) & ((moral["low"] > 0) | (moral["high"] < 0)).to_numpy()
     layers = ", ".join(str(layer) for layer in moral["layer"][clear])
     if not layers:

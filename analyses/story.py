@@ -9,11 +9,12 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses import readings
+from analyses.shifts import projection_shifts, shift_test
 from interp import viz
 from interp.activations import read_attention
 from interp.prompts import TokenizedPrompt
 from interp.runs import Run
-from interp.stats import Interval, MaxT, sign_flip_max_t, two_way_bootstrap
+from interp.stats import Interval
 from interp.viz import Fragment, Section
 from interp.viz.report import format_interval
 
@@ -43,60 +44,6 @@ def write_report(folder: Run, model: TransformerBridge, result: DemoResult) -> N
     ]
     lead = f"Model: {result.card.one_line}."
     folder.save_text("report.html", viz.render_report(sections, title=TITLE, lead=lead))
-
-
-def projection_shifts(projections: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Instructed minus placebo per direction and layer, texts x clusters bootstrap.
-
-    ``estimate``, ``low`` and ``high`` are in standard deviations of the placebo prompts' projections
-    on the same direction and layer, so that directions whose classes lie close together or far apart
-    can be compared (NaN where those do not vary); ``class_units`` is the estimate with the class
-    means at +1 and -1.
-    """
-    frames = []
-    for name, rows in projections.groupby("direction", sort=False):
-        layers = sorted(set(rows["layer"]))
-        tables = {
-            condition: rows[rows["condition"] == condition].pivot_table(
-                index=["layer", "slot"], columns="item", values="projection", sort=True
-            )
-            for condition in ("instructed", "placebo")
-        }
-        shape = (len(layers), -1, tables["placebo"].shape[1])
-        instructed, placebo = (tables[c].to_numpy().reshape(shape) for c in tables)
-        spread = placebo.std(axis=(1, 2))
-        spread[spread == 0] = np.nan
-        clusters = rows.drop_duplicates("item").set_index("item")["cluster"]
-        interval = two_way_bootstrap(
-            instructed,
-            placebo,
-            clusters.loc[tables["placebo"].columns],
-            seed=seed,
-            labels=(name,),
-        )
-        frames.append(
-            pd.DataFrame(
-                {
-                    "direction": name,
-                    "layer": layers,
-                    "estimate": interval.estimate / spread,
-                    "low": interval.low / spread,
-                    "high": interval.high / spread,
-                    "class_units": interval.estimate,
-                    "is_null": name != "morality",
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
-
-
-def shift_test(projections: pd.DataFrame, seed: int) -> MaxT:
-    """Sign-flip max-T over layers of each item's morality shift, clusters as units."""
-    rows = projections[projections["direction"] == "morality"]
-    means = rows.groupby(["condition", "layer", "item"])["projection"].mean().unstack("item")
-    shift = means.loc["instructed"] - means.loc["placebo"]
-    clusters = rows.drop_duplicates("item").set_index("item")["cluster"].loc[shift.columns]
-    return sign_flip_max_t(shift.to_numpy(), clusters, seed=seed)
 
 
 def _question(result: DemoResult) -> Section:
@@ -220,7 +167,7 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     direction, seed = result.direction, result.config.seed
     auc_figure = viz.direction_auc(direction, result.baselines)
     shift_figure = viz.projection_shift(
-        shifts, title="Instructed - placebo, last token, along each direction", unit="placebo SDs"
+        shifts, title="Shift against the placebo, last token", unit="placebo SDs"
     )
     folder.save_figure("direction_auc", auc_figure)
     folder.save_figure("projection_shift", shift_figure)
@@ -241,14 +188,16 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
             + readings.read_shift(
                 here, float(test.p_corrected[row]), n_clusters=test.n_clusters, usable=auc.low > 0.5
             ),
+            readings.read_control_shift(here),
             readings.read_layers(shifts, test),
         ],
         figures=[
             (auc_figure, "Held-out AUC per layer, groups of sentences never split."),
             (
                 shift_figure,
-                "Shift per layer, in standard deviations of the placebo prompts. Grey: the directions "
-                "of non-moral contrasts. Where the AUC is at chance the direction means nothing.",
+                "Shift per layer, in standard deviations of the placebo prompts. Grey: the instructed "
+                "prompts along the directions of non-moral contrasts. Where the AUC is at chance the "
+                "direction means nothing.",
             ),
         ],
     )

@@ -93,7 +93,8 @@ def forward(
         read: for each hook name the places wanted; the hook's tensor must be
             ``[batch, pos, ...]``.
         writes: interventions, applied in order of the model's computation.
-        share_until: see :func:`pack`. With writes it must not exceed their first position.
+        share_until: see :func:`pack`. With writes it must not exceed their first position, which is
+            the default then.
         max_nodes: token budget of one packed forward; sequences are grouped in the given order, so
             the grouping depends on the arguments alone.
 
@@ -106,6 +107,8 @@ def forward(
             :mod:`interp.activations.sites`), or an activation or logit that is not finite (names
             hook and prompt).
     """
+    if share_until is None and writes:
+        share_until = min((p for w in writes for p in w.positions.tolist()), default=None)
     request = _Request(tuple(logits_at), dict(read or {}), tuple(writes), share_until)
     _check(model, sequences, request)
     longest = max(len(sequence) for sequence in sequences)

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from analyses.demo import DemoConfig, run, spread_layers
-from analyses.story import projection_shifts
+from analyses.shifts import CONTROL, projection_shifts
 from interp.errors import InterpError
 from interp.runs import read_manifest
 
@@ -174,18 +174,25 @@ def test_spread_layers_keeps_both_ends() -> None:
 
 def test_projection_shifts_by_hand() -> None:
     rows = [
-        {"item": item, "cluster": item, "condition": c, "slot": slot, "direction": d, "layer": 3,
-         "projection": base + slot * 0.5 + (1.0 if c == "instructed" else 0.0) * scale}
-        for d, scale in (("morality", 2.0), ("tense", -1.0))
+        {"item": item, "cluster": item, "contrast": contrast, "condition": condition, "slot": slot,
+         "direction": direction, "layer": 3,
+         "projection": base + slot * 0.5 + (scale if condition != "placebo" else 0.0)}
+        for contrast, direction, scale in (
+            ("instructed", "morality", 2.0),
+            ("instructed", "tense", -1.0),
+            ("revealing", "morality", 0.25),
+            ("revealing", "tense", 9.0),
+        )
         for base, item in ((0.0, "i"), (5.0, "j"), (9.0, "k"))
-        for c in ("instructed", "placebo")
+        for condition in (contrast, "placebo")
         for slot in (0, 1)
     ]  # fmt: skip
     shifts = projection_shifts(pd.DataFrame(rows), seed=0).set_index("direction")
-    np.testing.assert_allclose(shifts["class_units"], [2.0, -1.0])
+    assert list(shifts.index) == ["morality", "tense", CONTROL]
+    np.testing.assert_allclose(shifts["class_units"], [2.0, -1.0, 0.25])
     spread = np.std([0.0, 0.5, 5.0, 5.5, 9.0, 9.5])  # the placebo prompts' projections
-    np.testing.assert_allclose(shifts["estimate"], [2.0 / spread, -1.0 / spread])
-    assert shifts["is_null"].tolist() == [False, True]
+    np.testing.assert_allclose(shifts["estimate"], np.array([2.0, -1.0, 0.25]) / spread)
+    assert shifts["is_null"].tolist() == [False, True, False]
     assert (shifts["low"] <= shifts["estimate"]).all()
 
 

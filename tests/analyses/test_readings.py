@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from analyses import readings
+from analyses.shifts import CONTROL
 from interp.behaviour import Effect
 from interp.patching import SweepResult
 from interp.stats import Interval, PermutationTest, sign_flip_max_t
@@ -139,6 +140,16 @@ def test_a_shift_without_spread_or_test_says_so() -> None:
     )
 
 
+def test_the_controls_shift_is_told_beside() -> None:
+    rows = shift_rows(0.3, 0.7).assign(direction=lambda f: [CONTROL, *f["direction"][1:]])
+    assert "moves the state along this direction: 0.50 [0.30, 0.70]" in readings.read_control_shift(
+        rows
+    )
+    across = rows.assign(low=-0.3)
+    assert "does not clearly move" in readings.read_control_shift(across)
+    assert "no interval here" in readings.read_control_shift(rows.assign(low=NAN))
+
+
 def test_a_shift_over_a_few_clusters_is_no_finding() -> None:
     text = readings.read_shift(shift_rows(0.3, 0.7), 0.01, n_clusters=5, usable=True)
     assert text.endswith("5 clusters of items are too few for a finding.")
@@ -146,7 +157,7 @@ def test_a_shift_over_a_few_clusters_is_no_finding() -> None:
 
 def test_layers_need_the_test_and_the_interval() -> None:
     shifts = pd.DataFrame(
-        {"layer": [0, 1, 2], "low": [0.1, -0.1, 0.1], "high": [0.3] * 3, "is_null": False}
+        {"direction": "morality", "layer": [0, 1, 2], "low": [0.1, -0.1, 0.1], "high": [0.3] * 3}
     )
     values = np.array([[1.0, 1.1, 0.9, 1.2] * 2, [1.0] * 8, [1.0, -1.0] * 4])
     assert "excludes zero: 0." in readings.read_layers(

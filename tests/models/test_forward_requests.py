@@ -110,6 +110,15 @@ def test_a_later_write_meets_the_effect_of_an_earlier_one(tiny_model: Any) -> No
 ROW = torch.zeros(1, 32)
 
 
+def test_without_share_until_nothing_is_shared_from_the_first_write_on(tiny_model: Any) -> None:
+    ids = torch.arange(3, 14)
+    request = {"logits_at": [(0, 10), (1, 10)], "writes": [Write(POST, 0, torch.tensor([6]), ROW)]}
+    default = forward(tiny_model, [ids, ids], **request)
+    explicit = forward(tiny_model, [ids, ids], share_until=6, **request)
+    assert torch.equal(default.logits, explicit.logits)
+    assert not torch.allclose(default.logits[0], default.logits[1])  # the copy is left alone
+
+
 def test_a_write_needs_one_row_per_position(
     tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +140,6 @@ def test_a_write_needs_one_row_per_position(
         ({"read": {"blocks.9.hook_resid_post": [(0, 0)]}}, "no hook 'blocks.9.hook_resid_post'"),
         ({"read": {"blocks.0.attn.hook_pattern": [(0, 0)]}}, r"no axis \[batch, pos"),
         ({"read": {"blocks.0.attn.hook_result": [(0, 0)]}}, "use_attn_result is False"),
-        ({"writes": [Write(POST, 0, torch.tensor([6]), ROW)]}, "needs share_until <= 6, is None"),
         (
             {"writes": [Write(POST, 0, torch.tensor([5]), ROW)], "share_until": 6},
             "needs share_until <= 5, is 6: otherwise other prompts would share",
