@@ -29,7 +29,7 @@ from interp.stats import (
 )
 
 Subset = Literal["all", "ambiguous", "disambiguated"]
-Metric = Literal["margin", "p_gold", "p_unknown", "p_stereotyped", "correct"]
+Metric = Literal["margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"]
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class OptionScores:
                         "margin": self.level(condition, subset=subset),
                         "accuracy": self.level(condition, subset=subset, metric="correct"),
                         "P(unknown)": self.level(condition, subset=subset, metric="p_unknown"),
-                        "rank of gold": float(frame["gold_rank"].mean()),
+                        "rank of gold": self.level(condition, subset=subset, metric="gold_rank"),
                         "bias score": bias_score(frame, seed=self.seed),
                     }
                 )

@@ -229,8 +229,8 @@ def test_unknown_subsets_and_metrics_are_refused(monkeypatch):
     scores = scores_of(arms((1.0,), (0.0,)))
     with pytest.raises(InterpError, match="no subset 'ambig'; known: all, ambiguous"):
         scores.effect(subset="ambig")
-    with pytest.raises(InterpError, match="no metric 'gold_rank'; known: margin"):
-        scores.level("placebo", metric="gold_rank")
+    with pytest.raises(InterpError, match="no metric 'p_counter'; known: margin"):
+        scores.level("placebo", metric="p_counter")
 
 
 def test_arms_scored_on_different_items_are_not_subtracted():
@@ -348,7 +348,7 @@ def test_the_summary_has_one_line_per_kind_of_item_and_condition():
     assert frame["n_items"].tolist() == [2, 2]
     assert frame.loc["ambiguous", "margin"].estimate == -1.0
     assert frame.loc["ambiguous", "accuracy"].estimate == 0.0
-    assert frame.loc["ambiguous", "rank of gold"] == 2.0
+    assert frame.loc["ambiguous", "rank of gold"].estimate == 2.0
     assert frame.loc["ambiguous", "bias score"].estimate == 1.0
     assert frame.loc["disambiguated", "accuracy"].estimate == 1.0
     assert frame.loc["disambiguated", "P(unknown)"].estimate == 0.5

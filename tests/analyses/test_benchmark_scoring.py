@@ -1,0 +1,31 @@
+"""The benchmark runs, and both of its ways give the same margins."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analyses.benchmarks import scoring
+from interp.data import load_items
+
+
+def test_scoring_benchmark_prints_a_ratio_and_equal_margins(
+    tiny_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = load_items("bundled", limit=2, seed=0)
+    monkeypatch.setattr(scoring, "load_items", lambda *a, **k: items)
+    monkeypatch.setattr(scoring, "_matrix_rate", lambda: 1e9)
+    arguments = ["scoring", "--model", str(tiny_folder("llama")), "--items", "2", "--texts", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    scoring.main()
+    out = capsys.readouterr().out
+    assert re.search(r"ratio \d+\.\dx", out)
+    difference = re.search(r"largest difference of a margin: (\S+) nats", out)
+    assert difference is not None
+    assert float(difference[1]) < 1e-3
