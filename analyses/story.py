@@ -9,7 +9,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses import readings
-from analyses.shifts import projection_shifts, shift_test
+from analyses.shifts import CONTROL, projection_shifts, shift_test
 from interp import viz
 from interp.activations import read_attention
 from interp.prompts import TokenizedPrompt
@@ -68,7 +68,7 @@ def _question(result: DemoResult) -> Section:
             "concluded from the others.",
             f"The sample: {len(items)} items ({counts}) in {len({i.cluster for i in items})} clusters, "
             f"each asked in every cyclic order of its options under {wordings} of the instruction and "
-            f"{placebos}. For example: “{instruction}” against “{placebo}”.",
+            f"{placebos}. For example: “{instruction}” against “{placebo}”",
             "The metric is the margin: how much the better answer's logit exceeds the worse one's, in "
             "nats, where their texts first differ. On ambiguous items that is the abstention over the "
             "stereotyped option, on disambiguated ones the right answer over the other group's."
@@ -166,8 +166,9 @@ def _where(folder: Run, result: DemoResult) -> Section:
 def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     direction, seed = result.direction, result.config.seed
     auc_figure = viz.direction_auc(direction, result.baselines)
+    drawn = shifts.replace({"direction": {"morality": "instructed", CONTROL: "revealing"}})
     shift_figure = viz.projection_shift(
-        shifts, title="Shift against the placebo, last token", unit="placebo SDs"
+        drawn, title="Shift along the morality direction, last token", unit="placebo SDs"
     )
     folder.save_figure("direction_auc", auc_figure)
     folder.save_figure("projection_shift", shift_figure)
@@ -195,9 +196,9 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
             (auc_figure, "Held-out AUC per layer, groups of sentences never split."),
             (
                 shift_figure,
-                "Shift per layer, in standard deviations of the placebo prompts. Grey: the instructed "
-                "prompts along the directions of non-moral contrasts. Where the AUC is at chance the "
-                "direction means nothing.",
+                "Shift against the placebo per layer, in standard deviations of the placebo prompts. "
+                "Grey: the instructed prompts along the directions of non-moral contrasts. Where the "
+                "AUC is at chance the direction means nothing.",
             ),
         ],
     )

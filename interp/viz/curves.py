@@ -89,7 +89,7 @@ def projection_shift(
         rows = rows.sort_values("layer")
         estimate, low, high = (rows[c].to_numpy(float) for c in ("estimate", "low", "high"))
         band = Interval(estimate, low, high, n=0, n_clusters=0)
-        _add_curve(figure, rows["layer"].tolist(), band, str(name), colour_of("", k), col=1)
+        _add_curve(figure, rows["layer"].tolist(), band, str(name), colour_of(str(name), k), col=1)
     figure.update_xaxes(title="layer", showgrid=False, range=_span_of(frame["layer"]))
     figure.update_yaxes(title=f"projection contrast, {unit}", **ZERO)
     beneath = "; grey: null directions" if nulls else ""
