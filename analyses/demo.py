@@ -362,6 +362,7 @@ def _attention(
                 for head, value in enumerate(heads):
                     rows.append(
                         {
+                            "map": unit.map,
                             "item": pair.item.id if pair.item else "",
                             "condition": condition,
                             "layer": layer,
@@ -372,5 +373,5 @@ def _attention(
         return pd.DataFrame(rows)
 
     table = folder.ledger("attention")
-    table.run(_units(pairs, "instructed"), key=_Unit.key, compute=compute, progress=progress)
+    table.run(_units(pairs, *MAPS), key=_Unit.key, compute=compute, progress=progress)
     return table.merge()

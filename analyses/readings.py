@@ -262,6 +262,20 @@ def read_attention_mass(
     return text, layer
 
 
+def read_control_attention(
+    revealing: npt.NDArray[np.float64], placebo: npt.NDArray[np.float64]
+) -> str:
+    """The same head for the positive control, which must be read if it is to work."""
+    difference = revealing - placebo
+    layer, head = (int(k) for k in np.unravel_index(difference.argmax(), difference.shape))
+    if difference[layer, head] <= 0:
+        return "Not even the revealing prompt is attended to more than a placebo by any head."
+    return (
+        f"For the revealing prompt it is L{layer}H{head}: {revealing[layer, head]:.0%} against "
+        f"{placebo[layer, head]:.0%}."
+    )
+
+
 def _too_few(n_clusters: int) -> str:
     return f"{count(n_clusters, 'cluster')} of items are too few for a finding"
 

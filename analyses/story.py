@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -205,14 +206,13 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
 
 
 def _attention(folder: Run, model: TransformerBridge, result: DemoResult) -> Section:
-    means = result.attention.groupby(["condition", "layer", "head"])["mass"].mean()
-    grids = {c: means.loc[c].unstack("head").to_numpy() for c in ("instructed", "placebo")}
-    figure = viz.attention_to_span(grids["instructed"], grids["placebo"])
+    instructed, placebo = _attention_grids(result.attention, "instructed")
+    figure = viz.attention_to_span(instructed, placebo)
     folder.save_figure("attention_to_instruction", figure)
     n = result.attention["item"].nunique()
-    reading, layer = readings.read_attention_mass(grids["instructed"], grids["placebo"], n)
-    difference = grids["instructed"] - grids["placebo"]
-    heads = np.argsort(-difference[layer], kind="stable")[:3].tolist()
+    reading, layer = readings.read_attention_mass(instructed, placebo, n)
+    control = readings.read_control_attention(*_attention_grids(result.attention, "revealing"))
+    heads = np.argsort(placebo[layer] - instructed[layer], kind="stable")[:3].tolist()
     patterns = read_attention(model, result.example.source, layers=[layer])
     fragment = viz.attention_fragment(patterns, layers=[layer], heads=heads)
     link = Fragment(
@@ -220,7 +220,7 @@ def _attention(folder: Run, model: TransformerBridge, result: DemoResult) -> Sec
     )
     return Section(
         "Who looks at the instruction",
-        paragraphs=[reading],
+        paragraphs=[reading, control],
         figures=[
             (
                 figure,
@@ -232,6 +232,17 @@ def _attention(folder: Run, model: TransformerBridge, result: DemoResult) -> Sec
             (link, ""),
         ],
     )
+
+
+def _attention_grids(attention: pd.DataFrame, name: str) -> list[npt.NDArray[np.float64]]:
+    """Mean mass ``[layer, head]`` of a map's treated prompts and of their placebos."""
+    rows = attention[attention["map"] == name]
+    return [
+        rows[rows["condition"] == condition]
+        .pivot_table(index="layer", columns="head", values="mass")
+        .to_numpy()
+        for condition in (name, "placebo")
+    ]
 
 
 def _limits(result: DemoResult) -> Section:

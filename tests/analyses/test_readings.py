@@ -195,6 +195,8 @@ def test_no_head_is_named_where_the_placebo_gets_more() -> None:
     assert "L1H1: 40% of their attention" in text
     assert layer == 1
     assert "No head" in readings.read_attention_mass(less, more, 1)[0]
+    assert "For the revealing prompt it is L" in readings.read_control_attention(more, less)
+    assert "Not even the revealing" in readings.read_control_attention(less, more)
 
 
 def scored(**columns: list[object]) -> SimpleNamespace:
