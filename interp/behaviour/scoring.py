@@ -45,7 +45,7 @@ from interp.prompts import (
     condition_prompt,
     cyclic_orders,
     encode_continuation,
-    margin_target,
+    margin_token,
     require_context,
 )
 from interp.prompts.conversation import LETTERS
@@ -196,7 +196,7 @@ def _score_order(
                 "order": order_index,
                 "instruction_tokens": _span_length(prompt, "instruction"),
                 "prompt_tokens": len(prompt),
-                "margin": _margin(model.tokenizer, item, prompt, options, logits, row_of),
+                "margin": _margin(item, options, logits, row_of),
                 "option_margin": _option_margin(item, means),
                 **_score_columns(item, order, means.softmax(0)),
                 **{f"letter_{LETTERS[k]}": float(p) for k, p in enumerate(letters_p)},
@@ -244,20 +244,20 @@ def _first_difference_probabilities(
 
 
 def _margin(
-    tokenizer: Any,
     item: ChoiceItem,
-    prompt: TokenizedPrompt,
     options: Sequence[_Branch],
     logits: Float[Tensor, "place d_vocab"],
     row_of: dict[Place, int],
 ) -> float:
-    target, shared = margin_target(tokenizer, item, prompt)
     contrast = item.contrast()
-    if target is None or contrast is None:
+    if contrast is None:
         return float("nan")
-    branch = options[contrast[0]]
-    row = logits[row_of[(branch.sequence, branch.start - 1 + len(shared))]]
-    return float(row[target.a] - row[target.b])
+    a, b = (options[index] for index in contrast)
+    shared = margin_token(a.ids, b.ids)
+    if shared is None:
+        return float("nan")
+    row = logits[row_of[(a.sequence, a.start - 1 + shared)]]
+    return float(row[a.ids[shared]] - row[b.ids[shared]])
 
 
 def _option_margin(item: ChoiceItem, means: Float[Tensor, " option"]) -> float:

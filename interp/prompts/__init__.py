@@ -17,6 +17,7 @@ from interp.prompts.pair import (
     condition_prompt,
     make_pair,
     margin_target,
+    margin_token,
     pair_of_conditions,
 )
 from interp.prompts.tokens import (
@@ -52,6 +53,7 @@ __all__ = [
     "first_difference",
     "make_pair",
     "margin_target",
+    "margin_token",
     "pair_of_conditions",
     "require_context",
     "tokenize",

@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
 from interp.errors import InterpError
-from interp.prompts.align import Alignment, align
+from interp.prompts.align import Alignment, align, first_difference
 from interp.prompts.conditions import Condition, ConditionName, TextBank
 from interp.prompts.conversation import Placement, build_conversation, cyclic_orders
 from interp.prompts.tokens import (
@@ -186,14 +186,21 @@ def margin_target(
     if contrast is None:
         return None, nothing
     texts = [item.choices[index].text.strip() for index in contrast]
-    ids = [encode_continuation(tokenizer, prompt, f" {text}").tolist() for text in texts]
-    shared = 0
-    while shared < min(map(len, ids)) and ids[0][shared] == ids[1][shared]:
-        shared += 1
-    if shared == min(map(len, ids)):
+    ids = [encode_continuation(tokenizer, prompt, f" {text}") for text in texts]
+    shared = margin_token(*ids)
+    if shared is None:
         return None, nothing
-    target = MarginTarget(ids[0][shared], ids[1][shared], texts[0], texts[1])
-    return target, torch.tensor(ids[0][:shared], dtype=torch.long)
+    target = MarginTarget(int(ids[0][shared]), int(ids[1][shared]), texts[0], texts[1])
+    return target, ids[0][:shared]
+
+
+def margin_token(a: Int[Tensor, " a"], b: Int[Tensor, " b"]) -> int | None:
+    """Where the margin of two options is read: the first of their tokens that differs.
+
+    None when one option is the beginning of the other.
+    """
+    first = first_difference(a, b)
+    return None if first is None or first == min(len(a), len(b)) else first
 
 
 def _condition(
