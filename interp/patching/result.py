@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformer_lens.patching import PatchingResult
 
 from interp.errors import InterpError
+from interp.patching.measure import Table
+from interp.patching.plan import Plan
+from interp.prompts import PromptPair
 from interp.stats import Interval, MaxT, cluster_bootstrap, ratio_bootstrap, sign_flip_max_t
+
+_FORMAT = "interp.patching.sweep"
 
 
 @dataclass
 class SweepResult(PatchingResult):
-    """Patched margins ``values [layer, span, pair]`` in nats, with what is needed to read them.
+    """Patched metrics ``values [metric?, *axes, pair]`` with what is needed to read them.
 
-    ``baseline`` holds the destination's own margins, ``source_baseline`` the source's, ``[pair]``.
-    A cell's effect is patched - destination; its share is 0 at the destination and 1 at the source.
-    In TransformerLens's words the source run gives the ``clean_cache``, the destination is the
+    The metric axis is there only when several were asked for: ``result["margin"]`` picks one.
+    ``baseline`` holds the destination's own values, ``source_baseline`` the source's, ``[pair]``.
+    A cell's effect is patched - destination, in the metric's unit (nats for the margin); its share
+    is 0 at the destination and 1 at the source. NaN: nothing was aligned to copy. In
+    TransformerLens's words the source run gives the ``clean_cache``, the destination is the
     corrupted run.
     """
 
@@ -35,33 +48,124 @@ class SweepResult(PatchingResult):
     seed: int = 0
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of_table(
+        cls,
+        plan: Plan,
+        table: Table,
+        pairs: Sequence[PromptPair],
+        *,
+        metric_names: Sequence[str],
+        several: bool,
+        title: str,
+        seed: int,
+        notes: Sequence[str] = (),
+    ) -> SweepResult:
+        """The result of a plan's measured table."""
+        labels = {name: plan.axis_labels[name] for name in plan.axis_names}
+        index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
+        keep = slice(None) if several else 0
+        return cls(
+            values=table.values[keep],
+            axis_names=list(plan.axis_names),
+            index_df=index.to_frame(index=False),
+            metric_names=list(metric_names),
+            reduced=False,
+            has_metric_axis=several,
+            baseline=table.destination[keep],
+            source_baseline=table.source[keep],
+            axis_labels=labels,
+            pair_labels=_unique([pair.label for pair in pairs]),
+            clusters=[p.item.cluster if p.item else str(k) for k, p in enumerate(pairs)],
+            site=plan.site,
+            title=title,
+            seed=seed,
+            notes=(*notes, *table.notes),
+        )
+
+    def __getitem__(self, metric_name: str) -> SweepResult:
+        """One metric's result."""
+        chosen = super().__getitem__(metric_name)
+        if chosen is self:
+            return self
+        return SweepResult(
+            values=chosen.values,
+            axis_names=chosen.axis_names,
+            index_df=chosen.index_df,
+            metric_names=[metric_name],
+            reduced=False,
+            baseline=chosen.baseline,
+            source_baseline=self.source_baseline[self.metric_names.index(metric_name)],
+            axis_labels=self.axis_labels,
+            pair_labels=self.pair_labels,
+            clusters=self.clusters,
+            site=self.site,
+            title=self.title,
+            seed=self.seed,
+            notes=self.notes,
+        )
+
     def total(self) -> Interval:
         """The effect there is to explain: mean(source - destination), nats, clustered."""
-        difference = (self.source_baseline - self._destination()).double().numpy()
+        difference = self._differences()
         return cluster_bootstrap(difference, self.clusters, seed=self.seed, labels=("total",))
 
     def effect_interval(self) -> Interval:
         """Mean effect per cell in nats with a clustered bootstrap."""
-        return cluster_bootstrap(
-            self.effect().double().numpy(), self.clusters, seed=self.seed, labels=("effect",)
-        )
+        return cluster_bootstrap(self._effects(), self.clusters, seed=self.seed, labels=("effect",))
 
     def share(self) -> Interval:
         """mean(patched - destination) / mean(source - destination) per cell, jointly bootstrapped.
 
         NaN with a reason where the denominator's interval contains 0.
         """
-        total = (self.source_baseline - self._destination()).double().numpy()
-        effect = self.effect().double().numpy()
-        return ratio_bootstrap(effect, total, self.clusters, seed=self.seed, labels=("share",))
+        return ratio_bootstrap(
+            self._effects(), self._differences(), self.clusters, seed=self.seed, labels=("share",)
+        )
 
     def max_t(self) -> MaxT:
         """Sign-flip max-T over all cells, clusters as units."""
-        effect = self.effect().double().numpy()
-        return sign_flip_max_t(effect, self.clusters, seed=self.seed)
+        return sign_flip_max_t(self._effects(), self.clusters, seed=self.seed)
+
+    def top(self, k: int = 10) -> pd.DataFrame:
+        """The ``k`` cells of largest mean effect, with interval and family-wise p of max-T."""
+        interval, test = self.effect_interval(), self.max_t()
+        rows = self.index_df.assign(
+            label=self.cell_labels(),
+            **{
+                name: np.asarray(values, dtype=float).reshape(-1)
+                for name, values in (
+                    ("effect", interval.estimate),
+                    ("low", interval.low),
+                    ("high", interval.high),
+                    ("p", test.p_corrected),
+                )
+            },
+        )
+        order = rows["effect"].abs().sort_values(ascending=False, kind="stable").index
+        return rows.loc[order].head(k).reset_index(drop=True)
+
+    def cell_labels(self) -> list[str]:
+        """A name per cell: ``L9`` with ``H6``, and the position or span."""
+        names = []
+        for row in self.index_df.astype(str).to_dict("records"):
+            head = f"H{row['head']}" if "head" in row else ""
+            where = row.get("pos", row.get("span", ""))
+            names.append(f"L{row['layer']}{head} {where}".strip())
+        return names
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Long form: one row per (cell, pair) with patched value, both baselines and the effect."""
+        """Long form: one row per (cell, pair) with patched value, both baselines and the effect.
+
+        With several metrics, a first column names the metric.
+        """
+        if self.has_metric_axis:
+            frames = []
+            for name in self.metric_names:
+                frame = self[name].to_dataframe()
+                frame.insert(0, "metric", name)
+                frames.append(frame)
+            return pd.concat(frames, ignore_index=True)
         shape = tuple(self.values.shape)
         grid = np.indices(shape).reshape(len(shape), -1)
         columns: dict[str, object] = {
@@ -131,19 +235,82 @@ class SweepResult(PatchingResult):
             notes=notes,
         )
 
+    def save(self, path: Path | str) -> Path:
+        """Write everything into one safetensors file."""
+        facts = {
+            name: getattr(self, name)
+            for name in (
+                "axis_names", "metric_names", "has_metric_axis", "axis_labels", "pair_labels",
+                "clusters", "site", "title", "seed", "notes",
+            )
+        }  # fmt: skip
+        tensors = {
+            "values": self.values.contiguous(),
+            "destination": self._destination().contiguous(),
+            "source": self.source_baseline.contiguous(),
+        }
+        save_file(tensors, path, metadata={_FORMAT: json.dumps(facts)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> SweepResult:
+        """The result that :meth:`save` wrote.
+
+        Raises:
+            InterpError: no such file, or not a saved sweep.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                facts = json.loads((file.metadata() or {})[_FORMAT])
+                values, destination, source = (
+                    file.get_tensor(name) for name in ("values", "destination", "source")
+                )
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise InterpError(f"{path}: not a saved sweep ({error})") from error
+        labels = facts["axis_labels"]
+        index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
+        facts["notes"] = tuple(facts["notes"])
+        return cls(
+            values=values,
+            index_df=index.to_frame(index=False),
+            reduced=False,
+            baseline=destination,
+            source_baseline=source,
+            **facts,
+        )
+
+    def _effects(self) -> npt.NDArray[np.float64]:
+        if self.has_metric_axis:
+            raise InterpError(
+                f"several metrics: choose one, result[{self.metric_names[0]!r}] for example"
+            )
+        return self.effect().double().numpy()
+
+    def _differences(self) -> npt.NDArray[np.float64]:
+        return (self.source_baseline - self._destination()).double().numpy()
+
     def _destination(self) -> Tensor:
         assert self.baseline is not None  # the engine always records it
         return self.baseline
 
     def _repr_html_(self) -> str:
-        mean = pd.DataFrame(
-            self.effect().mean(-1).numpy(),
-            index=self.axis_labels[self.axis_names[0]],
-            columns=self.axis_labels[self.axis_names[1]],
+        if self.has_metric_axis:
+            return "".join(self[name]._repr_html_() for name in self.metric_names)
+        head = (
+            f"{self.title}: mean effect on the {self.metric_names[0]}, "
+            f"source - destination = {self.total()}"
         )
-        head = f"{self.title}: mean effect in nats, source - destination = {self.total()}"
+        mean = self.index_df.assign(effect=self.effect().mean(-1).reshape(-1).numpy())
+        table = mean.set_index(list(self.index_df.columns))["effect"]
+        grid = table.unstack(sort=False) if table.index.nlevels > 1 else table.to_frame()
+        grid = grid.rename_axis(index=None, columns=None)
         notes = "".join(f"<p>{note}</p>" for note in self.notes)
-        return f"<p><b>{head}</b></p>{notes}" + mean.to_html(border=0, float_format="{:.3f}".format)
+        return f"<p><b>{head}</b></p>{notes}" + grid.to_html(border=0, float_format="{:.3f}".format)
+
+
+def _unique(labels: Sequence[str]) -> list[str]:
+    """The labels, numbered where several pairs (texts or orders of one item) share one."""
+    return [f"{label} #{k}" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
 
 
 def _tensor(column: pd.Series) -> Tensor:

@@ -1,209 +1,136 @@
-"""Exact activation patching between two prompts, layer by span.
+"""Exact activation patching between two prompts.
 
-For every cell (layer, span) the destination prompt is run with the site's activations at the span's
-positions replaced by those of the aligned positions of the source run, and the margin is read at
-the end. Copies of the destination share its computation up to the first difference of the two
-prompts (:mod:`interp.models.forward`), which a patch cannot change; the result equals one full
-forward per cell. Cells without aligned positions at or after the first difference are exactly zero
-and are not run.
+For every cell of a plan the destination prompt is run with the site's activations at some positions
+(and heads) replaced by those of the aligned positions of the source run, and a metric is read at
+the end. The numbers are those of one full forward per cell; the time is not, see
+:mod:`interp.patching.wavefront`.
 
-``resid_mid`` sweeps equal ``resid_post`` sweeps, cell by cell: the MLP of a patched position makes the
-source's ``resid_post`` of the source's ``resid_mid``.
+Before the fast way is used for a site of a model, two of the plan's cells are computed both ways;
+where they differ, or the model's attention is of another kind, the sweep runs one forward per
+cell (:mod:`interp.patching.hooked`) and a note in the result says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
-import pandas as pd
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations import Site, hook_name
-from interp.errors import InterpError
-from interp.models import Write, forward
-from interp.models.forward import MAX_NODES
+from interp.patching.cells import Part, PatchSite
+from interp.patching.measure import Table, enter_zeros, measure, pair_batches
+from interp.patching.metrics import Metric, measured, named_metrics, require_target
+from interp.patching.patched import MAX_BYTES, Method
+from interp.patching.plan import Cells, Positions, plan_sweep
 from interp.patching.result import SweepResult
-from interp.prompts import MarginTarget, PromptPair
-
-ALL = "all from the first difference"
-"""Name of the cell column that patches every aligned position from the first difference on: the
-ceiling. At ``resid_pre`` and equal lengths it gives the source run at every layer."""
-
-
-@dataclass(frozen=True)
-class _Cell:
-    layer: int
-    span: str
-    source: Int[Tensor, " pos"]
-    destination: Int[Tensor, " pos"]
+from interp.patching.source import patches_of, read_source, require_part
+from interp.prompts import PromptPair
 
 
 def sweep(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
-    site: Site = "resid_pre",
+    site: PatchSite = "resid_pre",
+    cells: Cells | None = None,
     layers: Sequence[int] | None = None,
     spans: Sequence[str] | None = None,
-    metric: Literal["margin"] = "margin",
+    heads: Sequence[int] | None = None,
+    positions: Positions = "aligned",
+    window: int = 1,
+    part: Part | None = None,
+    metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
+    method: Method = "exact",
     seed: int = 0,
-    max_nodes: int = MAX_NODES,
+    max_bytes: int = MAX_BYTES,
     progress: bool = True,
 ) -> SweepResult:
-    """Patch every (layer, span) cell from source into destination, for each pair.
+    """Patch every cell from source into destination, for each pair.
 
     Args:
         model: a bridge in evaluation mode.
-        pairs: one pair or several; all need a margin target.
+        pairs: one pair or several.
         site: what is copied.
+        cells: the grid. None: ``"layer_head"`` at sites with heads, else ``"layer_pos"`` for one
+            pair and ``"layer_span"`` for several or with ``spans``.
         layers: which layers; None takes all.
-        spans: which spans, and :data:`ALL`; None takes the spans that every pair has at or after
-            its first difference, then :data:`ALL`.
-        metric: ``"margin"``, in nats at the last position.
-        seed: seed of the result's bootstraps.
-        max_nodes: token budget of one forward.
+        spans: the columns of ``"layer_span"``; None takes the spans that every pair has at or after
+            its first difference, then :data:`interp.patching.ALL`.
+        heads: which heads (key/value heads at ``k`` and ``v``); None takes all.
+        positions: which positions of the destination: the axis of ``"layer_pos"``, else the set
+            that is patched together.
+        window: how many layers from the cell's layer on are patched together.
+        part: set only the part along or orthogonal to a direction, on the current state.
+        metric: ``"margin"``, ``"log_prob"``, a function of the last position's logits
+            (:data:`interp.patching.Metric`), or several by name.
+        method: ``"exact"``, or ``"hooked"`` for one forward per cell through hooks.
+        seed: seed of the checks and of the result's bootstraps.
+        max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
         progress: show a bar.
 
     Returns:
-        :class:`SweepResult`, values ``[layer, span, pair]``.
+        :class:`SweepResult`, values ``[metric?, *cells, pair]``. Cells that cannot change the
+        reading by causality are the destination's own value; cells without an aligned position
+        are NaN.
 
     Raises:
-        InterpError: no pairs, a pair without a margin target, an unknown span, site or layer.
+        InterpError: no pairs, a pair without a margin target, an unknown name, a budget below the
+            needs of one cell, or an activation that is not finite.
 
     Example:
         >>> result = sweep(model, make_pair(model, item, "instructed"))   # doctest: +SKIP
         >>> result.share()                                                 # doctest: +SKIP
     """
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
-    if not pairs:
-        raise InterpError("no pairs to patch between: the list is empty")
-    if metric != "margin":
-        raise InterpError(f"no metric {metric!r}; known: margin")
-    layers = list(range(model.cfg.n_layers)) if layers is None else list(layers)
-    spans = _default_spans(pairs) if spans is None else list(spans)
-    names = [_patched_hook(model, site, layer) for layer in layers]
-    values, source, destination = [], [], []
-    for pair in tqdm(pairs, desc=f"patching {site}", disable=not progress):
-        patched, from_source, baseline = _sweep_pair(model, pair, layers, names, spans, max_nodes)
-        values.append(patched)
-        source.append(from_source)
-        destination.append(baseline)
-    labels = {"layer": [str(layer) for layer in layers], "span": spans}
-    index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
-    return SweepResult(
-        values=torch.stack(values, dim=-1),
-        axis_names=["layer", "span"],
-        index_df=index.to_frame(index=False),
-        metric_names=[metric],
-        reduced=False,
-        baseline=torch.tensor(destination),
-        source_baseline=torch.tensor(source),
-        axis_labels=labels,
-        pair_labels=_unique([pair.label for pair in pairs]),
-        clusters=[pair.item.cluster if pair.item else str(k) for k, pair in enumerate(pairs)],
+    metrics, several = named_metrics(metric)
+    plan = plan_sweep(
+        model,
+        pairs,
         site=site,
+        cells=cells,
+        layers=layers,
+        spans=spans,
+        heads=heads,
+        positions=positions,
+        window=window,
+    )
+    require_part(model, site, part)
+    require_target(pairs, metrics)
+    table = Table.empty(plan, len(metrics))
+    description = f"patching {site}"
+    with tqdm(
+        total=plan.token_layers, desc=description, unit="row", unit_scale=True, disable=not progress
+    ) as bar:
+        for batch in pair_batches(model, plan, max_bytes):
+            sources = {k: read_source(model, pairs[k].source.ids, plan, k) for k in batch}
+            for k, source in sources.items():
+                table.source[:, k] = measured(metrics, source.logits, pairs[k])[:, 0]
+            measure(
+                model,
+                {k: pairs[k] for k in batch},
+                [
+                    (cell, patches_of(site, cell, sources[cell.pair], part))
+                    for cell in plan.to_run
+                    if cell.pair in sources
+                ],
+                metrics,
+                table,
+                method=method,
+                seed=seed,
+                max_bytes=max_bytes,
+                advance=bar.update,
+            )
+    enter_zeros(plan, table)
+    return SweepResult.of_table(
+        plan,
+        table,
+        pairs,
+        metric_names=list(metrics),
+        several=several,
         title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}",
         seed=seed,
         notes=alignment_notes(model, pairs),
     )
-
-
-def _patched_hook(model: TransformerBridge, site: Site, layer: int) -> str:
-    """Where a site's patch is written; see the module for ``resid_mid``.
-
-    TransformerLens's ``hook_resid_mid`` sits on the MLP's input: a write there misses the skip
-    connection, so that the residual stream itself would stay the destination's.
-    """
-    name = hook_name(model, site, layer)
-    return hook_name(model, "resid_post", layer) if site == "resid_mid" else name
-
-
-def _sweep_pair(
-    model: TransformerBridge,
-    pair: PromptPair,
-    layers: Sequence[int],
-    names: Sequence[str],
-    spans: Sequence[str],
-    max_nodes: int,
-) -> tuple[Float[Tensor, "layer span"], float, float]:
-    """Patched margins of one pair, and the margins of its two runs."""
-    if pair.target is None:
-        raise InterpError(f"{pair.label}: no margin target; its options cannot be told apart")
-    places = {span: _positions(pair, span) for span in spans}
-    wanted = sorted({int(p) for source, _ in places.values() for p in source})
-    last = len(pair.source) - 1
-    run = forward(
-        model,
-        [pair.source.ids],
-        logits_at=[(0, last)],
-        read={name: [(0, p) for p in wanted] for name in names},
-    )
-    cells = [
-        _Cell(k, span, *places[span])
-        for k in range(len(layers))
-        for span in spans
-        if len(places[span][0])
-    ]
-    row_of = {position: row for row, position in enumerate(wanted)}
-    writes = [
-        Write(
-            names[cell.layer],
-            1 + index,
-            cell.destination,
-            run.states[names[cell.layer]][torch.tensor([row_of[int(p)] for p in cell.source])],
-        )
-        for index, cell in enumerate(cells)
-    ]
-    destination = pair.destination.ids
-    # the first sequence is left as it is: the baseline
-    logits = forward(
-        model,
-        [destination] * (1 + len(cells)),
-        logits_at=[(s, len(destination) - 1) for s in range(1 + len(cells))],
-        writes=writes,
-        share_until=pair.alignment.first_difference or 0,
-        max_nodes=max_nodes,
-    ).logits
-    margins = _margins(logits, pair.target)
-    patched = torch.full((len(layers), len(spans)), float(margins[0]))
-    for cell, margin in zip(cells, margins[1:], strict=True):
-        patched[cell.layer, list(spans).index(cell.span)] = margin
-    return patched, float(_margins(run.logits, pair.target)[0]), float(margins[0])
-
-
-def _margins(logits: Float[Tensor, "row d_vocab"], target: MarginTarget) -> Float[Tensor, " row"]:
-    return logits[:, target.a] - logits[:, target.b]
-
-
-def _positions(pair: PromptPair, span: str) -> tuple[Tensor, Tensor]:
-    """Aligned (source, destination) positions of a span that a patch can change."""
-    everything = slice(0, len(pair.destination))
-    where = everything if span == ALL else pair.destination.span(span)
-    first = pair.alignment.first_difference
-    start = where.stop if first is None else max(first, where.start)
-    aligned = pair.alignment.pairs()
-    keep = (aligned[:, 1] >= start) & (aligned[:, 1] < where.stop)
-    return aligned[keep, 0], aligned[keep, 1]
-
-
-def _default_spans(pairs: Sequence[PromptPair]) -> list[str]:
-    first = pairs[0]
-    return [s for s in first.destination.spans if all(_reaches(p, s) for p in pairs)] + [ALL]
-
-
-def _reaches(pair: PromptPair, span: str) -> bool:
-    return span in pair.destination.spans and len(_positions(pair, span)[0]) > 0
-
-
-def _unique(labels: Sequence[str]) -> list[str]:
-    """The labels, numbered where several pairs (texts or orders of one item) share one."""
-    return [f"{label} #{k}" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
 
 
 def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from interp.patching.result import SweepResult
-from interp.patching.sweep import ALL
+from interp.patching.plan import ALL
 from interp.stats import Interval, MaxT
 from interp.viz.theme import DIVERGING, INK, MUTED, SEQUENTIAL, plain, styled, wrapped
 

@@ -107,7 +107,10 @@ def test_equal_prompts_change_nothing_exactly(model: Any) -> None:
     assert bool((result.effect() == 0).all())
     assert torch.equal(result.values, result.baseline.expand_as(result.values))
     assert float(result.baseline[0]) == pytest.approx(own_margin(model, pair, ids), abs=1e-5)
-    assert sweep(model, pair, progress=False).axis_labels["span"] == [ALL]
+    by_span = sweep(model, pair, cells="layer_span", progress=False)
+    assert by_span.axis_labels["span"] == [ALL]
+    with pytest.raises(InterpError, match="nothing to patch"):
+        sweep(model, pair, progress=False)
 
 
 def test_all_from_the_first_difference_gives_the_source_run(model: Any) -> None:
@@ -194,19 +197,19 @@ def test_the_last_layers_output_matters_at_the_last_position_only(tiny_model: An
     assert float(values[0, -1, 0]) == pytest.approx(source_minus_destination, abs=1e-5)
 
 
-@pytest.mark.parametrize("max_nodes", [1, 23, 60])
-def test_the_token_budget_does_not_change_values(model: Any, max_nodes: int) -> None:
+@pytest.mark.parametrize("max_bytes", [250_000, 400_000])
+def test_the_budget_does_not_change_values(model: Any, max_bytes: int) -> None:
     pair = equal_length_pair(model)
     spans = ["p3", "p5", "p9", ALL]
     one = sweep(model, pair, site="attn_out", spans=spans, progress=False)
-    other = sweep(model, pair, site="attn_out", spans=spans, max_nodes=max_nodes, progress=False)
+    other = sweep(model, pair, site="attn_out", spans=spans, max_bytes=max_bytes, progress=False)
     assert torch.allclose(one.values, other.values, atol=1e-5)
     assert torch.allclose(one.baseline, other.baseline, atol=1e-5)
 
 
 def test_chosen_layers_and_spans_are_rows_and_columns_of_the_whole_map(tiny_model: Any) -> None:
     pair = equal_length_pair(tiny_model)
-    whole = sweep(tiny_model, pair, progress=False)
+    whole = sweep(tiny_model, pair, cells="layer_span", progress=False)
     assert whole.axis_labels["span"] == [*(f"p{i}" for i in range(FIRST, N)), ALL]
     part = sweep(tiny_model, pair, layers=[2, 0], spans=[ALL, "p6"], progress=False)
     assert part.axis_labels == {"layer": ["2", "0"], "span": [ALL, "p6"]}
@@ -230,7 +233,7 @@ def test_no_pairs_no_target_and_unknown_names_are_refused(
         sweep(tiny_model, pair, site="residual", progress=False)  # type: ignore[arg-type]
     with pytest.raises(InterpError, match=r"layer 9 is outside 0\.\.3"):
         sweep(tiny_model, pair, layers=[9], progress=False)
-    with pytest.raises(InterpError, match="no metric 'loss'; known: margin"):
+    with pytest.raises(InterpError, match="no metric 'loss'; known: margin, log_prob"):
         sweep(tiny_model, pair, metric="loss", progress=False)  # type: ignore[arg-type]
 
 

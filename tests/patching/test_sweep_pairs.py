@@ -65,7 +65,8 @@ def test_unequal_prompts_are_patched_at_aligned_positions(
     assert result.values[:, 2, 0].tolist() == pytest.approx(expected, abs=allowed)
     # the instructions have no token in common, so all that is aligned is the tail
     assert result.values[:, 3, 0].tolist() == pytest.approx(expected, abs=allowed)
-    assert bool((result.effect()[:, :2] == 0).all())
+    assert bool((result.effect()[:, 0] == 0).all())  # before the first difference
+    assert bool(result.effect()[:, 1].isnan().all())  # nothing aligned to copy
     assert result.notes[0].startswith("1 of 1 pairs are not aligned by index")
     carries = model.cfg.positional_embedding_type == "standard"
     assert ("carries absolute positions" in result.notes[0]) == carries
@@ -80,7 +81,7 @@ def test_a_corrected_item_is_patched_into_the_clean_one(
         model, load_items("bundled:choices", limit=1)[0], "instructed", against="clean"
     )
     assert len(pair.source) > len(pair.destination)
-    result = sweep(model, pair, layers=[0, 2], progress=False)
+    result = sweep(model, pair, cells="layer_span", layers=[0, 2], progress=False)
     assert "instruction" not in result.axis_labels["span"]
     for column, span in enumerate(result.axis_labels["span"][:-1]):
         here, there = pair.source.span(span), pair.destination.span(span)
@@ -101,7 +102,7 @@ def test_item_pairs_reach_the_source_run_and_equal_hooks_on_the_full_prompt(
     items = load_items("bundled:choices", limit=6)
     pairs = [make_pair(model, item, "instructed") for item in items]
     pair = next(p for p in pairs if p.alignment.by_index)
-    result = sweep(model, pair, progress=False)
+    result = sweep(model, pair, cells="layer_span", progress=False)
     spans = result.axis_labels["span"]
     assert spans[-1] == ALL
     assert "instruction" in spans
@@ -154,7 +155,7 @@ def test_on_the_default_model_an_item_pair_is_exact(default_model: Any) -> None:
     pair = make_pair(default_model, item, "instructed", against="placebo")
     assert pair.alignment.by_index
     layers = [0, 7, 15, 29]
-    result = sweep(default_model, pair, layers=layers, progress=False)
+    result = sweep(default_model, pair, cells="layer_span", layers=layers, progress=False)
     source = own_margin(default_model, pair, pair.source.ids)
     assert result.values[:, -1, 0].tolist() == pytest.approx([source] * 4, abs=1e-3)
     effects = result.effect()[..., 0]

@@ -1,0 +1,273 @@
+"""One transformer block on the rows of many patched runs at once.
+
+Rows of different runs stand in one flat list ``[row, d_model]``, so that every matrix product sees
+all of them. The block's own modules do all of the work except attention itself, which is computed
+by :mod:`interp.patching.attend`. While a block runs, the ``forward`` of its attention is
+replaced and put back.
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.patching.attend import attend, head_normed, projected, rotated
+from interp.patching.rows import Group, Run, Write, written
+
+
+class NotFastError(Exception):
+    """The model's attention is not of the kind computed here; the message says why."""
+
+
+def run_block(
+    model: TransformerBridge,
+    layer: int,
+    hidden: Float[Tensor, "row d_model"],
+    groups: Sequence[Group],
+    writes: Sequence[Write] = (),
+) -> Float[Tensor, "row d_model"]:
+    """The residual stream after ``layer`` of every row, with the patches applied.
+
+    All but those of ``resid_pre``: they are a matter of ``hidden`` (:func:`written`).
+    """
+
+    def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        q, k, v = (
+            written(projected(attn, name, x), writes, groups, name) for name in ("q", "k", "v")
+        )
+        embeddings = kwargs.get("position_embeddings")
+        q = rotated(head_normed(attn, "q_norm", q), embeddings)
+        k = rotated(head_normed(attn, "k_norm", k), embeddings)
+        z = attend(attn, layer, (q, k, v), groups, writes)
+        return written(z, writes, groups, "z")
+
+    hooks = _residual_hooks(layer, hidden, writes, groups)
+    with model.hooks(fwd_hooks=hooks):
+        out = _call_block(model, layer, hidden, groups, attention)
+    return written(out, writes, groups, "resid_post")
+
+
+def run_last_block(
+    model: TransformerBridge,
+    layer: int,
+    hidden: Float[Tensor, "row d_model"],
+    groups: Sequence[Group],
+    read: Sequence[Int[Tensor, " _read"]],
+) -> Float[Tensor, "read_row d_model"]:
+    """The same for the rows that are read: of the others only keys and values are computed.
+
+    ``read[g]`` holds, for group ``g``, the rows wanted of each cell, counted from its start.
+    """
+    block = model.blocks[layer]
+    normed = block.ln1(hidden[None]) if "ln1" in block.submodules else hidden[None]
+    embeddings = _call_arguments(layer, groups)[1].get("position_embeddings")
+    k, v = (projected(block.attn, name, normed) for name in ("k", "v"))
+    k = rotated(head_normed(block.attn, "k_norm", k), embeddings)
+    rows = _read_rows(groups, read).to(hidden.device)
+
+    def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        q = rotated(
+            head_normed(attn, "q_norm", projected(attn, "q", x)),
+            kwargs.get("position_embeddings"),
+        )
+        return attend(attn, layer, (q, k, v), groups, (), read)
+
+    return _call_block(model, layer, hidden[rows], groups, attention, read)
+
+
+@torch.no_grad()
+def record(model: TransformerBridge, ids: Int[Tensor, " pos"], read: Int[Tensor, " read"]) -> Run:
+    """Run one prompt as it is and keep what its patched copies reuse.
+
+    Raises:
+        NotFastError: blocks or attention that :func:`run_block` does not know.
+    """
+    device = model.cfg.device
+    inputs: list[Tensor] = []
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    masks: list[Any] = []
+    final: list[Tensor] = []
+
+    def before_block(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not args or not isinstance(args[0], Tensor):
+            raise NotFastError("the blocks do not take the residual stream as their first argument")
+        inputs.append(args[0][0])
+        calls.append((args[1:], kwargs))
+
+    def before_attention(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        masks.append(kwargs.get("attention_mask"))
+
+    def after_block(module: Any, args: tuple[Any, ...], out: Any) -> None:
+        final[:] = [out[0][0] if isinstance(out, tuple) else out[0]]
+
+    blocks = list(model.blocks)
+    if not all(hasattr(block, "attn") and hasattr(block, "ln1") for block in blocks):
+        raise NotFastError("a block without attention or without a norm before it")
+    handles = [b.register_forward_pre_hook(before_block, with_kwargs=True) for b in blocks]
+    handles += [
+        b.attn.register_forward_pre_hook(before_attention, with_kwargs=True) for b in blocks
+    ]
+    handles.append(blocks[-1].register_forward_hook(after_block))
+    try:
+        logits = model.original_model(
+            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
+        ).logits[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not len(inputs) == len(masks) == len(blocks):
+        raise NotFastError("a block or its attention runs more or less than once")
+    keys, values = [], []
+    for block, hidden, (_, kwargs) in zip(blocks, inputs, calls, strict=True):
+        normed = block.ln1(hidden[None])
+        k, v = (projected(block.attn, name, normed) for name in ("k", "v"))
+        k = rotated(head_normed(block.attn, "k_norm", k), kwargs.get("position_embeddings"))
+        keys.append(k.transpose(0, 1).contiguous())
+        values.append(v.transpose(0, 1).contiguous())
+    known: dict[int, Tensor] = {}
+    return Run(
+        ids=ids,
+        resid=torch.stack([*inputs, *final]),
+        keys=tuple(keys),
+        values=tuple(values),
+        masks=tuple(known.setdefault(id(mask), _additive(mask, len(ids), model)) for mask in masks),
+        calls=tuple(calls),
+        read=read,
+        logits=logits.float(),
+    )
+
+
+def final_logits(
+    model: TransformerBridge, hidden: Float[Tensor, "row d_model"]
+) -> Float[Tensor, "row d_vocab"]:
+    """Logits of final residual rows, through the model's own norm, unembedding and soft cap."""
+    logits = model.unembed(model.ln_final(hidden[None]))[0].float()
+    cap = getattr(_text_config(model), "final_logit_softcapping", None)
+    return cap * torch.tanh(logits / cap) if cap else logits
+
+
+def _text_config(model: TransformerBridge) -> Any:
+    return model.original_model.config.get_text_config()
+
+
+def _additive(mask: Any, n: int, model: TransformerBridge) -> Float[Tensor, "pos key"]:
+    """The block's own mask as 0 and the dtype's lowest number; causal where it has none."""
+    device, dtype = model.cfg.device, model.cfg.dtype
+    lowest = torch.finfo(dtype).min
+    seen = torch.ones(n, n, dtype=torch.bool, device=device).tril()
+    if isinstance(mask, Tensor) and mask.ndim == 4:
+        given = mask[0, 0, -n:, :n]
+        if given.dtype != torch.bool:
+            if bool(((given != 0) & (given > lowest / 2)).any()):
+                raise NotFastError("its attention mask adds a bias to the scores")
+            given = given == 0
+        seen &= given
+    return torch.zeros(n, n, dtype=dtype, device=device).masked_fill_(~seen, lowest)
+
+
+@contextmanager
+def _replaced(attn: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    # past the bridge's own __setattr__, which looks at the wrapped module
+    object.__setattr__(attn, "forward", forward)
+    try:
+        yield
+    finally:
+        object.__delattr__(attn, "forward")
+
+
+def _call_block(
+    model: TransformerBridge,
+    layer: int,
+    hidden: Tensor,
+    groups: Sequence[Group],
+    attention: Callable[[Any, Tensor, dict[str, Any]], Tensor],
+    read: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """The block's own forward on flat rows, with ``attention`` giving ``z [row, head, d_head]``."""
+    attn = model.blocks[layer].attn
+
+    def forward(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        x = attn.hook_in(kwargs["hidden_states"] if "hidden_states" in kwargs else args[0])
+        z = attention(attn, x, kwargs)
+        return attn.hook_out(attn.o(z.flatten(1)[None])), None
+
+    args, kwargs = _call_arguments(layer, groups, read)
+    with _replaced(attn, forward):
+        out = model.blocks[layer](hidden[None], *args, **kwargs)
+    return (out[0] if isinstance(out, tuple) else out)[0]
+
+
+def _call_arguments(
+    layer: int, groups: Sequence[Group], read: Sequence[Tensor] | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the block in the unpatched run, those by position taken row by row."""
+    args, kwargs = groups[0].run.calls[layer]
+    changed = dict(kwargs)
+    if "position_ids" in kwargs and kwargs["position_ids"] is not None:
+        changed["position_ids"] = _by_row(lambda kw: kw["position_ids"], layer, groups, read)
+    if kwargs.get("position_embeddings") is not None:
+        changed["position_embeddings"] = tuple(
+            _by_row(_embedding(k), layer, groups, read) for k in range(2)
+        )
+    changed.pop("attention_mask", None)
+    return tuple(None if isinstance(a, Tensor) else a for a in args), changed
+
+
+def _embedding(k: int) -> Callable[[dict[str, Any]], Tensor]:
+    return lambda kwargs: kwargs["position_embeddings"][k]  # cos, sin
+
+
+def _by_row(
+    pick: Callable[[dict[str, Any]], Tensor],
+    layer: int,
+    groups: Sequence[Group],
+    read: Sequence[Tensor] | None,
+) -> Tensor:
+    """An argument ``[1, pos, ...]`` of each group's run, at the position of every row."""
+    parts = []
+    for g, group in enumerate(groups):
+        rows = pick(group.run.calls[layer][1])[0, group.start : group.stop]
+        rows = rows if read is None else rows[read[g].to(rows.device)]
+        parts.append(rows.repeat(len(group.cells), *[1] * (rows.ndim - 1)))
+    return torch.cat(parts)[None]
+
+
+def _read_rows(groups: Sequence[Group], read: Sequence[Tensor]) -> Tensor:
+    parts, offset = [], 0
+    for group, rows in zip(groups, read, strict=True):
+        starts = offset + group.n * torch.arange(len(group.cells))
+        parts.append((starts[:, None] + rows).flatten())
+        offset += group.rows
+    return torch.cat(parts)
+
+
+def _residual_hooks(
+    layer: int, hidden: Tensor, writes: Sequence[Write], groups: Sequence[Group]
+) -> list[tuple[str, Callable[..., Tensor]]]:
+    """Hooks for the patches that lie between the block's modules."""
+    sites = {write.patch.site for write in writes}
+
+    def attn_out(activation: Tensor, hook: Any) -> Tensor:
+        out = written(activation[0], writes, groups, "attn_out")
+        if "resid_mid" in sites:
+            # the sum is what the skip connection and the MLP both read
+            out = written(hidden + out, writes, groups, "resid_mid") - hidden
+        return out[None]
+
+    def mlp_out(activation: Tensor, hook: Any) -> Tensor:
+        rows = activation.reshape(-1, activation.shape[-1])
+        return written(rows, writes, groups, "mlp_out").view_as(activation)
+
+    hooks: list[tuple[str, Callable[..., Tensor]]] = []
+    if sites & {"attn_out", "resid_mid"}:
+        hooks.append((f"blocks.{layer}.hook_attn_out", attn_out))
+    if "mlp_out" in sites:
+        hooks.append((f"blocks.{layer}.hook_mlp_out", mlp_out))
+    return hooks

@@ -1,0 +1,123 @@
+"""Cells: what is set where in one patched run.
+
+A :class:`Patch` sets activations of one site of one layer; a :class:`Cell` is the set of patches of
+one patched run. Both are plain data: :mod:`interp.patching.wavefront` runs many cells at once,
+:mod:`interp.patching.hooked` runs one at a time through TransformerLens's hooks, and both mean the
+same by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PatchSite = Literal[
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_out",
+    "z",
+    "q",
+    "k",
+    "v",
+    "pattern",
+    "edges",
+]
+"""What a patch sets. ``q``, ``k`` and ``v`` are the projections before rotation and head norms, as
+TransformerLens's ``hook_q``; ``edges`` removes attention edges before the softmax."""
+
+PATCH_SITES: tuple[str, ...] = get_args(PatchSite)
+HEAD_SITES = ("z", "q", "pattern", "edges")
+KEY_VALUE_SITES = ("k", "v")
+SPREADING_SITES = ("resid_pre", "k", "v")
+"""Sites whose patch at one position changes later positions within the same layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The part of an activation that a patch sets, per layer along one unit vector.
+
+    ``along``: ``h + v v^T (h_source - h)``; ``orthogonal``: ``h + (I - v v^T)(h_source - h)``; both
+    on the current state ``h``. At one layer and all positions, one after the other gives the
+    source's activation.
+    """
+
+    kind: Literal["along", "orthogonal"]
+    vectors: Float[Tensor, "layer d_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """Set ``site`` of ``layer`` at ``positions`` (ascending) of the destination.
+
+    ``values``: ``[pos, d_model]``; at sites with heads ``[pos, head, d_head]`` for the ``heads``
+    named (query heads at ``z`` and ``q``, key/value heads at ``k`` and ``v``); for ``pattern`` the
+    rows ``[pos, head, key]`` over all keys; for ``edges`` the same shape, true where an edge goes.
+    ``vector`` and ``orthogonal`` restrict the patch to a part (:class:`Part`).
+    """
+
+    layer: int
+    site: PatchSite
+    positions: Int[Tensor, " pos"]
+    values: Tensor
+    heads: tuple[int, ...] = ()
+    vector: Float[Tensor, " d_model"] | None = None
+    orthogonal: bool = False
+
+    def applied(self, current: Tensor) -> Tensor:
+        """The new value of ``current``, the activation at the positions (and heads)."""
+        values = self.values.to(current)
+        if self.vector is None:
+            return values
+        vector = self.vector.to(current)
+        step = values - current
+        along = (step @ vector)[..., None] * vector
+        return current + (step - along if self.orthogonal else along)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One patched run of destination ``run``: its patches, all from one source."""
+
+    run: int
+    patches: tuple[Patch, ...]
+    layer: int = field(init=False)
+    start: int = field(init=False)
+    """First position that any patch sets: earlier ones stay the destination's."""
+
+    def __post_init__(self) -> None:
+        positions = torch.cat([patch.positions for patch in self.patches])
+        object.__setattr__(self, "layer", min(patch.layer for patch in self.patches))
+        object.__setattr__(self, "start", int(positions.min()))
+
+    @property
+    def first_patches(self) -> tuple[Patch, ...]:
+        """The patches of the first layer."""
+        return tuple(patch for patch in self.patches if patch.layer == self.layer)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the first layer's patches reach later positions within that layer."""
+        return any(patch.site in SPREADING_SITES for patch in self.first_patches)
+
+
+def reaches(cell: Cell, positions: tuple[int, ...], n_layers: int) -> bool:
+    """Whether a patched run can differ from its destination at one of the positions.
+
+    Causality: a patch changes later positions only, and at the last layer a site that does not
+    spread changes its own position only.
+    """
+    for patch in cell.patches:
+        own = patch.positions.tolist()
+        if patch.layer == n_layers - 1 and patch.site not in SPREADING_SITES:
+            reached = bool(set(own) & set(positions))
+        else:
+            reached = min(own) <= max(positions)
+        if reached:
+            return True
+    return False

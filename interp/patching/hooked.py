@@ -1,0 +1,117 @@
+"""The slow way: one full forward per cell, through TransformerLens's hooks.
+
+This is what the exact engine is checked against and what it falls back to; it runs whatever model
+the bridge can hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
+
+from interp.errors import InterpError
+from interp.patching.cells import Patch
+
+_Hook: TypeAlias = tuple[str, Callable[..., Any]]
+
+_HOOKS = {"pattern": "attn.hook_pattern", "edges": "attn.hook_attn_scores"}
+
+
+def hook_of(site: str, layer: int) -> str:
+    """TransformerLens's hook of any patch site."""
+    if site in ("z", "q", "k", "v"):
+        return f"blocks.{layer}.attn.hook_{site}"
+    return f"blocks.{layer}.{_HOOKS.get(site, f'hook_{site}')}"
+
+
+def hookable(model: TransformerBridge, site: str) -> bool:
+    """Whether a hook at the site changes what follows.
+
+    Attention that TransformerLens delegates to the wrapped model shows its pattern after use.
+    """
+    delegated = type(model.blocks[0].attn).forward is AttentionBridge.forward
+    return site not in _HOOKS or not delegated
+
+
+@torch.no_grad()
+def run_cell(
+    model: TransformerBridge,
+    ids: Int[Tensor, " pos"],
+    patches: Sequence[Patch],
+    read: Int[Tensor, " read"],
+) -> Float[Tensor, "read d_vocab"]:
+    """Logits of one run with patches, float32.
+
+    Raises:
+        InterpError: a site that this model's hooks can only read.
+    """
+    for patch in patches:
+        if not hookable(model, patch.site):
+            raise InterpError(f"{patch.site} cannot be set on this model: its attention is opaque")
+    device = model.cfg.device
+    hooks = [hook for patch in patches for hook in _hooks(patch)]
+    with model.hooks(fwd_hooks=hooks):
+        logits = model.original_model(
+            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
+        ).logits
+    return logits[0].float()
+
+
+def _hooks(patch: Patch) -> list[_Hook]:
+    if patch.site == "resid_mid":
+        return _resid_mid_hooks(patch)
+    apply = {"pattern": _on_pattern, "edges": _on_scores}.get(patch.site, _on_rows)
+
+    def write(activation: Tensor, hook: Any) -> Tensor:
+        return apply(activation.clone(), patch)
+
+    return [(hook_of(patch.site, patch.layer), write)]
+
+
+def _on_rows(activation: Tensor, patch: Patch) -> Tensor:
+    positions = patch.positions.to(activation.device)
+    if patch.heads:
+        where = (0, positions[:, None], torch.tensor(patch.heads, device=activation.device))
+        activation[where] = patch.applied(activation[where])
+    else:
+        activation[0, positions] = patch.applied(activation[0, positions])
+    return activation
+
+
+def _on_pattern(pattern: Tensor, patch: Patch) -> Tensor:
+    for k, head in enumerate(patch.heads):
+        pattern[0, head, patch.positions] = patch.values[:, k].to(pattern)
+    return pattern
+
+
+def _on_scores(scores: Tensor, patch: Patch) -> Tensor:
+    for k, head in enumerate(patch.heads):
+        rows = scores[0, head, patch.positions]
+        gone = patch.values[:, k].to(rows.device)
+        scores[0, head, patch.positions] = rows.masked_fill(gone, torch.finfo(rows.dtype).min)
+    return scores
+
+
+def _resid_mid_hooks(patch: Patch) -> list[_Hook]:
+    """Set through the attention's output, so that the skip connection carries it as well.
+
+    TransformerLens's ``hook_resid_mid`` sits on the MLP's input and misses the skip connection.
+    """
+    before: dict[str, Tensor] = {}
+
+    def remember(activation: Tensor, hook: Any) -> None:
+        before["resid_pre"] = activation
+
+    def write(activation: Tensor, hook: Any) -> Tensor:
+        return _on_rows(before["resid_pre"] + activation, patch) - before["resid_pre"]
+
+    return [
+        (hook_of("resid_pre", patch.layer), remember),
+        (hook_of("attn_out", patch.layer), write),
+    ]

@@ -1,0 +1,209 @@
+"""Patched runs of some prompts: the fast way where it is right, the slow way elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import InterpError
+from interp.models.forward import TOLERANCE
+from interp.patching.blocks import NotFastError, record
+from interp.patching.cells import Cell, Patch
+from interp.patching.hooked import hookable, run_cell
+from interp.patching.rows import Run
+from interp.patching.wavefront import Consume, least_bytes, run_cells
+from interp.stats import rng
+
+Method = Literal["exact", "hooked"]
+
+MAX_BYTES = 1 << 30
+"""Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""
+
+_CHECKED_CELLS = 2
+
+_Advance: TypeAlias = Callable[[int], object]
+
+_verdicts: WeakKeyDictionary[TransformerBridge, dict[str, str]] = WeakKeyDictionary()
+"""Per model and kind of patch: why the fast way cannot be used, or the empty string."""
+
+
+class PatchedRuns:
+    """Some unpatched prompts, and patched runs of them on demand.
+
+    ``logits[k]`` are prompt k's own logits at the positions read. ``notes`` says how the numbers
+    came about when not the fast way.
+
+    Args:
+        model: a bridge in evaluation mode.
+        prompts: token ids.
+        read: for each prompt the ascending positions whose logits are wanted.
+        method: ``"exact"`` or ``"hooked"``.
+        seed: which cells are computed both ways, once per model and kind of patch.
+        max_bytes: memory budget.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        prompts: Sequence[Int[Tensor, " _pos"]],
+        read: Sequence[Int[Tensor, " _read"]],
+        *,
+        method: Method = "exact",
+        seed: int = 0,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.model, self.prompts, self.read = model, prompts, read
+        self.seed, self.max_bytes = seed, max_bytes
+        self.notes: list[str] = []
+        self._runs: list[Run] | None = None
+        if method == "exact":
+            try:
+                self._runs = [record(model, *both) for both in zip(prompts, read, strict=True)]
+            except NotFastError as reason:
+                self._give_up(str(reason))
+        if self._runs is not None:
+            self.logits = [run.logits for run in self._runs]
+        else:
+            self.logits = [
+                run_cell(model, ids, (), rows) for ids, rows in zip(prompts, read, strict=True)
+            ]
+        for k, logits in enumerate(self.logits):
+            _require_finite(logits, f"prompt {k}")
+
+    def run(
+        self, cells: Sequence[Cell], consume: Consume, *, advance: _Advance = lambda rows: None
+    ) -> None:
+        """Hand the logits ``[cell, read, d_vocab]`` of every cell to ``consume``, in any order.
+
+        When memory runs out, the budget is halved and what is not finished is run again.
+
+        Raises:
+            InterpError: a budget too small for one cell, or logits that are not finite.
+        """
+        if not cells:
+            return
+
+        def checked(indices: list[int], logits: Tensor) -> None:
+            _require_finite(logits, f"patched run {indices[0]}")
+            consume(indices, logits)
+
+        if self._runs is not None and self._agrees(cells):
+            self._run_fast(cells, checked, advance)
+        else:
+            for index, cell in enumerate(cells):
+                rows = self.read[cell.run]
+                logits = run_cell(self.model, self.prompts[cell.run], cell.patches, rows)
+                checked([index], logits[None])
+                advance((len(self.prompts[cell.run]) - cell.start) * self._layers_of(cell))
+
+    def _run_fast(self, cells: Sequence[Cell], consume: Consume, advance: _Advance) -> None:
+        assert self._runs is not None  # the caller's condition
+        budget = self.max_bytes - sum(run.n_bytes for run in self._runs)
+        stores = [p.values.untyped_storage() for cell in cells for p in cell.patches]
+        budget -= sum({store.data_ptr(): store.nbytes() for store in stores}.values())
+        finished: set[int] = set()
+        while len(finished) < len(cells):
+            left = [index for index in range(len(cells)) if index not in finished]
+            chosen = [cells[index] for index in left]
+            self._require_budget(budget, chosen)
+
+            def keep(indices: list[int], logits: Tensor, left: list[int] = left) -> None:
+                consume([left[k] for k in indices], logits)
+                finished.update(left[k] for k in indices)
+
+            try:
+                run_cells(self.model, self._runs, chosen, keep, max_bytes=budget, advance=advance)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                budget //= 2
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                self.notes.append(f"memory ran out: went on with {budget >> 20} MiB")
+
+    def _require_budget(self, budget: int, cells: Sequence[Cell]) -> None:
+        assert self._runs is not None
+        least = least_bytes(self.model, self._runs, cells)
+        if budget < least:
+            need = (self.max_bytes - budget + least) >> 20
+            raise InterpError(
+                f"a budget of {self.max_bytes >> 20} MiB is too small for one patched run of these "
+                f"prompts: give max_bytes of at least {need + 1} MiB"
+            )
+
+    def _layers_of(self, cell: Cell) -> int:
+        return int(self.model.cfg.n_layers) - cell.layer
+
+    def _agrees(self, cells: Sequence[Cell]) -> bool:
+        """Whether the fast way gives the slow way's logits; tried once per kind of patch."""
+        known = _verdicts.setdefault(self.model, {})
+        kind = ", ".join(sorted({_kind(patch) for cell in cells for patch in cell.patches}))
+        if kind not in known:
+            known[kind] = self._disagreement(cells)
+        if known[kind]:
+            self._give_up(known[kind])
+            return False
+        return True
+
+    def _disagreement(self, cells: Sequence[Cell]) -> str:
+        assert self._runs is not None
+        generator = rng(self.seed, "cells computed both ways")
+        picked = generator.choice(len(cells), min(_CHECKED_CELLS, len(cells)), replace=False)
+        for cell in (self._checkable(cells[int(k)]) for k in picked):
+            fast = self._one_fast(cell)
+            slow = run_cell(self.model, self.prompts[cell.run], cell.patches, self.read[cell.run])
+            scale = float(slow.max() - slow.min())
+            deviation = float((fast - slow).abs().max()) / max(scale, 1e-12)
+            if not deviation <= TOLERANCE.get(self.model.cfg.dtype, 1e-2):
+                return f"a patched run came out {deviation:.1e} of the logit range apart"
+        return ""
+
+    def _one_fast(self, cell: Cell) -> Float[Tensor, "read d_vocab"]:
+        assert self._runs is not None
+        found: list[Tensor] = []
+
+        def keep(indices: list[int], logits: Tensor) -> None:
+            found.append(logits[0])
+
+        run_cells(self.model, self._runs, [cell], keep, max_bytes=self.max_bytes)
+        return found[0]
+
+    def _checkable(self, cell: Cell) -> Cell:
+        """The cell, or where hooks cannot set its site, its rows written back unchanged."""
+        if all(hookable(self.model, patch.site) for patch in cell.patches):
+            return cell
+        assert self._runs is not None
+        positions = cell.first_patches[0].positions
+        own = self._runs[cell.run].resid[cell.layer][positions.to(self.model.cfg.device)]
+        return Cell(cell.run, (Patch(cell.layer, "resid_pre", positions, own),))
+
+    def _give_up(self, reason: str) -> None:
+        self._runs = None
+        note = f"one forward per cell: the exact engine does not apply ({reason})"
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _kind(patch: Patch) -> str:
+    return patch.site if patch.vector is None else f"part of {patch.site}"
+
+
+def _require_finite(logits: Float[Tensor, "... d_vocab"], what: str) -> None:
+    if not bool(torch.isfinite(logits).all()):
+        raise InterpError(
+            f"the logits of {what} are not finite: the weights or the input overflow; check the "
+            "model's card, or load it in float32"
+        )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch's CPU allocator raises a plain RuntimeError
+    return any(sign in str(error) for sign in ("can't allocate memory", "not enough memory"))

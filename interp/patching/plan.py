@@ -1,0 +1,355 @@
+"""Plans: which cells a sweep runs, as data that can be printed and counted before anything runs.
+
+A plan lists, for every cell of the result's grid and every pair, what is copied where. Cells that
+cannot change the reading (causality) are known to be zero and are not run; cells of which nothing
+is aligned have no value at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, TypeAlias
+
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.activations import hook_name
+from interp.activations.sites import SITES
+from interp.errors import InterpError
+from interp.patching.cells import (
+    HEAD_SITES,
+    KEY_VALUE_SITES,
+    PATCH_SITES,
+    SPREADING_SITES,
+    PatchSite,
+)
+from interp.prompts import PromptPair
+
+Cells = Literal["layer_pos", "layer_span", "layer_head", "layer_head_pos"]
+"""The grid of a sweep; its axes are the words of its name."""
+
+Positions: TypeAlias = str | Sequence[int]
+"""``"aligned"`` (aligned and at or after the first difference), ``"all"`` (aligned, all),
+``"post_instruction"``, the name of a span, or positions of the destination."""
+
+ALL = "all from the first difference"
+"""Name of the cell column that patches every aligned position from the first difference on: the
+ceiling. At ``resid_pre`` and equal lengths it gives the source run at every layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedCell:
+    """One cell of one pair: what is copied from where to where.
+
+    ``index`` addresses the grid. ``state``: ``run`` (to be computed), ``zero`` (causality: the
+    destination itself), ``empty`` (nothing aligned to copy).
+    """
+
+    pair: int
+    index: tuple[int, ...]
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    source: Int[Tensor, " pos"]
+    destination: Int[Tensor, " pos"]
+    state: Literal["run", "zero", "empty"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A sweep before it runs; ``print(plan)`` says how many cells and what they cost."""
+
+    site: PatchSite
+    axis_names: tuple[str, ...]
+    axis_labels: dict[str, list[str]]
+    cells: tuple[PlannedCell, ...]
+    lengths: tuple[int, ...]
+    n_layers: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of the grid, without the pairs."""
+        return tuple(len(self.axis_labels[name]) for name in self.axis_names)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def to_run(self) -> list[PlannedCell]:
+        """Cells that have to be computed."""
+        return [cell for cell in self.cells if cell.state == "run"]
+
+    @property
+    def token_layers(self) -> int:
+        """Rows times layers that the exact engine computes (of the last layer all rows)."""
+        return sum(
+            self.lengths[cell.pair] - int(cell.destination.min())
+            for cell in self.to_run
+            for _ in range(cell.layers[0], self.n_layers)
+        )
+
+    @property
+    def naive_token_layers(self) -> int:
+        """The same with one full forward per cell that has to be computed."""
+        return sum(self.lengths[cell.pair] * self.n_layers for cell in self.to_run)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per cell and pair: its place in the grid and what is copied."""
+        rows = [
+            {
+                "pair": cell.pair,
+                **{
+                    name: self.axis_labels[name][i]
+                    for name, i in zip(self.axis_names, cell.index, strict=True)
+                },
+                "state": cell.state,
+                "layers": list(cell.layers),
+                "heads": list(cell.heads),
+                "source_pos": cell.source.tolist(),
+                "destination_pos": cell.destination.tolist(),
+            }
+            for cell in self.cells
+        ]
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        grid = " x ".join(f"{len(self.axis_labels[n])} {n}" for n in self.axis_names)
+        n_pairs = len(self.lengths)
+        zero = sum(cell.state == "zero" for cell in self.cells)
+        n_run = len(self.to_run)
+        empty = len(self) - n_run - zero
+        saving = self.naive_token_layers / max(self.token_layers, 1)
+        return (
+            f"{self.site}: {grid} x {n_pairs} pair{'s' * (n_pairs != 1)} = {len(self):,} cells, "
+            f"{n_run:,} to run, {zero:,} zero by causality, {empty:,} without aligned "
+            f"positions; {self.token_layers:,} token-layers, {saving:.1f}x fewer than one forward "
+            "per cell"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self}</b></p>"
+
+
+def plan_sweep(
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    *,
+    site: PatchSite = "resid_pre",
+    cells: Cells | None = None,
+    layers: Sequence[int] | None = None,
+    spans: Sequence[str] | None = None,
+    heads: Sequence[int] | None = None,
+    positions: Positions = "aligned",
+    window: int = 1,
+) -> Plan:
+    """The cells of a sweep; the arguments are those of :func:`interp.patching.sweep`.
+
+    Raises:
+        InterpError: an unknown site, layer, head, span or position; sites that do not fit the
+            grid or the pair.
+    """
+    pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    if not pairs:
+        raise InterpError("no pairs to patch between: the list is empty")
+    layers = _checked_layers(model, site, layers)
+    if window < 1:
+        raise InterpError(f"window is {window}: a patch covers at least one layer")
+    cells = default_cells(site, len(pairs), spans) if cells is None else cells
+    axes = tuple(cells.split("_"))
+    has_heads = site in (*HEAD_SITES, *KEY_VALUE_SITES)
+    if "head" in axes and not has_heads:
+        raise InterpError(f"{site} has no heads: use cells='layer_pos' or 'layer_span'")
+    if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
+        raise InterpError("patterns can be copied between equal positions only: equal lengths")
+    all_heads = tuple(range(n_heads(model, site))) if has_heads else ()
+    chosen = _checked_heads(all_heads, heads, site)
+    columns, labels = _columns(axes, pairs, spans, positions)
+    n_layers = int(model.cfg.n_layers)
+    axis_labels = {"layer": [_window_label(layer, window, n_layers) for layer in layers]}
+    if "head" in axes:
+        axis_labels["head"] = [str(head) for head in chosen]
+    if axes[-1] in ("pos", "span"):
+        axis_labels[axes[-1]] = labels
+    sets = [(h,) for h in chosen] if "head" in axes else [chosen]
+    planned = []
+    for number, pair in enumerate(pairs):
+        copied = [_moves(pair, column) for column in columns]
+        for (i, layer), (h, subset), (k, (source, destination)) in product(
+            enumerate(layers), enumerate(sets), enumerate(copied)
+        ):
+            place = {"layer": i, "head": h, "pos": k, "span": k}
+            covered = tuple(range(layer, min(layer + window, n_layers)))
+            state = _state(pair, site, covered, source, destination, n_layers)
+            planned.append(
+                PlannedCell(
+                    number,
+                    tuple(place[axis] for axis in axes),
+                    covered,
+                    subset,
+                    source,
+                    destination,
+                    state,
+                )
+            )
+    return Plan(
+        site,
+        axes,
+        axis_labels,
+        tuple(planned),
+        tuple(len(pair.destination) for pair in pairs),
+        n_layers,
+    )
+
+
+def default_cells(site: str, n_pairs: int, spans: Sequence[str] | None) -> Cells:
+    """By head where there are heads; else by position for one pair, by span for several."""
+    if site in (*HEAD_SITES, *KEY_VALUE_SITES):
+        return "layer_head"
+    return "layer_pos" if n_pairs == 1 and spans is None else "layer_span"
+
+
+def n_heads(model: TransformerBridge, site: str) -> int:
+    """Heads of a site: key/value heads at ``k`` and ``v``, query heads elsewhere."""
+    grouped = getattr(model.cfg, "n_key_value_heads", None)
+    return int(grouped if site in KEY_VALUE_SITES and grouped else model.cfg.n_heads)
+
+
+def positions_of(pair: PromptPair, positions: Positions) -> tuple[Tensor, Tensor]:
+    """Aligned (source, destination) positions of a set, ascending.
+
+    Raises:
+        InterpError: an unknown name, or a position outside the destination.
+    """
+    aligned = pair.alignment.pairs()
+    n = len(pair.destination)
+    first = pair.alignment.first_difference
+    first = n if first is None else first
+    if not isinstance(positions, str):
+        wanted = sorted(set(positions))
+        outside = [p for p in wanted if not 0 <= p < n]
+        if outside:
+            raise InterpError(f"position {outside[0]} is outside the destination, 0..{n - 1}")
+        keep = torch.isin(aligned[:, 1], torch.tensor(wanted, dtype=torch.long))
+    elif positions == "all":
+        keep = torch.ones(len(aligned), dtype=torch.bool)
+    elif positions in ("aligned", ALL):
+        keep = aligned[:, 1] >= first
+    elif positions == "post_instruction":
+        keep = aligned[:, 1] >= pair.destination.span("instruction").stop
+    else:
+        where = pair.destination.span(positions)
+        keep = (aligned[:, 1] >= where.start) & (aligned[:, 1] < where.stop)
+    return aligned[keep, 0], aligned[keep, 1]
+
+
+def _columns(
+    axes: tuple[str, ...],
+    pairs: Sequence[PromptPair],
+    spans: Sequence[str] | None,
+    positions: Positions,
+) -> tuple[list[Positions], list[str]]:
+    """The position sets that the last axis goes over, and its labels."""
+    if axes[-1] == "span":
+        names = default_spans(pairs) if spans is None else list(spans)
+        return list(names), names
+    if spans is not None:
+        raise InterpError("spans are for cells='layer_span'; name a span as positions= instead")
+    if axes[-1] != "pos":
+        return [positions], []
+    if len({len(pair.destination) for pair in pairs}) > 1:
+        raise InterpError("pairs of different lengths have no common positions: use 'layer_span'")
+    everywhere = positions == "all"
+    sets = [
+        range(len(pair.destination)) if everywhere else positions_of(pair, positions)[1].tolist()
+        for pair in pairs
+    ]
+    union = sorted(set().union(*sets))
+    if not union:
+        raise InterpError("the prompts of no pair differ at an aligned position: nothing to patch")
+    prompts = [pair.destination for pair in pairs]
+    labels = [
+        f"{prompts[0].str_tokens[p]}_{p}"
+        if len({prompt.str_tokens[p] for prompt in prompts}) == 1
+        else str(p)
+        for p in union
+    ]
+    return [[p] for p in union], labels
+
+
+def _moves(pair: PromptPair, positions: Positions) -> tuple[Tensor, Tensor]:
+    """What a column copies: of spans, only what can differ."""
+    source, destination = positions_of(pair, positions)
+    if isinstance(positions, str) and positions != "all":
+        first = pair.alignment.first_difference
+        keep = destination >= (len(pair.destination) if first is None else first)
+        if bool(keep.any()):
+            return source[keep], destination[keep]
+    return source, destination
+
+
+def _state(
+    pair: PromptPair,
+    site: str,
+    layers: tuple[int, ...],
+    source: Tensor,
+    destination: Tensor,
+    n_layers: int,
+) -> Literal["run", "zero", "empty"]:
+    if not len(destination):
+        return "empty" if pair.alignment.first_difference is not None else "zero"
+    first = pair.alignment.first_difference
+    if first is None or int(destination.max()) < first:
+        return "zero"
+    last = len(pair.destination) - 1
+    # what a layer writes at one position reaches later ones through the next layer's attention
+    if layers[0] == n_layers - 1 and site not in SPREADING_SITES and int(destination[-1]) != last:
+        return "zero"
+    return "run"
+
+
+def default_spans(pairs: Sequence[PromptPair]) -> list[str]:
+    """The spans that every pair can patch at or after its first difference, then :data:`ALL`."""
+    return [
+        span for span in pairs[0].destination.spans if all(_reaches(p, span) for p in pairs)
+    ] + [ALL]
+
+
+def _reaches(pair: PromptPair, span: str) -> bool:
+    first = pair.alignment.first_difference
+    if span not in pair.destination.spans or first is None:
+        return False
+    return bool((positions_of(pair, span)[1] >= first).any())
+
+
+def _checked_layers(model: TransformerBridge, site: str, layers: Sequence[int] | None) -> list[int]:
+    if site not in PATCH_SITES:
+        raise InterpError(f"no site {site!r}; known: {', '.join(PATCH_SITES)}")
+    chosen = list(range(model.cfg.n_layers)) if layers is None else list(layers)
+    for layer in chosen:
+        hook_name(model, site if site in SITES else "resid_pre", layer)
+    if not chosen:
+        raise InterpError("no layers to patch: the list is empty")
+    return chosen
+
+
+def _checked_heads(
+    known: tuple[int, ...], heads: Sequence[int] | None, site: str
+) -> tuple[int, ...]:
+    if heads is None:
+        return known
+    unknown = [head for head in heads if head not in known]
+    if unknown:
+        raise InterpError(
+            f"no head {unknown[0]} at {site}: "
+            + (f"heads are 0..{len(known) - 1}" if known else "this site has no heads")
+        )
+    return tuple(heads)
+
+
+def _window_label(layer: int, window: int, n_layers: int) -> str:
+    last = min(layer + window, n_layers) - 1
+    return str(layer) if last == layer else f"{layer}-{last}"

@@ -1,0 +1,87 @@
+"""Rows: which patched runs a flat list of residual rows belongs to, and what they reuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.patching.cells import Patch
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One unpatched prompt: what every patched copy of it reuses.
+
+    ``resid[l]`` is the residual stream before layer ``l``, ``resid[n_layers]`` the final one;
+    ``keys[l]``, ``values[l]``: ``[head, pos, d_head]``, keys rotated; ``masks[l]``: ``[pos, key]``,
+    0 where a key is seen and the dtype's lowest number elsewhere. ``read``: ascending positions
+    whose ``logits`` are wanted.
+    """
+
+    ids: Int[Tensor, " pos"]
+    resid: Float[Tensor, "layer pos d_model"]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    masks: tuple[Tensor, ...]
+    calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    read: Int[Tensor, " read"]
+    logits: Float[Tensor, "read d_vocab"]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory it holds."""
+        held = [self.resid, *self.keys, *self.values, *{id(m): m for m in self.masks}.values()]
+        return sum(tensor.nbytes for tensor in [*held, self.logits])
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Cells of one run whose rows are the positions ``start`` to ``stop``."""
+
+    run: Run
+    start: int
+    stop: int
+    cells: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """Rows per cell."""
+        return self.stop - self.start
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return self.n * len(self.cells)
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """A patch of one cell among the rows: its cell is the ``cell``-th of group ``group``."""
+
+    patch: Patch
+    group: int
+    cell: int
+    first_row: int
+    """The row of position ``start`` of this cell."""
+
+
+def written(rows: Tensor, writes: Sequence[Write], groups: Sequence[Group], site: str) -> Tensor:
+    """``rows`` with the patches of one site applied, in a copy; as they are without one."""
+    chosen = [write for write in writes if write.patch.site == site]
+    if not chosen:
+        return rows
+    rows = rows.clone()
+    for write in chosen:
+        patch = write.patch
+        at = (write.first_row + patch.positions - groups[write.group].start).to(rows.device)
+        if patch.heads:
+            where = (at[:, None], torch.tensor(patch.heads, device=rows.device))
+            rows[where] = patch.applied(rows[where])
+        else:
+            rows[at] = patch.applied(rows[at])
+    return rows

@@ -1,0 +1,110 @@
+"""The source run: the activations that a plan copies, and the patches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.activations.sites import SITES
+from interp.errors import InterpError
+from interp.patching.cells import Part, Patch, PatchSite
+from interp.patching.hooked import hook_of
+from interp.patching.plan import Plan, PlannedCell
+
+
+@dataclass(frozen=True, eq=False)
+class SourceRun:
+    """Activations of one site at the positions that a plan copies, and the last logits.
+
+    ``states[layer]``: ``[pos, ...]``, row ``row_of[p]`` for position p.
+    """
+
+    states: dict[int, Tensor]
+    row_of: dict[int, int]
+    logits: Float[Tensor, "1 d_vocab"]
+
+    def at(self, layer: int, positions: Int[Tensor, " pos"]) -> Tensor:
+        """The activations at some positions."""
+        rows = torch.tensor([self.row_of[int(p)] for p in positions], dtype=torch.long)
+        return self.states[layer][rows.to(self.states[layer].device)]
+
+
+@torch.no_grad()
+def read_source(
+    model: TransformerBridge, ids: Int[Tensor, " pos"], plan: Plan, pair: int
+) -> SourceRun:
+    """Run the source of one pair and keep what the plan copies from it."""
+    cells = [cell for cell in plan.to_run if cell.pair == pair]
+    positions = sorted({int(p) for cell in cells for p in cell.source})
+    layers = sorted({layer for cell in cells for layer in cell.layers})
+    states: dict[int, Tensor] = {}
+
+    def reader(layer: int) -> Callable[..., None]:
+        def read(activation: Tensor, hook: Any) -> None:
+            rows = activation[0].transpose(0, 1) if plan.site == "pattern" else activation[0]
+            states[layer] = rows[torch.tensor(positions, device=rows.device)]
+
+        return read
+
+    hooks = [(hook_of(plan.site, layer), reader(layer)) for layer in layers]
+    device = model.cfg.device
+    with model.hooks(fwd_hooks=hooks):
+        logits = model.original_model(
+            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=1
+        ).logits[0]
+    for layer, values in states.items():
+        if not bool(torch.isfinite(values).all()):
+            raise InterpError(
+                f"{hook_of(plan.site, layer)} of the source of pair {pair} is not finite: the "
+                "weights or the input overflow; check the model's card, or load it in float32"
+            )
+    return SourceRun(states, {p: k for k, p in enumerate(positions)}, logits.float())
+
+
+def patches_of(
+    site: PatchSite, cell: PlannedCell, source: SourceRun, part: Part | None
+) -> tuple[Patch, ...]:
+    """The patches of a cell, one per layer of its window."""
+    patches = []
+    for layer in cell.layers:
+        values = source.at(layer, cell.source)
+        if cell.heads:
+            values = values[:, list(cell.heads)]
+        patches.append(
+            Patch(
+                layer,
+                site,
+                cell.destination,
+                values,
+                cell.heads,
+                None if part is None else part.vectors[layer],
+                part is not None and part.kind == "orthogonal",
+            )
+        )
+    return tuple(patches)
+
+
+def require_part(model: TransformerBridge, site: str, part: Part | None) -> None:
+    """Refuse a part whose vectors do not fit the model or the site.
+
+    Raises:
+        InterpError: a site with heads, another shape, or vectors that are not of unit length.
+    """
+    if part is None:
+        return
+    if site not in SITES:
+        raise InterpError(f"a part along a direction is for {', '.join(SITES)}, not {site}")
+    wanted = (int(model.cfg.n_layers), int(model.cfg.d_model))
+    if tuple(part.vectors.shape) != wanted:
+        raise InterpError(
+            f"a part needs one vector per layer, {list(wanted)}, not {list(part.vectors.shape)}"
+        )
+    off = (part.vectors.float().norm(dim=-1) - 1).abs().max()
+    if not bool(off <= 1e-4):
+        raise InterpError(f"a part needs unit vectors: a norm is off by {float(off):.1e}")

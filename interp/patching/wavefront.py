@@ -1,0 +1,313 @@
+"""The exact engine: all cells of a sweep in one pass over the layers.
+
+A patch at (layer l, position p) changes only layers from l on and positions from p on. So a cell
+enters at its layer with the destination's residual stream, patched, and from there on only its rows
+``p, p+1, ...`` are computed; keys and values before p are the unpatched prompt's
+(:mod:`interp.patching.blocks`). At every layer the rows of all cells that have entered form one flat
+list, and of the last layer only the rows that the metric reads are computed.
+
+For S tokens of which the last T are patched one by one in L layers that is ``L(L-1)/2 * T(T+1)/2``
+token-layers, against ``L * T * L * S`` of one forward per cell.
+
+The order of cells, their batches and the chunks that a block sees depend on the plan and on the
+byte budget alone, so that equal calls give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.patching.blocks import final_logits, run_block, run_last_block
+from interp.patching.cells import Cell
+from interp.patching.rows import Group, Run, Write, written
+
+Consume: TypeAlias = Callable[[list[int], Float[Tensor, "_cell _read d_vocab"]], None]
+"""Takes indices of cells and their logits at the positions that are read."""
+
+CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
+"""Rows that a block sees at once: enough to fill the machine, few enough to stay in its caches."""
+
+
+@dataclass(frozen=True)
+class _Section:
+    """Cells of one run with one start; their slots follow each other, by the layer they enter."""
+
+    run: int
+    start: int
+    cells: tuple[int, ...]
+    offset: int
+
+
+@torch.no_grad()
+def run_cells(
+    model: TransformerBridge,
+    runs: Sequence[Run],
+    cells: Sequence[Cell],
+    consume: Consume,
+    *,
+    max_bytes: int,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> None:
+    """Run every cell and hand its logits to ``consume``.
+
+    Args:
+        model: a bridge in evaluation mode.
+        runs: the destinations.
+        cells: what to patch.
+        consume: gets every cell once, with the logits ``[cell, read, d_vocab]`` of its run's
+            ``read``, in an order that is not that of ``cells``.
+        max_bytes: budget for the rows and the working memory, not for the runs.
+        advance: told the number of row-layers done.
+    """
+    order = sorted(
+        range(len(cells)), key=lambda c: (cells[c].run, cells[c].start, _first(cells[c]))
+    )
+    engine = _Engine(model, runs, cells, _chunk_rows(model, runs, max_bytes), max_bytes, advance)
+    for batch in _batches(order, cells, runs, model, max_bytes):
+        engine.run(batch, consume)
+
+
+def _first(cell: Cell) -> int:
+    """First layer that is run with all of the cell's later rows."""
+    return cell.layer if cell.spreads else cell.layer + 1
+
+
+def least_bytes(model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]) -> int:
+    """The smallest budget that :func:`run_cells` can keep to: the longest cell alone."""
+    longest = max(len(runs[cell.run].ids) - cell.start for cell in cells)
+    keys = max(len(run.ids) for run in runs)
+    return 2 * longest * max(row_bytes(model), working_bytes(model, keys))
+
+
+def row_bytes(model: TransformerBridge) -> int:
+    """Bytes that one row holds from layer to layer."""
+    return int(model.cfg.d_model) * torch.finfo(model.cfg.dtype).bits // 8
+
+
+def working_bytes(model: TransformerBridge, n_keys: int) -> int:
+    """Bytes of one row while a block runs: residuals, projections, MLP and attention scores."""
+    cfg = model.cfg
+    width = 8 * cfg.d_model + 4 * (cfg.d_mlp or 4 * cfg.d_model) + 4 * cfg.n_heads * cfg.d_head
+    size = torch.finfo(cfg.dtype).bits // 8
+    return int(width * size + 3 * cfg.n_heads * n_keys * max(size, 4))
+
+
+def _chunk_rows(model: TransformerBridge, runs: Sequence[Run], max_bytes: int) -> int:
+    longest = max(len(run.ids) for run in runs)
+    affordable = max_bytes // (2 * working_bytes(model, longest))
+    usual = CHUNK_ROWS.get(torch.device(model.cfg.device).type, CHUNK_ROWS["cpu"])
+    return max(1, min(usual, affordable))
+
+
+def _batches(
+    order: Sequence[int],
+    cells: Sequence[Cell],
+    runs: Sequence[Run],
+    model: TransformerBridge,
+    max_bytes: int,
+) -> Iterator[list[int]]:
+    """Consecutive cells whose rows fit into half of the budget (one cell always runs)."""
+    limit = max(1, max_bytes // (2 * row_bytes(model)))
+    batch: list[int] = []
+    rows = 0
+    for index in order:
+        n = len(runs[cells[index].run].ids) - cells[index].start
+        if batch and rows + n > limit:
+            yield batch
+            batch, rows = [], 0
+        batch.append(index)
+        rows += n
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, eq=False)
+class _Engine:
+    model: TransformerBridge
+    runs: Sequence[Run]
+    cells: Sequence[Cell]
+    chunk_rows: int
+    max_bytes: int
+    advance: Callable[[int], object]
+
+    def run(self, batch: Sequence[int], consume: Consume) -> None:
+        """All layers for one batch of cells."""
+        sections = self._sections(batch)
+        total = sections[-1].offset + len(sections[-1].cells) * self._length(sections[-1])
+        cfg = self.model.cfg
+        state = torch.empty(total, cfg.d_model, dtype=cfg.dtype, device=cfg.device)
+        slots = {
+            cell: section.offset + k * self._length(section)
+            for section in sections
+            for k, cell in enumerate(section.cells)
+        }
+        entering: dict[int, list[int]] = {}
+        for cell in slots:
+            entering.setdefault(self.cells[cell].layer, []).append(cell)
+        for layer in range(min(entering), cfg.n_layers):
+            fresh = entering.get(layer, [])
+            for cell in fresh:
+                self._enter(state, slots, cell, _first(self.cells[cell]))
+            self._run_narrow(state, slots, layer, [c for c in fresh if not self.cells[c].spreads])
+            self._run_active(state, slots, layer, sections)
+        for section in sections:
+            self._emit(state, slots, section, consume)
+
+    def _sections(self, batch: Sequence[int]) -> list[_Section]:
+        sections, offset = [], 0
+        for (run, start), members in groupby(
+            batch, key=lambda c: (self.cells[c].run, self.cells[c].start)
+        ):
+            section = _Section(run, start, tuple(members), offset)
+            sections.append(section)
+            offset += len(section.cells) * self._length(section)
+        return sections
+
+    def _length(self, section: _Section) -> int:
+        return len(self.runs[section.run].ids) - section.start
+
+    def _enter(self, state: Tensor, slots: dict[int, int], cell: int, layer: int) -> None:
+        """Fill a cell's slot with the unpatched residual stream before ``layer``."""
+        resid = self.runs[self.cells[cell].run].resid[layer, self.cells[cell].start :]
+        state[slots[cell] : slots[cell] + len(resid)] = resid
+
+    def _run_narrow(
+        self, state: Tensor, slots: dict[int, int], layer: int, fresh: Sequence[int]
+    ) -> None:
+        """The first layer of cells whose patches stay at their own positions there."""
+
+        def extent(cell: int) -> tuple[int, int, int]:
+            positions = torch.cat([p.positions for p in self.cells[cell].first_patches])
+            return self.cells[cell].run, int(positions.min()), int(positions.max()) + 1
+
+        groups = []
+        for (run, start, stop), members in groupby(sorted(fresh, key=extent), key=extent):
+            group = Group(self.runs[run], start, stop, tuple(members))
+            groups += list(_split(group, self.chunk_rows))
+        for chunk in _packed(groups, self.chunk_rows):
+            hidden = torch.cat(
+                [
+                    group.run.resid[layer, group.start : group.stop].repeat(len(group.cells), 1)
+                    for group in chunk
+                ]
+            )
+            out = run_block(self.model, layer, hidden, chunk, self._writes(chunk, layer))
+            row = 0
+            for group in chunk:
+                for cell in group.cells:
+                    at = slots[cell] + group.start - self.cells[cell].start
+                    state[at : at + group.n] = out[row : row + group.n]
+                    row += group.n
+            self.advance(row)
+
+    def _run_active(
+        self, state: Tensor, slots: dict[int, int], layer: int, sections: Sequence[_Section]
+    ) -> None:
+        """One layer of every cell that has entered, in place."""
+        last = layer == self.model.cfg.n_layers - 1
+        for chunk in self._chunks(sections, layer):
+            where = [slice(slots[g.cells[0]], slots[g.cells[0]] + g.rows) for g in chunk]
+            hidden = torch.cat([state[rows] for rows in where])
+            writes = self._writes(chunk, layer)
+            hidden = written(hidden, writes, chunk, "resid_pre")
+            writes = [write for write in writes if write.patch.site != "resid_pre"]
+            if last and not writes:
+                read = [_read_in(group.run, group.start) for group in chunk]
+                out = run_last_block(self.model, layer, hidden, chunk, read)
+                self._place_read(state, slots, chunk, read, out)
+            else:
+                out = run_block(self.model, layer, hidden, chunk, writes)
+                for rows, part in zip(where, out.split([g.rows for g in chunk]), strict=True):
+                    state[rows] = part
+            self.advance(len(hidden))
+
+    def _chunks(self, sections: Sequence[_Section], layer: int) -> Iterator[list[Group]]:
+        first = {c: _first(self.cells[c]) for section in sections for c in section.cells}
+        groups: list[Group] = []
+        for section in sections:
+            active = section.cells[: sum(first[cell] <= layer for cell in section.cells)]
+            if active:
+                run = self.runs[section.run]
+                group = Group(run, section.start, len(run.ids), active)
+                groups += list(_split(group, self.chunk_rows))
+        yield from _packed(groups, self.chunk_rows)
+
+    def _writes(self, chunk: Sequence[Group], layer: int) -> list[Write]:
+        writes, row = [], 0
+        for g, group in enumerate(chunk):
+            for k, cell in enumerate(group.cells):
+                writes += [
+                    Write(patch, g, k, row + k * group.n)
+                    for patch in self.cells[cell].patches
+                    if patch.layer == layer
+                ]
+            row += group.rows
+        return writes
+
+    def _place_read(
+        self,
+        state: Tensor,
+        slots: dict[int, int],
+        chunk: Sequence[Group],
+        read: Sequence[Tensor],
+        out: Tensor,
+    ) -> None:
+        at = [
+            slots[cell] + rows
+            for group, rows in zip(chunk, read, strict=True)
+            for cell in group.cells
+        ]
+        state[torch.cat(at).to(state.device)] = out
+
+    def _emit(
+        self, state: Tensor, slots: dict[int, int], section: _Section, consume: Consume
+    ) -> None:
+        """Logits of a section's cells; positions before its start are the destination's."""
+        run = self.runs[section.run]
+        rows = _read_in(run, section.start)
+        one = 3 * 4 * int(self.model.cfg.d_vocab) * len(run.read)
+        for cells in _pieces(section.cells, max(1, min(256, self.max_bytes // (4 * one)))):
+            at = torch.cat([slots[cell] + rows for cell in cells]).to(state.device)
+            changed = final_logits(self.model, state[at]).view(len(cells), len(rows), -1)
+            if len(rows) < len(run.read):
+                kept = run.logits[: len(run.read) - len(rows)]
+                changed = torch.cat([kept.expand(len(cells), -1, -1), changed], dim=1)
+            consume(list(cells), changed)
+
+
+def _read_in(run: Run, start: int) -> Tensor:
+    """The positions that are read, counted from a start."""
+    return run.read[run.read >= start] - start
+
+
+def _pieces(cells: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
+    for k in range(0, len(cells), size):
+        yield cells[k : k + size]
+
+
+def _split(group: Group, chunk_rows: int) -> Iterator[Group]:
+    """A group in pieces of at most ``chunk_rows`` rows (one cell at least)."""
+    for cells in _pieces(group.cells, max(1, chunk_rows // group.n)):
+        yield Group(group.run, group.start, group.stop, cells)
+
+
+def _packed(groups: Sequence[Group], chunk_rows: int) -> Iterator[list[Group]]:
+    """Consecutive groups together, up to ``chunk_rows`` rows."""
+    chunk: list[Group] = []
+    rows = 0
+    for group in groups:
+        if chunk and rows + group.rows > chunk_rows:
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(group)
+        rows += group.rows
+    if chunk:
+        yield chunk
