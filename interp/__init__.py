@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from interp.errors import InterpError
     from interp.lens import lens_trajectory
     from interp.models import load_model
-    from interp.patching import sweep
+    from interp.patching import knockout, sweep
     from interp.prompts import make_pair
 
 _ROOM_OF = {
     "InterpError": "interp.errors",
     "fit_direction": "interp.directions",
+    "knockout": "interp.patching",
     "lens_trajectory": "interp.lens",
     "load_items": "interp.data",
     "load_model": "interp.models",
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 __all__ = [
     "InterpError",
     "fit_direction",
+    "knockout",
     "lens_trajectory",
     "load_items",
     "load_model",

@@ -1,6 +1,15 @@
 """Patching: exact interventions between two aligned prompts."""
 
 from interp.patching.cells import Cell, Part, Patch, PatchSite
+from interp.patching.drop_in import (
+    get_act_patch_attn_head_out_all_pos,
+    get_act_patch_attn_head_out_by_pos,
+    get_act_patch_attn_out,
+    get_act_patch_mlp_out,
+    get_act_patch_resid_mid,
+    get_act_patch_resid_pre,
+)
+from interp.patching.knockout import knockout
 from interp.patching.metrics import Metric
 from interp.patching.patched import PatchedRuns
 from interp.patching.plan import ALL, Cells, Plan, plan_sweep
@@ -19,6 +28,13 @@ __all__ = [
     "Plan",
     "SweepResult",
     "alignment_notes",
+    "get_act_patch_attn_head_out_all_pos",
+    "get_act_patch_attn_head_out_by_pos",
+    "get_act_patch_attn_out",
+    "get_act_patch_mlp_out",
+    "get_act_patch_resid_mid",
+    "get_act_patch_resid_pre",
+    "knockout",
     "plan_sweep",
     "sweep",
 ]

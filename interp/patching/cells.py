@@ -8,6 +8,7 @@ same by them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -106,7 +107,7 @@ class Cell:
         return any(patch.site in SPREADING_SITES for patch in self.first_patches)
 
 
-def reaches(cell: Cell, positions: tuple[int, ...], n_layers: int) -> bool:
+def reaches(cell: Cell, positions: Sequence[int], n_layers: int) -> bool:
     """Whether a patched run can differ from its destination at one of the positions.
 
     Causality: a patch changes later positions only, and at the last layer a site that does not

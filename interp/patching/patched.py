@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models.forward import TOLERANCE
 from interp.patching.blocks import NotFastError, record
-from interp.patching.cells import Cell, Patch
+from interp.patching.cells import Cell, Patch, reaches
 from interp.patching.hooked import hookable, run_cell
 from interp.patching.rows import Run
 from interp.patching.wavefront import Consume, least_bytes, run_cells
@@ -86,17 +86,26 @@ class PatchedRuns:
         Raises:
             InterpError: a budget too small for one cell, or logits that are not finite.
         """
-        if not cells:
+        n_layers = int(self.model.cfg.n_layers)
+        reaching = []
+        for index, cell in enumerate(cells):
+            if reaches(cell, self.read[cell.run].tolist(), n_layers):
+                reaching.append(index)
+            else:
+                consume([index], self.logits[cell.run][None])
+        chosen = [cells[index] for index in reaching]
+        if not chosen:
             return
 
-        def checked(indices: list[int], logits: Tensor) -> None:
+        def checked(numbers: list[int], logits: Tensor) -> None:
+            indices = [reaching[number] for number in numbers]
             _require_finite(logits, f"patched run {indices[0]}")
             consume(indices, logits)
 
-        if self._runs is not None and self._agrees(cells):
-            self._run_fast(cells, checked, advance)
+        if self._runs is not None and self._agrees(chosen):
+            self._run_fast(chosen, checked, advance)
         else:
-            for index, cell in enumerate(cells):
+            for index, cell in enumerate(chosen):
                 rows = self.read[cell.run]
                 logits = run_cell(self.model, self.prompts[cell.run], cell.patches, rows)
                 checked([index], logits[None])

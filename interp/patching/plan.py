@@ -44,7 +44,7 @@ ceiling. At ``resid_pre`` and equal lengths it gives the source run at every lay
 
 @dataclass(frozen=True, eq=False)
 class PlannedCell:
-    """One cell of one pair: what is copied from where to where.
+    """One cell of one pair: what is copied from where to where (in a knockout: keys, queries).
 
     ``index`` addresses the grid. ``state``: ``run`` (to be computed), ``zero`` (causality: the
     destination itself), ``empty`` (nothing aligned to copy).
@@ -54,7 +54,7 @@ class PlannedCell:
     index: tuple[int, ...]
     layers: tuple[int, ...]
     heads: tuple[int, ...]
-    source: Int[Tensor, " pos"]
+    source: Int[Tensor, " _source"]
     destination: Int[Tensor, " pos"]
     state: Literal["run", "zero", "empty"]
 
@@ -155,9 +155,9 @@ def plan_sweep(
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to patch between: the list is empty")
-    layers = _checked_layers(model, site, layers)
-    if window < 1:
-        raise InterpError(f"window is {window}: a patch covers at least one layer")
+    layers = checked_layers(model, site, layers)
+    if site == "edges":
+        raise InterpError("edges are not copied but removed: use knockout()")
     cells = default_cells(site, len(pairs), spans) if cells is None else cells
     axes = tuple(cells.split("_"))
     has_heads = site in (*HEAD_SITES, *KEY_VALUE_SITES)
@@ -165,11 +165,10 @@ def plan_sweep(
         raise InterpError(f"{site} has no heads: use cells='layer_pos' or 'layer_span'")
     if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
         raise InterpError("patterns can be copied between equal positions only: equal lengths")
-    all_heads = tuple(range(n_heads(model, site))) if has_heads else ()
-    chosen = _checked_heads(all_heads, heads, site)
+    chosen = checked_heads(model, site, heads)
     columns, labels = _columns(axes, pairs, spans, positions)
     n_layers = int(model.cfg.n_layers)
-    axis_labels = {"layer": [_window_label(layer, window, n_layers) for layer in layers]}
+    axis_labels = {"layer": [window_label(layer, window, n_layers) for layer in layers]}
     if "head" in axes:
         axis_labels["head"] = [str(head) for head in chosen]
     if axes[-1] in ("pos", "span"):
@@ -182,7 +181,7 @@ def plan_sweep(
             enumerate(layers), enumerate(sets), enumerate(copied)
         ):
             place = {"layer": i, "head": h, "pos": k, "span": k}
-            covered = tuple(range(layer, min(layer + window, n_layers)))
+            covered = window_layers(layer, window, n_layers)
             state = _state(pair, site, covered, source, destination, n_layers)
             planned.append(
                 PlannedCell(
@@ -325,7 +324,8 @@ def _reaches(pair: PromptPair, span: str) -> bool:
     return bool((positions_of(pair, span)[1] >= first).any())
 
 
-def _checked_layers(model: TransformerBridge, site: str, layers: Sequence[int] | None) -> list[int]:
+def checked_layers(model: TransformerBridge, site: str, layers: Sequence[int] | None) -> list[int]:
+    """The layers asked for (all for None) of a known site."""
     if site not in PATCH_SITES:
         raise InterpError(f"no site {site!r}; known: {', '.join(PATCH_SITES)}")
     chosen = list(range(model.cfg.n_layers)) if layers is None else list(layers)
@@ -336,20 +336,28 @@ def _checked_layers(model: TransformerBridge, site: str, layers: Sequence[int] |
     return chosen
 
 
-def _checked_heads(
-    known: tuple[int, ...], heads: Sequence[int] | None, site: str
+def checked_heads(
+    model: TransformerBridge, site: str, heads: Sequence[int] | None
 ) -> tuple[int, ...]:
+    """The heads of a site that are asked for (all for None); empty at sites without heads."""
+    known = range(n_heads(model, site)) if site in (*HEAD_SITES, *KEY_VALUE_SITES) else range(0)
     if heads is None:
-        return known
+        return tuple(known)
     unknown = [head for head in heads if head not in known]
     if unknown:
-        raise InterpError(
-            f"no head {unknown[0]} at {site}: "
-            + (f"heads are 0..{len(known) - 1}" if known else "this site has no heads")
-        )
+        have = f"heads are 0..{len(known) - 1}" if known else "this site has no heads"
+        raise InterpError(f"no head {unknown[0]} at {site}: {have}")
     return tuple(heads)
 
 
-def _window_label(layer: int, window: int, n_layers: int) -> str:
+def window_layers(layer: int, window: int, n_layers: int) -> tuple[int, ...]:
+    """The layers of a window that begins at ``layer``, cut at the last one."""
+    if window < 1:
+        raise InterpError(f"window is {window}: it covers at least one layer")
+    return tuple(range(layer, min(layer + window, n_layers)))
+
+
+def window_label(layer: int, window: int, n_layers: int) -> str:
+    """``3`` or ``3-7``."""
     last = min(layer + window, n_layers) - 1
     return str(layer) if last == layer else f"{layer}-{last}"

@@ -39,7 +39,7 @@ class SweepResult(PatchingResult):
     corrupted run.
     """
 
-    source_baseline: Float[Tensor, " pair"] = field(default_factory=lambda: torch.empty(0))
+    source_baseline: Float[Tensor, "*metric pair"] = field(default_factory=lambda: torch.empty(0))
     axis_labels: dict[str, list[str]] = field(default_factory=dict)
     pair_labels: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)

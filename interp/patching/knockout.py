@@ -1,0 +1,241 @@
+"""Attention knockout: which positions have to read a span, in which layers and heads.
+
+Edges from some query positions to the positions of a span are removed before the softmax, so that
+the rest of the attention is renormalised, and the metric is read at the end (as in
+arXiv 2304.14767). The edited run is the pair's destination: to ask by which route an instruction acts
+in the corrected prompt, give the reversed pair. A cell's effect is edited - unedited; its share is
+0 for the unedited run and 1 for the pair's source.
+
+Template tokens relay what they read, so blocking the answer alone says little: compare
+``queries="later"`` with ``queries="last"``. The control is ``to="control"``, an equal-size block of
+other earlier positions (never position 0, where attention parks). A text may hold a token that
+becomes such a parking place itself; its early layers then matter for reasons of their own.
+
+Identity: with all layers, heads and later positions blocked, the result is that of the prompt with the
+span deleted and the other position ids kept.
+
+Example::
+
+    pair = make_pair(model, item, "instructed").reversed     # placebo -> corrected
+    knockout(model, pair, window=5).share()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import InterpError
+from interp.patching.cells import Patch
+from interp.patching.hooked import run_cell
+from interp.patching.measure import Table, measure, pair_batches
+from interp.patching.metrics import Metric, measured, named_metrics, require_target
+from interp.patching.patched import MAX_BYTES, Method
+from interp.patching.plan import (
+    Plan,
+    PlannedCell,
+    checked_heads,
+    checked_layers,
+    window_label,
+    window_layers,
+)
+from interp.patching.result import SweepResult
+from interp.prompts import PromptPair, TokenizedPrompt
+from interp.stats import rng
+
+KnockoutCells = Literal["layer", "layer_head", "layer_span"]
+"""The grid; ``layer_span`` has the spans that ask as its columns."""
+
+Queries: TypeAlias = str | Sequence[int]
+"""``"later"`` (all positions after the span), ``"last"``, the name of a span, or positions."""
+
+
+def knockout(
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    *,
+    to: str = "instruction",
+    queries: Queries = "later",
+    cells: KnockoutCells = "layer",
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    spans: Sequence[str] | None = None,
+    window: int = 1,
+    metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
+    method: Method = "exact",
+    seed: int = 0,
+    max_bytes: int = MAX_BYTES,
+    progress: bool = True,
+) -> SweepResult:
+    """Remove the attention edges from ``queries`` to a span, cell by cell.
+
+    Args:
+        model: a bridge in evaluation mode.
+        pairs: one pair or several; the destinations are edited.
+        to: the span that is no longer read, or ``"control"``: as many other positions as the
+            instruction has, in one block before the queries, drawn by ``seed``.
+        queries: who no longer reads it.
+        cells: ``"layer"``, ``"layer_head"`` (one head at a time), or ``"layer_span"`` (the
+            queries of one span at a time).
+        layers: first layers of the windows; None takes all.
+        heads: which heads; None takes all.
+        spans: the columns of ``"layer_span"``; None takes those after the span that is blocked.
+        window: how many layers from the cell's layer on are blocked together.
+        metric: as in :func:`interp.patching.sweep`.
+        method: ``"exact"``, or ``"hooked"`` for one forward per cell.
+        seed: seed of the control's block, the checks and the result's bootstraps.
+        max_bytes: memory budget.
+        progress: show a bar.
+
+    Returns:
+        :class:`SweepResult`, values ``[metric?, *cells, pair]``.
+
+    Raises:
+        InterpError: unknown names, a span without later positions, or no room for the control.
+    """
+    pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    metrics, several = named_metrics(metric)
+    require_target(pairs, metrics)
+    plan = _plan(model, pairs, to, queries, cells, layers, heads, spans, window, seed)
+    table = Table.empty(plan, len(metrics))
+    bar = tqdm(total=plan.token_layers, desc="knockout", unit="row", unit_scale=True,
+               disable=not progress)  # fmt: skip
+    with bar:
+        for batch in pair_batches(model, plan, max_bytes):
+            for k in batch:
+                ids = pairs[k].source.ids
+                logits = run_cell(model, ids, (), torch.tensor([len(ids) - 1]))
+                table.source[:, k] = measured(metrics, logits, pairs[k])[:, 0]
+            measure(
+                model,
+                {k: pairs[k] for k in batch},
+                [(cell, _patches(plan, cell)) for cell in plan.to_run if cell.pair in batch],
+                metrics,
+                table,
+                method=method,
+                seed=seed,
+                max_bytes=max_bytes,
+                advance=bar.update,
+            )
+    return SweepResult.of_table(
+        plan,
+        table,
+        pairs,
+        metric_names=list(metrics),
+        several=several,
+        title=f"{pairs[0].destination_name}: no attention from {_said(queries)} to the {to}",
+        seed=seed,
+    )
+
+
+def _said(queries: Queries) -> str:
+    return f"{queries} positions" if isinstance(queries, str) else f"{len(queries)} positions"
+
+
+def _plan(
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    to: str,
+    queries: Queries,
+    cells: KnockoutCells,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    spans: Sequence[str] | None,
+    window: int,
+    seed: int,
+) -> Plan:
+    """The cells; ``source`` holds the blocked keys, ``destination`` the queries."""
+    if not pairs:
+        raise InterpError("no pairs to edit: the list is empty")
+    n_layers = int(model.cfg.n_layers)
+    starts = checked_layers(model, "edges", layers)
+    chosen = checked_heads(model, "edges", heads)
+    axes = tuple(cells.split("_"))
+    columns: list[Queries] = [queries]
+    if "span" in axes:
+        columns = list(_later_spans(pairs, to) if spans is None else spans)
+    labels = {"layer": [window_label(layer, window, n_layers) for layer in starts]}
+    if "head" in axes:
+        labels["head"] = [str(head) for head in chosen]
+    if "span" in axes:
+        labels["span"] = [str(column) for column in columns]
+    sets = [(head,) for head in chosen] if "head" in axes else [chosen]
+    planned = []
+    for number, pair in enumerate(pairs):
+        blocked = _keys(pair.destination, to, seed)
+        asking = [_asking(pair.destination, column, blocked) for column in columns]
+        for (i, layer), (h, subset), (k, who) in product(
+            enumerate(starts), enumerate(sets), enumerate(asking)
+        ):
+            place = {"layer": i, "head": h, "span": k}
+            index = tuple(place[axis] for axis in axes)
+            covered = window_layers(layer, window, n_layers)
+            planned.append(PlannedCell(number, index, covered, subset, blocked, who, "run"))
+    lengths = tuple(len(pair.destination) for pair in pairs)
+    return Plan("edges", axes, labels, tuple(planned), lengths, n_layers)
+
+
+def _keys(prompt: TokenizedPrompt, to: str, seed: int) -> Int[Tensor, " key"]:
+    """The positions that are no longer read."""
+    if to != "control":
+        where = prompt.span(to)
+        if where.start == where.stop:
+            raise InterpError(f"{prompt.label}: the span {to} is empty: nothing to block")
+        return torch.arange(where.start, where.stop)
+    span = prompt.span("instruction")
+    size = span.stop - span.start
+    before = list(range(1, span.start - size + 1))  # position 0 is where attention parks
+    if not before:
+        raise InterpError(
+            f"{prompt.label}: no block of {size} positions before the instruction to block instead"
+        )
+    start = int(rng(seed, "control block", prompt.label).choice(before))
+    return torch.arange(start, start + size)
+
+
+def _asking(prompt: TokenizedPrompt, queries: Queries, blocked: Tensor) -> Int[Tensor, " query"]:
+    """The positions that no longer read them."""
+    n, last_key = len(prompt), int(blocked.max())
+    if not isinstance(queries, str):
+        outside = [p for p in queries if not 0 <= p < n]
+        if outside:
+            raise InterpError(f"position {outside[0]} is outside the prompt, 0..{n - 1}")
+        return torch.tensor(sorted(set(queries)), dtype=torch.long)
+    after = last_key + 1
+    if "instruction" in prompt.spans:
+        after = max(after, prompt.span("instruction").stop)  # the control's queries are the same
+    known = {"later": slice(after, n), "last": slice(n - 1, n)}
+    where = known[queries] if queries in known else prompt.span(queries)
+    positions = torch.arange(where.start, where.stop)
+    positions = positions[positions > last_key]
+    if not len(positions):
+        raise InterpError(f"{prompt.label}: no {queries} positions after what is blocked")
+    return positions
+
+
+def _later_spans(pairs: Sequence[PromptPair], to: str) -> list[str]:
+    """Spans that begin after the blocked one in every pair."""
+
+    def later(prompt: TokenizedPrompt, name: str) -> bool:
+        blocked = prompt.span("instruction" if to == "control" else to)
+        return name in prompt.spans and prompt.span(name).start >= blocked.stop
+
+    return [
+        name
+        for name in pairs[0].destination.spans
+        if all(later(pair.destination, name) for pair in pairs)
+    ]
+
+
+def _patches(plan: Plan, cell: PlannedCell) -> tuple[Patch, ...]:
+    gone = torch.zeros(plan.lengths[cell.pair], dtype=torch.bool)
+    gone[cell.source] = True
+    rows = gone.expand(len(cell.destination), len(cell.heads), -1)
+    return tuple(Patch(layer, "edges", cell.destination, rows, cell.heads) for layer in cell.layers)

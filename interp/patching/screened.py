@@ -1,0 +1,222 @@
+"""Screened sweeps: attribution ranks the cells of a grid, the first of them are run exactly.
+
+Attribution patching (:mod:`interp.patching.attribution`) costs one backward per pair for the whole
+grid and is an estimate; an exact cell costs a run. So the estimate chooses and the exact engine
+measures. What was not chosen stays NaN: its estimate is never mixed with measured values.
+
+The estimate can rank a strong cell low; the rank correlation in the result's notes says how far the
+two agree over the chosen cells, where both are known. The cells were chosen on the pairs that they
+are measured on, so that their intervals and p-values do not cover the cells left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import spearmanr
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.errors import InterpError
+from interp.patching.attribution import attribute
+from interp.patching.cells import Part, PatchSite
+from interp.patching.measure import Table, enter_zeros, measure, pair_batches
+from interp.patching.metrics import Metric, measured, named_metrics
+from interp.patching.patched import MAX_BYTES, Method
+from interp.patching.plan import Cells, Plan, Positions, plan_sweep
+from interp.patching.result import SweepResult
+from interp.patching.source import patches_of, read_source
+from interp.patching.sweep import alignment_notes
+from interp.prompts import PromptPair
+
+_Index: TypeAlias = tuple[int, ...]
+"""A cell's place in the grid."""
+
+_FEWEST = 3
+"""Cells below which a rank correlation says nothing."""
+
+
+def screened(
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    *,
+    k: int = 20,
+    site: PatchSite = "resid_pre",
+    cells: Cells | None = None,
+    layers: Sequence[int] | None = None,
+    spans: Sequence[str] | None = None,
+    heads: Sequence[int] | None = None,
+    positions: Positions = "aligned",
+    steps: int = 1,
+    metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
+    seed: int = 0,
+    max_bytes: int = MAX_BYTES,
+    progress: bool = True,
+) -> SweepResult:
+    """Run exactly the ``k`` cells of the grid with the largest attribution.
+
+    Cells are ranked by the absolute value of the mean estimated effect over the pairs; of several
+    metrics the first ranks. Each chosen cell is run on every pair.
+
+    Args:
+        model: a bridge in evaluation mode.
+        pairs: one pair or several.
+        k: how many cells of the grid to run; cells that are known by causality come for free.
+        site: what is copied; any but ``"edges"``.
+        cells: the grid, as in :func:`interp.patching.sweep`.
+        layers: which layers; None takes all.
+        spans: the columns of ``"layer_span"``.
+        heads: which heads; None takes all.
+        positions: which positions of the destination.
+        steps: path steps of the attribution (:func:`interp.patching.attribute`).
+        metric: as in a sweep, with a gradient.
+        seed: seed of the engine's checks and of the result's bootstraps.
+        max_bytes: budget for what the exact runs hold at a time.
+        progress: show bars.
+
+    Returns:
+        The :class:`SweepResult` of the exact sweep, NaN in the cells that were not chosen. A note
+        holds Spearman's correlation between estimated and exact mean effects over the chosen.
+
+    Raises:
+        InterpError: what a sweep or an attribution refuses, or a ``k`` below 1.
+
+    Example:
+        >>> result = screened(model, pairs, site="z", k=20)   # doctest: +SKIP
+        >>> result.top(5), result.notes                       # doctest: +SKIP
+    """
+    if k < 1:
+        raise InterpError(f"k is {k}: at least one cell has to be run")
+    pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    metrics, several = named_metrics(metric)
+    plan = plan_sweep(
+        model,
+        pairs,
+        site=site,
+        cells=cells,
+        layers=layers,
+        spans=spans,
+        heads=heads,
+        positions=positions,
+    )
+    estimated = _mean_effect(
+        attribute(
+            model,
+            pairs,
+            sites=[site],
+            cells=cells,
+            layers=layers,
+            spans=spans,
+            heads=heads,
+            positions=positions,
+            steps=steps,
+            metric=metric,
+            seed=seed,
+            progress=progress,
+        )[site]
+    )
+    candidates = list(dict.fromkeys(cell.index for cell in plan.to_run))
+    chosen = sorted(candidates, key=lambda index: -abs(estimated[index]))[:k]
+    table = run_plan(
+        model,
+        pairs,
+        _without(plan, set(candidates) - set(chosen)),
+        metrics,
+        seed=seed,
+        max_bytes=max_bytes,
+        progress=progress,
+    )
+    result = SweepResult.of_table(
+        plan,
+        table,
+        pairs,
+        metric_names=list(metrics),
+        several=several,
+        title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}, screened",
+        seed=seed,
+        notes=alignment_notes(model, pairs),
+    )
+    note = _note(chosen, len(candidates), estimated, _mean_effect(result))
+    return replace(result, notes=(note, *result.notes))
+
+
+def run_plan(
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    plan: Plan,
+    metrics: Mapping[str, Metric],
+    *,
+    part: Part | None = None,
+    method: Method = "exact",
+    seed: int = 0,
+    max_bytes: int = MAX_BYTES,
+    progress: bool = True,
+) -> Table:
+    """Measure every cell of a plan; cells that are not in it stay NaN."""
+    table = Table.empty(plan, len(metrics))
+    with tqdm(
+        total=plan.token_layers,
+        desc=f"patching {plan.site}",
+        unit="row",
+        unit_scale=True,
+        disable=not progress,
+    ) as bar:
+        for batch in pair_batches(model, plan, max_bytes):
+            sources = {
+                number: read_source(model, pairs[number].source.ids, plan, number)
+                for number in batch
+            }
+            for number, source in sources.items():
+                table.source[:, number] = measured(metrics, source.logits, pairs[number])[:, 0]
+            measure(
+                model,
+                {number: pairs[number] for number in batch},
+                [
+                    (cell, patches_of(plan.site, cell, sources[cell.pair], part))
+                    for cell in plan.to_run
+                    if cell.pair in sources
+                ],
+                metrics,
+                table,
+                method=method,
+                seed=seed,
+                max_bytes=max_bytes,
+                advance=bar.update,
+            )
+    enter_zeros(plan, table)
+    return table
+
+
+def _without(plan: Plan, left_out: set[_Index]) -> Plan:
+    """The plan without some cells of its grid, for every pair."""
+    return replace(plan, cells=tuple(c for c in plan.cells if c.index not in left_out))
+
+
+def _mean_effect(result: SweepResult) -> npt.NDArray[np.float64]:
+    """Mean over the pairs that have a value, NaN where none has; the first metric's."""
+    effects = result[result.metric_names[0]].effect().double().numpy()
+    defined = ~np.isnan(effects)
+    total = np.where(defined, effects, 0.0).sum(-1)
+    counts = defined.sum(-1)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+
+
+def _note(
+    chosen: Sequence[_Index],
+    n_cells: int,
+    estimated: npt.NDArray[np.float64],
+    exact: npt.NDArray[np.float64],
+) -> str:
+    n = len(chosen)
+    which = f"the {n} of {n_cells} cells of largest attribution run exactly, the others not"
+    if n == n_cells:
+        which = f"all {n} cells run exactly"
+    a, b = (np.array([values[index] for index in chosen]) for values in (estimated, exact))
+    if n < _FEWEST or not np.ptp(a) or not np.ptp(b):
+        return f"screened: {which}; too few different effects for a rank correlation"
+    rho = float(spearmanr(a, b).statistic)
+    return f"screened: {which}; Spearman {rho:.2f} between attribution and exact effect over them"
