@@ -26,6 +26,7 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.scoring
+	$(BIN)/python -m analyses.benchmarks.patching
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

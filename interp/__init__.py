@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from interp.errors import InterpError
     from interp.lens import lens_trajectory
     from interp.models import load_model
-    from interp.patching import knockout, sweep
+    from interp.patching import attribute, knockout, sweep
     from interp.prompts import make_pair
 
 _ROOM_OF = {
     "InterpError": "interp.errors",
+    "attribute": "interp.patching",
     "fit_direction": "interp.directions",
     "knockout": "interp.patching",
     "lens_trajectory": "interp.lens",
@@ -48,6 +49,7 @@ _ROOMS = (
 __version__ = "0.1.0"
 __all__ = [
     "InterpError",
+    "attribute",
     "fit_direction",
     "knockout",
     "lens_trajectory",

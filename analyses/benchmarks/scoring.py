@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.benchmarks.machine import matrix_rate, threads
 from interp.behaviour import ScoringPlan, score_item
 from interp.data import ChoiceItem, load_items
 from interp.models import load_model
@@ -50,9 +51,7 @@ def main() -> None:
     print(f"{prompts} prompts, {n_pairs} (prompt, option) pairs, {tokens} tokens one by one")
     print(f"one forward per pair: {slow:.1f} s   packed: {fast:.1f} s   ratio {slow / fast:.1f}x")
     print(f"prompts per second, packed: {prompts / fast:.1f}")
-    print(
-        f"matrix rate of this machine: {_matrix_rate() / 1e9:.0f} GFLOP/s (float32, {_threads()})"
-    )
+    print(f"matrix rate of this machine: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
     print(f"largest difference of a margin: {difference:.1e} nats")
 
 
@@ -83,21 +82,6 @@ def _one_by_one(
                         margin = float(row[target.a] - row[target.b])
                 margins.append(margin)
     return torch.tensor(margins, dtype=torch.float64), tokens, n_pairs
-
-
-def _matrix_rate(size: int = 2048, repeats: int = 10) -> float:
-    """FLOP/s of a float32 matrix product."""
-    matrix = torch.randn(size, size)
-    matrix @ matrix
-    started = time.perf_counter()
-    for _ in range(repeats):
-        matrix @ matrix
-    return repeats * 2 * size**3 / (time.perf_counter() - started)
-
-
-def _threads() -> str:
-    n = torch.get_num_threads()
-    return f"{n} thread" + ("s" if n > 1 else "")
 
 
 if __name__ == "__main__":

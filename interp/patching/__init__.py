@@ -1,5 +1,6 @@
 """Patching: exact interventions between two aligned prompts."""
 
+from interp.patching.attribution import attribute
 from interp.patching.cells import Cell, Part, Patch, PatchSite
 from interp.patching.drop_in import (
     get_act_patch_attn_head_out_all_pos,
@@ -13,8 +14,8 @@ from interp.patching.knockout import knockout
 from interp.patching.metrics import Metric
 from interp.patching.patched import PatchedRuns
 from interp.patching.plan import ALL, Cells, Plan, plan_sweep
-from interp.patching.result import SweepResult
-from interp.patching.sweep import alignment_notes, sweep
+from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.sweep import sweep
 
 __all__ = [
     "ALL",
@@ -28,6 +29,7 @@ __all__ = [
     "Plan",
     "SweepResult",
     "alignment_notes",
+    "attribute",
     "get_act_patch_attn_head_out_all_pos",
     "get_act_patch_attn_head_out_by_pos",
     "get_act_patch_attn_out",

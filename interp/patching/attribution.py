@@ -38,8 +38,7 @@ from interp.patching.hooked import hook_of, hookable
 from interp.patching.measure import Table, enter_zeros
 from interp.patching.metrics import Metric, measured, named_metrics, require_target
 from interp.patching.plan import Cells, Plan, PlannedCell, Positions, plan_sweep
-from interp.patching.result import SweepResult
-from interp.patching.sweep import alignment_notes
+from interp.patching.result import SweepResult, alignment_notes
 from interp.prompts import PromptPair
 
 _Node: TypeAlias = tuple[str, int]
@@ -105,9 +104,10 @@ def attribute(
     }
     require_target(pairs, metrics)
     _require_path(pairs, steps)
+    to_run = {site: _by_pair(plan) for site, plan in plans.items()}
     tables = {site: Table.empty(plan, len(metrics)) for site, plan in plans.items()}
     for number, pair in enumerate(tqdm(pairs, desc="attribution", disable=not progress)):
-        chosen = {site: _cells_of(plan, number) for site, plan in plans.items()}
+        chosen = {site: by_pair[number] for site, by_pair in to_run.items()}
         estimates = _estimate(model, pair, chosen, metrics, steps)
         for site, table in tables.items():
             table.source[:, number] = estimates.source
@@ -184,13 +184,13 @@ def _estimate(
 
 def _moved(cells: Sequence[PlannedCell]) -> tuple[Int[Tensor, " pos"], Int[Tensor, " pos"]]:
     """All (source, destination) positions that some cell copies, ascending."""
-    moves = {move for c in cells for move in zip(*map(Tensor.tolist, _ends(c)), strict=True)}
+    moves = {
+        move
+        for cell in cells
+        for move in zip(cell.source.tolist(), cell.destination.tolist(), strict=True)
+    }
     table = torch.tensor(sorted(moves), dtype=torch.long).view(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def _ends(cell: PlannedCell) -> tuple[Tensor, Tensor]:
-    return cell.source, cell.destination
 
 
 @torch.no_grad()
@@ -347,8 +347,12 @@ def _last_logits(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Te
     return out.logits[0].float()
 
 
-def _cells_of(plan: Plan, pair: int) -> list[PlannedCell]:
-    return [cell for cell in plan.to_run if cell.pair == pair]
+def _by_pair(plan: Plan) -> list[list[PlannedCell]]:
+    """The cells to estimate, by pair."""
+    cells: list[list[PlannedCell]] = [[] for _ in plan.lengths]
+    for cell in plan.to_run:
+        cells[cell.pair].append(cell)
+    return cells
 
 
 def _note(steps: int) -> str:

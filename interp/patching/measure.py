@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.patching.cells import Cell, Patch
+from interp.patching.cells import Cell, Part, Patch
 from interp.patching.metrics import Metric, measured
-from interp.patching.patched import Method, PatchedRuns
+from interp.patching.patched import MAX_BYTES, Method, PatchedRuns
 from interp.patching.plan import Plan, PlannedCell
+from interp.patching.source import patches_of, read_source
 from interp.patching.wavefront import row_bytes
 from interp.prompts import PromptPair
 
@@ -46,6 +48,53 @@ class Table:
         """Put a cell's metrics in their place."""
         for row, value in zip(self.values, values, strict=True):
             row[(*cell.index, cell.pair)] = value
+
+
+def run_plan(
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    plan: Plan,
+    metrics: Mapping[str, Metric],
+    *,
+    part: Part | None = None,
+    method: Method = "exact",
+    seed: int = 0,
+    max_bytes: int = MAX_BYTES,
+    progress: bool = True,
+) -> Table:
+    """Measure every cell of a plan; cells that are not in it stay NaN."""
+    table = Table.empty(plan, len(metrics))
+    with tqdm(
+        total=plan.token_layers,
+        desc=f"patching {plan.site}",
+        unit="row",
+        unit_scale=True,
+        disable=not progress,
+    ) as bar:
+        for batch in pair_batches(model, plan, max_bytes):
+            sources = {
+                number: read_source(model, pairs[number].source.ids, plan, number)
+                for number in batch
+            }
+            for number, source in sources.items():
+                table.source[:, number] = measured(metrics, source.logits, pairs[number])[:, 0]
+            measure(
+                model,
+                {number: pairs[number] for number in batch},
+                [
+                    (cell, patches_of(plan.site, cell, sources[cell.pair], part))
+                    for cell in plan.to_run
+                    if cell.pair in sources
+                ],
+                metrics,
+                table,
+                method=method,
+                seed=seed,
+                max_bytes=max_bytes,
+                advance=bar.update,
+            )
+    enter_zeros(plan, table)
+    return table
 
 
 def measure(

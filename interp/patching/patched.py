@@ -33,6 +33,11 @@ _verdicts: WeakKeyDictionary[TransformerBridge, dict[str, str]] = WeakKeyDiction
 """Per model and kind of patch: why the fast way cannot be used, or the empty string."""
 
 
+def forget_checks(model: TransformerBridge) -> None:
+    """Check the fast way again at its next use: after the model's weights were changed."""
+    _verdicts.pop(model, None)
+
+
 class PatchedRuns:
     """Some unpatched prompts, and patched runs of them on demand.
 

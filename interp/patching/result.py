@@ -16,6 +16,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult
 
 from interp.errors import InterpError
@@ -306,6 +307,17 @@ class SweepResult(PatchingResult):
         grid = grid.rename_axis(index=None, columns=None)
         notes = "".join(f"<p>{note}</p>" for note in self.notes)
         return f"<p><b>{head}</b></p>{notes}" + grid.to_html(border=0, float_format="{:.3f}".format)
+
+
+def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:
+    """What a reader of a map has to know of its pairs; empty when all are aligned by index."""
+    moved = sum(not pair.alignment.by_index for pair in pairs)
+    if not moved:
+        return ()
+    note = f"{moved} of {len(pairs)} pairs are not aligned by index"
+    if model.cfg.positional_embedding_type == "standard":
+        note += "; this model's residual stream carries absolute positions, which the patch copies"
+    return (note,)
 
 
 def _unique(labels: Sequence[str]) -> list[str]:

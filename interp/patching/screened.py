@@ -18,19 +18,16 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.patching.attribution import attribute
-from interp.patching.cells import Part, PatchSite
-from interp.patching.measure import Table, enter_zeros, measure, pair_batches
-from interp.patching.metrics import Metric, measured, named_metrics
-from interp.patching.patched import MAX_BYTES, Method
+from interp.patching.cells import PatchSite
+from interp.patching.measure import run_plan
+from interp.patching.metrics import Metric, named_metrics
+from interp.patching.patched import MAX_BYTES
 from interp.patching.plan import Cells, Plan, Positions, plan_sweep
-from interp.patching.result import SweepResult
-from interp.patching.source import patches_of, read_source
-from interp.patching.sweep import alignment_notes
+from interp.patching.result import SweepResult, alignment_notes
 from interp.prompts import PromptPair
 
 _Index: TypeAlias = tuple[int, ...]
@@ -142,53 +139,6 @@ def screened(
     )
     note = _note(chosen, len(candidates), estimated, _mean_effect(result))
     return replace(result, notes=(note, *result.notes))
-
-
-def run_plan(
-    model: TransformerBridge,
-    pairs: Sequence[PromptPair],
-    plan: Plan,
-    metrics: Mapping[str, Metric],
-    *,
-    part: Part | None = None,
-    method: Method = "exact",
-    seed: int = 0,
-    max_bytes: int = MAX_BYTES,
-    progress: bool = True,
-) -> Table:
-    """Measure every cell of a plan; cells that are not in it stay NaN."""
-    table = Table.empty(plan, len(metrics))
-    with tqdm(
-        total=plan.token_layers,
-        desc=f"patching {plan.site}",
-        unit="row",
-        unit_scale=True,
-        disable=not progress,
-    ) as bar:
-        for batch in pair_batches(model, plan, max_bytes):
-            sources = {
-                number: read_source(model, pairs[number].source.ids, plan, number)
-                for number in batch
-            }
-            for number, source in sources.items():
-                table.source[:, number] = measured(metrics, source.logits, pairs[number])[:, 0]
-            measure(
-                model,
-                {number: pairs[number] for number in batch},
-                [
-                    (cell, patches_of(plan.site, cell, sources[cell.pair], part))
-                    for cell in plan.to_run
-                    if cell.pair in sources
-                ],
-                metrics,
-                table,
-                method=method,
-                seed=seed,
-                max_bytes=max_bytes,
-                advance=bar.update,
-            )
-    enter_zeros(plan, table)
-    return table
 
 
 def _without(plan: Plan, left_out: set[_Index]) -> Plan:

@@ -13,17 +13,19 @@ cell (:mod:`interp.patching.hooked`) and a note in the result says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.errors import InterpError
 from interp.patching.cells import Part, PatchSite
-from interp.patching.measure import Table, enter_zeros, measure, pair_batches
-from interp.patching.metrics import Metric, measured, named_metrics, require_target
+from interp.patching.measure import run_plan
+from interp.patching.metrics import Metric, named_metrics, require_target
 from interp.patching.patched import MAX_BYTES, Method
 from interp.patching.plan import Cells, Positions, plan_sweep
-from interp.patching.result import SweepResult
-from interp.patching.source import patches_of, read_source, require_part
+from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.screened import screened
+from interp.patching.source import require_part
 from interp.prompts import PromptPair
 
 
@@ -40,7 +42,8 @@ def sweep(
     window: int = 1,
     part: Part | None = None,
     metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
-    method: Method = "exact",
+    method: Method | Literal["screened"] = "exact",
+    k: int = 20,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     progress: bool = True,
@@ -63,7 +66,10 @@ def sweep(
         part: set only the part along or orthogonal to a direction, on the current state.
         metric: ``"margin"``, ``"log_prob"``, a function of the last position's logits
             (:data:`interp.patching.Metric`), or several by name.
-        method: ``"exact"``, or ``"hooked"`` for one forward per cell through hooks.
+        method: ``"exact"``, ``"hooked"`` for one forward per cell through hooks, or
+            ``"screened"`` for the ``k`` cells of largest attribution
+            (:func:`interp.patching.screened`).
+        k: how many cells a screened sweep runs.
         seed: seed of the checks and of the result's bootstraps.
         max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
         progress: show a bar.
@@ -81,6 +87,24 @@ def sweep(
         >>> result = sweep(model, make_pair(model, item, "instructed"))   # doctest: +SKIP
         >>> result.share()                                                 # doctest: +SKIP
     """
+    if method == "screened":
+        if part is not None or window != 1:
+            raise InterpError("a screened sweep copies whole activations of one layer per cell")
+        return screened(
+            model,
+            pairs,
+            k=k,
+            site=site,
+            cells=cells,
+            layers=layers,
+            spans=spans,
+            heads=heads,
+            positions=positions,
+            metric=metric,
+            seed=seed,
+            max_bytes=max_bytes,
+            progress=progress,
+        )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
     plan = plan_sweep(
@@ -96,31 +120,17 @@ def sweep(
     )
     require_part(model, site, part)
     require_target(pairs, metrics)
-    table = Table.empty(plan, len(metrics))
-    description = f"patching {site}"
-    with tqdm(
-        total=plan.token_layers, desc=description, unit="row", unit_scale=True, disable=not progress
-    ) as bar:
-        for batch in pair_batches(model, plan, max_bytes):
-            sources = {k: read_source(model, pairs[k].source.ids, plan, k) for k in batch}
-            for k, source in sources.items():
-                table.source[:, k] = measured(metrics, source.logits, pairs[k])[:, 0]
-            measure(
-                model,
-                {k: pairs[k] for k in batch},
-                [
-                    (cell, patches_of(site, cell, sources[cell.pair], part))
-                    for cell in plan.to_run
-                    if cell.pair in sources
-                ],
-                metrics,
-                table,
-                method=method,
-                seed=seed,
-                max_bytes=max_bytes,
-                advance=bar.update,
-            )
-    enter_zeros(plan, table)
+    table = run_plan(
+        model,
+        pairs,
+        plan,
+        metrics,
+        part=part,
+        method=method,
+        seed=seed,
+        max_bytes=max_bytes,
+        progress=progress,
+    )
     return SweepResult.of_table(
         plan,
         table,
@@ -131,14 +141,3 @@ def sweep(
         seed=seed,
         notes=alignment_notes(model, pairs),
     )
-
-
-def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:
-    """What a reader of a map has to know of its pairs; empty when all are aligned by index."""
-    moved = sum(not pair.alignment.by_index for pair in pairs)
-    if not moved:
-        return ()
-    note = f"{moved} of {len(pairs)} pairs are not aligned by index"
-    if model.cfg.positional_embedding_type == "standard":
-        note += "; this model's residual stream carries absolute positions, which the patch copies"
-    return (note,)

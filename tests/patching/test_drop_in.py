@@ -167,5 +167,5 @@ def test_what_does_not_fit_is_refused(tiny_model: Any, monkeypatch: pytest.Monke
     with pytest.raises(InterpError, match="the same shape"):
         run(tiny_model, corrupted[:, :-1], cache, margin, progress=False)
     _, partial_cache = tiny_model.run_with_cache(clean, names_filter=lambda n: "layer" in n)
-    with pytest.raises(InterpError, match="the clean cache has no blocks.0.hook_resid_pre"):
+    with pytest.raises(InterpError, match=r"the clean cache has no blocks\.0\.hook_resid_pre"):
         run(tiny_model, corrupted, partial_cache, margin, progress=False)

@@ -1,0 +1,212 @@
+"""Exact sweeps beside TransformerLens's: ``python -m analyses.benchmarks.patching``.
+
+The same model, the same cells, the same process, gradients off for both. TransformerLens runs a
+random sample of the cells (its time per cell does not depend on the cell) through its own
+``generic_activation_patch``, with one prompt and with batches of prompts, of which the best counts;
+ours is one whole :func:`interp.patching.sweep`, source run and self-check included. The bound is
+the work that no exact sweep can leave out: ``L(L-1)/2 * T(T+1)/2`` token-layers (``H * T * L(L-1)/2`` by
+head) and one unembedded row per cell.
+
+Pairs: a BBQ item with the instruction and with its placebo (the last T of S tokens differ or follow a
+difference), and two prompts that differ from the first token on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformer_lens import patching as upstream
+from transformer_lens.model_bridge import TransformerBridge
+
+from analyses.benchmarks.machine import matrix_rate, peak_memory, threads
+from interp.data import load_items
+from interp.models import load_model
+from interp.patching import SweepResult, sweep
+from interp.patching.patched import forget_checks
+from interp.prompts import PromptPair, make_pair
+
+_SETTERS: dict[str, Callable[..., Tensor]] = {
+    "pos": upstream.layer_pos_patch_setter,
+    "head": upstream.layer_head_vector_patch_setter,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One line of the table: a pair and a site."""
+
+    name: str
+    pair: PromptPair
+    site: str
+
+    @property
+    def axis(self) -> str:
+        """What is swept beside the layers."""
+        return "head" if self.site == "z" else "pos"
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """S tokens, of which the last T can change."""
+        n = len(self.pair.destination)
+        return n, n - (self.pair.alignment.first_difference or 0)
+
+
+def main() -> None:
+    """Run the benchmark with the sizes given on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--sites", default="resid_pre,attn_out,mlp_out,z", help="of the BBQ pair")
+    parser.add_argument("--whole", default="resid_pre", help="sites of the all-different pair")
+    parser.add_argument("--whole-length", type=int, default=116, help="its tokens")
+    parser.add_argument("--reference-cells", type=int, default=20, help="per site and batch size")
+    parser.add_argument("--batches", default="1,4,8", help="TransformerLens's batch sizes")
+    parser.add_argument("--max-mib", type=int, default=1024, help="budget of ours")
+    arguments = parser.parse_args()
+    model = load_model(arguments.model)
+    pair = bbq_pair(model)
+    cases = [Case("BBQ", pair, site) for site in arguments.sites.split(",") if site]
+    whole = whole_pair(model, arguments.whole_length)
+    cases += [Case("all different", whole, site) for site in arguments.whole.split(",") if site]
+    batches = [int(size) for size in arguments.batches.split(",")]
+    sweep(model, pair, layers=[0, model.cfg.n_layers - 1], progress=False)  # warm up
+    rows = []
+    for case in cases:
+        rows.append(measure(model, case, batches, arguments.reference_cells, arguments.max_mib))
+        print(pd.DataFrame(rows).to_string(index=False), flush=True)
+    print(f"matrix rate: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
+
+
+def measure(
+    model: TransformerBridge, case: Case, batches: Sequence[int], n_cells: int, max_mib: int
+) -> dict[str, Any]:
+    """One line of the table."""
+    rate = matrix_rate()
+    forget_checks(model)
+    with peak_memory() as peak:
+        started = time.perf_counter()
+        result = sweep(model, case.pair, site=case.site, max_bytes=max_mib << 20, progress=False)  # type: ignore[arg-type]
+        ours = time.perf_counter() - started
+    rate = (rate + matrix_rate()) / 2
+    cells = sampled_cells(case, result, n_cells)
+    per_cell, difference = {}, 0.0
+    for batch in batches:
+        started = time.perf_counter()
+        values = by_transformer_lens(model, case, cells, batch)
+        per_cell[batch] = (time.perf_counter() - started) / len(cells) / batch
+        difference = max(difference, float((values - at(result, case, cells)).abs().max()))
+    best = min(per_cell, key=lambda size: per_cell[size])
+    n = result.values.numel()
+    bound, naive = lower_bound(model, case, n)
+    spread = float(result.values.max() - result.values.min())
+    s, t = case.lengths
+    return {
+        "pair": case.name,
+        "site": case.site,
+        "S": s,
+        "T": t,
+        "cells": n,
+        "ours s": round(ours, 1),
+        "TL ms/cell": round(1e3 * per_cell[batches[0]]),
+        "ratio": round(per_cell[batches[0]] * n / ours, 1),
+        "best batch": best,
+        "ratio best": round(per_cell[best] * n / ours, 1),
+        "bound": round(naive / bound, 1),
+        "of matrix rate": f"{bound / ours / rate:.0%}",
+        "difference / range": f"{difference / spread:.0e}",
+        "peak MiB": round(peak.n_bytes / 2**20),
+    }
+
+
+def bbq_pair(model: TransformerBridge) -> PromptPair:
+    """The first BBQ item whose corrected and placebo prompts have 110 to 150 tokens."""
+    for item in load_items("bbq:Age", limit=40, seed=0):
+        pair = make_pair(model, item, "instructed", against="placebo")
+        if 110 <= len(pair.destination) <= 150 and pair.alignment.by_index and pair.target:
+            return pair
+    raise SystemExit("no BBQ pair of 110 to 150 tokens with this tokenizer")
+
+
+def whole_pair(model: TransformerBridge, length: int) -> PromptPair:
+    """Two prompts of ``length`` tokens that differ from the first token on."""
+    pair = bbq_pair(model)
+    ids = pair.destination.ids.repeat(1 + length // len(pair.destination))[:length]
+    other = (ids.roll(7) + 1) % int(model.cfg.d_vocab)
+    assert pair.target is not None  # bbq_pair's condition
+    return make_pair(model, other, ids, target=(pair.target.a, pair.target.b))
+
+
+def sampled_cells(case: Case, result: SweepResult, n: int) -> pd.DataFrame:
+    """Random cells as TransformerLens's index: the layer, and a position or head."""
+    generator = torch.Generator().manual_seed(0)
+    picked = torch.randperm(len(result.index_df), generator=generator)[:n].tolist()
+    first = case.lengths[0] - case.lengths[1] if case.axis == "pos" else 0
+    columns = result.values.shape[1]
+    return pd.DataFrame(
+        [(cell // columns, first + cell % columns) for cell in picked], columns=["layer", case.axis]
+    )
+
+
+def at(result: SweepResult, case: Case, cells: pd.DataFrame) -> Tensor:
+    """Our values of these cells."""
+    first = case.lengths[0] - case.lengths[1] if case.axis == "pos" else 0
+    index = torch.tensor(cells.to_numpy())
+    return result.values[index[:, 0], index[:, 1] - first, 0]
+
+
+@torch.no_grad()
+def by_transformer_lens(
+    model: TransformerBridge, case: Case, cells: pd.DataFrame, batch: int
+) -> Tensor:
+    """The same cells through TransformerLens, ``batch`` prompts at a time."""
+    target = case.pair.target
+    assert target is not None  # every case has a margin
+    name = f"hook_{case.site}"
+    _, cache = model.run_with_cache(
+        case.pair.source.ids[None].repeat(batch, 1), names_filter=lambda n: n.endswith(name)
+    )
+
+    def margin(logits: Tensor) -> Tensor:
+        return (logits[:, -1, target.a] - logits[:, -1, target.b]).mean()
+
+    return upstream.generic_activation_patch(
+        model,
+        case.pair.destination.ids[None].repeat(batch, 1),
+        cache,
+        margin,
+        _SETTERS[case.axis],
+        case.site,
+        index_df=cells,
+    )
+
+
+def lower_bound(model: TransformerBridge, case: Case, n_cells: int) -> tuple[float, float]:
+    """FLOPs of the bound, and of one full forward per cell."""
+    cfg = model.cfg
+    n_layers = int(cfg.n_layers)
+    s, t = case.lengths
+    per_row = 2.0 * sum(n for n in _matrix_sizes(model))
+    unembedding = 2.0 * cfg.d_model * cfg.d_vocab
+    rows = t * (t + 1) / 2 if case.axis == "pos" else cfg.n_heads * t
+    bound = n_layers * (n_layers - 1) / 2 * rows * per_row + n_cells * unembedding
+    naive = n_cells * (n_layers * s * per_row + s * unembedding)
+    return bound, naive
+
+
+def _matrix_sizes(model: TransformerBridge) -> Iterator[int]:
+    """Weights of one block's matrices, each once."""
+    seen = set()
+    for parameter in model.blocks[0].parameters():
+        if parameter.ndim == 2 and parameter.data_ptr() not in seen:
+            seen.add(parameter.data_ptr())
+            yield parameter.numel()
+
+
+if __name__ == "__main__":
+    main()
