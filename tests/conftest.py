@@ -57,11 +57,19 @@ def make_tokenizer(*, chat: bool = True) -> Any:
     return tokenizer
 
 
-def make_config(architecture: str, vocab_size: int, *, sliding_window: int = 4096) -> Any:
-    """A tiny configuration of one architecture."""
+def make_config(
+    architecture: str, vocab_size: int, *, sliding_window: int = 4096, **fields: Any
+) -> Any:
+    """A tiny configuration of one architecture; ``fields`` of its own (a soft cap) are added."""
     import transformers as hf
 
-    common = {"vocab_size": vocab_size, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    common = {
+        "vocab_size": vocab_size,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+        **fields,
+    }
     decoder = {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -96,13 +104,28 @@ def make_config(architecture: str, vocab_size: int, *, sliding_window: int = 409
     return config
 
 
-def build_folder(architecture: str, folder: Path, *, chat: bool = True, **options: Any) -> Path:
-    """Save a tiny random model and its tokenizer as a Hugging Face folder."""
+def build_folder(
+    architecture: str,
+    folder: Path,
+    *,
+    chat: bool = True,
+    random_vectors: bool = False,
+    **options: Any,
+) -> Path:
+    """Save a tiny random model and its tokenizer as a Hugging Face folder.
+
+    ``random_vectors``: biases and norm weights are random too, not the 0 and 1 they start from.
+    """
     from transformers import AutoModelForCausalLM
 
     tokenizer = make_tokenizer(chat=chat)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(make_config(architecture, len(tokenizer), **options))
+    if random_vectors:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter += 0.3 * torch.randn_like(parameter)
     model.config.architectures = [type(model).__name__]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -59,7 +59,7 @@ def named_metrics(metric: Any) -> tuple[dict[str, Metric], bool]:
     if isinstance(metric, str):
         return {metric: _known(metric)}, False
     if isinstance(metric, Mapping):
-        found = dict(metric)
+        found = {name: _known(m) if isinstance(m, str) else m for name, m in metric.items()}
     elif isinstance(metric, Sequence):
         found = {name: _known(name) for name in metric}
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -67,6 +67,8 @@ class PatchedRuns:
         self.seed, self.max_bytes = seed, max_bytes
         self.notes: list[str] = []
         self._runs: list[Run] | None = None
+        if method not in get_args(Method):
+            raise InterpError(f"no method {method!r}; known: {', '.join(get_args(Method))}")
         if method == "exact":
             try:
                 self._runs = [record(model, *both) for both in zip(prompts, read, strict=True)]
@@ -136,6 +138,7 @@ class PatchedRuns:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
+            if len(finished) < len(cells):
                 budget //= 2
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -179,13 +182,12 @@ class PatchedRuns:
         return ""
 
     def _one_fast(self, cell: Cell) -> Float[Tensor, "read d_vocab"]:
-        assert self._runs is not None
         found: list[Tensor] = []
 
         def keep(indices: list[int], logits: Tensor) -> None:
             found.append(logits[0])
 
-        run_cells(self.model, self._runs, [cell], keep, max_bytes=self.max_bytes)
+        self._run_fast([cell], keep, lambda rows: None)
         return found[0]
 
     def _checkable(self, cell: Cell) -> Cell:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import pandas as pd
 import torch
@@ -159,6 +159,8 @@ def plan_sweep(
     if site == "edges":
         raise InterpError("edges are not copied but removed: use knockout()")
     cells = default_cells(site, len(pairs), spans) if cells is None else cells
+    if cells not in get_args(Cells):
+        raise InterpError(f"no grid {cells!r}; known: {', '.join(get_args(Cells))}")
     axes = tuple(cells.split("_"))
     has_heads = site in (*HEAD_SITES, *KEY_VALUE_SITES)
     if "head" in axes and not has_heads:
@@ -229,6 +231,8 @@ def positions_of(pair: PromptPair, positions: Positions) -> tuple[Tensor, Tensor
     first = n if first is None else first
     if not isinstance(positions, str):
         wanted = sorted(set(positions))
+        if not wanted:
+            raise InterpError("no positions to patch: the list is empty")
         outside = [p for p in wanted if not 0 <= p < n]
         if outside:
             raise InterpError(f"position {outside[0]} is outside the destination, 0..{n - 1}")
@@ -253,7 +257,11 @@ def _columns(
 ) -> tuple[list[Positions], list[str]]:
     """The position sets that the last axis goes over, and its labels."""
     if axes[-1] == "span":
+        if positions != "aligned":
+            raise InterpError("positions are for the other grids: name spans= with 'layer_span'")
         names = default_spans(pairs) if spans is None else list(spans)
+        if not names:
+            raise InterpError("no spans to patch: the list is empty")
         return list(names), names
     if spans is not None:
         raise InterpError("spans are for cells='layer_span'; name a span as positions= instead")
@@ -343,6 +351,8 @@ def checked_heads(
     known = range(n_heads(model, site)) if site in (*HEAD_SITES, *KEY_VALUE_SITES) else range(0)
     if heads is None:
         return tuple(known)
+    if not heads:
+        raise InterpError("no heads to patch: the list is empty")
     unknown = [head for head in heads if head not in known]
     if unknown:
         have = f"heads are 0..{len(known) - 1}" if known else "this site has no heads"

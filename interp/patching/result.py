@@ -158,14 +158,10 @@ class SweepResult(PatchingResult):
     def to_dataframe(self) -> pd.DataFrame:
         """Long form: one row per (cell, pair) with patched value, both baselines and the effect.
 
-        With several metrics, a first column names the metric.
+        The first column names the metric; several stand one after the other.
         """
         if self.has_metric_axis:
-            frames = []
-            for name in self.metric_names:
-                frame = self[name].to_dataframe()
-                frame.insert(0, "metric", name)
-                frames.append(frame)
+            frames = [self[name].to_dataframe() for name in self.metric_names]
             return pd.concat(frames, ignore_index=True)
         shape = tuple(self.values.shape)
         grid = np.indices(shape).reshape(len(shape), -1)
@@ -178,6 +174,7 @@ class SweepResult(PatchingResult):
         value = self.values.reshape(-1).numpy()
         return pd.DataFrame(
             {
+                "metric": self.metric_names[0],
                 "site": self.site,
                 **columns,
                 "pair": np.array(self.pair_labels)[pair],
@@ -199,7 +196,7 @@ class SweepResult(PatchingResult):
         seed: int = 0,
         notes: tuple[str, ...] = (),
     ) -> SweepResult:
-        """The result again from the rows of :meth:`to_dataframe` (cells in their order there).
+        """One metric's result again from its rows of :meth:`to_dataframe`, cells in their order.
 
         Raises:
             InterpError: rows missing or repeated.
@@ -223,7 +220,7 @@ class SweepResult(PatchingResult):
             values=_tensor(rows["value"]).reshape(shape),
             axis_names=list(axis_names),
             index_df=index.to_frame(index=False),
-            metric_names=["margin"],
+            metric_names=[str(frame["metric"].iloc[0])],
             reduced=False,
             baseline=_tensor(per_pair["destination"]),
             source_baseline=_tensor(per_pair["source"]),
@@ -250,7 +247,10 @@ class SweepResult(PatchingResult):
             "destination": self._destination().contiguous(),
             "source": self.source_baseline.contiguous(),
         }
-        save_file(tensors, path, metadata={_FORMAT: json.dumps(facts)})
+        try:
+            save_file(tensors, path, metadata={_FORMAT: json.dumps(facts)})
+        except (OSError, SafetensorError) as error:
+            raise InterpError(f"{path}: cannot be written ({error})") from error
         return Path(path)
 
     @classmethod
@@ -280,14 +280,18 @@ class SweepResult(PatchingResult):
             **facts,
         )
 
-    def _effects(self) -> npt.NDArray[np.float64]:
+    def _require_one_metric(self) -> None:
         if self.has_metric_axis:
             raise InterpError(
                 f"several metrics: choose one, result[{self.metric_names[0]!r}] for example"
             )
+
+    def _effects(self) -> npt.NDArray[np.float64]:
+        self._require_one_metric()
         return self.effect().double().numpy()
 
     def _differences(self) -> npt.NDArray[np.float64]:
+        self._require_one_metric()
         return (self.source_baseline - self._destination()).double().numpy()
 
     def _destination(self) -> Tensor:

@@ -206,7 +206,7 @@ class _Engine:
                     at = slots[cell] + group.start - self.cells[cell].start
                     state[at : at + group.n] = out[row : row + group.n]
                     row += group.n
-            self.advance(row)
+                    self.advance(len(group.run.ids) - self.cells[cell].start)
 
     def _run_active(
         self, state: Tensor, slots: dict[int, int], layer: int, sections: Sequence[_Section]

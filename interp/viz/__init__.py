@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from interp.viz.grids import attention_to_span, heatmap
     from interp.viz.options import effects, levels, position_bias
     from interp.viz.report import Fragment, Section, render_report
+    from interp.viz.sweeps import span_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
 
 _FILE_OF = {
@@ -42,7 +43,9 @@ _FILE_OF = {
     "projection_shift": "curves",
     "render_report": "report",
     "save_png": "export",
+    "span_profile": "sweeps",
     "template": "theme",
+    "top_cells": "sweeps",
 }
 
 __all__ = [
@@ -61,7 +64,9 @@ __all__ = [
     "projection_shift",
     "render_report",
     "save_png",
+    "span_profile",
     "template",
+    "top_cells",
 ]
 
 

@@ -1,11 +1,14 @@
-"""Grids: what a sweep says per layer and span, and attention per layer and head.
+"""Grids: what a sweep says per layer and place, and attention per layer and head.
 
-Rows are layers, ascending upwards; axes are numbered and labelled, so equal names stay two rows.
+Rows are layers, ascending upwards; axes are numbered and labelled, so equal names stay two columns.
+White is no effect; grey is no value: nothing was aligned to copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +18,23 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from interp.patching.result import SweepResult
+from interp.patching.metrics import METRICS
 from interp.patching.plan import ALL
-from interp.stats import Interval, MaxT
-from interp.viz.theme import DIVERGING, INK, MUTED, SEQUENTIAL, plain, styled, wrapped
+from interp.patching.result import SweepResult
+from interp.viz.theme import DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, plain, styled, wrapped
 
-_ALPHA = 0.05
+ALPHA = 0.05
 _MOST_TICKS = 16
+_MOST_POSITION_TICKS = 60
+_WIDE = 60
+"""From so many columns on cells touch and dots are small."""
+
+_NAMED_CELLS = 10
+_MOST_NAMED_HEADS = 16
+_TOKEN_WIDTH = 14
+_POSITION = re.compile(r"(.*)_(\d+)", re.DOTALL)
+_MARKS = str.maketrans({"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "·"})
+_AXIS_TITLES = {"pos": "position of the destination"}
 
 
 def heatmap(
@@ -30,47 +43,91 @@ def heatmap(
     value: Literal["effect", "share"] = "effect",
     significance: bool = True,
 ) -> go.Figure:
-    """A sweep as layer (upwards) x span, RdBu around 0: blue = the patch brings the better answer.
+    """A sweep as layer (upwards) x span, position or head, RdBu around 0.
 
-    ``value="effect"`` is mean(patched - destination) in nats of margin; ``"share"`` divides it by
-    mean(source - destination): 0 is the destination, 1 the source. The hover shows the clustered
-    95 % interval and the family-wise p; dots mark cells with p < .05 (sign-flip max-T over all
-    cells). With a single cluster there is neither interval nor test, and the subtitle says so. A
-    share without a defined denominator leaves the grid empty, with the reason.
+    Blue: the patch raises the metric (brings the better answer). ``value="effect"`` is mean(patched
+    - destination) in the metric's unit; ``"share"`` divides it by mean(source - destination): 0 is
+    the destination, 1 the source. The hover shows the clustered 95 % interval and the family-wise
+    p; dots mark cells with p < .05 (sign-flip max-T over all cells). With a single cluster there is
+    neither interval nor test, and the subtitle says so. Grey cells have no value, because nothing
+    is aligned there. A share without a defined denominator leaves the grid empty, with the reason.
+
+    A ``[layer, head, pos]`` sweep is drawn as layer x head: each cell shows the position of its
+    head with the largest |mean effect|, named in the hover and, for the largest cells, on the map.
+
+    Raises:
+        InterpError: several metrics; choose one, ``result["margin"]``.
     """
-    interval = result.effect_interval() if value == "effect" else result.share()
-    test = result.max_t()
-    rows, columns = (result.axis_labels[name] for name in result.axis_names[:2])
-    z = np.asarray(interval.estimate, dtype=float)
-    unit = "nats" if value == "effect" else "share"
+    grid = _grid_of(result, value)
+    unit = unit_of(result) if value == "effect" else "share"
+    n_columns = len(grid.columns)
+    gap = 1 if n_columns < _WIDE else 0
     figure = go.Figure(
         go.Heatmap(
-            z=z,
-            **_diverging(z),
-            colorbar={"title": {"text": unit}, "thickness": 14, "outlinewidth": 0},
-            customdata=_hover_columns(interval, np.asarray(test.p_corrected, dtype=float), columns),
+            z=grid.z,
+            **_diverging(grid.z),
+            colorbar={"title": {"text": plain(unit)}, "thickness": 14, "outlinewidth": 0},
+            customdata=_hover_columns(grid, len(result.pair_labels)),
             hovertemplate=(
                 f"{result.axis_names[0]} %{{y}}, %{{customdata[0]}}<br>"
-                f"{value} %{{z:.3f}} {unit if value == 'effect' else ''}%{{customdata[1]}}"
+                f"{value} %{{z:.3f}} {plain(unit) if value == 'effect' else ''}%{{customdata[1]}}"
                 "<extra></extra>"
             ),
             hoverongaps=False,
-            xgap=1,
-            ygap=1,
+            xgap=gap,
+            ygap=gap,
         )
     )
-    if significance and test.n_clusters > 1:
-        _mark(figure, np.asarray(test.p_corrected) < _ALPHA)
-    _label_grid(figure, rows, columns, result.axis_names)
-    _set_ceiling_apart(figure, columns)
-    if np.isnan(z).all():
-        _say(figure, f"{value} undefined: {np.asarray(interval.reason).flat[0]}")
+    undefined = bool(np.isnan(grid.z).all())
+    missing = np.zeros_like(grid.z, dtype=bool) if undefined else np.isnan(grid.z)
+    if missing.any():
+        _grey(figure, missing, gap)
+    if significance and grid.n_clusters > 1:
+        _mark(figure, grid.p < ALPHA, small=n_columns >= _WIDE)
+    if grid.picked is not None and n_columns <= _MOST_NAMED_HEADS:
+        _name_largest(figure, grid.z, grid.picked)
+    _label_grid(figure, result, grid)
+    _set_ceiling_apart(figure, grid.columns)
+    if undefined:
+        _say(figure, f"{value} undefined: {grid.reason.flat[0]}")
     return styled(
         figure,
         title=result.title,
-        subtitle=(_sample_line(result, test, significance), *result.notes),
-        height=max(380, 190 + 15 * len(rows)),
+        subtitle=(
+            _sample_line(result, grid, significance),
+            _reading_line(grid, bool(missing.any())),
+            *result.notes,
+        ),
+        height=max(380, 190 + 15 * len(grid.rows) + 50 * (result.axis_names[-1] == "pos")),
     )
+
+
+def unit_of(result: SweepResult) -> str:
+    """Nats for the margin and the log-probability; a metric of the caller's goes by its name."""
+    name = result.metric_names[0]
+    return "nats" if name in METRICS else name
+
+
+def position_label(label: str) -> str:
+    """A position's label with white space made visible: ``" he_41"`` becomes ``"·he 41"``.
+
+    Line breaks are ⏎, tabs ⇥, and long tokens are cut. A label that is not ``token_index`` is left
+    as it is.
+    """
+    found = _POSITION.fullmatch(label)
+    if found is None:
+        return label
+    token = found[1].translate(_MARKS)
+    token = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in token)
+    cut = token if len(token) <= _TOKEN_WIDTH else f"{token[: _TOKEN_WIDTH - 1]}…"
+    return f"{cut} {found[2]}"
+
+
+def cell_name(row: Mapping[Any, Any]) -> str:
+    """A cell's name for a figure or a table, ``L9H6 ·he 41``, from its place in the grid."""
+    head = f"H{row['head']}" if "head" in row else ""
+    where = position_label(row["pos"]) if "pos" in row else row.get("span", "")
+    return f"L{row['layer']}{head} {where}".strip()
 
 
 def attention_to_span(
@@ -121,6 +178,39 @@ def attention_to_span(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Two axes of a sweep, ``[row, column]``; ``picked`` names the position each cell shows."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    z: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    reason: npt.NDArray[np.object_]
+    n: npt.NDArray[np.int64]
+    p: npt.NDArray[np.float64]
+    n_clusters: int
+    picked: npt.NDArray[np.object_] | None
+
+
+def _grid_of(result: SweepResult, value: str) -> _Grid:
+    interval = result.effect_interval() if value == "effect" else result.share()
+    test = result.max_t()
+    names = ("estimate", "low", "high", "reason", "n")
+    fields = [np.asarray(getattr(interval, name)) for name in names]
+    fields.append(np.asarray(test.p_corrected, dtype=float))
+    fields = [np.broadcast_to(values, fields[0].shape) for values in fields]
+    picked = None
+    if fields[0].ndim == 3:
+        at = np.nan_to_num(np.abs(fields[0]), nan=-1.0).argmax(axis=-1)
+        fields = [np.take_along_axis(values, at[..., None], -1)[..., 0] for values in fields]
+        picked = np.array(result.axis_labels[result.axis_names[2]], dtype=object)[at]
+    rows, columns = (result.axis_labels[name] for name in result.axis_names[:2])
+    z, low, high, reason, n, p = fields
+    return _Grid(rows, columns, z, low, high, reason.astype(object), n, p, test.n_clusters, picked)
+
+
 def _diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:
     """RdBu, symmetric around 0."""
     finite = np.abs(z[np.isfinite(z)])
@@ -128,29 +218,47 @@ def _diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:
     return {"colorscale": DIVERGING, "zmid": 0.0, "zmin": -top, "zmax": top}
 
 
-def _hover_columns(
-    interval: Interval, p: npt.NDArray[np.float64], columns: Sequence[str]
-) -> list[list[list[str]]]:
-    low, high = np.asarray(interval.low), np.asarray(interval.high)
-    reason = np.broadcast_to(np.asarray(interval.reason, dtype=object), low.shape)
-
+def _hover_columns(grid: _Grid, n_pairs: int) -> list[list[list[str]]]:
     def facts(i: int, j: int) -> str:
-        if np.isnan(low[i, j]):
-            return f"<br>{reason[i, j]}"
-        corrected = "" if np.isnan(p[i, j]) else f"<br>family-wise p = {p[i, j]:.3f}"
-        return f" [{low[i, j]:.3f}, {high[i, j]:.3f}]{corrected}"
+        where = "" if grid.picked is None else f" at {plain(position_label(grid.picked[i, j]))}"
+        some = "" if grid.n[i, j] == n_pairs else f"<br>{grid.n[i, j]} of {n_pairs} pairs"
+        if np.isnan(grid.low[i, j]):
+            return f"{where}<br>{grid.reason[i, j]}{some}"
+        p = grid.p[i, j]
+        corrected = "" if np.isnan(p) else f"<br>family-wise p = {p:.3f}"
+        return f"{where} [{grid.low[i, j]:.3f}, {grid.high[i, j]:.3f}]{corrected}{some}"
 
-    return [[[plain(name), facts(i, j)] for j, name in enumerate(columns)] for i in range(len(low))]
+    names = [plain(position_label(name)) for name in grid.columns]
+    return [[[name, facts(i, j)] for j, name in enumerate(names)] for i in range(len(grid.z))]
 
 
-def _mark(figure: go.Figure, significant: npt.NDArray[np.bool_]) -> None:
+def _grey(figure: go.Figure, missing: npt.NDArray[np.bool_], gap: int) -> None:
+    figure.add_trace(
+        go.Heatmap(
+            z=np.where(missing, 0.0, np.nan),
+            colorscale=[[0, FAINT], [1, FAINT]],
+            showscale=False,
+            name="nothing aligned",
+            hovertemplate="nothing aligned to copy<extra></extra>",
+            hoverongaps=False,
+            xgap=gap,
+            ygap=gap,
+        )
+    )
+
+
+def _mark(figure: go.Figure, significant: npt.NDArray[np.bool_], *, small: bool) -> None:
     y, x = np.nonzero(significant)
     figure.add_trace(
         go.Scatter(
             x=x,
             y=y,
             mode="markers",
-            marker={"size": 5, "color": INK, "line": {"color": "white", "width": 1}},
+            marker={
+                "size": 3 if small else 5,
+                "color": INK,
+                "line": {"color": "white", "width": 0 if small else 1},
+            },
             name="family-wise p < .05",
             hoverinfo="skip",
             showlegend=False,
@@ -158,26 +266,51 @@ def _mark(figure: go.Figure, significant: npt.NDArray[np.bool_]) -> None:
     )
 
 
-def _label_grid(
-    figure: go.Figure, rows: Sequence[str], columns: Sequence[str], names: Sequence[str]
+def _name_largest(
+    figure: go.Figure, z: npt.NDArray[np.float64], picked: npt.NDArray[np.object_]
 ) -> None:
+    """The position's name on the largest cells, in white where the cell is dark."""
+    size = np.nan_to_num(np.abs(z), nan=0.0)
+    order = np.argsort(-size, axis=None, kind="stable")[:_NAMED_CELLS]
+    for i, j in zip(*np.unravel_index(order, z.shape), strict=True):
+        if size[i, j] > 0:
+            figure.add_annotation(
+                x=int(j), y=int(i), text=plain(position_label(picked[i, j])), showarrow=False,
+                font={"size": 9, "color": "white" if size[i, j] > 0.6 * size.max() else INK},
+            )  # fmt: skip
+
+
+def _label_grid(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
+    name = result.axis_names[1]
+    by_position = name == "pos"
+    if name == "span":
+        ticks = _ticks(grid.columns, most=len(grid.columns))
+        ticks["ticktext"] = [wrapped(column, 16) for column in grid.columns]
+    else:
+        labels = [position_label(column) for column in grid.columns]
+        ticks = _ticks(labels, _MOST_POSITION_TICKS, from_end=by_position)
     figure.update_xaxes(
-        title=plain(names[1]),
-        tickvals=list(range(len(columns))),
-        ticktext=[wrapped(name, 16) for name in columns],
-        range=[-0.5, len(columns) - 0.5],
-        tickangle=0,
+        title=_AXIS_TITLES.get(name, name),
         showgrid=False,
+        tickangle=-90 if by_position else 0,
+        tickfont={"size": 9} if by_position else None,
+        **ticks,
     )
-    figure.update_yaxes(title=plain(names[0]), showgrid=False, **_ticks(rows))
+    figure.update_yaxes(title=plain(result.axis_names[0]), showgrid=False, **_ticks(grid.rows))
 
 
-def _ticks(labels: Sequence[str], most: int = _MOST_TICKS) -> dict[str, Any]:
-    """Numbered ticks of at most ``most`` rows: equal labels would be merged by plotly."""
+def _ticks(
+    labels: Sequence[str], most: int = _MOST_TICKS, *, from_end: bool = False
+) -> dict[str, Any]:
+    """Numbered ticks of at most ``most`` rows: equal labels would be merged by plotly.
+
+    ``from_end``: the last row has one, where it is the position that is read.
+    """
     step = -(-len(labels) // most)
+    chosen = range((len(labels) - 1) % step if from_end else 0, len(labels), step)
     return {
-        "tickvals": list(range(0, len(labels), step)),
-        "ticktext": [plain(label) for label in labels[::step]],
+        "tickvals": list(chosen),
+        "ticktext": [plain(labels[k]) for k in chosen],
         "range": [-0.5, len(labels) - 0.5],
     }
 
@@ -194,19 +327,36 @@ def _set_ceiling_apart(figure: go.Figure, columns: Sequence[str]) -> None:
     figure.update_xaxes(ticktext=labels)
 
 
-def _sample_line(result: SweepResult, test: MaxT, significance: bool) -> str:
+def sample_line(result: SweepResult) -> str:
+    """How many pairs and clusters, and the effect there is to explain, in its unit."""
     n, n_clusters = len(result.pair_labels), len(set(result.clusters))
     sample = f"{n} pair{'s' * (n != 1)}, {n_clusters} cluster{'s' * (n_clusters != 1)}"
-    total = result.total()
-    if test.n_clusters < 2:
-        return f"{sample}: no interval, no test; source - destination = {total.estimate:.3f} nats"
-    reached = bool((np.asarray(test.p_corrected) < _ALPHA).any())
-    marked = "dots: family-wise p < .05" if reached else "no cell reaches family-wise p < .05"
-    marks = f"; {marked}" if significance else ""
+    total, unit = result.total(), unit_of(result)
+    if n_clusters < 2:
+        return f"{sample}: no interval, no test; source - destination = {total.estimate:.3f} {unit}"
     return (
         f"{sample}; source - destination = {total.estimate:.3f} "
-        f"[{total.low:.3f}, {total.high:.3f}] nats{marks}"
+        f"[{total.low:.3f}, {total.high:.3f}] {unit}"
     )
+
+
+def _sample_line(result: SweepResult, grid: _Grid, significance: bool) -> str:
+    line = sample_line(result)
+    if not significance or grid.n_clusters < 2:
+        return line
+    reached = bool((grid.p < ALPHA).any())
+    return f"{line}; " + (
+        "dots: family-wise p < .05" if reached else "no cell reaches family-wise p < .05"
+    )
+
+
+def _reading_line(grid: _Grid, grey: bool) -> str:
+    parts = []
+    if grid.picked is not None:
+        parts.append("each cell: the position of its head with the largest |mean effect|")
+    if grey:
+        parts.append("grey: nothing aligned to copy")
+    return "; ".join(parts)
 
 
 def _say(figure: go.Figure, text: str) -> None:

@@ -74,7 +74,7 @@ def test_help_answers_without_importing_torch_pandas_or_numpy() -> None:
     assert "models" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "models", "data", "models show", "data show"])
+@pytest.mark.parametrize("command", ["demo", "patch", "models", "data", "models show", "data show"])
 def test_every_command_explains_itself(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +92,58 @@ def test_unknown_model_name_says_what_is_close(
         "--out", out,
     )  # fmt: skip
     assert_one_line(code, err, "smollm2-135m-instrukt", "smollm2-135m-instruct")
+    assert not out.exists()
+
+
+def test_patch_teaches_by_example_and_runs_from_the_command_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_folder: Folder,
+) -> None:
+    _, page, _ = run_cli(capsys, monkeypatch, "patch", "--help")
+    assert "interp patch --items bbq:Age" in page
+    out = tmp_path / "run"
+    arguments = ["patch", "--model", tiny_folder("llama"), "--items", "bundled", "--limit", "2"]
+    more = ["--condition", "negated", "--against", "placebo", "--site", "z", "--cells", "layer_pos",
+            "--layers", "0-3:3", "--positions", "post_instruction", "--window", "2", "--texts", "2",
+            "--method", "exact", "--placement", "after", "--no-control", "--max-mib", "256",
+            "--seed", "3", "--compatibility-mode", "--out", out]  # fmt: skip
+    code, said, _ = run_cli(capsys, monkeypatch, *arguments, *more)
+    assert (code, said) == (0, f"report: {out / 'report.html'}\n")
+    assert (out / "report.html").is_file()
+    config = json.loads((out / "manifest.json").read_text())["config"]
+    wanted = {"condition": "negated", "site": ["z"], "cells": "layer_pos", "layers": [0, 3],
+              "positions": "post_instruction", "window": 2, "texts": 2, "control": False,
+              "max_mib": 256, "seed": 3, "compatibility_mode": True, "limit": 2}  # fmt: skip
+    assert {name: config[name] for name in wanted} == wanted
+    assert sorted(p.name for p in out.glob("patching-*")) == ["patching-negated-z.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--condition", "moral"], ["--condition", "'moral'", "'instructed'"]),
+        (["--site", "resid"], ["--site", "'resid'", "'resid_pre'"]),
+        (["--layers", "0..5"], ["'0..5'", "0-29:2"]),
+        (["--cells", "layer_pos", "--positions", "reply"], ["'reply'", "answer_prefix"]),
+        (["--against", "instructed"], ["no contrast", "--against"]),
+    ],
+)
+def test_patch_refuses_what_it_cannot_patch(
+    options: list[str],
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_folder: Folder,
+) -> None:
+    out = tmp_path / "run"
+    code, _, err = run_cli(
+        capsys, monkeypatch, "patch", "--model", tiny_folder("llama"), "--items", "bundled",
+        "--limit", "2", "--out", out, *options,
+    )  # fmt: skip
+    assert_one_line(code, err, *words)
     assert not out.exists()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.prompts import PromptPair
+from interp.prompts import PromptPair, make_pair
 from interp.prompts.align import align
 
 SEQUENTIAL = [
@@ -31,6 +31,46 @@ TARGET = (20, 90)
 
 def name_of(parameter: tuple[str, bool]) -> str:
     return f"{parameter[0]}-{'compatibility' if parameter[1] else 'raw'}"
+
+
+EVERY_ARCHITECTURE = [
+    (architecture, False)
+    for architecture in (
+        "gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "opt", "phi",
+    )
+] + [("gpt2", True), ("llama", True), ("gemma2", True), ("neox", True)]  # fmt: skip
+"""(architecture, compatibility mode) of the models of :func:`rough_model`."""
+
+_WINDOW = {"sliding_window": 6, "random_vectors": True}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "gemma2": {**_WINDOW, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 5.0},
+    # every second layer sees everything, with another rotary base
+    "gemma3": {**_WINDOW, "sliding_window_pattern": 2},
+}
+
+
+def rough_model(load_tiny: Callable[..., Any], parameter: tuple[str, bool]) -> Any:
+    """A tiny model in which nothing is neutral.
+
+    Random biases and norm weights, soft caps near the scores, a window shorter than the prompts.
+    """
+    architecture, compatibility_mode = parameter
+    options = _OPTIONS.get(architecture, {"random_vectors": True})
+    return load_tiny(architecture, compatibility_mode=compatibility_mode, **options)
+
+
+def rough_pair(model: Any) -> PromptPair:
+    """Prompts of equal length (longer than the window, if the model has one) that differ at four
+    positions from the fourth on, one span per position."""
+    windowed = getattr(model.original_model.config, "sliding_window", None)
+    n = 18 if windowed else 9
+    source = random_ids(n, 0)
+    destination = source.clone()
+    for position in (3, 4, n // 2 + 1, n - 2):
+        destination[position] = (source[position] + 17) % 300 + 50
+    pair = make_pair(model, source, destination, target=TARGET)
+    spans = {f"p{i}": slice(i, i + 1) for i in range(n)}
+    return with_spans(pair, spans, spans)
 
 
 def random_ids(n: int, seed: int) -> Tensor:
@@ -67,6 +107,28 @@ def patched_by_hand(
 
     logits = model.run_with_hooks(pair.destination.ids[None], fwd_hooks=[(name, patch)])[0, -1]
     return float(logits[pair.target.a] - logits[pair.target.b])
+
+
+@torch.no_grad()
+def activations(model: Any, ids: Tensor, site: str) -> list[Tensor]:
+    """``hook_{site}`` of every layer, ``[pos, ...]``; of a pattern ``[pos, head, key]``."""
+    inside = site in ("q", "k", "v", "z", "pattern")
+    names = [
+        f"blocks.{layer}.{'attn.' if inside else ''}hook_{site}"
+        for layer in range(model.cfg.n_layers)
+    ]
+    _, cache = model.run_with_cache(ids[None], names_filter=names)
+    found = [cache[name][0].clone() for name in names]
+    return [rows.transpose(0, 1) for rows in found] if site == "pattern" else found
+
+
+def hook_counts(model: Any) -> tuple[int, int]:
+    """Hooks of TransformerLens's hook points, and of torch's modules."""
+    points = model.hook_dict.values()
+    return (
+        sum(len(point.fwd_hooks) + len(point.bwd_hooks) for point in points),
+        sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()),
+    )
 
 
 def tolerance(effects: Any) -> float:

@@ -204,9 +204,7 @@ def test_positions_add_up_to_all_positions_at_every_site(model: Any) -> None:
 
 def test_all_of_resid_post_equals_all_of_the_next_resid_pre(model: Any) -> None:
     pair = equal_length_pair(model)
-    maps = attribute(
-        model, pair, sites=["resid_pre", "resid_post"], spans=[ALL], positions="all", progress=False
-    )
+    maps = attribute(model, pair, sites=["resid_pre", "resid_post"], spans=[ALL], progress=False)
     before, after = effects(maps["resid_pre"])[1:], effects(maps["resid_post"])[:-1]
     assert torch.allclose(after, before, atol=close_to(before), rtol=0)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformer_lens.patching import PatchingResult
 
 from interp.data import load_items
@@ -137,7 +139,8 @@ def test_what_patching_result_offers_works(result: SweepResult) -> None:
 def test_the_table_has_one_row_per_cell_and_pair(result: SweepResult) -> None:
     frame = result.to_dataframe()
     assert frame.columns.tolist() == [
-        "site", "layer", "span", "pair", "cluster", "value", "destination", "source", "effect",
+        "metric", "site", "layer", "span", "pair", "cluster", "value", "destination", "source",
+        "effect",
     ]  # fmt: skip
     assert len(frame) == 3 * 2 * N_PAIRS
     assert not frame.duplicated(["layer", "span", "pair"]).any()
@@ -199,3 +202,147 @@ def test_the_notebook_view_shows_the_map_and_its_notes(result: SweepResult) -> N
     assert "instructed -&gt; placebo" in html or "instructed -> placebo" in html
     assert "<p>a note</p>" in html
     assert html.count("<tr") == 1 + 3
+
+
+def pair_result(model: Any, **options: Any) -> SweepResult:
+    """A small sweep of two pairs of items."""
+    items = load_items("bundled:choices", limit=2, seed=0)
+    pairs = [make_pair(model, item, "instructed") for item in items]
+    return sweep(model, pairs, layers=[0, 3], progress=False, **options)
+
+
+@pytest.mark.parametrize("metric", ["margin", ["margin", "log_prob"]], ids=["one", "several"])
+def test_a_saved_result_comes_back_whole(tiny_model: Any, tmp_path: Path, metric: Any) -> None:
+    result = pair_result(tiny_model, metric=metric, seed=7)
+    path = result.save(tmp_path / "result.safetensors")
+    again = SweepResult.load(path)
+    assert path == tmp_path / "result.safetensors"
+    for name in ("values", "baseline", "source_baseline"):
+        one, other = getattr(again, name), getattr(result, name)
+        assert one.dtype == other.dtype
+        assert torch.equal(one.nan_to_num(), other.nan_to_num())
+        assert torch.equal(one.isnan(), other.isnan())
+    for name in (
+        "axis_names", "metric_names", "reduced", "has_metric_axis", "patch_type_names",
+        "axis_labels", "pair_labels", "clusters", "site", "title", "seed", "notes",
+    ):  # fmt: skip
+        assert getattr(again, name) == getattr(result, name)
+    pd.testing.assert_frame_equal(again.index_df, result.index_df)
+    pd.testing.assert_frame_equal(again.to_dataframe(), result.to_dataframe())
+    first, second = (tmp_path / "result.safetensors").read_bytes(), again.save(path).read_bytes()
+    assert first == second
+
+
+def test_a_saved_result_has_the_same_intervals_and_notes(
+    result: SweepResult, tmp_path: Path
+) -> None:
+    again = SweepResult.load(result.save(tmp_path / "result.safetensors"))
+    assert again.notes == ("a note",)
+    np.testing.assert_array_equal(again.share().low, result.share().low)
+    np.testing.assert_array_equal(again.max_t().p_corrected, result.max_t().p_corrected)
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "empty", "other", "folder"])
+def test_a_file_that_holds_no_sweep_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "wrong.safetensors"
+    if kind == "text":
+        path.write_text("this is no tensor file")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "other":
+        save_file({"values": torch.zeros(2)}, path)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(InterpError, match=r"wrong\.safetensors: not a saved sweep") as caught:
+        SweepResult.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_top_cells_are_those_of_largest_mean_effect(result: SweepResult) -> None:
+    top = result.top(3)
+    assert top.columns.tolist() == ["layer", "span", "label", "effect", "low", "high", "p"]
+    # shares of 1 in every layer of the ceiling, in the order of the map
+    assert top["label"].tolist() == [f"L{layer} {ALL}" for layer in range(3)]
+    assert top["effect"].tolist() == pytest.approx([1.25] * 3)
+    assert bool((top["low"] < 1.25).all())
+    assert bool((top["high"] > 1.25).all())
+    everything = result.top(100)
+    assert everything["label"].tolist()[3:] == [
+        "L2 instruction", "L1 instruction", "L0 instruction",
+    ]  # fmt: skip
+    # the largest in size, also where it is negative
+    assert everything["effect"].tolist()[3:] == pytest.approx([-0.625, 0.3125, 0.0])
+    assert everything["p"].tolist()[0] == pytest.approx(2 / 2**N_PAIRS)
+    assert everything["p"].tolist()[-1] == 1.0
+    assert len(result.top()) == 6
+
+
+def test_cells_are_labelled_by_layer_head_and_place(tiny_model: Any) -> None:
+    items = load_items("bundled:choices", limit=1, seed=0)
+    pair = make_pair(tiny_model, items[0], "instructed")
+    by_head = sweep(tiny_model, pair, site="z", layers=[1, 3], heads=[2, 0], progress=False)
+    assert by_head.cell_labels() == ["L1H2", "L1H0", "L3H2", "L3H0"]
+    last = len(pair.destination) - 1
+    token = pair.destination.str_tokens[last]
+    by_position = sweep(
+        tiny_model, pair, cells="layer_pos", layers=[2], positions=[last], window=2, progress=False
+    )
+    assert by_position.cell_labels() == [f"L2-3 {token}_{last}".strip()]
+    both = sweep(
+        tiny_model, pair, site="v", cells="layer_head_pos", layers=[0], heads=[1],
+        positions=[last], progress=False,
+    )  # fmt: skip
+    assert both.cell_labels() == [f"L0H1 {token}_{last}"]
+    by_span = sweep(tiny_model, pair, spans=["instruction"], layers=[0], progress=False)
+    assert by_span.cell_labels() == ["L0 instruction"]
+
+
+def test_several_metrics_share_cells_and_are_chosen_by_name(tiny_model: Any) -> None:
+    both = pair_result(tiny_model, metric=["margin", "log_prob"])
+    assert both.metric_names == ["margin", "log_prob"]
+    assert both.values.shape == (2, *(len(both.axis_labels[name]) for name in both.axis_names), 2)
+    for name in both.metric_names:
+        alone = pair_result(tiny_model, metric=name)
+        chosen = both[name]
+        assert isinstance(chosen, SweepResult)
+        assert chosen.metric_names == alone.metric_names == [name]
+        for values in ("values", "baseline", "source_baseline"):
+            assert torch.equal(getattr(chosen, values), getattr(alone, values))
+        for field in ("axis_labels", "pair_labels", "clusters", "site", "title", "seed", "notes"):
+            assert getattr(chosen, field) == getattr(alone, field)
+        np.testing.assert_array_equal(chosen.effect_interval().low, alone.effect_interval().low)
+        assert chosen[name] is chosen
+    with pytest.raises(KeyError, match="unknown metric 'loss'"):
+        both["loss"]
+
+
+def test_the_table_of_several_metrics_names_them_first(tiny_model: Any) -> None:
+    both = pair_result(tiny_model, metric=["margin", "log_prob"])
+    frame = both.to_dataframe()
+    assert frame.columns.tolist()[:2] == ["metric", "site"]
+    assert len(frame) == both.values.numel()
+    for name in ("margin", "log_prob"):
+        rows = frame[frame["metric"] == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, both[name].to_dataframe())
+    assert not frame.duplicated(["metric", "layer", "span", "pair"]).any()
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["share", "effect_interval", "max_t", "top", "total"],
+)
+def test_statistics_of_several_metrics_ask_for_one(tiny_model: Any, method: str) -> None:
+    both = pair_result(tiny_model, metric=["margin", "log_prob"])
+    with pytest.raises(InterpError, match=r"several metrics: choose one, result\['margin'\]"):
+        getattr(both, method)()
+
+
+def test_the_notebook_view_of_several_metrics_shows_each(tiny_model: Any) -> None:
+    html = pair_result(tiny_model, metric=["margin", "log_prob"])._repr_html_()
+    assert html.index("mean effect on the margin") < html.index("mean effect on the log_prob")
+
+
+def test_the_table_of_another_metric_gives_its_name_again(tiny_model: Any) -> None:
+    result = pair_result(tiny_model, metric="log_prob")
+    again = SweepResult.from_dataframe(result.to_dataframe(), axis_names=["layer", "span"])
+    assert again.metric_names == ["log_prob"]

@@ -1,0 +1,199 @@
+"""A sweep beside its maps: its largest cells with their intervals, and its spans over layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.errors import InterpError
+from interp.patching.plan import ALL
+from interp.patching.result import SweepResult
+from interp.stats import FloatArray
+from interp.viz.grids import ALPHA, cell_name, sample_line, unit_of
+from interp.viz.theme import MUTED, ZERO, colour_of, faded, plain, styled, wrapped
+
+_RAISES, _LOWERS = "#2166ac", "#b2182b"
+_DASHES = ("solid", "dash", "dot")
+
+
+def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
+    """The ``k`` cells of largest |mean effect|, largest on top, with clustered 95 % intervals.
+
+    Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (sign-flip max-T over
+    all cells of the sweep). The cells are picked for their size, so their effects are a little
+    flattered. A single cluster has neither intervals nor filled markers. Cells that restore the
+    source run by identity (:func:`is_ceiling`) are left out.
+
+    Raises:
+        InterpError: several metrics; choose one, ``result["margin"]``.
+    """
+    rows = largest_cells(result, k)
+    names = [cell_name(row) for row in rows.to_dict("records")]
+    effect, low, high, p = (rows[c].to_numpy(float) for c in ("effect", "low", "high", "p"))
+    colours = np.where(effect < 0, _LOWERS, _RAISES)
+    places = np.arange(len(rows))
+    figure = go.Figure()
+    for colour in (_RAISES, _LOWERS):
+        here = colours == colour
+        figure.add_trace(
+            go.Scatter(
+                x=effect[here],
+                y=places[here],
+                mode="markers",
+                marker={
+                    "size": 9,
+                    "color": np.where(p[here] < ALPHA, colour, "white").tolist(),
+                    "line": {"color": colour, "width": 2},
+                },
+                error_x=_bars(effect[here], low[here], high[here], colour),
+                customdata=[
+                    [plain(names[i]), _facts(low[i], high[i], p[i])] for i in np.flatnonzero(here)
+                ],
+                hovertemplate="%{customdata[0]}: %{x:.3f}%{customdata[1]}<extra></extra>",
+                showlegend=False,
+            )
+        )
+    figure.update_yaxes(
+        tickvals=places.tolist(),
+        ticktext=[wrapped(name, 34) for name in names],
+        range=[len(rows) - 0.5, -0.5],
+        gridcolor="#f4f4f4",
+    )
+    figure.update_xaxes(title=f"mean effect, {plain(unit_of(result))}", **ZERO)
+    n_cells = len(result.index_df)
+    tested = (
+        f"bars: 95 % over clusters; filled: family-wise p < .05 over all {n_cells:,} cells"
+        if len(set(result.clusters)) > 1
+        else ""
+    )
+    aside = "the ceiling column is left out" if is_ceiling(result).any() else ""
+    return styled(
+        figure,
+        title=f"Largest cells: {result.title}",
+        subtitle=(sample_line(result), tested, aside),
+        height=max(300, 170 + 24 * len(rows)),
+    )
+
+
+def largest_cells(result: SweepResult, k: int) -> pd.DataFrame:
+    """The first ``k`` rows of ``result.top()`` that have an effect and are no ceiling."""
+    rows = result.top(len(result.index_df)).dropna(subset=["effect"])
+    if is_ceiling(result).any():
+        rows = rows[rows["span"] != ALL]
+    return rows.head(k).reset_index(drop=True)
+
+
+def is_ceiling(result: SweepResult) -> npt.NDArray[np.bool_]:
+    """Cells that locate nothing: at a residual site, everything from the first difference on.
+
+    With equal lengths they give the source run at every layer.
+    """
+    if not result.site.startswith("resid") or "span" not in result.index_df:
+        return np.zeros(len(result.index_df), dtype=bool)
+    return (result.index_df["span"] == ALL).to_numpy()
+
+
+def span_profile(result: SweepResult) -> go.Figure:
+    """Mean effect per layer, one line per span, with clustered 95 % bands.
+
+    The column that patches everything from the first difference on is dashed grey, without a band:
+    the ceiling.
+
+    Raises:
+        InterpError: another grid than ``[layer, span]``, or several metrics.
+    """
+    if list(result.axis_names) != ["layer", "span"]:
+        raise InterpError(
+            f"span_profile draws [layer, span], this sweep is [{', '.join(result.axis_names)}]: "
+            "sweep with cells='layer_span', or draw its heatmap"
+        )
+    interval = result.effect_interval()
+    estimate, low, high = (
+        np.asarray(values, dtype=float)
+        for values in (interval.estimate, interval.low, interval.high)
+    )
+    layers = [int(label.split("-")[0]) for label in result.axis_labels["layer"]]
+    windows = any("-" in label for label in result.axis_labels["layer"])
+    figure = go.Figure()
+    for k, name in enumerate(result.axis_labels["span"]):
+        colour = MUTED if name == ALL else colour_of("", k)
+        dash = "dash" if name == ALL else _DASHES[k // 6 % len(_DASHES)]
+        if name != ALL:  # at resid_pre its band is the subtitle's interval, at every layer
+            _add_band(figure, layers, low[:, k], high[:, k], colour, name)
+        figure.add_trace(
+            go.Scatter(
+                x=layers,
+                y=estimate[:, k],
+                mode="lines" if name == ALL else "lines+markers",
+                line={"color": colour, "width": 1.5 if name == ALL else 2.5, "dash": dash},
+                marker={"size": 5},
+                name=plain(name),
+                legendgroup=name,
+                customdata=np.stack([low[:, k], high[:, k]], axis=-1),
+                hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+            )
+        )
+    figure.update_xaxes(
+        title="first layer of the window" if windows else "layer",
+        showgrid=False,
+        range=[min(layers) - 0.5, max(layers) + 0.5],
+        tickvals=layers[:: -(-len(layers) // 16)],
+    )
+    figure.update_yaxes(title=f"mean effect, {plain(unit_of(result))}", **ZERO)
+    bands = "bands: 95 % over clusters" if not np.isnan(low).all() else ""
+    return styled(
+        figure,
+        title=f"Spans over layers: {result.title}",
+        subtitle=(sample_line(result), bands, *result.notes),
+        height=430,
+        legend=True,
+    )
+
+
+def _bars(effect: FloatArray, low: FloatArray, high: FloatArray, colour: str) -> dict[str, object]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": np.nan_to_num(high - effect).tolist(),
+        "arrayminus": np.nan_to_num(effect - low).tolist(),
+        "color": colour,
+        "thickness": 1.5,
+        "width": 0,
+    }
+
+
+def _facts(low: float, high: float, p: float) -> str:
+    interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    return interval + ("" if np.isnan(p) else f"<br>family-wise p = {p:.3f}")
+
+
+def _add_band(
+    figure: go.Figure,
+    layers: Sequence[int],
+    low: FloatArray,
+    high: FloatArray,
+    colour: str,
+    name: str,
+) -> None:
+    kept = ~np.isnan(low)
+    if not kept.any():
+        return
+    x = np.asarray(layers)[kept]
+    figure.add_trace(
+        go.Scatter(
+            x=[*x, *x[::-1]],
+            y=[*high[kept], *low[kept][::-1]],
+            fill="toself",
+            fillcolor=faded(colour, 0.15),
+            mode="lines",
+            line={"width": 0},
+            hoverinfo="skip",
+            name=f"{plain(name)}, 95 %",
+            legendgroup=name,
+            showlegend=False,
+        )
+    )
