@@ -25,6 +25,9 @@ Method = Literal["exact", "hooked"]
 MAX_BYTES = 1 << 30
 """Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""
 
+_RESERVE = 16 << 20
+"""What the allocator and the matrix library hold beside our tensors (measured: 6 to 9 MiB)."""
+
 _CHECKED_CELLS = 2
 
 _Advance: TypeAlias = Callable[[int], object]
@@ -120,7 +123,8 @@ class PatchedRuns:
 
     def _run_fast(self, cells: Sequence[Cell], consume: Consume, advance: _Advance) -> None:
         assert self._runs is not None  # the caller's condition
-        budget = self.max_bytes - sum(run.n_bytes for run in self._runs)
+        budget = self.max_bytes - min(_RESERVE, self.max_bytes // 4)
+        budget -= sum(run.n_bytes for run in self._runs)
         stores = [p.values.untyped_storage() for cell in cells for p in cell.patches]
         budget -= sum({store.data_ptr(): store.nbytes() for store in stores}.values())
         finished: set[int] = set()

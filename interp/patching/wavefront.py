@@ -15,6 +15,8 @@ byte budget alone, so that equal calls give equal bytes.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -35,6 +37,12 @@ Consume: TypeAlias = Callable[[list[int], Float[Tensor, "_cell _read d_vocab"]],
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
 """Rows that a block sees at once: enough to fill the machine, few enough to stay in its caches."""
 
+_PART = 0.5
+"""Share of the budget for the rows; the other is for a block's work."""
+
+_LOGIT_ROWS = 256
+"""Rows that are unembedded at once."""
+
 
 @dataclass(frozen=True)
 class _Section:
@@ -43,6 +51,8 @@ class _Section:
     run: int
     start: int
     cells: tuple[int, ...]
+    first: tuple[int, ...]
+    """The layer from which each cell is run with all of its rows, ascending."""
     offset: int
 
 
@@ -84,7 +94,7 @@ def least_bytes(model: TransformerBridge, runs: Sequence[Run], cells: Sequence[C
     """The smallest budget that :func:`run_cells` can keep to: the longest cell alone."""
     longest = max(len(runs[cell.run].ids) - cell.start for cell in cells)
     keys = max(len(run.ids) for run in runs)
-    return 2 * longest * max(row_bytes(model), working_bytes(model, keys))
+    return math.ceil(longest * max(row_bytes(model), working_bytes(model, keys)) / _PART)
 
 
 def row_bytes(model: TransformerBridge) -> int:
@@ -102,7 +112,7 @@ def working_bytes(model: TransformerBridge, n_keys: int) -> int:
 
 def _chunk_rows(model: TransformerBridge, runs: Sequence[Run], max_bytes: int) -> int:
     longest = max(len(run.ids) for run in runs)
-    affordable = max_bytes // (2 * working_bytes(model, longest))
+    affordable = int(_PART * max_bytes) // working_bytes(model, longest)
     usual = CHUNK_ROWS.get(torch.device(model.cfg.device).type, CHUNK_ROWS["cpu"])
     return max(1, min(usual, affordable))
 
@@ -114,8 +124,8 @@ def _batches(
     model: TransformerBridge,
     max_bytes: int,
 ) -> Iterator[list[int]]:
-    """Consecutive cells whose rows fit into half of the budget (one cell always runs)."""
-    limit = max(1, max_bytes // (2 * row_bytes(model)))
+    """Consecutive cells whose rows fit into their part of the budget (one cell always runs)."""
+    limit = max(1, int(_PART * max_bytes) // row_bytes(model))
     batch: list[int] = []
     rows = 0
     for index in order:
@@ -158,15 +168,16 @@ class _Engine:
                 self._enter(state, slots, cell, _first(self.cells[cell]))
             self._run_narrow(state, slots, layer, [c for c in fresh if not self.cells[c].spreads])
             self._run_active(state, slots, layer, sections)
-        for section in sections:
-            self._emit(state, slots, section, consume)
+        self._emit(state, slots, sections, consume)
 
     def _sections(self, batch: Sequence[int]) -> list[_Section]:
         sections, offset = [], 0
-        for (run, start), members in groupby(
+        for (run, start), group in groupby(
             batch, key=lambda c: (self.cells[c].run, self.cells[c].start)
         ):
-            section = _Section(run, start, tuple(members), offset)
+            members = tuple(group)
+            first = tuple(_first(self.cells[cell]) for cell in members)
+            section = _Section(run, start, members, first, offset)
             sections.append(section)
             offset += len(section.cells) * self._length(section)
         return sections
@@ -230,10 +241,9 @@ class _Engine:
             self.advance(len(hidden))
 
     def _chunks(self, sections: Sequence[_Section], layer: int) -> Iterator[list[Group]]:
-        first = {c: _first(self.cells[c]) for section in sections for c in section.cells}
         groups: list[Group] = []
         for section in sections:
-            active = section.cells[: sum(first[cell] <= layer for cell in section.cells)]
+            active = section.cells[: bisect_right(section.first, layer)]
             if active:
                 run = self.runs[section.run]
                 group = Group(run, section.start, len(run.ids), active)
@@ -268,19 +278,51 @@ class _Engine:
         state[torch.cat(at).to(state.device)] = out
 
     def _emit(
-        self, state: Tensor, slots: dict[int, int], section: _Section, consume: Consume
+        self,
+        state: Tensor,
+        slots: dict[int, int],
+        sections: Sequence[_Section],
+        consume: Consume,
     ) -> None:
-        """Logits of a section's cells; positions before its start are the destination's."""
-        run = self.runs[section.run]
-        rows = _read_in(run, section.start)
-        one = 3 * 4 * int(self.model.cfg.d_vocab) * len(run.read)
-        for cells in _pieces(section.cells, max(1, min(256, self.max_bytes // (4 * one)))):
-            at = torch.cat([slots[cell] + rows for cell in cells]).to(state.device)
-            changed = final_logits(self.model, state[at]).view(len(cells), len(rows), -1)
-            if len(rows) < len(run.read):
-                kept = run.logits[: len(run.read) - len(rows)]
+        """Logits of all cells, many rows at a time; a call of ``consume`` has cells of one run."""
+        most = max(1, self.max_bytes // (4 * 3 * 4 * int(self.model.cfg.d_vocab)))
+        waiting: list[tuple[_Section, tuple[int, ...]]] = []
+        n_rows = 0
+        for section in sections:
+            n_read = len(self.runs[section.run].read)
+            for cells in _pieces(section.cells, max(1, min(_LOGIT_ROWS, most) // n_read)):
+                if waiting and n_rows + len(cells) * n_read > min(_LOGIT_ROWS, most):
+                    self._hand_over(state, slots, waiting, consume)
+                    waiting, n_rows = [], 0
+                waiting.append((section, cells))
+                n_rows += len(cells) * n_read
+        if waiting:
+            self._hand_over(state, slots, waiting, consume)
+
+    def _hand_over(
+        self,
+        state: Tensor,
+        slots: dict[int, int],
+        pieces: Sequence[tuple[_Section, tuple[int, ...]]],
+        consume: Consume,
+    ) -> None:
+        """Unembed some cells together; positions before a cell's start are the destination's."""
+        rows = [_read_in(self.runs[section.run], section.start) for section, _ in pieces]
+        at = [
+            slots[cell] + where
+            for (_, cells), where in zip(pieces, rows, strict=True)
+            for cell in cells
+        ]
+        logits = final_logits(self.model, state[torch.cat(at).to(state.device)])
+        done = 0
+        for (section, cells), where in zip(pieces, rows, strict=True):
+            run, n = self.runs[section.run], len(cells) * len(where)
+            changed = logits[done : done + n].view(len(cells), len(where), -1)
+            if len(where) < len(run.read):
+                kept = run.logits[: len(run.read) - len(where)]
                 changed = torch.cat([kept.expand(len(cells), -1, -1), changed], dim=1)
             consume(list(cells), changed)
+            done += n
 
 
 def _read_in(run: Run, start: int) -> Tensor:
