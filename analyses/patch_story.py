@@ -190,7 +190,7 @@ def _figures(done: PatchRun, site: str) -> Iterator[_Drawn]:
         yield f"map-{condition}-{site}", viz.heatmap(result), caption
         if "span" in result.axis_names:
             caption = f"The same for {who}: each span's mean effect over layers."
-            yield f"profile-{condition}-{site}", viz.span_profile(result), caption
+            yield f"profile-{condition}-{site}", viz.layer_profile(result), caption
         if not is_control:
             caption = (
                 "The largest cells. They were picked for their size and are a little flattered."

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from interp.viz.grids import attention_to_span, heatmap
     from interp.viz.options import effects, levels, position_bias
     from interp.viz.report import Fragment, Section, render_report
-    from interp.viz.sweeps import span_profile, top_cells
+    from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
 
 _FILE_OF = {
@@ -43,7 +43,7 @@ _FILE_OF = {
     "projection_shift": "curves",
     "render_report": "report",
     "save_png": "export",
-    "span_profile": "sweeps",
+    "layer_profile": "sweeps",
     "template": "theme",
     "top_cells": "sweeps",
 }
@@ -58,13 +58,13 @@ __all__ = [
     "direction_auc",
     "effects",
     "heatmap",
+    "layer_profile",
     "lens_margin",
     "levels",
     "position_bias",
     "projection_shift",
     "render_report",
     "save_png",
-    "span_profile",
     "template",
     "top_cells",
 ]

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from interp.errors import InterpError
 from interp.patching.metrics import METRICS
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
@@ -56,8 +57,13 @@ def heatmap(
     head with the largest |mean effect|, named in the hover and, for the largest cells, on the map.
 
     Raises:
-        InterpError: several metrics; choose one, ``result["margin"]``.
+        InterpError: several metrics (choose one, ``result["margin"]``), or a single axis.
     """
+    if len(result.axis_names) < 2:
+        raise InterpError(
+            f"heatmap draws two axes, this sweep is [{', '.join(result.axis_names)}]: draw its "
+            "layer_profile"
+        )
     grid = _grid_of(result, value)
     unit = unit_of(result) if value == "effect" else "share"
     n_columns = len(grid.columns)

@@ -97,29 +97,30 @@ def is_ceiling(result: SweepResult) -> npt.NDArray[np.bool_]:
     return (result.index_df["span"] == ALL).to_numpy()
 
 
-def span_profile(result: SweepResult) -> go.Figure:
-    """Mean effect per layer, one line per span, with clustered 95 % bands.
+def layer_profile(result: SweepResult) -> go.Figure:
+    """Mean effect per layer, one line per span (or one in all), with clustered 95 % bands.
 
     The column that patches everything from the first difference on is dashed grey, without a band:
     the ceiling.
 
     Raises:
-        InterpError: another grid than ``[layer, span]``, or several metrics.
+        InterpError: another grid than ``[layer, span]`` or ``[layer]``, or several metrics.
     """
-    if list(result.axis_names) != ["layer", "span"]:
+    if list(result.axis_names) not in (["layer", "span"], ["layer"]):
         raise InterpError(
-            f"span_profile draws [layer, span], this sweep is [{', '.join(result.axis_names)}]: "
-            "sweep with cells='layer_span', or draw its heatmap"
+            "layer_profile draws [layer, span] or [layer], this sweep is "
+            f"[{', '.join(result.axis_names)}]: sweep with cells='layer_span', or draw its heatmap"
         )
     interval = result.effect_interval()
     estimate, low, high = (
-        np.asarray(values, dtype=float)
+        np.asarray(values, dtype=float).reshape(len(result.axis_labels["layer"]), -1)
         for values in (interval.estimate, interval.low, interval.high)
     )
+    spans = result.axis_labels.get("span", ["all of them"])
     layers = [int(label.split("-")[0]) for label in result.axis_labels["layer"]]
     windows = any("-" in label for label in result.axis_labels["layer"])
     figure = go.Figure()
-    for k, name in enumerate(result.axis_labels["span"]):
+    for k, name in enumerate(spans):
         colour = MUTED if name == ALL else colour_of("", k)
         dash = "dash" if name == ALL else _DASHES[k // 6 % len(_DASHES)]
         if name != ALL:  # at resid_pre its band is the subtitle's interval, at every layer
@@ -147,10 +148,10 @@ def span_profile(result: SweepResult) -> go.Figure:
     bands = "bands: 95 % over clusters" if not np.isnan(low).all() else ""
     return styled(
         figure,
-        title=f"Spans over layers: {result.title}",
+        title=f"Over layers: {result.title}",
         subtitle=(sample_line(result), bands, *result.notes),
         height=430,
-        legend=True,
+        legend=len(spans) > 1,
     )
 
 

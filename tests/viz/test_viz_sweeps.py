@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from interp.data import load_items
 from interp.errors import InterpError
-from interp.patching import ALL, SweepResult
-from interp.viz import heatmap, span_profile, top_cells
+from interp.patching import ALL, SweepResult, knockout
+from interp.prompts import make_pair
+from interp.viz import heatmap, layer_profile, top_cells
 from interp.viz.grids import cell_name, position_label
 from interp.viz.sweeps import is_ceiling, largest_cells
 
@@ -141,7 +145,7 @@ def test_nats_are_for_margin_and_log_prob_only(metric: str, unit: str) -> None:
     assert f" {unit}" in figure.layout.title.subtitle.text
     assert ("nats" in figure.layout.title.subtitle.text) == (unit == "nats")
     assert top_cells(result).layout.xaxis.title.text == f"mean effect, {unit}"
-    assert span_profile(result).layout.yaxis.title.text == f"mean effect, {unit}"
+    assert layer_profile(result).layout.yaxis.title.text == f"mean effect, {unit}"
 
 
 def test_several_metrics_are_refused_until_one_is_chosen() -> None:
@@ -156,7 +160,7 @@ def test_several_metrics_are_refused_until_one_is_chosen() -> None:
             "has_metric_axis": True,
         }
     )
-    for draw in (heatmap, top_cells, span_profile):
+    for draw in (heatmap, top_cells, layer_profile):
         with pytest.raises(InterpError, match=r"several metrics: choose one, result\['margin'\]"):
             draw(several)
         draw(several["log_prob"])
@@ -202,11 +206,11 @@ def test_the_ceiling_is_no_cell_at_residual_sites(site: str, left_out: bool) -> 
     assert ("ceiling" in top_cells(result).layout.title.subtitle.text) == left_out
 
 
-def test_span_profile_draws_one_line_per_span_with_its_clustered_band() -> None:
+def test_layer_profile_draws_one_line_per_span_with_its_clustered_band() -> None:
     means = np.array([[0.1, 1.0], [0.5, 1.0], [0.9, 1.0]])
     labels = {"layer": ["0-1", "5-6", "9"], "span": ["instruction", ALL]}
     result = result_of(noisy(means), labels)
-    figure = span_profile(result)
+    figure = layer_profile(result)
     band, line, ceiling = figure.data
     assert list(line.x) == [0, 5, 9]
     np.testing.assert_allclose(line.y, result.effect().mean(-1)[:, 0], atol=1e-6)
@@ -218,7 +222,17 @@ def test_span_profile_draws_one_line_per_span_with_its_clustered_band() -> None:
     assert figure.layout.xaxis.title.text == "first layer of the window"
 
 
-def test_span_profile_refuses_other_grids() -> None:
+def test_layer_profile_refuses_other_grids() -> None:
     result = result_of(np.zeros((1, 1, 2)), {"layer": ["0"], "pos": ["a_0"]})
-    with pytest.raises(InterpError, match=r"span_profile draws .layer, span., this sweep is"):
-        span_profile(result)
+    with pytest.raises(InterpError, match=r"this sweep is \[layer, pos\]"):
+        layer_profile(result)
+
+
+def test_a_knockout_by_layer_is_one_line_and_no_heatmap(tiny_model: Any) -> None:
+    pair = make_pair(tiny_model, load_items("bundled:choices", limit=1)[0], "instructed").reversed
+    result = knockout(tiny_model, pair, window=2, progress=False)
+    line = next(trace for trace in layer_profile(result).data if trace.mode == "lines+markers")
+    np.testing.assert_allclose(line.y, result.effect()[:, 0].numpy(), atol=1e-6)
+    assert list(line.x) == [0, 1, 2, 3]
+    with pytest.raises(InterpError, match="draw its layer_profile"):
+        heatmap(result)
