@@ -2,9 +2,8 @@
 
 Rows of different runs stand in one flat list ``[row, d_model]``, so that every matrix product sees
 all of them. The block's own modules do all of the work except attention itself, which is computed
-by :mod:`interp.patching.attend`. While a block runs, the ``forward`` of its attention is
-replaced and put back.
-
+by :mod:`interp.patching.attend`. While a block runs, the ``forward`` of its attention is replaced, and
+then put back.
 """
 
 from __future__ import annotations

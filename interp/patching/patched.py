@@ -32,13 +32,8 @@ _CHECKED_CELLS = 2
 
 _Advance: TypeAlias = Callable[[int], object]
 
-_verdicts: WeakKeyDictionary[TransformerBridge, dict[str, str]] = WeakKeyDictionary()
-"""Per model and kind of patch: why the fast way cannot be used, or the empty string."""
-
-
-def forget_checks(model: TransformerBridge) -> None:
-    """Check the fast way again at its next use: after the model's weights were changed."""
-    _verdicts.pop(model, None)
+_verdicts: WeakKeyDictionary[TransformerBridge, dict[object, str]] = WeakKeyDictionary()
+"""Per model, its state and kind of patch: why the fast way cannot be used, or the empty string."""
 
 
 class PatchedRuns:
@@ -164,7 +159,8 @@ class PatchedRuns:
     def _agrees(self, cells: Sequence[Cell]) -> bool:
         """Whether the fast way gives the slow way's logits; tried once per kind of patch."""
         known = _verdicts.setdefault(self.model, {})
-        kind = ", ".join(sorted({_kind(patch) for cell in cells for patch in cell.patches}))
+        kinds = frozenset(_kind(patch) for cell in cells for patch in cell.patches)
+        kind = (kinds, _state(self.model))
         if kind not in known:
             known[kind] = self._disagreement(cells)
         if known[kind]:
@@ -177,7 +173,12 @@ class PatchedRuns:
         generator = rng(self.seed, "cells computed both ways")
         picked = generator.choice(len(cells), min(_CHECKED_CELLS, len(cells)), replace=False)
         for cell in (self._checkable(cells[int(k)]) for k in picked):
-            fast = self._one_fast(cell)
+            try:
+                fast = self._one_fast(cell)
+            except InterpError:
+                raise
+            except Exception as error:  # whatever a model or a user's hook makes of flat rows
+                return f"a patched run ended in {type(error).__name__}"
             slow = run_cell(self.model, self.prompts[cell.run], cell.patches, self.read[cell.run])
             scale = float(slow.max() - slow.min())
             deviation = float((fast - slow).abs().max()) / max(scale, 1e-12)
@@ -208,6 +209,16 @@ class PatchedRuns:
         note = f"one forward per cell: the exact engine does not apply ({reason})"
         if note not in self.notes:
             self.notes.append(note)
+
+
+def _state(model: TransformerBridge) -> tuple[object, ...]:
+    """Changes when a hook of the user's comes or goes, or a weight is written to."""
+    hooks = [
+        (name, *(id(hook) for hook in point.fwd_hooks))
+        for name, point in model.hook_dict.items()
+        if point.fwd_hooks
+    ]
+    return (*hooks, sum(weight._version for weight in model.original_model.parameters()))
 
 
 def _kind(patch: Patch) -> str:

@@ -376,3 +376,26 @@ def with_ends(
 
 def _margin(logits: Tensor, pair: PromptPair) -> Tensor:
     return logits[:, TARGET[0]] - logits[:, TARGET[1]]
+
+
+def test_a_hook_or_weight_changed_between_two_sweeps_is_noticed(
+    load_tiny: Callable[..., Any],
+) -> None:
+    """A hook that knows positions means something else on the engine's flat rows."""
+    model = rough_model(load_tiny, ("llama", False))
+    pair = rough_pair(model)
+
+    def at_one_position(activation: Tensor, hook: Any) -> Tensor:
+        activation = activation.clone()
+        activation[:, 4] += 1.0
+        return activation
+
+    plain = sweep(model, pair, progress=False)
+    assert not plain.notes
+    with model.hooks(fwd_hooks=[("blocks.2.hook_resid_pre", at_one_position)]):
+        hooked = sweep(model, pair, progress=False)
+        slow = sweep(model, pair, method="hooked", progress=False)
+    assert any("one forward per cell" in note for note in hooked.notes)
+    assert torch.equal(hooked.values, slow.values)
+    assert not torch.allclose(hooked.values, plain.values, atol=1e-3)
+    assert not sweep(model, pair, progress=False).notes
