@@ -11,7 +11,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    assert "01_first_look.ipynb" in [path.name for path in NOTEBOOKS]
+    assert [path.name for path in NOTEBOOKS] == ["01_first_look.ipynb", "02_where_it_acts.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
@@ -37,4 +37,5 @@ def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
         notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
-    assert (tmp_path / "attention.html").stat().st_size > 1_000_000
+    if path.stem == "01_first_look":
+        assert (tmp_path / "attention.html").stat().st_size > 1_000_000

@@ -20,7 +20,7 @@ def test_scoring_benchmark_prints_a_ratio_and_equal_margins(
 ) -> None:
     items = load_items("bundled", limit=2, seed=0)
     monkeypatch.setattr(scoring, "load_items", lambda *a, **k: items)
-    monkeypatch.setattr(scoring, "_matrix_rate", lambda: 1e9)
+    monkeypatch.setattr(scoring, "matrix_rate", lambda: 1e9)
     arguments = ["scoring", "--model", str(tiny_folder("llama")), "--items", "2", "--texts", "1"]
     monkeypatch.setattr(sys, "argv", arguments)
     scoring.main()

@@ -1,0 +1,65 @@
+"""The patching benchmark on a tiny model: its line, its bound by hand, equal numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from analyses.benchmarks import machine, patching
+from analyses.benchmarks.patching import Case, by_transformer_lens, lower_bound, measure
+from interp.patching import sweep
+from interp.prompts import PromptPair, make_pair
+
+S, T = 11, 4
+
+
+@pytest.fixture
+def pair(tiny_model: Any) -> PromptPair:
+    ids = torch.randint(100, 400, (S,), generator=torch.Generator().manual_seed(0))
+    other = ids.clone()
+    other[S - T] = 99
+    return make_pair(tiny_model, other, ids, target=(20, 90))
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "z"])
+def test_a_line_has_ratios_and_a_difference_at_rounding(
+    tiny_model: Any, pair: PromptPair, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "matrix_rate", lambda: 1e9)
+    row = measure(tiny_model, Case("tiny", pair, site), [1, 2], n_cells=5, max_mib=64)
+    assert (row["S"], row["T"]) == (S, T)
+    assert row["cells"] == 4 * (T if site == "resid_pre" else 4)
+    assert row["ratio"] > 0
+    assert row["best batch"] in (1, 2)
+    assert float(row["difference / range"]) <= 1e-4
+
+
+def test_the_bound_is_the_formula_by_hand(tiny_model: Any, pair: PromptPair) -> None:
+    block = 32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64  # q and o, k and v, the gated MLP
+    unembedding = 2 * 32 * int(tiny_model.cfg.d_vocab)
+    bound, naive = lower_bound(tiny_model, Case("tiny", pair, "resid_pre"), n_cells=16)
+    assert bound == 6 * (T * (T + 1) / 2) * 2 * block + 16 * unembedding
+    assert naive == 16 * (4 * S * 2 * block + S * unembedding)
+    by_head, _ = lower_bound(tiny_model, Case("tiny", pair, "z"), n_cells=16)
+    assert by_head == 6 * (4 * T) * 2 * block + 16 * unembedding
+
+
+def test_both_sides_run_the_same_cells(tiny_model: Any, pair: PromptPair) -> None:
+    case = Case("tiny", pair, "mlp_out")
+    result = sweep(tiny_model, pair, site="mlp_out", progress=False)
+    cells = patching.sampled_cells(case, result, 10)
+    assert cells["pos"].between(S - T, S - 1).all()
+    expected = by_transformer_lens(tiny_model, case, cells, batch=2)
+    assert torch.allclose(patching.at(result, case, cells), expected, atol=1e-5)
+
+
+def test_memory_and_matrix_rate_are_measured() -> None:
+    with machine.peak_memory() as peak:
+        kept = torch.ones(8 << 20)  # 32 MiB
+    assert kept.numel()
+    if torch.isfinite(torch.tensor(peak.n_bytes)):
+        assert 30 << 20 <= peak.n_bytes <= 200 << 20
+    assert machine.matrix_rate(64, 2) > 0
+    assert machine.threads().split()[0].isdigit()
