@@ -134,6 +134,7 @@ def layer_profile(result: SweepResult) -> go.Figure:
                 marker={"size": 5},
                 name=plain(name),
                 legendgroup=name,
+                showlegend=len(spans) > 1,
                 customdata=np.stack([low[:, k], high[:, k]], axis=-1),
                 hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
             )
