@@ -161,7 +161,7 @@ def _add_curve(
     """A line over layers on its band; no band where there is no interval."""
     low, high = np.asarray(interval.low), np.asarray(interval.high)
     if not np.isnan(low).all():
-        figure.add_trace(_band(layers, low, high, name, colour), row=1, col=col)
+        figure.add_trace(band(layers, low, high, name, colour), row=1, col=col)
     figure.add_trace(
         go.Scatter(
             x=list(layers),
@@ -180,9 +180,10 @@ def _add_curve(
     )
 
 
-def _band(
+def band(
     layers: Sequence[int], low: FloatArray, high: FloatArray, name: str, colour: str
 ) -> go.Scatter:
+    """An interval over layers, filled; it comes and goes with the line of the same name."""
     return go.Scatter(
         x=[*layers, *reversed(layers)],
         y=[*high, *low[::-1]],
@@ -218,7 +219,7 @@ def _add_baseline(
     level = value.estimate if isinstance(value, Interval) else value
     if isinstance(value, Interval) and not np.isnan(value.low):
         low, high = np.full(2, value.low), np.full(2, value.high)
-        figure.add_trace(_band(ends, low, high, name, colour))
+        figure.add_trace(band(ends, low, high, name, colour))
     figure.add_trace(
         go.Scatter(
             x=ends,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -13,8 +11,9 @@ from interp.errors import InterpError
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
 from interp.stats import FloatArray
+from interp.viz.curves import band
 from interp.viz.grids import ALPHA, cell_name, sample_line, unit_of
-from interp.viz.theme import MUTED, ZERO, colour_of, faded, plain, styled, wrapped
+from interp.viz.theme import MUTED, ZERO, colour_of, plain, styled, wrapped
 
 _RAISES, _LOWERS = "#2166ac", "#b2182b"
 _DASHES = ("solid", "dash", "dot")
@@ -124,7 +123,9 @@ def layer_profile(result: SweepResult) -> go.Figure:
         colour = MUTED if name == ALL else colour_of("", k)
         dash = "dash" if name == ALL else _DASHES[k // 6 % len(_DASHES)]
         if name != ALL:  # at resid_pre its band is the subtitle's interval, at every layer
-            _add_band(figure, layers, low[:, k], high[:, k], colour, name)
+            kept = ~np.isnan(low[:, k])
+            there = [layer for layer, known in zip(layers, kept, strict=True) if known]
+            figure.add_trace(band(there, low[kept, k], high[kept, k], name, colour))
         figure.add_trace(
             go.Scatter(
                 x=layers,
@@ -171,31 +172,3 @@ def _bars(effect: FloatArray, low: FloatArray, high: FloatArray, colour: str) ->
 def _facts(low: float, high: float, p: float) -> str:
     interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
     return interval + ("" if np.isnan(p) else f"<br>family-wise p = {p:.3f}")
-
-
-def _add_band(
-    figure: go.Figure,
-    layers: Sequence[int],
-    low: FloatArray,
-    high: FloatArray,
-    colour: str,
-    name: str,
-) -> None:
-    kept = ~np.isnan(low)
-    if not kept.any():
-        return
-    x = np.asarray(layers)[kept]
-    figure.add_trace(
-        go.Scatter(
-            x=[*x, *x[::-1]],
-            y=[*high[kept], *low[kept][::-1]],
-            fill="toself",
-            fillcolor=faded(colour, 0.15),
-            mode="lines",
-            line={"width": 0},
-            hoverinfo="skip",
-            name=f"{plain(name)}, 95 %",
-            legendgroup=name,
-            showlegend=False,
-        )
-    )
