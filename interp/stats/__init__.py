@@ -16,7 +16,7 @@ on the same clusters and seed are paired.
 
 **Limits.** Percentile intervals are narrow below about 20 clusters, and a point where values do not
 vary; one cluster gives no interval (NaN, with a ``reason``). Time grows with ``n_resamples *
-n_clusters * n_cells``; memory is about ``16 * n_resamples * n_cells`` bytes.
+n_clusters * n_cells``; memory is about ``16 * n_resamples * min(n_cells, 4096)`` bytes.
 
 Example::
 

@@ -71,6 +71,9 @@ class Interval:
 
 _PER_CELL_FIELDS = ("estimate", "low", "high", "n", "n_clusters", "reason")
 
+_CELLS_AT_ONCE = 4096
+"""Cells whose resamples are held at a time: 64 MiB per 2000 of them."""
+
 _Cells: TypeAlias = tuple[FloatArray, FloatArray, Sequence[str]]
 """Estimates [cells], draws [cells, resamples], reasons [cells] of one pattern of definedness."""
 
@@ -322,13 +325,15 @@ def _assemble(
             continue
         groups = Groups.of(codes[items])
         n[cells], n_clusters[cells] = len(items), len(groups)
-        estimate[cells], draws, reason[cells] = one(cells, items, groups)
-        if len(groups) > 1:
-            usable = ~np.isnan(draws).all(axis=-1)
-            low[cells[usable]], high[cells[usable]] = plan.bounds(draws[usable])
-        else:
-            reason[cells] = "a single cluster: no interval"
-            estimate[cells] = estimate[cells] if keep_single else np.nan
+        for start in range(0, len(cells), _CELLS_AT_ONCE):
+            block = cells[start : start + _CELLS_AT_ONCE]
+            estimate[block], draws, reason[block] = one(block, items, groups)
+            if len(groups) > 1:
+                usable = ~np.isnan(draws).all(axis=-1)
+                low[block[usable]], high[block[usable]] = plan.bounds(draws[usable])
+            else:
+                reason[block] = "a single cluster: no interval"
+                estimate[block] = estimate[block] if keep_single else np.nan
     values, counts = (estimate, low, high), (n, n_clusters)
     e, lo, hi, items_used, units = (plain(x.reshape(shape)) for x in (*values, *counts))
     return Interval(

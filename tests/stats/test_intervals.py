@@ -377,3 +377,17 @@ def test_success_rate_is_a_cluster_bootstrap_unless_all_or_none_succeed() -> Non
     assert stats.success_rate([math.nan], ["a"], seed=0).reason == "no defined item"
     with pytest.raises(InterpError, match=r"successes holds 0\.5"):
         stats.success_rate([0.5], ["a"], seed=0)
+
+
+def test_many_cells_are_done_in_blocks_with_the_results_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(0).normal(size=(7, 3, 10))
+    values[2, 1, :4] = np.nan
+    whole = stats.cluster_bootstrap(values, range(10), seed=0)
+    monkeypatch.setattr("interp.stats.intervals._CELLS_AT_ONCE", 4)
+    blocks = stats.cluster_bootstrap(values, range(10), seed=0)
+    np.testing.assert_allclose(blocks.estimate, whole.estimate, rtol=1e-12)
+    np.testing.assert_allclose(blocks.low, whole.low, rtol=1e-12)
+    np.testing.assert_allclose(blocks.high, whole.high, rtol=1e-12)
+    np.testing.assert_array_equal(blocks.n, whole.n)
