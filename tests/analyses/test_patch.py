@@ -298,6 +298,7 @@ def in_process(folder: Path, out: Path) -> None:
     run(config_of(model=str(folder), out=out, **options), progress=False)
 
 
+@pytest.mark.slow
 def test_killed_at_three_random_units_and_resumed_gives_the_same_bytes(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:

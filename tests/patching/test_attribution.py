@@ -25,6 +25,8 @@ from interp.patching.screened import screened
 from interp.patching.source import patches_of, read_source
 from interp.prompts import PromptPair, make_pair
 
+pytestmark = pytest.mark.slow  # every architecture; make test runs it
+
 N, FIRST = 10, 3
 SITES = tuple(site for site in get_args(PatchSite) if site != "edges")
 EVERY = [(architecture, mode) for architecture in ARCHITECTURES for mode in (False, True)]

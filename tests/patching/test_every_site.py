@@ -27,6 +27,8 @@ from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, Swee
 from interp.patching.patched import _verdicts
 from interp.prompts import PromptPair
 
+pytestmark = pytest.mark.slow  # every architecture; make test runs it
+
 BY_POSITION: dict[str, Callable[..., Tensor]] = {
     "resid_pre": patching.get_act_patch_resid_pre,
     "attn_out": patching.get_act_patch_attn_out,

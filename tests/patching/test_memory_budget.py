@@ -15,6 +15,8 @@ from interp.patching import ALL, PatchSite, SweepResult, patched, sweep, wavefro
 from interp.patching.patched import _verdicts
 from interp.prompts import PromptPair, make_pair
 
+pytestmark = pytest.mark.slow
+
 OUT_OF_MEMORY = {
     "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
     "cpu": lambda: RuntimeError(

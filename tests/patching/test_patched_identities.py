@@ -27,6 +27,8 @@ from interp.data import load_items
 from interp.patching import ALL, Cell, Patch, PatchedRuns, PatchSite, sweep
 from interp.prompts import PromptPair, make_pair
 
+pytestmark = pytest.mark.slow  # every architecture; make test runs it
+
 ARCHITECTURES = [("gpt2", False), ("gemma3", False), ("neox", False), ("gemma2", True)]
 
 
