@@ -25,19 +25,17 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.patch_tables import named, sweep_totals, top_table, whole_summary
+from analyses.patch_tables import CONTROL, named, sweep_totals, top_table, whole_summary
 from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items
 from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
 from interp.patching import Cells, SweepResult, alignment_notes, plan_sweep, sweep
-from interp.patching.cells import HEAD_SITES, KEY_VALUE_SITES
 from interp.patching.patched import Method
-from interp.patching.plan import positions_of
+from interp.patching.plan import default_cells, positions_of
 from interp.prompts import ConditionName, Placement, PromptPair, make_pair
 from interp.runs import Run, open_run
 
-CONTROL = "revealing"
 SweptSite = Literal[
     "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v", "pattern"
 ]
@@ -83,9 +81,7 @@ class PatchConfig(BaseModel):
 
     def cells_at(self, site: str) -> Cells:
         """The grid at a site: by head where there are heads and nothing else was asked for."""
-        if self.cells is not None:
-            return self.cells
-        return "layer_head" if site in (*HEAD_SITES, *KEY_VALUE_SITES) else "layer_span"
+        return self.cells or default_cells(site, n_pairs=2, spans=None)  # as for several pairs
 
 
 @dataclass(frozen=True)

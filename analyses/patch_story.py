@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analyses.patch_tables import total_of
+from analyses.patch_tables import CONTROL, total_of
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
 from interp import viz
 from interp.patching import SweepResult
@@ -28,7 +28,6 @@ from interp.viz.sweeps import is_ceiling
 if TYPE_CHECKING:
     from analyses.patch import PatchRun
 
-CONTROL = "revealing"
 TITLE = "Where does the instruction act?"
 _MOST_NAMED = 6
 _Drawn: TypeAlias = tuple[str, go.Figure, str]

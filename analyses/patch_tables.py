@@ -14,6 +14,9 @@ from interp.stats import Interval, cluster_bootstrap, ratio_bootstrap, two_way_b
 from interp.viz.grids import cell_name
 from interp.viz.sweeps import largest_cells
 
+CONTROL = "revealing"
+"""The condition of the positive control."""
+
 TOP = 20
 Results = Mapping[tuple[str, str], SweepResult]
 

@@ -65,10 +65,7 @@ def run_last_block(
     ``read[g]`` holds, for group ``g``, the rows wanted of each cell, counted from its start.
     """
     block = model.blocks[layer]
-    normed = block.ln1(hidden[None]) if "ln1" in block.submodules else hidden[None]
-    embeddings = _call_arguments(layer, groups)[1].get("position_embeddings")
-    k, v = (projected(block.attn, name, normed) for name in ("k", "v"))
-    k = rotated(head_normed(block.attn, "k_norm", k), embeddings)
+    k, v = _keys_values(block, hidden, _call_arguments(layer, groups)[1])
     rows = _read_rows(groups, read).to(hidden.device)
 
     def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
@@ -125,22 +122,34 @@ def record(model: TransformerBridge, ids: Int[Tensor, " pos"], read: Int[Tensor,
         raise NotFastError("a block or its attention runs more or less than once")
     keys, values = [], []
     for block, hidden, (_, kwargs) in zip(blocks, inputs, calls, strict=True):
-        normed = block.ln1(hidden[None])
-        k, v = (projected(block.attn, name, normed) for name in ("k", "v"))
-        k = rotated(head_normed(block.attn, "k_norm", k), kwargs.get("position_embeddings"))
+        k, v = _keys_values(block, hidden, kwargs)
         keys.append(k.transpose(0, 1).contiguous())
         values.append(v.transpose(0, 1).contiguous())
-    known: dict[int, Tensor] = {}
+    # layers share their masks; each is turned into numbers once
+    additive = {id(mask): _additive(mask, len(ids), model) for mask in _distinct(masks)}
     return Run(
         ids=ids,
         resid=torch.stack([*inputs, *final]),
         keys=tuple(keys),
         values=tuple(values),
-        masks=tuple(known.setdefault(id(mask), _additive(mask, len(ids), model)) for mask in masks),
+        masks=tuple(additive[id(mask)] for mask in masks),
         calls=tuple(calls),
         read=read,
         logits=logits.float(),
     )
+
+
+def _keys_values(
+    block: Any, hidden: Float[Tensor, "row d_model"], kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Keys (rotated) and values of rows before a block, ``[row, head, d_head]``."""
+    normed = block.ln1(hidden[None])
+    k, v = (projected(block.attn, name, normed) for name in ("k", "v"))
+    return rotated(head_normed(block.attn, "k_norm", k), kwargs.get("position_embeddings")), v
+
+
+def _distinct(masks: Sequence[Any]) -> list[Any]:
+    return list({id(mask): mask for mask in masks}.values())
 
 
 def final_logits(

@@ -108,17 +108,21 @@ class Cell:
 
 
 def reaches(cell: Cell, positions: Sequence[int], n_layers: int) -> bool:
-    """Whether a patched run can differ from its destination at one of the positions.
+    """Whether a patched run can differ from its destination at one of the positions."""
+    return any(
+        site_reaches(p.site, p.layer, p.positions.tolist(), positions, n_layers)
+        for p in cell.patches
+    )
+
+
+def site_reaches(
+    site: str, layer: int, own: Sequence[int], positions: Sequence[int], n_layers: int
+) -> bool:
+    """Whether setting a site at its ``own`` positions can change anything at one of the others.
 
     Causality: a patch changes later positions only, and at the last layer a site that does not
     spread changes its own position only.
     """
-    for patch in cell.patches:
-        own = patch.positions.tolist()
-        if patch.layer == n_layers - 1 and patch.site not in SPREADING_SITES:
-            reached = bool(set(own) & set(positions))
-        else:
-            reached = min(own) <= max(positions)
-        if reached:
-            return True
-    return False
+    if layer == n_layers - 1 and site not in SPREADING_SITES:
+        return bool(set(own) & set(positions))
+    return min(own) <= max(positions)

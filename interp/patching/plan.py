@@ -25,8 +25,8 @@ from interp.patching.cells import (
     HEAD_SITES,
     KEY_VALUE_SITES,
     PATCH_SITES,
-    SPREADING_SITES,
     PatchSite,
+    site_reaches,
 )
 from interp.prompts import PromptPair
 
@@ -312,10 +312,8 @@ def _state(
     if first is None or int(destination.max()) < first:
         return "zero"
     last = len(pair.destination) - 1
-    # what a layer writes at one position reaches later ones through the next layer's attention
-    if layers[0] == n_layers - 1 and site not in SPREADING_SITES and int(destination[-1]) != last:
-        return "zero"
-    return "run"
+    reached = site_reaches(site, layers[0], destination.tolist(), [last], n_layers)
+    return "run" if reached else "zero"
 
 
 def default_spans(pairs: Sequence[PromptPair]) -> list[str]:
