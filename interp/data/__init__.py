@@ -18,6 +18,8 @@ from interp.data.catalogue import (
     dataset_names,
     fetch_dataset,
 )
+from interp.data.crows_pairs import read_crows_pairs
+from interp.data.ethics import read_ethics
 from interp.data.items import (
     Choice,
     ChoiceItem,
@@ -28,7 +30,9 @@ from interp.data.items import (
     Role,
 )
 from interp.data.load import load_items, load_texts
+from interp.data.moralchoice import read_moralchoice, read_moralchoice_items
 from interp.data.sample import sample_items
+from interp.data.stereoset import read_stereoset
 from interp.data.tables import read_choice_items, read_labelled_texts
 
 __all__ = [
@@ -56,6 +60,11 @@ __all__ = [
     "load_texts",
     "read_bbq",
     "read_choice_items",
+    "read_crows_pairs",
+    "read_ethics",
     "read_labelled_texts",
+    "read_moralchoice",
+    "read_moralchoice_items",
+    "read_stereoset",
     "sample_items",
 ]

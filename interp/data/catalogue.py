@@ -167,6 +167,15 @@ _ENTRIES = (
         citation="Hendrycks et al. 2021, arXiv:2008.02275",
     ),
     DatasetEntry(
+        name="moralchoice",
+        description="situations with a better and a worse action (and some without a better one)",
+        licence="MIT",
+        source=HubFolder("ninoscherrer/moralchoice", patterns=("*ambiguity*", "*.md")),
+        n_items=687,
+        homepage="https://github.com/ninodimontalcino/moralchoice",
+        citation="Scherrer et al. 2023, arXiv:2307.14324",
+    ),
+    DatasetEntry(
         name="civil-comments",
         description="public comments with the share of raters who called them toxic",
         licence="CC0-1.0",

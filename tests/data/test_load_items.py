@@ -1,8 +1,12 @@
 import json
+from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interp.data import load
 from interp.data.bundle import bundled_choices
@@ -166,6 +170,171 @@ def test_a_benchmark_of_items_has_no_labelled_texts() -> None:
         load_texts("bbq:Age")
 
 
+def write_text_benchmarks(folder: Path) -> Path:
+    """One folder with the files of the four benchmarks of labelled texts, a few mild rows each."""
+    folder.mkdir(parents=True)
+    pairs = [f"{i},Rule {i} a.,Rule {i} b.,stereo,{'age' if i % 2 else 'pets'}" for i in range(6)]
+    (folder / "crows_pairs_anonymized.csv").write_text(
+        "\n".join([",sent_more,sent_less,stereo_antistereo,bias_type", *pairs])
+    )
+    sentences = [
+        {"sentence": f"It is {gold}.", "gold_label": gold}
+        for gold in ("stereotype", "anti-stereotype", "unrelated")
+    ]
+    items = [
+        {"target": t, "bias_type": b, "context": "It is BLANK.", "sentences": sentences}
+        for t, b in (("cook", "trade"), ("cook", "trade"), ("aunt", "kin"))
+    ]
+    (folder / "dev.json").write_text(json.dumps({"data": {"intrasentence": items}}))
+    (folder / "cm_test.csv").write_text("label,input\n0,I swept the floor.\n1,I hid the broom.\n")
+    scenarios = [f"C_{i},low,Rule,Day {i}.,I work.,I rest." for i in range(4)]
+    (folder / "moralchoice_low_ambiguity.csv").write_text(
+        "\n".join(["scenario_id,ambiguity,generation_rule,context,action1,action2", *scenarios])
+    )
+    return folder
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the catalogue's benchmarks of labelled texts; nothing else is fetched."""
+    folder = write_text_benchmarks(tmp_path / "fetched")
+    names = ("crows-pairs", "stereoset", "ethics", "moralchoice")
+    fetched = dict.fromkeys(names, folder)
+    monkeypatch.setattr(load, "fetch_dataset", lambda name, *, progress: fetched[name])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "categories"),
+    [
+        ("crows-pairs", 12, {"age", "pets"}),
+        ("crows-pairs:age", 6, {"age"}),
+        ("stereoset", 6, {"trade", "kin"}),
+        ("stereoset:kin", 2, {"kin"}),
+        ("ethics", 2, {"commonsense"}),
+        ("moralchoice", 8, {"Rule"}),
+    ],
+)
+def test_a_benchmark_of_texts_is_found_by_name_and_category(
+    benchmarks: Path, name: str, count: int, categories: set[str]
+) -> None:
+    texts = load_texts(name)
+    assert len(texts) == count
+    assert {text.category for text in texts} == categories
+    assert {text.source for text in texts} == {name.split(":")[0]}
+    assert {text.label for text in texts} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("crows-pairs", "crows_pairs_anonymized.csv"),
+        ("stereoset", "dev.json"),
+        ("ethics", "cm_test.csv"),
+        ("moralchoice", "moralchoice_low_ambiguity.csv"),
+    ],
+)
+def test_a_local_file_or_folder_behind_the_name_needs_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
+) -> None:
+    folder = write_text_benchmarks(tmp_path / "mine")
+    monkeypatch.setattr(load, "fetch_dataset", lambda *_, **__: pytest.fail("fetched"))
+    texts = load_texts(f"{name}:{folder / file}")
+    assert len(texts) > 0
+    assert load_texts(f"{name}:{folder}") == texts
+    monkeypatch.chdir(tmp_path)
+    assert load_texts(f"{name}:mine") == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("crows-pairs:aeg", "no row has the category 'aeg'; did you mean 'age'"),
+        ("stereoset:kn", "no row has the category 'kn'; did you mean 'kin'"),
+        ("stereoset:nowhere/dev.json", r"nowhere/dev\.json: no such file or folder"),
+        ("ethics:nowhere", "nowhere: no such file or folder"),
+        ("moralchoice:low.csv", r"low\.csv: no such file or folder"),
+        ("crows-pair", "neither a path nor a data set; did you mean 'crows-pairs'"),
+        ("nowhere/texts.csv", r"nowhere/texts\.csv: no such file"),
+        (Path("ethics"), "ethics: no such file"),
+    ],
+)
+def test_a_name_of_texts_that_leads_nowhere_is_one_clear_line(
+    benchmarks: Path, name: Any, message: str
+) -> None:
+    with pytest.raises(InterpError, match=message) as caught:
+        load_texts(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_moralchoice_is_also_read_as_items_whose_order_follows_the_seed(benchmarks: Path) -> None:
+    items = load_items("moralchoice", seed=1)
+    assert ids(items) == [f"moralchoice:C_{i}" for i in range(4)]
+    assert load_items(f"moralchoice:{benchmarks}", seed=1) == items
+    orders = {tuple(item.gold for item in load_items("moralchoice", seed=s)) for s in range(8)}
+    assert len(orders) > 1
+    assert len(load_items("moralchoice", limit=3)) == 3
+    assert len(load_items(["moralchoice", "bundled"])) == 4 + len(bundled_choices())
+    with pytest.raises(InterpError, match="moralchoice: holds no ambiguous items"):
+        load_items("moralchoice", context_condition="ambiguous")
+
+
+def test_a_limit_spreads_whole_groups_over_the_categories(benchmarks: Path) -> None:
+    texts = load_texts("crows-pairs", limit=9, seed=0)
+    assert len(texts) == 8
+    assert Counter(text.category for text in texts) == {"age": 4, "pets": 4}
+    assert sum(text.label for text in texts) == 4
+    assert load_texts("crows-pairs", limit=9, seed=0) == texts
+    assert any(load_texts("crows-pairs", limit=9, seed=s) != texts for s in range(1, 4))
+
+
+def test_a_limit_below_the_first_group_or_below_one_is_refused(benchmarks: Path) -> None:
+    with pytest.raises(InterpError, match=r"limit 1 is less than the 2 texts .* give at least 2"):
+        load_texts("moralchoice", limit=1)
+    with pytest.raises(InterpError, match="limit must be at least 1, is 0"):
+        load_texts("moralchoice", limit=0)
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.csv"
+    path.write_text("text,label\n")
+    with pytest.raises(InterpError, match=r"none\.csv: holds no labelled texts"):
+        load_texts(path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.sampled_from("xyz")), min_size=1, max_size=12),
+    st.integers(1, 40),
+    st.integers(0, 9),
+)
+def test_under_any_limit_groups_stay_whole_and_smaller_samples_begin_larger_ones(
+    groups: list[tuple[int, str]], limit: int, seed: int
+) -> None:
+    rows = [
+        {"text": f"t{g}.{i}", "label": i % 2, "group": f"g{g}", "category": category}
+        for g, (size, category) in enumerate(groups)
+        for i in range(size)
+    ]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        largest = load_texts(path, limit=len(rows), seed=seed)
+        try:
+            texts = load_texts(path, limit=limit, seed=seed)
+        except InterpError as error:
+            assert "less than the" in str(error)  # noqa: PT017
+            texts = ()
+    assert {text.text for text in largest} == {row["text"] for row in rows}
+    assert len(texts) <= limit
+    assert texts == largest[: len(texts)]
+    sizes = Counter(text.group for text in texts)
+    assert all(sizes[group] == groups[int(group[1:])][0] for group in sizes)
+    if len(texts) < len(rows):
+        next_group = largest[len(texts)].group
+        assert len(texts) + groups[int(next_group[1:])][0] > limit
+
+
 @pytest.mark.dataset
 def test_a_sample_of_bbq_holds_few_items_per_cluster_and_every_category() -> None:
     items = load_items("bbq", limit=44, seed=0)
@@ -174,3 +343,14 @@ def test_a_sample_of_bbq_holds_few_items_per_cluster_and_every_category() -> Non
     assert sum(item.context_condition == "ambiguous" for item in items) == 22
     assert sum(item.meta["polarity"] == "neg" for item in items) == 22
     assert all(item.contrast() is not None for item in items)
+
+
+@pytest.mark.dataset
+def test_real_benchmarks_of_texts_give_balanced_samples_over_their_categories() -> None:
+    texts = load_texts("crows-pairs", limit=90, seed=0)
+    assert set(Counter(text.category for text in texts).values()) == {10}
+    assert sum(text.label for text in texts) == 45
+    texts = load_texts("stereoset", limit=480, seed=0)
+    assert len({text.category for text in texts}) == 4
+    assert sum(text.label for text in texts) * 2 == len(texts) > 400
+    assert {text.category for text in load_texts("stereoset:religion")} == {"religion"}
