@@ -25,6 +25,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.config import IGNORED
 from analyses.identities import measure_identities
 from interp.activations import read_attention
 from interp.behaviour import OptionScores, ScoringPlan, score_item
@@ -108,7 +109,7 @@ def run(config: DemoConfig, *, progress: bool = True) -> DemoResult:
         data=_data_hashes(items, morality),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
-        ignore=("config.out", "model.checks", "model.versions"),
+        ignore=IGNORED,
     ) as folder:
         scores = _score(folder, model, items, config, progress)
         direction, controls = _directions(folder, model, morality, config.seed, progress)

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.config import IGNORED, listed
 from analyses.patch_tables import CONTROL, named, sweep_totals, top_table, whole_summary
 from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items
 from interp.data.bundle import bundled_instructions
@@ -72,7 +73,7 @@ class PatchConfig(BaseModel):
     @field_validator("site", mode="before")
     @classmethod
     def _read_sites(cls, value: Any) -> Any:
-        return _listed(value) if isinstance(value, str) else value
+        return listed(value)
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -118,21 +119,6 @@ class _Unit:
         return {"item": self.item.id, "slot": self.slot, **texts}
 
 
-def config_of(**options: Any) -> PatchConfig:
-    """The configuration of the command line's options.
-
-    Raises:
-        InterpError: the first option that cannot be, in one line.
-    """
-    try:
-        return PatchConfig(**options)
-    except ValidationError as errors:
-        first = errors.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        raise InterpError(f"--{option} {first['input']!r}: {message}") from errors
-
-
 def parse_layers(text: str) -> tuple[int, ...]:
     """Layers of ``"0,5,10"``, ``"0-29"``, ``"0-29:2"`` or a mixture, ascending.
 
@@ -140,7 +126,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         InterpError: anything else.
     """
     layers: set[int] = set()
-    for part in _listed(text):
+    for part in listed(text):
         ends, _, step = part.partition(":")
         first, dash, last = ends.partition("-")
         numbers = [first, *([last] if dash else []), *([step] if ":" in part else [])]
@@ -153,10 +139,6 @@ def parse_layers(text: str) -> tuple[int, ...]:
     if not layers:
         raise InterpError("no layer named; layers are written 0,5,10 or 0-29 or 0-29:2")
     return tuple(sorted(layers))
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
@@ -188,7 +170,7 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
         data=_data_hashes(items),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
-        ignore=("config.out", "config.png", "model.checks", "model.versions"),
+        ignore=IGNORED,
     ) as folder:
         results: dict[tuple[str, str], SweepResult] = {}
         frames: dict[str, pd.DataFrame] = {}

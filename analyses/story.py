@@ -182,8 +182,8 @@ def _morality(folder: Run, result: DemoResult, shifts: pd.DataFrame) -> Section:
     return Section(
         "What happens to the morality projection",
         paragraphs=[
-            f"A direction is learned from {direction.n_texts} sentences (difference of means, last "
-            "token) whose moral value is not in their words: a bag of words scores "
+            f"A direction is learned from {direction.facts.n_texts} sentences (difference of means, "
+            "last token) whose moral value is not in their words: a bag of words scores "
             f"{format_interval(result.baselines['bag of words'])}. "
             + readings.read_auc(auc, layer, len(direction.layers)),
             f"At that layer, chosen on the sentences alone, on {n_items} of the ambiguous items: "

@@ -1,15 +1,22 @@
-"""Activations: reads of chosen sites over many prompts, and attention patterns."""
+"""Activations: streaming reads of chosen sites over many prompts, and attention patterns."""
 
 from interp.activations.attention import AttentionPatterns, read_attention
+from interp.activations.places import Places, places_of
 from interp.activations.sites import SITES, Site, hook_name
-from interp.activations.states import States, read_states
+from interp.activations.states import States, read_sites, read_states
+from interp.activations.stream import Prompt, stream
 
 __all__ = [
     "SITES",
     "AttentionPatterns",
+    "Places",
+    "Prompt",
     "Site",
     "States",
     "hook_name",
+    "places_of",
     "read_attention",
+    "read_sites",
     "read_states",
+    "stream",
 ]

@@ -1,4 +1,4 @@
-"""Reading chosen activations over many prompts."""
+"""States: the vectors of chosen sites at one place of many prompts."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations.sites import Site, hook_name
+from interp.activations.stream import MAX_BYTES, Prompt, checked_places, stream
 from interp.errors import InterpError
-from interp.models import forward
-
-_PROMPTS_PER_CALL = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,20 +29,21 @@ class States:
 
 def read_states(
     model: TransformerBridge,
-    sequences: Sequence[Int[Tensor, " _pos"]],
+    prompts: Sequence[Prompt],
     *,
     site: Site = "resid_post",
-    positions: Sequence[int] | None = None,
+    positions: str | Sequence[int] = "last",
     layers: Sequence[int] | None = None,
     progress: bool = True,
 ) -> States:
-    """The site's vector at one position of every prompt, at every layer.
+    """The site's vector at one place of every prompt, at every layer.
 
     Args:
         model: a bridge in evaluation mode.
-        sequences: token ids, one tensor per prompt.
+        prompts: prompts, or token ids, one tensor per prompt.
         site: which activation.
-        positions: one position per prompt (negative ones count from its end); None reads the last.
+        positions: ``last``, ``mean``, a span (its mean) or ``span:last``; or one position per
+            prompt (negative ones count from its end). See :mod:`interp.activations.places`.
         layers: which layers; None reads all.
         progress: show a bar.
 
@@ -54,63 +52,47 @@ def read_states(
 
     Raises:
         InterpError: no prompts, one without tokens or beyond the context, unknown site or layer,
-            positions that do not match the prompts, or an activation that is not finite (names
-            hook and prompt).
+            positions that do not match the prompts or are several per prompt.
+        NotFiniteError: an activation that is not finite (names hook and prompt).
     """
+    return read_sites(
+        model, prompts, sites=[site], positions=positions, layers=layers, progress=progress
+    )[site]
+
+
+def read_sites(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    *,
+    sites: Sequence[Site],
+    positions: str | Sequence[int] = "last",
+    layers: Sequence[int] | None = None,
+    max_bytes: int = MAX_BYTES,
+    progress: bool = True,
+) -> dict[Site, States]:
+    """:func:`read_states` of several sites, every prompt run once."""
     layers = tuple(range(model.cfg.n_layers)) if layers is None else tuple(layers)
-    names = [hook_name(model, site, layer) for layer in layers]
-    if not names:
-        raise InterpError("no layers to read: the list is empty")
-    where = _positions(model, sequences, positions)
-    parts = []
-    starts = range(0, len(sequences), _PROMPTS_PER_CALL)
-    for start in tqdm(starts, desc=f"reading {site}", disable=not progress):
-        chunk = sequences[start : start + _PROMPTS_PER_CALL]
-        places = [(k, where[start + k]) for k in range(len(chunk))]
-        try:
-            states = forward(model, chunk, read=dict.fromkeys(names, places)).states
-        except InterpError as error:
-            raise _named(model, chunk, names, start) or error from error
-        parts.append(torch.stack([states[name] for name in names]))
-    return States(torch.cat(parts, dim=1), layers, site)
-
-
-def _positions(
-    model: TransformerBridge, sequences: Sequence[Tensor], positions: Sequence[int] | None
-) -> list[int]:
-    """One checked position per prompt, counted from its start."""
-    if not sequences:
-        raise InterpError("no prompts to read: the list is empty")
-    where = [-1] * len(sequences) if positions is None else list(positions)
-    if len(where) != len(sequences):
-        raise InterpError(f"{len(where)} positions for {len(sequences)} prompts: give one each")
-    for index, (sequence, position) in enumerate(zip(sequences, where, strict=True)):
-        if not 1 <= len(sequence) <= model.cfg.n_ctx:
-            raise InterpError(
-                f"prompt {index} has {len(sequence)} tokens, must be 1 to {model.cfg.n_ctx}"
-            )
-        if not -len(sequence) <= position < len(sequence):
-            raise InterpError(
-                f"position {position} is outside prompt {index}, 0..{len(sequence) - 1}"
-            )
-    return [position % len(s) for s, position in zip(sequences, where, strict=True)]
-
-
-def _named(
-    model: TransformerBridge, chunk: Sequence[Tensor], names: Sequence[str], start: int
-) -> InterpError | None:
-    """The first activation that is not finite, by hook and prompt; None if there is none.
-
-    (:func:`forward` numbers the prompts of its own call, not those of the caller.)
-    """
-    for index, ids in enumerate(chunk):
-        _, cache = model.run_with_cache(
-            ids[None].to(model.cfg.device), names_filter=lambda name: name in names
+    names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
+    if not layers or not sites:
+        raise InterpError("no layers or sites to read: the list is empty")
+    if any(
+        len(p.positions) > 1 and not p.averaged for p in checked_places(model, prompts, positions)
+    ):
+        raise InterpError(
+            f"positions {positions!r} are several per prompt: choose last, mean, a span or span:last"
         )
-        for name in names:
-            if not bool(torch.isfinite(cache[name]).all()):
-                return InterpError(
-                    f"{name} of prompt {start + index} is not finite: the weights or the input "
-                    "overflow; check the model's card, or load it in float32"
-                )
-    return None
+    values = {
+        site: torch.empty(len(layers), len(prompts), int(model.cfg.d_model)) for site in sites
+    }
+    for index, found in stream(
+        model,
+        prompts,
+        dict.fromkeys(name for at_site in names.values() for name in at_site),
+        positions=positions,
+        max_bytes=max_bytes,
+        progress=progress,
+        description=f"reading {', '.join(sites)}",
+    ):
+        for site, at_site in names.items():
+            values[site][:, index] = torch.stack([found[name][0] for name in at_site])
+    return {site: States(values[site], layers, site) for site in sites}

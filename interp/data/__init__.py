@@ -29,11 +29,13 @@ from interp.data.items import (
     Meta,
     Role,
 )
-from interp.data.load import load_items, load_texts
+from interp.data.load import load_completions, load_items, load_texts
 from interp.data.moralchoice import read_moralchoice, read_moralchoice_items
+from interp.data.real_toxicity import read_completions
 from interp.data.sample import sample_items
 from interp.data.stereoset import read_stereoset
 from interp.data.tables import read_choice_items, read_labelled_texts
+from interp.data.winogender import read_winogender
 
 __all__ = [
     "Choice",
@@ -56,15 +58,18 @@ __all__ = [
     "dataset_hash",
     "dataset_names",
     "fetch_dataset",
+    "load_completions",
     "load_items",
     "load_texts",
     "read_bbq",
     "read_choice_items",
+    "read_completions",
     "read_crows_pairs",
     "read_ethics",
     "read_labelled_texts",
     "read_moralchoice",
     "read_moralchoice_items",
     "read_stereoset",
+    "read_winogender",
     "sample_items",
 ]

@@ -1,21 +1,23 @@
 """Items and texts by name or by path: the one door the other rooms use.
 
 Names for items: ``"bbq"``, ``"bbq:Age"``, several with commas (``"bbq:Age,bbq:Religion"``) or as a
-list, ``"moralchoice"``, ``"bundled"``. Names for texts: ``"bundled:morality"``,
+list, ``"moralchoice"``, ``"winogender"``, ``"bundled"``. Names for texts: ``"bundled:morality"``,
 ``"bundled:statements"``, ``"bundled:contrasts:tense"``; ``"crows-pairs"``, ``"stereoset"``,
-``"ethics"``, ``"moralchoice"``, the first two also with a category (``"crows-pairs:age"``).
+``"ethics"``, ``"moralchoice"``, the first two also with a category (``"crows-pairs:age"``). Names
+for completions: ``"bundled"``, ``"rtp-993"``, ``"real-toxicity-prompts"``.
 A benchmark's name fetches it; with a path behind it (``"ethics:cm_test.csv"``,
 ``"moralchoice:scenarios"``) the local file or folder is read instead. What exists locally is a path
 before it is a category.
 
-Anything else is a path: a ``.jsonl`` file of choice items, a folder in BBQ's layout, a ``.csv`` or
-``.jsonl`` table of labelled texts. Bundled sets need no download.
+Anything else is a path: a ``.jsonl`` file of choice items or of prompts to complete, a folder in
+BBQ's layout, a ``.csv`` or ``.jsonl`` table of labelled texts. Bundled sets need no download.
 
 Example::
 
     items = load_items("bbq:Age,bbq:Religion", limit=20, seed=0)
     texts = load_texts("crows-pairs:age", limit=40, seed=0)
     texts = load_texts("my_sentences.csv", positive="fair")
+    prompts = load_completions("rtp-993", limit=100, seed=0)
 """
 
 from __future__ import annotations
@@ -27,18 +29,21 @@ from pathlib import Path
 import numpy as np
 
 from interp.data.bbq import read_bbq
-from interp.data.bundle import bundled_choices, bundled_texts
+from interp.data.bundle import bundled_choices, bundled_completions, bundled_texts
 from interp.data.catalogue import dataset_entry, dataset_names, fetch_dataset
 from interp.data.crows_pairs import read_crows_pairs
 from interp.data.ethics import read_ethics
-from interp.data.items import ChoiceItem, ContextCondition, LabelledText
+from interp.data.items import ChoiceItem, CompletionItem, ContextCondition, LabelledText
 from interp.data.moralchoice import read_moralchoice, read_moralchoice_items
+from interp.data.real_toxicity import read_completions
 from interp.data.sample import sample_items
 from interp.data.stereoset import read_stereoset
 from interp.data.tables import read_choice_items, read_labelled_texts
+from interp.data.winogender import read_winogender
 from interp.errors import InterpError, did_you_mean
 
-_ITEM_NAMES = ("bbq", "moralchoice", "bundled")
+ITEM_SETS = ("bbq", "moralchoice", "winogender", "bundled")
+COMPLETION_SETS = ("rtp-993", "real-toxicity-prompts", "bundled")
 _WITH_CATEGORIES: dict[str, Callable[..., tuple[LabelledText, ...]]] = {
     "crows-pairs": read_crows_pairs,
     "stereoset": read_stereoset,
@@ -47,7 +52,7 @@ _WITHOUT_CATEGORIES: dict[str, Callable[..., tuple[LabelledText, ...]]] = {
     "ethics": read_ethics,
     "moralchoice": read_moralchoice,
 }
-_TEXT_NAMES = (*_WITH_CATEGORIES, *_WITHOUT_CATEGORIES)
+TEXT_SETS: tuple[str, ...] = (*_WITH_CATEGORIES, *_WITHOUT_CATEGORIES)
 
 
 def load_items(
@@ -111,8 +116,44 @@ def load_texts(
     return texts if limit is None else _draw_groups(texts, limit, seed=seed)
 
 
+def load_completions(
+    name_or_path: str | Path, *, limit: int | None = None, seed: int = 0, progress: bool = True
+) -> tuple[CompletionItem, ...]:
+    """Prompts to be completed: a bundled set, a benchmark by name, or a JSONL file.
+
+    ``limit`` draws that many (or all there are) with ``seed``; a smaller limit gives the first
+    prompts of a larger one. Without it every prompt comes, in file order. ``progress`` shows a bar
+    while something is downloaded.
+    Raises `InterpError` for what cannot be read, or holds no prompt.
+    """
+    if isinstance(name_or_path, str) and _is_name(name_or_path):
+        items = _completions_named(name_or_path, progress=progress)
+    else:
+        items = read_completions(name_or_path)
+    if not items:
+        raise InterpError(f"{name_or_path}: holds no prompt to complete")
+    if limit is None:
+        return items
+    if limit < 1:
+        raise InterpError(f"limit must be at least 1, is {limit}")
+    drawn = np.random.default_rng(seed).permutation(len(items))[:limit]
+    return tuple(items[i] for i in drawn)
+
+
+def _completions_named(name: str, *, progress: bool) -> tuple[CompletionItem, ...]:
+    kind, _, rest = name.partition(":")
+    if kind == "bundled" and rest in ("", "completions"):
+        return bundled_completions()
+    if kind == "bundled" or kind not in COMPLETION_SETS:
+        raise InterpError(
+            f"{name!r} has no prompts to complete; they come from {', '.join(COMPLETION_SETS)} or "
+            "a .jsonl file"
+        )
+    return read_completions(_place(kind, rest, progress=progress))
+
+
 def _items_of(name: str | Path, *, seed: int, progress: bool) -> tuple[ChoiceItem, ...]:
-    if isinstance(name, Path) or (Path(name).exists() and name not in _ITEM_NAMES):
+    if isinstance(name, Path) or (Path(name).exists() and name not in ITEM_SETS):
         return _items_at(Path(name))
     if "," in name:
         parts = [part.strip() for part in name.split(",") if part.strip()]
@@ -125,10 +166,12 @@ def _items_of(name: str | Path, *, seed: int, progress: bool) -> tuple[ChoiceIte
         return read_bbq(folder, categories=[_bbq_category(folder, part)] if part else None)
     if kind == "moralchoice":
         return read_moralchoice_items(_place(kind, part, progress=progress), seed=seed)
+    if kind == "winogender":
+        return read_winogender(_place(kind, part, progress=progress))
     if kind in dataset_names():
         raise InterpError(
             f"{dataset_entry(kind).name!r} can be fetched (fetch_dataset) but has no reader for "
-            f"items yet; readers exist for {', '.join(_ITEM_NAMES)}, a .jsonl file and a BBQ folder"
+            f"items yet; readers exist for {', '.join(ITEM_SETS)}, a .jsonl file and a BBQ folder"
         )
     if kind == "bundled":
         raise InterpError(f"{name!r}: no bundled items are called {part!r}; give 'bundled:choices'")
@@ -166,10 +209,10 @@ def _texts_named(name: str, *, progress: bool) -> tuple[LabelledText, ...]:
     kind, _, rest = name.partition(":")
     if kind == "bundled":
         return bundled_texts(rest or "morality")
-    if kind not in _TEXT_NAMES:
+    if kind not in TEXT_SETS:
         raise InterpError(
             f"{name!r} has no labelled texts; they come from 'bundled:...', "
-            f"{', '.join(_TEXT_NAMES)} or a table"
+            f"{', '.join(TEXT_SETS)} or a table"
         )
     if kind in _WITHOUT_CATEGORIES:
         return _WITHOUT_CATEGORIES[kind](_place(kind, rest, progress=progress))

@@ -1,19 +1,46 @@
 """Directions: learned axes of the residual stream, their held-out scores, and projections."""
 
 from interp.directions.baselines import word_baselines
-from interp.directions.direction import Direction, DirectionStack, load_direction
-from interp.directions.fit import fit_direction, held_out_auc, sentence_ids
+from interp.directions.components import COMPONENTS, Component
+from interp.directions.decompose import Decomposition, decompose
+from interp.directions.direction import (
+    Direction,
+    DirectionFacts,
+    DirectionStack,
+    load_direction,
+)
+from interp.directions.fit import DirectionFits, fit_direction, fit_directions
+from interp.directions.fitting import sentence_ids
+from interp.directions.methods import METHODS, Method
+from interp.directions.moments import Moments, read_moments
+from interp.directions.nulls import contrast_directions, covariance_nulls, placebo_nulls
 from interp.directions.project import Projections, project, project_prompts
+from interp.directions.transfer import Transfer, transfer_matrix
 
 __all__ = [
+    "COMPONENTS",
+    "METHODS",
+    "Component",
+    "Decomposition",
     "Direction",
+    "DirectionFacts",
+    "DirectionFits",
     "DirectionStack",
+    "Method",
+    "Moments",
     "Projections",
+    "Transfer",
+    "contrast_directions",
+    "covariance_nulls",
+    "decompose",
     "fit_direction",
-    "held_out_auc",
+    "fit_directions",
     "load_direction",
+    "placebo_nulls",
     "project",
     "project_prompts",
+    "read_moments",
     "sentence_ids",
+    "transfer_matrix",
     "word_baselines",
 ]

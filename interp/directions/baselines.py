@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from interp.data.items import LabelledText
-from interp.stats import Interval, auc_interval
+from interp.stats import FloatArray, Interval, auc_interval
 
 
 def word_baselines(
@@ -25,18 +25,26 @@ def word_baselines(
     """
     labels = np.array([text.label for text in texts])
     groups = [text.group for text in texts]
-    sentences = [text.text for text in texts]
-    words = make_pipeline(CountVectorizer(), LogisticRegression(max_iter=1000))
-    held_out = cross_val_predict(
-        words,
-        sentences,
-        labels,
-        groups=groups,
+    lengths = np.array([float(len(text.text)) for text in texts])
+    words = held_out_words(texts, n_folds=n_folds)
+    return {
+        "bag of words": auc_interval(words, labels, groups, seed=seed),
+        "length": auc_interval(lengths, labels, groups, seed=seed),
+    }
+
+
+def words_classifier() -> Pipeline:
+    """A bag of single words and logistic regression."""
+    return make_pipeline(CountVectorizer(), LogisticRegression(max_iter=1000))
+
+
+def held_out_words(texts: Sequence[LabelledText], *, n_folds: int = 5) -> FloatArray:
+    """Held-out decision values of :func:`words_classifier` on grouped folds."""
+    return cross_val_predict(
+        words_classifier(),
+        [text.text for text in texts],
+        [text.label for text in texts],
+        groups=[text.group for text in texts],
         cv=GroupKFold(n_splits=n_folds),
         method="decision_function",
     )
-    lengths = np.array([float(len(sentence)) for sentence in sentences])
-    return {
-        "bag of words": auc_interval(held_out, labels, groups, seed=seed),
-        "length": auc_interval(lengths, labels, groups, seed=seed),
-    }

@@ -2,15 +2,16 @@
 
 Convention: ``+`` is the positive pole of the labels (moral). A state's projection in *class units*
 is ``(h . v - offset) / scale``: the mean of the positive class lies at +1, of the negative class at
--1. The facts of its making travel inside the file, and a direction is refused by a model, or a
-processing mode, that it was not made for.
+-1. The facts of its making travel with it and inside its file, and a direction is refused by a
+model, or a processing mode, that it was not made for.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,75 +25,31 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import Site, States
+from interp.directions.methods import Method
+from interp.directions.scores import ShuffledNull
+from interp.directions.steering import ablating, adding
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.stats import Interval
 
-
-@dataclass(frozen=True, eq=False)
-class Direction:
-    """The direction at one layer: unit vector, scale and offset (see the module)."""
-
-    vector: Float[Tensor, " d_model"]
-    scale: float
-    offset: float
-    layer: int
-    site: Site
-
-    def project(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
-        """Projection in class units (+1 positive class mean, -1 negative)."""
-        return (states @ self.vector - self.offset) / self.scale
+SIGN = "+ is label 1"
 
 
-@dataclass(frozen=True, eq=False)
-class DirectionStack:
-    """One direction per layer of one site, fitted by one method on one data set.
+@dataclass(frozen=True)
+class DirectionFacts:
+    """How a direction was made.
 
-    ``auc`` is the held-out ROC-AUC per layer (an :class:`~interp.stats.Interval` over layers, group
-    bootstrap). ``fingerprint`` and ``mode`` say which model it belongs to.
+    ``fingerprint`` and ``mode`` name the weights and the processing it belongs to (device and dtype
+    play no part); ``source`` and ``data_hash`` the labelled texts.
     """
 
-    vectors: Float[Tensor, "layer d_model"]
-    scales: Float[Tensor, " layer"]
-    offsets: Float[Tensor, " layer"]
-    layers: tuple[int, ...]
-    site: Site
-    method: str
+    method: Method
     source: str
     data_hash: str
     n_texts: int
     fingerprint: str
     mode: str
-    auc: Interval
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, layer: int) -> Direction:
-        if layer not in self.layers:
-            raise InterpError(f"no direction at layer {layer}; fitted at {list(self.layers)}")
-        k = self.layers.index(layer)
-        return Direction(
-            self.vectors[k], float(self.scales[k]), float(self.offsets[k]), layer, self.site
-        )
-
-    def __iter__(self) -> Iterator[Direction]:
-        return (self[layer] for layer in self.layers)
-
-    @property
-    def best_layer(self) -> int:
-        """The layer with the highest held-out AUC: selected on labelled sentences only."""
-        return self.layers[int(np.argmax(self.auc.estimate))]
-
-    def project(self, states: States) -> Float[Tensor, "layer prompt"]:
-        """Projections in class units of the states of the same site and layers."""
-        if states.site != self.site or states.layers != self.layers:
-            raise InterpError(
-                f"states of {states.site} at {len(states.layers)} layers do not fit a direction of "
-                f"{self.site} at {len(self.layers)} layers"
-            )
-        dots = torch.einsum("lpd,ld->lp", states.values, self.vectors)
-        return (dots - self.offsets[:, None]) / self.scales[:, None]
+    sign: str = SIGN
 
     def require(self, model: TransformerBridge) -> None:
         """Refuse a model or a processing mode this direction was not made for."""
@@ -108,46 +65,159 @@ class DirectionStack:
                 "activations differ between them, fit it again"
             )
 
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """The direction at one layer: unit vector, scale and offset (see the module)."""
+
+    vector: Float[Tensor, " d_model"]
+    scale: float
+    offset: float
+    layer: int
+    site: Site
+    facts: DirectionFacts
+
+    def project(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
+        """Projection in class units (+1 positive class mean, -1 negative)."""
+        return (states @ self.vector - self.offset) / self.scale
+
+    def require(self, model: TransformerBridge) -> None:
+        """Refuse a model or a processing mode this direction was not made for."""
+        self.facts.require(model)
+
+    def apply(
+        self, model: TransformerBridge, *, strength: float | int = 1.0
+    ) -> AbstractContextManager[None]:
+        """Steer: inside the context every state at the direction's layer and site is moved along it.
+
+        ``strength`` is in class units: +2 carries the mean negative state to the mean positive one.
+        All positions are moved, those of generated tokens too.
+
+        Raises:
+            InterpError: another model or processing mode.
+
+        Example:
+            >>> with v[14].apply(model, strength=2):     # doctest: +SKIP
+            ...     scores = interp.score_options(model, items)
+        """
+        self.require(model)
+        step = strength * self.scale * self.vector
+        return adding(model, self.site, self.layer, step)
+
+    def ablate(self, model: TransformerBridge) -> AbstractContextManager[None]:
+        """Inside the context the states at the layer and site have no component along the direction.
+
+        The component is set to the midpoint of the two classes (``offset``), not to 0: states lie
+        far from the origin, and it is the difference between the classes that is to go.
+
+        Raises:
+            InterpError: another model or processing mode, or site ``resid_mid``.
+        """
+        self.require(model)
+        return ablating(model, [(self.site, self.layer, self.vector, self.offset)])
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionStack:
+    """One direction per layer of one site, fitted by one method on one data set.
+
+    ``auc`` is the held-out ROC-AUC per layer (an :class:`~interp.stats.Interval` over layers, group
+    bootstrap), ``shuffled`` the same under shuffled labels.
+    """
+
+    vectors: Float[Tensor, "layer d_model"]
+    scales: Float[Tensor, " layer"]
+    offsets: Float[Tensor, " layer"]
+    layers: tuple[int, ...]
+    site: Site
+    facts: DirectionFacts
+    auc: Interval
+    shuffled: ShuffledNull
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> Direction:
+        if layer not in self.layers:
+            raise InterpError(f"no direction at layer {layer}; fitted at {list(self.layers)}")
+        k = self.layers.index(layer)
+        scale, offset = float(self.scales[k]), float(self.offsets[k])
+        return Direction(self.vectors[k], scale, offset, layer, self.site, self.facts)
+
+    def __iter__(self) -> Iterator[Direction]:
+        return (self[layer] for layer in self.layers)
+
+    @property
+    def best_layer(self) -> int:
+        """The layer with the highest held-out AUC: selected on labelled sentences only."""
+        return self.layers[int(np.argmax(self.auc.estimate))]
+
+    @property
+    def best(self) -> Direction:
+        """The direction at :attr:`best_layer`."""
+        return self[self.best_layer]
+
+    def project(self, states: States) -> Float[Tensor, "layer prompt"]:
+        """Projections in class units of the states of the same site and layers."""
+        if states.site != self.site or states.layers != self.layers:
+            raise InterpError(
+                f"states of {states.site} at {len(states.layers)} layers do not fit a direction of "
+                f"{self.site} at {len(self.layers)} layers"
+            )
+        dots = torch.einsum("lpd,ld->lp", states.values, self.vectors)
+        return (dots - self.offsets[:, None]) / self.scales[:, None]
+
+    def require(self, model: TransformerBridge) -> None:
+        """Refuse a model or a processing mode this direction was not made for."""
+        self.facts.require(model)
+
+    def ablate(self, model: TransformerBridge) -> AbstractContextManager[None]:
+        """:meth:`Direction.ablate` at every layer, each with its own vector."""
+        self.require(model)
+        return ablating(model, [(v.site, v.layer, v.vector, v.offset) for v in self])
+
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per layer: held-out AUC with its interval, scale and offset."""
+        """One row per layer: held-out AUC with its interval, its null, scale and offset."""
         return pd.DataFrame(
             {
                 "layer": self.layers,
                 "auc": self.auc.estimate,
                 "auc_low": self.auc.low,
                 "auc_high": self.auc.high,
+                "shuffled": self.shuffled.mean,
+                "shuffled_low": self.shuffled.low,
+                "shuffled_high": self.shuffled.high,
+                "p": self.shuffled.p,
                 "scale": self.scales.tolist(),
                 "offset": self.offsets.tolist(),
             }
         )
 
     def _repr_html_(self) -> str:
-        head = f"{self.method} direction of {self.source} at {self.site}, {self.n_texts} texts"
+        facts = self.facts
+        head = f"{facts.method} direction of {facts.source} at {self.site}, {facts.n_texts} texts"
         return f"<p><b>{head}</b></p>" + self.to_dataframe().to_html(
             index=False, border=0, float_format="{:.3f}".format
         )
 
     def tensors(self) -> dict[str, Tensor]:
         """What the file holds, by name."""
-        auc = torch.tensor(np.stack([self.auc.estimate, self.auc.low, self.auc.high]))
+        auc, null = self.auc, self.shuffled
         return {
             "vectors": self.vectors.contiguous(),
             "scales": self.scales,
             "offsets": self.offsets,
-            "auc": auc,
+            "auc": torch.tensor(np.stack([auc.estimate, auc.low, auc.high])),
+            "shuffled": torch.tensor(np.stack([null.mean, null.low, null.high, null.p])),
         }
 
     def metadata(self) -> dict[str, str]:
         """The facts of its making, as the file's header."""
-        facts: dict[str, Any] = {
+        header: dict[str, Any] = {
             "layers": list(self.layers),
             "site": self.site,
-            "method": self.method,
-            "source": self.source,
-            "data_hash": self.data_hash,
-            "n_texts": self.n_texts,
-            "fingerprint": self.fingerprint,
-            "mode": self.mode,
+            "facts": asdict(self.facts),
+            "n_shuffles": self.shuffled.n_shuffles,
             "auc": {
                 "n": np.asarray(self.auc.n).tolist(),
                 "n_clusters": np.asarray(self.auc.n_clusters).tolist(),
@@ -155,7 +225,7 @@ class DirectionStack:
                 "confidence": self.auc.confidence,
             },
         }
-        return {"interp_direction": json.dumps(facts)}
+        return {"interp_direction": json.dumps(header)}
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file; returns its path."""
@@ -175,9 +245,9 @@ def load_direction(path: str | Path) -> DirectionStack:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["interp_direction"])
+            header = json.loads((file.metadata() or {})["interp_direction"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _from_file(facts, tensors)
+        return _from_file(header, tensors)
     except (OSError, SafetensorError) as error:
         raise InterpError(f"{path}: not a readable direction file ({error})") from error
     except (KeyError, TypeError, ValueError) as error:  # another kind of safetensors file
@@ -186,13 +256,17 @@ def load_direction(path: str | Path) -> DirectionStack:
         ) from error
 
 
-def _from_file(facts: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionStack:
+def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionStack:
     estimate, low, high = (row.numpy() for row in tensors["auc"])
-    auc = facts.pop("auc")
+    mean, null_low, null_high, p = (row.numpy() for row in tensors["shuffled"])
+    auc = header["auc"]
     return DirectionStack(
         vectors=tensors["vectors"],
         scales=tensors["scales"],
         offsets=tensors["offsets"],
+        layers=tuple(header["layers"]),
+        site=header["site"],
+        facts=DirectionFacts(**header["facts"]),
         auc=Interval(
             estimate=estimate,
             low=low,
@@ -202,5 +276,5 @@ def _from_file(facts: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionSt
             confidence=auc["confidence"],
             reason=np.array(auc["reason"]),
         ),
-        **{**facts, "layers": tuple(facts["layers"])},
+        shuffled=ShuffledNull(mean, null_low, null_high, p, header["n_shuffles"]),
     )

@@ -1,28 +1,85 @@
-"""Learning a direction from labelled sentences, with its held-out score."""
+"""Learning directions from labelled sentences, with their held-out scores and nulls.
+
+Every layer of every site is read once, at the last token, which is the same full stop for all
+sentences (:func:`.fitting.sentence_ids`). A layer or site is selected by held-out AUC on these sentences
+alone, never by what it shows on the prompts under study.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from jaxtyping import Bool, Float, Int
-from sklearn.model_selection import GroupKFold
-from torch import Tensor
+import pandas as pd
+from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations import Site, States, read_states
-from interp.data.catalogue import dataset_hash
+from interp.activations import Site
 from interp.data.items import LabelledText
+from interp.directions.baselines import word_baselines
 from interp.directions.direction import DirectionStack
+from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
+from interp.directions.methods import METHODS, Method
+from interp.directions.nulls import contrast_axes, null_aucs
+from interp.directions.scores import CLOSED_FORM
 from interp.errors import InterpError
-from interp.models import model_card
-from interp.stats import Interval, auc_interval
+from interp.stats import Interval
 
-Method = Literal["mean_difference"]
+N_SHUFFLES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionFits:
+    """Directions of several methods at several sites, fitted on the same sentences.
+
+    ``stacks[method, site]``; ``baselines``: held-out AUCs of a bag of words and of the length, on
+    the same folds; ``nulls``: AUC of null directions for the same labels (see :func:`.nulls.null_aucs`).
+    """
+
+    stacks: Mapping[tuple[Method, Site], DirectionStack]
+    baselines: Mapping[str, Interval]
+    nulls: pd.DataFrame
+
+    def __getitem__(self, key: tuple[Method, Site]) -> DirectionStack:
+        if key not in self.stacks:
+            known = ", ".join(f"{method} at {site}" for method, site in self.stacks)
+            raise InterpError(f"no {key[0]} at {key[1]}; fitted: {known}")
+        return self.stacks[key]
+
+    def __iter__(self) -> Iterator[DirectionStack]:
+        return iter(self.stacks.values())
+
+    def best_site(self, method: Method) -> Site:
+        """The site with the highest held-out AUC of a method, at its best layer."""
+        return _best_site(self.stacks, method)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per (method, site, layer), see :meth:`DirectionStack.to_dataframe`."""
+        return pd.concat(
+            [
+                stack.to_dataframe().assign(method=method, site=site)
+                for (method, site), stack in self.stacks.items()
+            ],
+            ignore_index=True,
+        )
+
+    @cached_property
+    def best(self) -> pd.DataFrame:
+        """One row per (method, site): its best layer, highest AUC first."""
+        frame = self.to_dataframe()
+        rows = frame.loc[frame.groupby(["method", "site"], sort=False)["auc"].idxmax()]
+        first = ["method", "site", "layer", "auc", "auc_low", "auc_high"]
+        rest = [name for name in frame.columns if name not in first]
+        return rows.sort_values("auc", ascending=False)[first + rest].reset_index(drop=True)
+
+    def _repr_html_(self) -> str:
+        words = ", ".join(f"{name} {interval}" for name, interval in self.baselines.items())
+        table = self.best.drop(columns=["scale", "offset"])
+        return f"<p><b>held-out AUC at each best layer</b>; baselines: {words}</p>" + table.to_html(
+            index=False, border=0, float_format="{:.3f}".format
+        )
 
 
 def fit_direction(
@@ -32,22 +89,23 @@ def fit_direction(
     method: Method = "mean_difference",
     site: Site = "resid_post",
     n_folds: int = 5,
+    n_shuffles: int = N_SHUFFLES,
     seed: int = 0,
     progress: bool = True,
 ) -> DirectionStack:
     """Fit one direction per layer on the last token of labelled sentences.
 
-    ``mean_difference``: v = mean(positive) - mean(negative), normalised (Marks & Tegmark,
-    arXiv 2310.06824). Every layer is also fitted on ``n_folds`` - 1 folds and scored on the fold
-    left out, with groups (pairs) never split; the pooled held-out scores give the AUC.
+    Every layer is also fitted on ``n_folds`` - 1 folds and scored on the fold left out, with groups
+    (pairs) never split; the pooled held-out scores give the AUC.
 
     Args:
         model: a bridge in evaluation mode.
         texts: sentences with binary labels; both labels must occur.
-        method: how to fit.
+        method: how to fit, see :mod:`interp.directions.methods`.
         site: which activation.
         n_folds: folds of the held-out score.
-        seed: seed of the AUC's bootstrap.
+        n_shuffles: label shuffles of the null, see :mod:`interp.directions.scores`.
+        seed: seed of the AUC's bootstrap and of the shuffles.
         progress: show a bar.
 
     Returns:
@@ -55,121 +113,69 @@ def fit_direction(
 
     Raises:
         InterpError: one label only (also in the training part of a fold), fewer groups than folds,
-            or an activation that is not finite.
+            an unknown method or site, or (pca) texts that are not paired.
+        NotFiniteError: an activation that is not finite; names hook (layer) and sentence.
 
     Example:
         >>> v = fit_direction(model, interp.load_texts("bundled:morality"))   # doctest: +SKIP
         >>> v.best_layer                                                       # doctest: +SKIP
     """
-    if method != "mean_difference":
-        raise InterpError(f"no method {method!r}; known: mean_difference")
-    labels = torch.tensor([text.label for text in texts], dtype=torch.bool)
-    groups = np.array([text.group for text in texts])
-    if len(texts) == 0 or bool(labels.all()) or not bool(labels.any()):
-        raise InterpError(f"{len(texts)} texts with one label only: both labels are needed")
-    if not 2 <= n_folds <= len(set(groups)):
-        raise InterpError(
-            f"n_folds is {n_folds}: must be at least 2 and at most the number of groups, "
-            f"{len(set(groups))}"
-        )
-    states = read_states(model, sentence_ids(model, texts), site=site, progress=progress)
-    vectors, scales, offsets = _mean_difference(states.values, labels)
-    card = model_card(model)
-    return DirectionStack(
-        vectors=vectors,
-        scales=scales,
-        offsets=offsets,
-        layers=states.layers,
-        site=site,
-        method=method,
-        source=", ".join(dict.fromkeys(text.source for text in texts)),
-        data_hash=dataset_hash(texts),
-        n_texts=len(texts),
-        fingerprint=card.fingerprint,
-        mode=card.mode,
-        auc=held_out_auc(states, labels, groups, n_folds=n_folds, seed=seed),
-    )
+    labels, groups = labels_and_groups(texts, n_folds)
+    states = sentence_states(model, texts, [site], progress=progress)[site]
+    facts = facts_of(model, texts, method)
+    return fit_states(states, labels, groups, facts, n_folds, n_shuffles, seed)
 
 
-def held_out_auc(
-    states: States,
-    labels: Bool[Tensor, " prompt"],
-    groups: npt.NDArray[Any],
+def fit_directions(
+    model: TransformerBridge,
+    texts: Sequence[LabelledText],
     *,
-    n_folds: int,
-    seed: int,
-) -> Interval:
-    """ROC-AUC per layer of grouped held-out projections, with a group bootstrap.
+    methods: Sequence[Method] = METHODS,
+    sites: Sequence[Site] = ("resid_post", "attn_out", "mlp_out"),
+    n_folds: int = 5,
+    n_shuffles: int = N_SHUFFLES,
+    seed: int = 0,
+    progress: bool = True,
+) -> DirectionFits:
+    """:func:`fit_direction` by several methods at several sites, with every control.
 
-    The bootstrap takes the fitted directions as given, so the intervals are somewhat narrow: on
-    pure noise those of nominal 95 % held .5 in 83 to 88 % of simulated layers.
+    The sentences are read once. The methods without a closed form get their shuffled null at one
+    place only: the best layer of their best site. Besides, null directions of the same states and
+    of non-moral contrasts are scored on the same labels (:mod:`interp.directions.nulls`).
 
     Raises:
-        InterpError: the training part of a fold holds one label only.
+        InterpError: see :func:`fit_direction`.
     """
-    scores = torch.empty(states.values.shape[:2])
-    dummy = np.zeros(len(labels))
-    for train, test in GroupKFold(n_splits=n_folds).split(dummy, groups=groups):
-        if labels[train].all() or not labels[train].any():
-            raise InterpError(
-                f"one of {n_folds} folds leaves texts of one label only: spread both labels over "
-                "more groups"
+    if not methods or not sites:
+        raise InterpError("no methods or sites to fit: the list is empty")
+    labels, groups = labels_and_groups(texts, n_folds)
+    states = sentence_states(model, texts, sites, progress=progress)
+    stacks: dict[tuple[Method, Site], DirectionStack] = {}
+    plan = [(method, site) for method in methods for site in sites]
+    for method, site in tqdm(plan, desc="fitting directions", disable=not progress):
+        shuffles = n_shuffles if method in CLOSED_FORM else 0
+        facts = facts_of(model, texts, method)
+        stacks[method, site] = fit_states(
+            states[site], labels, groups, facts, n_folds, shuffles, seed
+        )
+    for method in tqdm(methods, desc="shuffling labels", disable=not progress):
+        if method not in CLOSED_FORM:
+            site = _best_site(stacks, method)
+            facts = stacks[method, site].facts
+            stacks[method, site] = fit_states(
+                states[site], labels, groups, facts, n_folds, n_shuffles, seed
             )
-        vectors, scales, offsets = _mean_difference(states.values[:, train], labels[train])
-        dots = torch.einsum("lpd,ld->lp", states.values[:, test], vectors)
-        scores[:, test] = (dots - offsets[:, None]) / scales[:, None]
-    truth, names = labels.numpy().astype(int), groups.tolist()
-    return _stacked([auc_interval(row, truth, names, seed=seed) for row in scores.double().numpy()])
-
-
-def _stacked(intervals: Sequence[Interval]) -> Interval:
-    """Intervals of single cells as one interval over cells."""
-
-    def column(name: str) -> npt.NDArray[Any]:
-        return np.array([getattr(interval, name) for interval in intervals])
-
-    return replace(
-        intervals[0],
-        estimate=column("estimate"),
-        low=column("low"),
-        high=column("high"),
-        n=column("n"),
-        n_clusters=column("n_clusters"),
-        reason=column("reason"),
+    contrasts = contrast_axes(model, methods=methods, sites=sites, progress=progress)
+    return DirectionFits(
+        stacks=stacks,
+        baselines=word_baselines(texts, n_folds=n_folds, seed=seed),
+        nulls=pd.concat(
+            [null_aucs(states[site], labels, contrasts, seed=seed) for site in sites],
+            ignore_index=True,
+        ),
     )
 
 
-def sentence_ids(
-    model: TransformerBridge, texts: Sequence[LabelledText]
-) -> list[Int[Tensor, " _pos"]]:
-    """Token ids of raw sentences, with one BOS where the tokenizer has one.
-
-    Raises:
-        InterpError: a sentence without tokens or beyond the context.
-    """
-    tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    out = []
-    for text in texts:
-        ids = tokenizer(text.text, add_special_tokens=False)["input_ids"]
-        if not ids or len(ids) >= model.cfg.n_ctx:
-            raise InterpError(
-                f"{text.source}: the text {text.text[:40]!r} has {len(ids)} tokens, must be 1 to "
-                f"{model.cfg.n_ctx - 1}"
-            )
-        out.append(torch.tensor(bos + list(ids), dtype=torch.long))
-    return out
-
-
-def _mean_difference(
-    states: Float[Tensor, "layer prompt d_model"], labels: Bool[Tensor, " prompt"]
-) -> tuple[Float[Tensor, "layer d_model"], Float[Tensor, " layer"], Float[Tensor, " layer"]]:
-    """Unit vectors, scales and offsets that put the class means at +1 and -1."""
-    positive, negative = states[:, labels].mean(1), states[:, ~labels].mean(1)
-    difference = positive - negative
-    norms = difference.norm(dim=-1)
-    if bool((norms == 0).any()):
-        raise InterpError(f"both classes have the same mean at layer {int(norms.argmin())}")
-    vectors = difference / norms[:, None]
-    offsets = ((positive + negative) / 2 * vectors).sum(-1)
-    return vectors, norms / 2, offsets
+def _best_site(stacks: Mapping[tuple[Method, Site], DirectionStack], method: Method) -> Site:
+    sites = [site for name, site in stacks if name == method]
+    return max(sites, key=lambda site: float(np.max(stacks[method, site].auc.estimate)))

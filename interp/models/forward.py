@@ -33,6 +33,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.limits import NotFiniteError
 from interp.models.tree import PackedPrompts, pack, packed_groups
 
 Place: TypeAlias = tuple[int, int]
@@ -80,6 +81,7 @@ def forward(
     *,
     logits_at: Sequence[Place] = (),
     read: Mapping[str, Sequence[Place]] | None = None,
+    through: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     writes: Sequence[Write] = (),
     share_until: int | None = None,
     max_nodes: int = MAX_NODES,
@@ -92,6 +94,8 @@ def forward(
         logits_at: rows of logits wanted, as ``(sequence, position)``.
         read: for each hook name the places wanted; the hook's tensor must be
             ``[batch, pos, ...]``.
+        through: for some of these hooks a reduction, ``[row, ...]`` to ``[row, ...]``, that is
+            applied to the wanted rows inside the hook: its result is all that is kept of them.
         writes: interventions, applied in order of the model's computation.
         share_until: see :func:`pack`. With writes it must not exceed their first position, which is
             the default then.
@@ -104,12 +108,14 @@ def forward(
     Raises:
         InterpError: an empty or too long sequence, a place or hook that does not exist, a write to
             shared positions or to ``hook_resid_mid`` (it can only be read, see
-            :mod:`interp.activations.sites`), or an activation or logit that is not finite (names
-            hook and prompt).
+            :mod:`interp.activations.sites`).
+        NotFiniteError: an activation or logit that is not finite (names hook and prompt).
     """
     if share_until is None and writes:
         share_until = min((p for w in writes for p in w.positions.tolist()), default=None)
-    request = _Request(tuple(logits_at), dict(read or {}), tuple(writes), share_until)
+    request = _Request(
+        tuple(logits_at), dict(read or {}), tuple(writes), share_until, dict(through or {})
+    )
     _check(model, sequences, request)
     longest = max(len(sequence) for sequence in sequences)
     if supports_packing(model) and longest <= attention_window(model):
@@ -185,6 +191,7 @@ class _Request:
     read: dict[str, Sequence[Place]]
     writes: tuple[Write, ...]
     share_until: int | None
+    through: dict[str, Callable[[Tensor], Tensor]]
 
 
 def _check(model: TransformerBridge, sequences: Sequence[Tensor], request: _Request) -> None:
@@ -274,7 +281,7 @@ def _run_group(
         if w.sequence in paths
     ]
     hooks += [
-        (name, _reader(caught, name, torch.tensor(list(nodes.values()))))
+        (name, _reader(caught, name, torch.tensor(list(nodes.values())), request.through.get(name)))
         for name, nodes in wanted.items()
     ]
     run = _forward_alone if len(group) == 1 else _forward_packed
@@ -290,10 +297,7 @@ def _run_group(
             found.update(_run_group(model, sequences, [index], request))
         return found
     if broken:
-        raise InterpError(
-            f"{broken[0] or 'the logits'} of prompt {group[0]} are not finite: the weights or the "
-            "input overflow; check the model's card, or load it in float32"
-        )
+        raise NotFiniteError(broken[0] or "the logits", f"prompt {group[0]}", prompt=group[0])
     places = {_LOGITS: row_nodes, **wanted}
     return {
         (name, place): caught[name][row]
@@ -318,9 +322,15 @@ def _writer(nodes: Tensor, values: Tensor) -> Callable[..., Tensor]:
     return write
 
 
-def _reader(caught: dict[str, Tensor], name: str, nodes: Tensor) -> Callable[..., None]:
+def _reader(
+    caught: dict[str, Tensor],
+    name: str,
+    nodes: Tensor,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[..., None]:
     def read(activation: Tensor, hook: Any) -> None:
-        caught[name] = activation[0, nodes.to(activation.device)].float().cpu()
+        rows = activation[0, nodes.to(activation.device)]
+        caught[name] = (rows if reduce is None else reduce(rows)).float().cpu()
 
     return read
 

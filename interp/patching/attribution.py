@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.limits import require_finite
 from interp.patching.cells import PatchSite
 from interp.patching.hooked import hook_of, hookable
 from interp.patching.measure import Table, enter_zeros
@@ -389,8 +390,4 @@ def _require_path(pairs: Sequence[PromptPair], steps: int) -> None:
 
 def _require_finite(values: Mapping[_Node, Tensor], what: str) -> None:
     for (site, layer), value in values.items():
-        if not bool(torch.isfinite(value).all()):
-            raise InterpError(
-                f"the {what} of {hook_of(site, layer)} is not finite: the weights or the input "
-                "overflow; check the model's card, or load it in float32"
-            )
+        require_finite(value, hook_of(site, layer), f"the {what}")

@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.forward import TOLERANCE
+from interp.models.limits import out_of_memory, require_finite
 from interp.patching.blocks import NotFastError, record
 from interp.patching.cells import Cell, Patch, reaches
 from interp.patching.hooked import hookable, run_cell
@@ -79,7 +80,7 @@ class PatchedRuns:
                 run_cell(model, ids, (), rows) for ids, rows in zip(prompts, read, strict=True)
             ]
         for k, logits in enumerate(self.logits):
-            _require_finite(logits, f"prompt {k}")
+            require_finite(logits, "the logits", f"prompt {k}")
 
     def run(
         self, cells: Sequence[Cell], consume: Consume, *, advance: _Advance = lambda rows: None
@@ -104,7 +105,7 @@ class PatchedRuns:
 
         def checked(numbers: list[int], logits: Tensor) -> None:
             indices = [reaching[number] for number in numbers]
-            _require_finite(logits, f"patched run {indices[0]}")
+            require_finite(logits, "the logits", f"patched run {indices[0]}")
             consume(indices, logits)
 
         if self._runs is not None and self._agrees(chosen):
@@ -114,7 +115,7 @@ class PatchedRuns:
                 rows = self.read[cell.run]
                 logits = run_cell(self.model, self.prompts[cell.run], cell.patches, rows)
                 checked([index], logits[None])
-                advance((len(self.prompts[cell.run]) - cell.start) * self._layers_of(cell))
+                advance((len(self.prompts[cell.run]) - cell.start) * (n_layers - cell.layer))
 
     def _run_fast(self, cells: Sequence[Cell], consume: Consume, advance: _Advance) -> None:
         assert self._runs is not None  # the caller's condition
@@ -135,7 +136,7 @@ class PatchedRuns:
             try:
                 run_cells(self.model, self._runs, chosen, keep, max_bytes=budget, advance=advance)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             if len(finished) < len(cells):
                 budget //= 2
@@ -152,9 +153,6 @@ class PatchedRuns:
                 f"a budget of {self.max_bytes >> 20} MiB is too small for one patched run of these "
                 f"prompts: give max_bytes of at least {need + 1} MiB"
             )
-
-    def _layers_of(self, cell: Cell) -> int:
-        return int(self.model.cfg.n_layers) - cell.layer
 
     def _agrees(self, cells: Sequence[Cell]) -> bool:
         """Whether the fast way gives the slow way's logits; tried once per kind of patch."""
@@ -223,18 +221,3 @@ def _state(model: TransformerBridge) -> tuple[object, ...]:
 
 def _kind(patch: Patch) -> str:
     return patch.site if patch.vector is None else f"part of {patch.site}"
-
-
-def _require_finite(logits: Float[Tensor, "... d_vocab"], what: str) -> None:
-    if not bool(torch.isfinite(logits).all()):
-        raise InterpError(
-            f"the logits of {what} are not finite: the weights or the input overflow; check the "
-            "model's card, or load it in float32"
-        )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # torch's CPU allocator raises a plain RuntimeError
-    return any(sign in str(error) for sign in ("can't allocate memory", "not enough memory"))

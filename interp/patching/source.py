@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations.sites import SITES
 from interp.errors import InterpError
+from interp.models.limits import require_finite
 from interp.patching.cells import Part, Patch, PatchSite
 from interp.patching.hooked import hook_of
 from interp.patching.plan import Plan, PlannedCell
@@ -59,11 +60,7 @@ def read_source(
             input_ids=ids[None].to(device), use_cache=False, logits_to_keep=1
         ).logits[0]
     for layer, values in states.items():
-        if not bool(torch.isfinite(values).all()):
-            raise InterpError(
-                f"{hook_of(plan.site, layer)} of the source of pair {pair} is not finite: the "
-                "weights or the input overflow; check the model's card, or load it in float32"
-            )
+        require_finite(values, hook_of(plan.site, layer), f"the source of pair {pair}")
     return SourceRun(states, {p: k for k, p in enumerate(positions)}, logits.float())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -230,41 +230,57 @@ def auc_interval(
     n_resamples: int = 2000,
     seed: int,
 ) -> Interval:
-    """ROC-AUC of ``scores [n_items]`` for the classes ``labels [n_items]`` (0/1), over groups.
+    """ROC-AUC of ``scores [*cells, n_items]`` for the classes ``labels [n_items]`` (0/1).
 
     The AUC is P(score of a positive > score of a negative), ties counting one half: .5 is chance.
-    Groups are resampled whole. NaN scores are left out, and so are resamples without both classes;
-    data without both are NaN with a ``reason``. Perfect separation gives the point [1, 1].
+    Groups are resampled whole, alike in all cells. NaN scores are left out, and so are resamples
+    without both classes; data without both are NaN with a ``reason``. Perfect separation gives the
+    point [1, 1].
 
     Raises:
         InterpError: Labels other than 0/1, lengths that differ, infinite scores.
     """
     plan = Plan(confidence, n_resamples, seed, ())
     values, truth = checked("scores", scores), binary("labels", labels)
-    if values.ndim != 1 or values.shape != truth.shape or np.isnan(truth).any():
+    if truth.ndim != 1 or values.shape[-1:] != truth.shape or np.isnan(truth).any():
         raise InterpError(
-            f"scores {list(values.shape)} and labels {list(truth.shape)}: give [n_items] each, and "
-            "every item a label"
+            f"scores {list(values.shape)} and labels {list(truth.shape)}: give [*cells, n_items] "
+            "and [n_items], and every item a label"
         )
 
     def one(cells: IntArray, items: IntArray, clusters: Groups) -> _Cells:
-        order = np.argsort(values[items], kind="stable")
-        starts = np.flatnonzero(np.diff(values[items][order], prepend=-np.inf))
-        positive, code = truth[items][order], clusters.codes[order]
-
-        def auc(weights: FloatArray) -> FloatArray:
-            up = np.add.reduceat(weights[:, code] * positive, starts, axis=-1)
-            down = np.add.reduceat(weights[:, code] * (1 - positive), starts, axis=-1)
-            wins = (up * (np.cumsum(down, axis=-1) - down / 2)).sum(-1)
-            return wins / _nonzero(up.sum(-1) * down.sum(-1))
-
-        step = rows_at_once(len(items))
+        table = rows_of_cells(values)[np.ix_(cells, items)]
         weights = plan.all_weights(len(clusters), "clusters")
-        draws = np.concatenate([auc(weights[i : i + step]) for i in range(0, len(weights), step)])
-        estimate = auc(np.ones((1, len(clusters))))
-        return estimate, draws[None], ["only one class" if np.isnan(estimate[0]) else ""]
+        draws = _weighted_aucs(table, truth[items], clusters, weights)
+        estimate = _weighted_aucs(table, truth[items], clusters, np.ones((1, len(clusters))))[:, 0]
+        return estimate, draws, ["only one class" if np.isnan(auc) else "" for auc in estimate]
 
-    return _assemble(~np.isnan(values), cluster_codes(groups, len(values)), one, plan)
+    return _assemble(~np.isnan(values), cluster_codes(groups, len(truth)), one, plan)
+
+
+def _weighted_aucs(
+    scores: FloatArray, truth: FloatArray, clusters: Groups, weights: FloatArray
+) -> FloatArray:
+    """AUC ``[cells, resamples]`` of ``scores [cells, items]`` under weights of the clusters."""
+    up, down = truth == 1, truth == 0
+    of_up, of_down = clusters.codes[up], clusters.codes[down]
+    out = np.zeros((len(scores), len(weights)))
+    for rows in _blocks(len(weights), len(truth)):
+        for_up, for_down = weights[rows][:, of_up], weights[rows][:, of_down]
+        pairs = _nonzero(for_up.sum(-1) * for_down.sum(-1))
+        for cell, values in enumerate(scores):
+            for block in _blocks(int(up.sum()), int(down.sum())):
+                above = values[up][block, None] - values[None, down]
+                won = (above > 0) + (above == 0) / 2
+                out[cell, rows] += ((for_up[:, block] @ won) * for_down).sum(-1)
+        out[:, rows] /= pairs
+    return out
+
+
+def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Slices of rows that keep a table ``[rows, n_columns]`` small."""
+    step = rows_at_once(max(n_columns, 1))
+    return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
 def success_rate(

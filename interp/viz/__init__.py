@@ -19,11 +19,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.viz.attention import attention_fragment, attention_page
-    from interp.viz.curves import direction_auc, lens_margin, projection_shift
+    from interp.viz.curves import direction_auc, projection_shift
+    from interp.viz.directions import (
+        direction_cosines,
+        direction_nulls,
+        direction_scores,
+        transfer_heatmap,
+    )
     from interp.viz.export import save_png
     from interp.viz.grids import attention_to_span, heatmap
+    from interp.viz.lens import (
+        lens_divergences,
+        lens_effects,
+        lens_levels,
+        lens_margin,
+        lens_options,
+    )
     from interp.viz.options import effects, levels, position_bias
+    from interp.viz.projections import projection_contrast, projection_map, top_contributors
     from interp.viz.report import Fragment, Section, render_report
+    from interp.viz.steering import dose_response, effect_against_cost
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
 
@@ -35,17 +50,30 @@ _FILE_OF = {
     "attention_page": "attention",
     "attention_to_span": "grids",
     "direction_auc": "curves",
+    "direction_cosines": "directions",
+    "direction_nulls": "directions",
+    "direction_scores": "directions",
+    "dose_response": "steering",
+    "effect_against_cost": "steering",
     "effects": "options",
     "heatmap": "grids",
-    "lens_margin": "curves",
+    "lens_divergences": "lens",
+    "lens_effects": "lens",
+    "lens_levels": "lens",
+    "lens_margin": "lens",
+    "lens_options": "lens",
     "levels": "options",
     "position_bias": "options",
+    "projection_contrast": "projections",
+    "projection_map": "projections",
     "projection_shift": "curves",
     "render_report": "report",
     "save_png": "export",
     "layer_profile": "sweeps",
     "template": "theme",
     "top_cells": "sweeps",
+    "top_contributors": "projections",
+    "transfer_heatmap": "directions",
 }
 
 __all__ = [
@@ -56,17 +84,30 @@ __all__ = [
     "attention_page",
     "attention_to_span",
     "direction_auc",
+    "direction_cosines",
+    "direction_nulls",
+    "direction_scores",
+    "dose_response",
+    "effect_against_cost",
     "effects",
     "heatmap",
     "layer_profile",
+    "lens_divergences",
+    "lens_effects",
+    "lens_levels",
     "lens_margin",
+    "lens_options",
     "levels",
     "position_bias",
+    "projection_contrast",
+    "projection_map",
     "projection_shift",
     "render_report",
     "save_png",
     "template",
     "top_cells",
+    "top_contributors",
+    "transfer_heatmap",
 ]
 
 

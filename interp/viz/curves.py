@@ -1,4 +1,4 @@
-"""Curves over layers: the lens margin, projections on a direction, a direction's held-out AUC."""
+"""Curves over layers: projections on a direction, a direction's held-out AUC, and their parts."""
 
 from __future__ import annotations
 
@@ -12,44 +12,10 @@ from plotly.subplots import make_subplots
 from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
 from interp.errors import InterpError
-from interp.lens import LensTrajectory
 from interp.stats import FloatArray, Interval, cluster_bootstrap
-from interp.viz.theme import FAINT, INK, MUTED, ZERO, colour_of, faded, plain, styled
+from interp.viz.theme import FAINT, MUTED, ZERO, colour_of, faded, plain, styled
 
 _SHIFT_COLUMNS = ("direction", "layer", "estimate", "low", "high", "is_null")
-
-
-def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
-    """The lens margin per layer in nats (+ = the better answer), and source - destination.
-
-    Layer 0 is the embedding, the last one the model's own output. Lines are means over pairs; bands
-    are 95 % intervals of a bootstrap over item clusters (``seed``). A single cluster has no band.
-    """
-    frame = trajectory.frame
-    figure = make_subplots(
-        cols=2, horizontal_spacing=0.1, subplot_titles=["both runs", "source − destination"]
-    )
-    for k, run in enumerate(("source", "destination")):
-        rows = frame[frame["run"] == run]
-        name = str(rows["condition"].iloc[0])
-        layers, margin = _clustered(rows, "margin", seed)
-        label = f"{name} ({run})" if name != run else name
-        _add_curve(figure, layers, margin, label, colour_of(name, k), col=1)
-    layers, difference = _clustered(trajectory.difference(), "difference", seed)
-    _add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
-    figure.update_xaxes(
-        title="layer (0 = embedding)", showgrid=False, range=_span_of(frame["layer"])
-    )
-    figure.update_yaxes(title="lens margin, nats", col=1, **ZERO)
-    figure.update_yaxes(title="difference, nats", col=2, **ZERO)
-    return styled(
-        figure,
-        title="Margin through the layers",
-        subtitle=(_sample(difference),),
-        height=430,
-        panels=True,
-        legend=True,
-    )
 
 
 def projection_shift(
@@ -89,8 +55,8 @@ def projection_shift(
         rows = rows.sort_values("layer")
         estimate, low, high = (rows[c].to_numpy(float) for c in ("estimate", "low", "high"))
         band = Interval(estimate, low, high, n=0, n_clusters=0)
-        _add_curve(figure, rows["layer"].tolist(), band, str(name), colour_of(str(name), k), col=1)
-    figure.update_xaxes(title="layer", showgrid=False, range=_span_of(frame["layer"]))
+        add_curve(figure, rows["layer"].tolist(), band, str(name), colour_of(str(name), k), col=1)
+    figure.update_xaxes(title="layer", showgrid=False, range=layer_range(frame["layer"]))
     figure.update_yaxes(title=f"projection contrast, {unit}", **ZERO)
     beneath = "; grey: null directions" if nulls else ""
     subtitle = f"+ = towards the moral class; bands: 95 % intervals{beneath}"
@@ -106,28 +72,33 @@ def direction_auc(
     band when given as an interval: a direction is worth reading only above them.
     """
     figure = make_subplots()
-    _add_curve(figure, list(stack.layers), stack.auc, "direction", colour_of("instructed"), col=1)
+    add_curve(figure, list(stack.layers), stack.auc, "direction", colour_of("instructed"), col=1)
     for k, (name, baseline) in enumerate((baselines or {}).items(), start=1):
-        _add_baseline(figure, stack.layers, name, baseline, colour_of("", k))
+        add_baseline(figure, stack.layers, name, baseline, colour_of("", k))
     figure.add_hline(y=0.5, line={"color": MUTED, "width": 1, "dash": "dash"})
-    figure.update_xaxes(title="layer", showgrid=False, range=_span_of(stack.layers))
+    figure.update_xaxes(title="layer", showgrid=False, range=layer_range(stack.layers))
     figure.update_yaxes(title="held-out AUC")
     return styled(
         figure,
-        title=f"How well {stack.source} separates at {stack.site}",
-        subtitle=(f"{stack.method} on {stack.n_texts} texts, held-out folds; dashed: chance",),
+        title=f"How well {stack.facts.source} separates at {stack.site}",
+        subtitle=(
+            f"{stack.facts.method} on {stack.facts.n_texts} texts, held-out folds; dashed: chance",
+        ),
         height=400,
         legend=True,
     )
 
 
-def _clustered(frame: pd.DataFrame, column: str, seed: int) -> tuple[list[int], Interval]:
-    """Mean of a column per layer over pairs, with a bootstrap over the pairs' clusters."""
-    table = frame.pivot_table(
-        index="layer", columns="pair", values=column, sort=False, dropna=False
-    )
+def clustered(
+    frame: pd.DataFrame, column: str, seed: int, *, unit: str = "pair"
+) -> tuple[list[int], Interval]:
+    """Mean of a column per layer over pairs (or another ``unit``, its rows averaged first).
+
+    The interval is a bootstrap over the units' clusters.
+    """
+    table = frame.pivot_table(index="layer", columns=unit, values=column, sort=False, dropna=False)
     table = table.sort_index()
-    clusters = frame.drop_duplicates("pair").set_index("pair")["cluster"].loc[table.columns]
+    clusters = frame.drop_duplicates(unit).set_index(unit)["cluster"].loc[table.columns]
     interval = cluster_bootstrap(
         table.to_numpy(dtype=float), clusters.tolist(), seed=seed, labels=(column,)
     )
@@ -135,10 +106,10 @@ def _clustered(frame: pd.DataFrame, column: str, seed: int) -> tuple[list[int], 
 
 
 def _shift_frame(projections: Projections, seed: int) -> pd.DataFrame:
-    layers, interval = _clustered(projections.shift(), "shift", seed)
+    layers, interval = clustered(projections.shift(), "shift", seed)
     return pd.DataFrame(
         {
-            "direction": projections.direction.source,
+            "direction": projections.direction.facts.source,
             "layer": layers,
             "estimate": interval.estimate,
             "low": interval.low,
@@ -148,7 +119,7 @@ def _shift_frame(projections: Projections, seed: int) -> pd.DataFrame:
     )
 
 
-def _add_curve(
+def add_curve(
     figure: go.Figure,
     layers: Sequence[int],
     interval: Interval,
@@ -156,39 +127,58 @@ def _add_curve(
     colour: str,
     *,
     col: int,
+    row: int = 1,
     legend: bool = True,
+    dash: str = "solid",
+    filled: Sequence[bool] | None = None,
+    light: bool = False,
 ) -> None:
-    """A line over layers on its band; no band where there is no interval."""
+    """A line over layers on its band; no band where there is no interval.
+
+    ``filled``: which markers are filled, all of them by default. ``light``, for many curves in one
+    panel: no markers, a thinner line and a paler band.
+    """
     low, high = np.asarray(interval.low), np.asarray(interval.high)
     if not np.isnan(low).all():
-        figure.add_trace(band(layers, low, high, name, colour), row=1, col=col)
+        alpha = 0.07 if light else 0.18
+        figure.add_trace(band(layers, low, high, name, colour, alpha=alpha), row=row, col=col)
+    marker: dict[str, object] = {"size": 5}
+    if filled is not None:
+        inside = [colour if full else "white" for full in filled]
+        marker = {"size": 7, "color": inside, "line": {"color": colour, "width": 1.5}}
     figure.add_trace(
         go.Scatter(
             x=list(layers),
             y=np.asarray(interval.estimate),
-            mode="lines+markers",
-            line={"color": colour, "width": 2.5},
-            marker={"size": 5},
+            mode="lines" if light else "lines+markers",
+            line={"color": colour, "width": 2 if light else 2.5, "dash": dash},
+            marker=marker,
             name=plain(name),
             legendgroup=name,
             showlegend=legend,
             customdata=np.stack([low, high], axis=-1),
             hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
         ),
-        row=1,
+        row=row,
         col=col,
     )
 
 
 def band(
-    layers: Sequence[int], low: FloatArray, high: FloatArray, name: str, colour: str
+    layers: Sequence[int],
+    low: FloatArray,
+    high: FloatArray,
+    name: str,
+    colour: str,
+    *,
+    alpha: float = 0.18,
 ) -> go.Scatter:
     """An interval over layers, filled; it comes and goes with the line of the same name."""
     return go.Scatter(
         x=[*layers, *reversed(layers)],
         y=[*high, *low[::-1]],
         fill="toself",
-        fillcolor=faded(colour, 0.18),
+        fillcolor=faded(colour, alpha),
         mode="lines",
         line={"width": 0},
         hoverinfo="skip",
@@ -212,9 +202,10 @@ def _null_trace(rows: pd.DataFrame, n: int, *, legend: bool) -> go.Scatter:
     )
 
 
-def _add_baseline(
+def add_baseline(
     figure: go.Figure, layers: Sequence[int], name: str, value: float | Interval, colour: str
 ) -> None:
+    """A dotted level across all layers, with a band when it is an interval."""
     ends = [layers[0], layers[-1]]
     level = value.estimate if isinstance(value, Interval) else value
     if isinstance(value, Interval) and not np.isnan(value.low):
@@ -233,13 +224,7 @@ def _add_baseline(
     )
 
 
-def _sample(interval: Interval) -> str:
-    n, clusters = int(np.max(interval.n)), int(np.max(interval.n_clusters))
-    sample = f"{n} pair{'s' * (n != 1)}, {clusters} cluster{'s' * (clusters != 1)}"
-    return f"{sample}; bands: 95 % over clusters" if clusters > 1 else f"{sample}: no interval"
-
-
-def _span_of(layers: Iterable[int]) -> list[float]:
+def layer_range(layers: Iterable[int]) -> list[float]:
     """The range of a layer axis, with a little air."""
     present = list(layers)
     return [min(present) - 0.5, max(present) + 0.5]

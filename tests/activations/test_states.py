@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.activations import SITES, read_states
+from interp.activations import SITES, read_sites, read_states
 from interp.activations.sites import Site
+from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
+from interp.prompts import make_pair
 
 N_TOKENS = 400
 
@@ -87,6 +90,53 @@ def test_chosen_layers_come_in_the_order_asked_for(tiny_model: Any) -> None:
     assert torch.equal(chosen.values, everything.values[[3, 1]])
 
 
+def test_several_sites_come_from_one_run_per_prompt_and_equal_single_reads(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequences, sites = prompts([5, 9, 3]), ["mlp_out", "resid_pre", "resid_post"]
+    alone = {site: read_states(tiny_model, sequences, site=site, progress=False) for site in sites}
+    module, asked = import_module("interp.activations.stream"), []
+    forward = module.forward
+
+    def spy(model: Any, given: Sequence[Tensor], **options: Any) -> Any:
+        asked.extend(given)
+        return forward(model, given, **options)
+
+    monkeypatch.setattr(module, "forward", spy)
+    together = read_sites(tiny_model, sequences, sites=sites, progress=False)
+    assert len(asked) == 3
+    assert list(together) == sites
+    for site in sites:
+        assert together[site].site == site
+        assert_equal_states(together[site].values, alone[site].values)
+
+
+def test_a_span_is_read_as_its_mean_and_a_small_budget_changes_nothing(tiny_model: Any) -> None:
+    item = load_items("bundled:choices", limit=1, seed=0)[0]
+    pair = make_pair(tiny_model, item, "instructed")
+    both = [pair.source, pair.destination]
+    read = {"sites": ["resid_post"], "positions": "instruction", "progress": False}
+    states = read_sites(tiny_model, both, **read)["resid_post"].values
+    for column, prompt in enumerate(both):
+        _, cache = tiny_model.run_with_cache(prompt.ids[None])
+        for layer in range(4):
+            rows = cache[f"blocks.{layer}.hook_resid_post"][0, prompt.span("instruction")]
+            assert torch.allclose(states[layer, column], rows.mean(0).detach(), atol=1e-4)
+    small = read_sites(tiny_model, both, max_bytes=1, **read)["resid_post"].values
+    assert_equal_states(small, states)
+
+
+def test_sites_and_single_places_are_asked_for(tiny_model: Any) -> None:
+    with pytest.raises(InterpError, match="no layers or sites to read"):
+        read_sites(tiny_model, prompts([4]), sites=[], progress=False)
+    with pytest.raises(InterpError, match="positions 'all' are several per prompt"):
+        read_sites(tiny_model, prompts([4]), sites=["mlp_out"], positions="all", progress=False)
+    single = read_sites(
+        tiny_model, prompts([1]), sites=["mlp_out"], positions="all", progress=False
+    )
+    assert single["mlp_out"].values.shape == (4, 1, 32)
+
+
 def test_what_comes_back_is_float32_without_gradients(tiny_model: Any) -> None:
     values = read_states(tiny_model, prompts([4]), progress=False).values
     assert values.dtype == torch.float32
@@ -113,7 +163,7 @@ def test_resid_mid_of_parallel_blocks_is_refused(load_tiny: Callable[..., Any]) 
     [
         ({"site": "resid"}, "no site 'resid'"),
         ({"layers": [4]}, "layer 4 is outside 0..3"),
-        ({"layers": []}, "no layers to read"),
+        ({"layers": []}, "no layers or sites to read"),
         ({"positions": [0]}, "1 positions for 2 prompts"),
         ({"positions": [0, 6]}, r"position 6 is outside prompt 1, 0\.\.5"),
         ({"positions": [-5, 0]}, r"position -5 is outside prompt 0, 0\.\.3"),

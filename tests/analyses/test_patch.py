@@ -18,7 +18,8 @@ import pytest
 import torch
 
 from analyses import patch_story as story
-from analyses.patch import PatchConfig, config_of, parse_layers, run
+from analyses.config import checked
+from analyses.patch import PatchConfig, parse_layers, run
 from analyses.patch_tables import place_name, whole_summary
 from interp.data import load_items
 from interp.errors import InterpError
@@ -35,7 +36,7 @@ NAN = float("nan")
 def config(folder: Path, out: Path, **changes: object) -> PatchConfig:
     """A small run on a local model and bundled items."""
     small = {"items": "bundled", "limit": 4, "layers": "0,3"}
-    return config_of(model=str(folder), out=out, **{**small, **changes})
+    return checked(PatchConfig, model=str(folder), out=out, **{**small, **changes})
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
@@ -231,7 +232,7 @@ def test_options_that_cannot_be_are_named_in_one_line(
     options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InterpError, match=message) as error:
-        config_of(**options)
+        checked(PatchConfig, **options)
     assert "\n" not in str(error.value)
 
 
@@ -295,7 +296,7 @@ def parts_in(out: Path) -> int:
 def in_process(folder: Path, out: Path) -> None:
     """The same run without a new interpreter."""
     options = {"items": "bundled", "limit": 6, "texts": 2, "site": "resid_pre,z"}
-    run(config_of(model=str(folder), out=out, **options), progress=False)
+    run(checked(PatchConfig, model=str(folder), out=out, **options), progress=False)
 
 
 @pytest.mark.slow

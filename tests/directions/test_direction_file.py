@@ -14,14 +14,16 @@ from safetensors.torch import save_file
 
 from interp.activations import read_states
 from interp.data import load_texts
+from interp.data.catalogue import dataset_hash
 from interp.directions import DirectionStack, fit_direction, load_direction
 from interp.errors import InterpError
+from interp.models import load_model, model_card
 
 
 @pytest.fixture(scope="module")
 def stack(load_tiny: Callable[..., Any]) -> DirectionStack:
     texts = load_texts("bundled:morality")[:40]
-    return fit_direction(load_tiny("llama"), texts, progress=False)
+    return fit_direction(load_tiny("llama"), texts, n_shuffles=30, progress=False)
 
 
 def test_what_was_saved_comes_back_equal(
@@ -32,14 +34,40 @@ def test_what_was_saved_comes_back_equal(
         one, other = getattr(stack, field.name), getattr(loaded, field.name)
         if isinstance(one, torch.Tensor):
             assert torch.equal(one, other)
-        elif field.name != "auc":
+        elif field.name not in ("auc", "shuffled"):
             assert one == other
+    for name in ("mean", "low", "high", "p", "n_shuffles"):
+        values = [np.asarray(getattr(x.shuffled, name)) for x in (stack, loaded)]
+        assert values[0].tobytes() == values[1].tobytes()
     for name in ("estimate", "low", "high", "n", "n_clusters", "reason"):
         assert np.array_equal(getattr(stack.auc, name), getattr(loaded.auc, name))
     assert loaded.auc.at(2) == stack.auc.at(2)
     assert loaded.best_layer == stack.best_layer
     states = read_states(tiny_model, [torch.arange(5, 12)], progress=False)
     assert torch.equal(loaded.project(states), stack.project(states))
+
+
+def test_every_fact_of_the_making_travels_in_the_file(
+    stack: DirectionStack, load_tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    facts = load_direction(stack.save(tmp_path / "v.safetensors")).facts
+    card = model_card(load_tiny("llama"))
+    assert facts == stack.facts
+    assert (facts.method, facts.n_texts, facts.sign) == ("mean_difference", 40, "+ is label 1")
+    assert facts.source == load_texts("bundled:morality")[0].source
+    assert (facts.fingerprint, facts.mode) == (card.fingerprint, "raw")
+    assert facts.data_hash == dataset_hash(load_texts("bundled:morality")[:40])
+
+
+def test_a_null_of_one_layer_comes_back_with_its_gaps(
+    load_tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    texts = load_texts("bundled:morality")[:40]
+    stack = fit_direction(load_tiny("llama"), texts, method="pca", n_shuffles=9, progress=False)
+    loaded = load_direction(stack.save(tmp_path / "v.safetensors"))
+    assert np.isnan(loaded.shuffled.p).sum() == 3
+    assert loaded.shuffled.p.tobytes() == stack.shuffled.p.tobytes()
+    assert loaded.shuffled.n_shuffles == 9
 
 
 def test_a_saved_direction_can_be_saved_again_with_the_same_bytes(
@@ -113,8 +141,6 @@ def test_another_processing_mode_is_refused(
 def test_the_model_it_was_fitted_on_is_accepted_also_when_loaded_again(
     stack: DirectionStack, tiny_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    from interp.models import load_model
-
     loaded = load_direction(stack.save(tmp_path / "v.safetensors"))
     loaded.require(load_model(tiny_folder("llama")))
 

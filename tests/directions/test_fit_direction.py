@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up import paired_texts, planted
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
@@ -18,26 +19,15 @@ from interp.data.items import LabelledText
 from interp.directions import DirectionStack, fit_direction, sentence_ids
 from interp.errors import InterpError
 
-N_GROUPS, D_MODEL = 40, 24
+N_GROUPS = 40
 
 
-def paired_texts(n_groups: int = N_GROUPS) -> list[LabelledText]:
-    """Two sentences per group, one of either label."""
-    return [
-        LabelledText(f"sentence {group} {label}", label, f"g{group}", "made up")
-        for group in range(n_groups)
-        for label in (1, 0)
-    ]
-
-
-def planted(texts: list[LabelledText], *, strength: float, seed: int = 0) -> tuple[States, Tensor]:
-    """Noise of unit variance about a far mean, moved along one unit vector per layer."""
-    generator = torch.Generator().manual_seed(seed)
-    axes = torch.nn.functional.normalize(torch.randn(2, D_MODEL, generator=generator), dim=1)
-    signs = torch.tensor([2.0 * text.label - 1 for text in texts])
-    noise = torch.randn(2, len(texts), D_MODEL, generator=generator)
-    values = 5.0 + noise + strength * signs[None, :, None] * axes[:, None]
-    return States(values, (1, 3), "resid_post"), axes
+def states_of(
+    texts: list[LabelledText], *, strength: float, seed: int = 0
+) -> tuple[States, Tensor]:
+    """Planted states at layers 1 and 3 for texts whose labels alternate, and the axes."""
+    values, truth = planted(len(texts) // 2, strength=strength, seed=seed)
+    return States(values, (1, 3), "resid_post"), truth
 
 
 @pytest.fixture
@@ -45,27 +35,30 @@ def fit_states(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     """``fit_states(states, texts)``: fit on constructed states in place of the model's."""
 
     def fit(states: States, texts: list[LabelledText], **options: Any) -> DirectionStack:
-        monkeypatch.setattr("interp.directions.fit.read_states", lambda *_, **__: states)
+        monkeypatch.setattr(
+            "interp.directions.fitting.read_sites", lambda *_, **__: {states.site: states}
+        )
+        options = {"n_shuffles": 0, "progress": False, **options}
         return fit_direction(tiny_model, texts, **options)
 
     return fit
 
 
 def test_a_planted_direction_is_found_with_its_sign(fit_states: Callable[..., Any]) -> None:
-    texts = paired_texts()
-    states, axes = planted(texts, strength=3.0)
+    texts = paired_texts(N_GROUPS)
+    states, axes = states_of(texts, strength=3.0)
     stack = fit_states(states, texts)
     cosines = (stack.vectors * axes).sum(dim=1)
     assert torch.allclose(stack.vectors.norm(dim=1), torch.ones(2), atol=1e-6)
     assert bool((cosines > 0.95).all())
     assert bool((stack.scales > 0).all())
-    assert (stack.layers, stack.site, stack.n_texts) == ((1, 3), "resid_post", len(texts))
+    assert (stack.layers, stack.site, stack.facts.n_texts) == ((1, 3), "resid_post", len(texts))
     assert bool((np.asarray(stack.auc.estimate) > 0.99).all())
 
 
 def test_the_class_means_lie_at_plus_and_minus_one(fit_states: Callable[..., Any]) -> None:
-    texts = paired_texts()
-    states, _ = planted(texts, strength=1.0)
+    texts = paired_texts(N_GROUPS)
+    states, _ = states_of(texts, strength=1.0)
     projections = fit_states(states, texts).project(states)
     positive = torch.tensor([text.label == 1 for text in texts])
     assert torch.allclose(projections[:, positive].mean(dim=1), torch.ones(2), atol=1e-5)
@@ -88,21 +81,21 @@ def test_a_difference_of_means_by_hand(fit_states: Callable[..., Any]) -> None:
 def test_flipped_labels_flip_the_vector_and_keep_scale_and_score(
     fit_states: Callable[..., Any],
 ) -> None:
-    texts = paired_texts()
+    texts = paired_texts(N_GROUPS)
     flipped = [LabelledText(t.text, 1 - t.label, t.group, t.source) for t in texts]
-    states, _ = planted(texts, strength=0.5)
+    states, _ = states_of(texts, strength=0.5)
     one, other = fit_states(states, texts), fit_states(states, flipped)
     assert torch.equal(other.vectors, -one.vectors)
     assert torch.equal(other.offsets, -one.offsets)
     assert torch.equal(other.scales, one.scales)
     assert np.allclose(other.auc.estimate, one.auc.estimate)
-    assert other.data_hash != one.data_hash
+    assert other.facts.data_hash != one.facts.data_hash
 
 
 def test_the_held_out_auc_of_noise_is_near_one_half(fit_states: Callable[..., Any]) -> None:
     texts = paired_texts(60)
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(16, len(texts), D_MODEL, generator=generator)
+    values = torch.randn(16, len(texts), 24, generator=generator)
     stack = fit_states(States(values, tuple(range(16)), "resid_post"), texts)
     # told apart by directions scored on their own training data, but not when held out
     own = stack.project(States(values, tuple(range(16)), "resid_post"))
@@ -120,20 +113,21 @@ class SpyFolds(GroupKFold):
     seen: list[tuple[set[str], set[str]]] = []  # noqa: RUF012
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+        names = np.asarray(groups)
         for train, test in super().split(X, y, groups):
-            self.seen.append((set(groups[train]), set(groups[test])))
+            self.seen.append((set(names[train]), set(names[test])))
             yield train, test
 
 
 def test_a_group_never_stands_on_both_sides_of_a_fold(
     fit_states: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interp.directions.fit.GroupKFold", SpyFolds)
+    monkeypatch.setattr("interp.directions.scores.GroupKFold", SpyFolds)
     monkeypatch.setattr(SpyFolds, "seen", [])
-    texts = [t for k, t in enumerate(paired_texts()) if k % 5]  # groups of uneven size
-    states, _ = planted(texts, strength=1.0)
+    texts = [t for k, t in enumerate(paired_texts(N_GROUPS)) if k % 5]  # groups of uneven size
+    states, _ = states_of(texts, strength=1.0)
     fit_states(states, texts, n_folds=4)
-    assert len(SpyFolds.seen) == 4
+    assert len(SpyFolds.seen) >= 4
     assert all(not train & test for train, test in SpyFolds.seen)
     assert set.union(*(test for _, test in SpyFolds.seen)) == {t.group for t in texts}
 
@@ -182,17 +176,28 @@ def test_a_fit_on_a_model_uses_the_last_token_of_every_sentence(tiny_model: Any)
 def test_sentences_get_one_bos_and_refuse_the_context(tiny_model: Any) -> None:
     (ids,) = sentence_ids(tiny_model, [LabelledText("The farmer", 1, "g", "s")])
     assert ids[0] == tiny_model.tokenizer.bos_token_id
-    assert tiny_model.tokenizer.decode(ids[1:]) == "The farmer"
+    assert tiny_model.tokenizer.decode(ids[1:]) == "The farmer."
     long = LabelledText("farmer river " * 1024, 1, "g", "letters")
-    with pytest.raises(InterpError, match=r"letters: the text 'farmer river .* must be 1 to 1023"):
+    with pytest.raises(InterpError, match=r"letters: the text 'farmer river .* must be 1 to 1022"):
         sentence_ids(tiny_model, [long])
+
+
+def test_every_sentence_ends_in_one_full_stop_that_is_a_token_of_its_own(tiny_model: Any) -> None:
+    endings = ["", ".", "!", "?!", "...", " .”", '."', ".)", "…  "]
+    texts = [LabelledText(f"The old teacher{end}", 1, "g", "s") for end in endings]
+    found = [ids.tolist() for ids in sentence_ids(tiny_model, texts)]
+    stop = tiny_model.tokenizer(".", add_special_tokens=False)["input_ids"]
+    assert all(ids == found[0] for ids in found)
+    assert found[0][-1:] == stop
+    with pytest.raises(InterpError, match=r"s: the text '\?!' has 0 tokens"):
+        sentence_ids(tiny_model, [LabelledText("?!", 1, "g", "s")])
 
 
 def test_projections_refuse_states_of_another_site_or_other_layers(
     fit_states: Callable[..., Any],
 ) -> None:
-    texts = paired_texts()
-    states, _ = planted(texts, strength=1.0)
+    texts = paired_texts(N_GROUPS)
+    states, _ = states_of(texts, strength=1.0)
     stack = fit_states(states, texts)
     with pytest.raises(InterpError, match="states of mlp_out at 2 layers do not fit a direction"):
         stack.project(States(states.values, (1, 3), "mlp_out"))
@@ -201,9 +206,9 @@ def test_projections_refuse_states_of_another_site_or_other_layers(
 
 
 def test_the_best_layer_has_the_highest_held_out_score(fit_states: Callable[..., Any]) -> None:
-    texts = paired_texts()
-    weak, _ = planted(texts, strength=0.3)
-    strong, _ = planted(texts, strength=3.0)
+    texts = paired_texts(N_GROUPS)
+    weak, _ = states_of(texts, strength=0.3)
+    strong, _ = states_of(texts, strength=3.0)
     both = States(torch.cat([weak.values[:1], strong.values[:1]]), (1, 3), "resid_post")
     stack = fit_states(both, texts)
     assert stack.best_layer == 3
@@ -232,7 +237,7 @@ def test_folds_need_as_many_groups(tiny_model: Any, n_folds: int) -> None:
 
 def test_a_fold_that_would_train_on_one_label_is_refused(fit_states: Callable[..., Any]) -> None:
     texts = [LabelledText(f"text {k}", int(k == 0), f"g{k}", "s") for k in range(10)]
-    states, _ = planted(texts, strength=1.0)
+    states, _ = states_of(texts, strength=1.0)
     with pytest.raises(InterpError, match="one of 5 folds leaves texts of one label only"):
         fit_states(states, texts)
 
@@ -241,20 +246,20 @@ def test_equal_class_means_are_refused_with_the_layer(fit_states: Callable[..., 
     texts = paired_texts(5)
     states = States(torch.ones(2, len(texts), 3), (0, 1), "resid_post")
     states.values[0, 0] = 2.0
-    with pytest.raises(InterpError, match="both classes have the same mean at layer 1"):
+    with pytest.raises(InterpError, match="layer row 1: both classes have the same mean"):
         fit_states(states, texts)
 
 
 def test_an_unknown_method_is_refused(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the check a user meets
     with pytest.raises(InterpError, match="no method 'probe'; known: mean_difference"):
-        fit_direction(tiny_model, paired_texts(), method="probe", progress=False)  # type: ignore[arg-type]
+        fit_direction(tiny_model, paired_texts(N_GROUPS), method="probe", progress=False)  # type: ignore[arg-type]
 
 
 def test_sources_of_mixed_texts_are_all_named(tiny_model: Any) -> None:
     moral, tense = load_texts("bundled:morality")[:16], load_texts("bundled:contrasts:tense")[:16]
     stack = fit_direction(tiny_model, [*moral, *tense], n_folds=2, progress=False)
-    assert stack.source == f"{moral[0].source}, {tense[0].source}"
+    assert stack.facts.source == f"{moral[0].source}, {tense[0].source}"
 
 
 def test_fitted_projections_agree_with_states_read_again(tiny_model: Any) -> None:

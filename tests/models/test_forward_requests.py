@@ -183,7 +183,7 @@ def test_a_value_that_is_not_finite_names_its_hook_and_its_prompt(tiny_model: An
     places = [(s, len(ids) - 1) for s, ids in enumerate(sequences)]
     bad = Write(POST, 1, torch.tensor([8]), ROW * float("nan"))
     late = "blocks.2.hook_resid_post"
-    with pytest.raises(InterpError, match=f"{late} of prompt 1 are not finite") as caught:
+    with pytest.raises(InterpError, match=f"{late} of prompt 1 is not finite") as caught:
         forward(tiny_model, sequences, read={late: places}, writes=[bad], share_until=6)
     assert "\n" not in str(caught.value)
     with pytest.raises(InterpError, match="the logits of prompt 1 are not finite"):
@@ -208,7 +208,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Callable[..., Path
 def test_no_hook_stays_after_an_exception_and_the_callers_own_hooks_do(
     max_nodes: int, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def explode(caught: dict[str, Tensor], name: str, nodes: Tensor) -> Callable[..., None]:
+    def explode(*request: Any) -> Callable[..., None]:
         def read(activation: Tensor, hook: Any) -> None:
             raise RuntimeError("boom")
 

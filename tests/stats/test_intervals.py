@@ -335,6 +335,49 @@ def test_auc_equals_the_one_of_scikit_learn_with_ties(rows: list[tuple[int, bool
     assert interval.estimate == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=6, max_size=20),
+    st.integers(0, 20),
+)
+@settings(max_examples=30, deadline=None)
+def test_auc_of_many_cells_is_that_of_each_by_itself(
+    rows: list[tuple[int, bool]], seed: int
+) -> None:
+    first = np.array([float(score) for score, _ in rows])
+    labels = np.array([label for _, label in rows])
+    table = np.stack([first, -first, np.random.default_rng(seed).permutation(first)])
+    table = np.stack([table, table + np.arange(len(rows)) / 4])
+    table[1, 2, ::4] = np.nan  # a cell with items of its own
+    groups = [i // 2 for i in range(len(rows))]
+    together = stats.auc_interval(table, labels, groups, n_resamples=40, seed=seed)
+    assert np.shape(together.estimate) == (2, 3)
+    for cell in np.ndindex(2, 3):
+        alone = stats.auc_interval(table[cell], labels, groups, n_resamples=40, seed=seed)
+        picked = together.at(*cell)
+        assert (picked.n, picked.n_clusters, picked.reason) == (
+            alone.n, alone.n_clusters, alone.reason,
+        )  # fmt: skip
+        assert [picked.estimate, picked.low, picked.high] == pytest.approx(
+            [alone.estimate, alone.low, alone.high], abs=1e-12, nan_ok=True
+        )
+    assert np.allclose(
+        together.estimate[0, 0], 1 - together.estimate[0, 1], atol=1e-12, equal_nan=True
+    )
+
+
+def test_auc_in_blocks_of_items_and_resamples_is_that_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = np.tile([0, 1, 1], 20)
+    scores = np.random.default_rng(0).normal(size=(3, 60)).round(1) + labels
+    groups = np.arange(60) // 3
+    whole = stats.auc_interval(scores, labels, groups, n_resamples=100, seed=0)
+    monkeypatch.setattr(resampling, "_CHUNK", 250)  # 4 resamples, 12 positives at a time
+    blocks = stats.auc_interval(scores, labels, groups, n_resamples=100, seed=0)
+    for name in ("estimate", "low", "high"):
+        np.testing.assert_allclose(getattr(blocks, name), getattr(whole, name), rtol=1e-12)
+
+
 def test_auc_resamples_are_those_of_weighted_scikit_learn() -> None:
     from sklearn.metrics import roc_auc_score
 

@@ -5,26 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.directions.direction import DirectionStack
-from interp.directions.project import Projections
+from interp.data import load_items, load_texts
+from interp.directions import DirectionFacts, DirectionStack, fit_direction, project
+from interp.directions.scores import ShuffledNull
 from interp.errors import InterpError
-from interp.lens import LensTrajectory
+from interp.prompts import make_pair
 from interp.stats import Interval
-from interp.viz import CONDITION_COLOURS, direction_auc, lens_margin, projection_shift
-
-LAYERS = 4
-
-
-def make_frame(n_pairs: int, value: str) -> pd.DataFrame:
-    """Value = layer + pair; the source is higher by a tenth of the layer."""
-    rows = [
-        (k, f"i{k}", f"c{k}", run, condition, layer, layer + k + gain * layer / 10)
-        for k in range(n_pairs)
-        for run, condition, gain in (("source", "instructed", 1), ("destination", "placebo", 0))
-        for layer in range(LAYERS)
-    ]
-    columns = ["pair", "item", "cluster", "run", "condition", "layer", value]
-    return pd.DataFrame(rows, columns=columns)
+from interp.viz import direction_auc, projection_shift
 
 
 def make_stack() -> DirectionStack:
@@ -35,46 +22,14 @@ def make_stack() -> DirectionStack:
         offsets=torch.zeros(3),
         layers=(2, 3, 4),
         site="resid_post",
-        method="mean_difference",
-        source="some <texts>",
-        data_hash="h",
-        n_texts=10,
-        fingerprint="f",
-        mode="raw",
+        facts=DirectionFacts("mean_difference", "some <texts>", "h", 10, "f", "raw"),
         auc=auc,
+        shuffled=ShuffledNull(*(np.full(3, x) for x in (0.5, 0.4, 0.6, 0.01)), n_shuffles=200),
     )
 
 
 def by_name(figure, name):
     return next(trace for trace in figure.data if trace.name == name)
-
-
-def test_lens_margin_draws_the_mean_of_each_run_and_their_difference():
-    figure = lens_margin(LensTrajectory(make_frame(6, "margin")))
-    source, destination = (
-        by_name(figure, n) for n in ("instructed (source)", "placebo (destination)")
-    )
-    np.testing.assert_allclose(destination.y, np.arange(LAYERS) + 2.5)
-    np.testing.assert_allclose(source.y, 1.1 * np.arange(LAYERS) + 2.5)
-    np.testing.assert_allclose(
-        by_name(figure, "source − destination").y, np.arange(LAYERS) / 10, atol=1e-12
-    )
-    assert source.line.color == CONDITION_COLOURS["instructed"]
-
-
-def test_lens_margin_band_holds_the_mean():
-    figure = lens_margin(LensTrajectory(make_frame(6, "margin")))
-    band = by_name(figure, "placebo (destination), 95 %")
-    high, low = np.array(band.y[:LAYERS]), np.array(band.y[LAYERS:])[::-1]
-    mean = np.arange(LAYERS) + 2.5
-    assert (low < mean).all()
-    assert (mean < high).all()
-
-
-def test_lens_margin_of_one_pair_has_lines_without_bands_and_says_so():
-    figure = lens_margin(LensTrajectory(make_frame(1, "margin")))
-    assert len(figure.data) == 3
-    assert "no interval" in figure.layout.title.subtitle.text
 
 
 def test_projection_shift_draws_nulls_in_grey_beneath_the_direction():
@@ -91,10 +46,15 @@ def test_projection_shift_draws_nulls_in_grey_beneath_the_direction():
     assert list(by_name(figure, "morality").x) == [0, 1]
 
 
-def test_projection_shift_of_projections_is_source_minus_destination():
-    figure = projection_shift(Projections(make_frame(5, "projection"), make_stack()))
-    curve = by_name(figure, "some &lt;texts&gt;")
-    np.testing.assert_allclose(curve.y, np.arange(LAYERS) / 10, atol=1e-12)
+def test_projection_shift_of_projections_is_source_minus_destination(tiny_model):
+    pairs = [make_pair(tiny_model, item, "instructed") for item in load_items("bundled", limit=4)]
+    stack = fit_direction(
+        tiny_model, load_texts("bundled:contrasts:tense"), n_shuffles=0, progress=False
+    )
+    projections = project(tiny_model, pairs, stack, progress=False)
+    curve = by_name(projection_shift(projections), "bundled:contrasts")
+    expected = projections.shift().groupby("layer")["shift"].mean()
+    np.testing.assert_allclose(curve.y, expected, atol=1e-12)
 
 
 def test_projection_shift_names_a_missing_column():

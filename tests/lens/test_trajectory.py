@@ -13,8 +13,8 @@ from transformer_lens.tools.analysis import logit_lens
 
 from interp.data import load_items
 from interp.errors import InterpError
-from interp.lens import lens_trajectory
-from interp.prompts import PromptPair, make_pair
+from interp.lens import LensTrajectory, lens_logits, lens_prompt, lens_trajectory
+from interp.prompts import MarginTarget, PromptPair, make_pair
 
 MODELS = [
     ("gpt2", False),
@@ -87,6 +87,33 @@ def test_readings_equal_transformer_lens_called_directly(model: Any) -> None:
 
 
 @torch.no_grad()
+def by_hand(model: Any, ids: Tensor) -> Tensor:
+    """Logits ``[n_layers + 1, d_vocab]`` from cached states, the final norm and the unembedding."""
+    _, cache = model.run_with_cache(ids[None])
+    n = model.cfg.n_layers
+    names = [f"blocks.{k}.hook_resid_pre" for k in range(n)] + [f"blocks.{n - 1}.hook_resid_post"]
+    states = torch.stack([cache[name][0, -1] for name in names])
+    logits = (model.ln_final(states[None])[0] @ model.W_U + model.b_U).double()
+    cap = getattr(model.original_model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def test_every_reading_equals_norm_and_unembedding_by_hand(model: Any) -> None:
+    pair = pair_of(model)
+    logits = by_hand(model, pair.source.ids)
+    mine = lens_prompt(model, pair.source, MarginTarget(*TARGET, "a", "b"))
+    log_probs = logits.log_softmax(-1)
+    margin = logits[:, TARGET[0]] - logits[:, TARGET[1]]
+    np.testing.assert_allclose(mine["margin"], margin, atol=1e-4)
+    for option, token in zip("ab", TARGET, strict=True):
+        np.testing.assert_allclose(mine[f"log_prob_{option}"], log_probs[:, token], atol=1e-4)
+        ahead = (logits > logits[:, [token]]).sum(-1).numpy()
+        np.testing.assert_allclose(mine[f"rank_{option}"], 1 + ahead, atol=1)  # ties of rounding
+    whole = lens_logits(model, pair.source).double().log_softmax(-1)
+    np.testing.assert_allclose(whole, log_probs, atol=1e-4)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_middle_layers_equal_the_readout_by_hand_with_the_soft_cap(
     load_tiny: Callable[..., Any], architecture: str
@@ -153,6 +180,30 @@ def test_a_pair_without_a_margin_and_no_pairs_are_refused(tiny_model: Any) -> No
         lens_trajectory(tiny_model, pair, progress=False)
     with pytest.raises(InterpError, match="no pairs to follow"):
         lens_trajectory(tiny_model, [], progress=False)
+
+
+def test_a_target_outside_the_vocabulary_is_refused(tiny_model: Any) -> None:
+    pair = pair_of(tiny_model)
+    with pytest.raises(InterpError, match=r"\[3, 9999\] are outside the vocabulary"):
+        lens_prompt(tiny_model, pair.source, MarginTarget(3, 9999, "a", "b"))
+
+
+def test_reading_leaves_no_gradient_and_no_hook(tiny_model: Any) -> None:
+    pair = pair_of(tiny_model)
+    before = own_logits(tiny_model, pair.source.ids)
+    assert not lens_logits(tiny_model, pair.source).requires_grad
+    assert torch.equal(own_logits(tiny_model, pair.source.ids), before)
+    assert not any(point.fwd_hooks for point in tiny_model.hook_dict.values())
+
+
+def test_results_hold_numbers_per_layer_alone(tiny_model: Any) -> None:
+    trajectory = lens_trajectory(tiny_model, [pair_of(tiny_model)] * 3, progress=False)
+    assert isinstance(trajectory, LensTrajectory)
+    assert vars(trajectory).keys() == {"frame"}
+    assert trajectory.frame.size == 3 * 2 * (tiny_model.cfg.n_layers + 1) * 11
+    assert not trajectory.frame.map(lambda cell: isinstance(cell, Tensor | np.ndarray)).any(
+        axis=None
+    )
 
 
 @pytest.mark.model

@@ -1,20 +1,14 @@
-"""Logit-lens trajectories of the answer options.
-
-At every layer the residual stream of the last position is read through the model's own final norm
-and unembedding (TransformerLens's :func:`~transformer_lens.tools.analysis.logit_lens`), for both
-runs of a pair, and the margin of the two options is followed. The last entry is the model's own.
-
-Sign: margin = logit(a) - logit(b) in nats, + is the better answer. ``log_prob`` and ``rank`` (1 =
-the top token of the vocabulary) are given for both options' tokens.
-"""
+"""The options' margin, log-probability and rank at every layer, for both runs of a pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis import logit_lens
@@ -62,11 +56,8 @@ def lens_trajectory(
     Example:
         >>> lens_trajectory(model, pair).difference()          # doctest: +SKIP
     """
-    pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
-    if not pairs:
-        raise InterpError("no pairs to follow: the list is empty")
     frames = []
-    for k, pair in enumerate(tqdm(pairs, desc="logit lens", disable=not progress)):
+    for k, pair in numbered(pairs, progress):
         if pair.target is None:
             raise InterpError(f"{pair.label}: no margin target; its options cannot be told apart")
         for run, prompt, condition in (
@@ -76,10 +67,7 @@ def lens_trajectory(
             frame = lens_prompt(model, prompt, pair.target)
             frame.insert(0, "condition", condition)
             frame.insert(0, "run", run)
-            frame.insert(0, "cluster", pair.item.cluster if pair.item else str(k))
-            frame.insert(0, "item", pair.item.id if pair.item else "")
-            frame.insert(0, "pair", k)
-            frames.append(frame)
+            frames.append(with_pair(frame, k, pair))
     return LensTrajectory(pd.concat(frames, ignore_index=True))
 
 
@@ -87,25 +75,69 @@ def lens_prompt(
     model: TransformerBridge, prompt: TokenizedPrompt, target: MarginTarget
 ) -> pd.DataFrame:
     """Lens readings of one prompt's last position, one row per layer."""
-    result = logit_lens(
-        model,
-        prompt.ids[None].to(model.cfg.device),
-        positions=-1,
-        targets=[target.a, target.b],
-        return_type="log_probs",
-    )
-    n = len(result.labels)
-    values = result.values.reshape(n, 2).double().cpu().numpy()
-    ranks = result.readout.target_ranks
-    assert ranks is not None  # asked for targets
-    rank = 1 + np.asarray(ranks.reshape(n, 2).cpu())
+    return option_readings(lens_logits(model, prompt), target)
+
+
+@torch.no_grad()
+def lens_logits(
+    model: TransformerBridge, prompt: TokenizedPrompt
+) -> Float[Tensor, "entry d_vocab"]:
+    """The logits that every entry of the last position's stream would give, float32, on the CPU.
+
+    ``entry`` runs over n_layers + 1 states: the embedding first, the model's own output last. A soft
+    cap of the output is applied to every entry. From TransformerLens's ``logit_lens``, which checks
+    the last entry against the model.
+    """
+    ids = prompt.ids[None].to(model.cfg.device)
+    result = logit_lens(model, ids, positions=-1, return_type="logits")
+    return result.values.reshape(len(result.labels), -1).float().cpu()
+
+
+def option_readings(logits: Float[Tensor, "entry d_vocab"], target: MarginTarget) -> pd.DataFrame:
+    """Margin, log-probabilities and ranks of two tokens, one row per entry (``layer``).
+
+    The margin is the difference of the log-probabilities, which is that of the logits. A rank is 1 +
+    the number of tokens with a larger logit.
+
+    Raises:
+        InterpError: a target outside the vocabulary.
+    """
+    tokens = [target.a, target.b]
+    if not 0 <= min(tokens) <= max(tokens) < logits.shape[-1]:
+        raise InterpError(
+            f"target tokens {tokens} are outside the vocabulary of {logits.shape[-1]}"
+        )
+    values = logits.log_softmax(-1)[:, tokens].double().numpy()
+    rank = [1 + (logits > logits[:, [token]]).sum(-1).numpy() for token in tokens]
     return pd.DataFrame(
         {
-            "layer": range(n),
+            "layer": range(len(logits)),
             "margin": values[:, 0] - values[:, 1],
             "log_prob_a": values[:, 0],
             "log_prob_b": values[:, 1],
-            "rank_a": rank[:, 0],
-            "rank_b": rank[:, 1],
+            "rank_a": rank[0],
+            "rank_b": rank[1],
         }
     )
+
+
+def numbered(
+    pairs: PromptPair | Sequence[PromptPair], progress: bool
+) -> Iterator[tuple[int, PromptPair]]:
+    """The pairs with their numbers, under a bar.
+
+    Raises:
+        InterpError: no pairs.
+    """
+    pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    if not pairs:
+        raise InterpError("no pairs to follow: the list is empty")
+    yield from enumerate(tqdm(pairs, desc="logit lens", disable=not progress))
+
+
+def with_pair(frame: pd.DataFrame, number: int, pair: PromptPair) -> pd.DataFrame:
+    """Rows of a pair with its number, item and cluster in front."""
+    frame.insert(0, "cluster", pair.item.cluster if pair.item else str(number))
+    frame.insert(0, "item", pair.item.id if pair.item else "")
+    frame.insert(0, "pair", number)
+    return frame

@@ -1,0 +1,1 @@
+"""Commands of ``interp`` that have a file of their own; :mod:`analyses.cli` registers them."""

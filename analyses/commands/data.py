@@ -1,0 +1,67 @@
+"""``interp data list | fetch | show``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analyses.commands.options import table
+
+app = typer.Typer(help="Data sets: list, fetch, show.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """The catalogue of data sets, with licences."""
+    from interp.data.catalogue import dataset_entry, dataset_names
+
+    entries = [dataset_entry(name) for name in dataset_names()]
+    table(
+        ["name", "licence", "items", "what it is"],
+        [[e.name, e.licence, str(e.n_items or ""), e.description] for e in entries],
+    )
+
+
+@app.command("fetch", epilog="Example:  interp data fetch bbq")
+def fetch(name: Annotated[str, typer.Argument(help="A catalogue name.")]) -> None:
+    """Fetch a data set into the cache, once."""
+    from interp.data.catalogue import fetch_dataset
+
+    typer.echo(fetch_dataset(name))
+
+
+@app.command(
+    "show", epilog="Examples:  interp data show bbq:Age    interp data show crows-pairs:age"
+)
+def show(
+    name: Annotated[
+        str, typer.Argument(help="bbq, bbq:Age, bundled, bundled:morality, a file ...")
+    ],
+    limit: Annotated[int, typer.Option(min=1, help="How many rows to print.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
+) -> None:
+    """Print a few rows of a data set, as the library sees them."""
+    from interp.data import load_items, load_texts
+    from interp.data.load import ITEM_SETS, TEXT_SETS
+
+    kind = name.partition(":")[0]
+    if _is_bundled_text(name) or (kind in TEXT_SETS and kind not in ITEM_SETS):
+        texts = load_texts(name)
+        typer.echo(f"{name}: {len(texts)} texts")
+        rows = [[str(t.label), t.category, t.group, t.text] for t in texts[:limit]]
+        table(["label", "category", "group", "text"], rows)
+        return
+    items = load_items(name, limit=limit, seed=seed)
+    for item in items:
+        typer.echo(
+            f"{item.id}  [{item.category}, {item.context_condition}, cluster {item.cluster}]"
+        )
+        typer.echo(f"  {item.context}\n  {item.question}")
+        for k, choice in enumerate(item.choices):
+            mark = "*" if k == item.gold else " "
+            typer.echo(f"  {mark} ({chr(ord('a') + k)}) {choice.text}  [{choice.role}]")
+
+
+def _is_bundled_text(name: str) -> bool:
+    return name.startswith("bundled:") and name != "bundled:choices"

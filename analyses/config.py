@@ -1,0 +1,36 @@
+"""What the configurations of all analyses share: lists as one types them, errors in one line."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from interp.errors import InterpError
+
+IGNORED = ("config.out", "config.png", "model.checks", "model.versions")
+"""What may differ between a run and its resumption."""
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def checked(config: type[_Config], **options: Any) -> _Config:
+    """A configuration of the command line's options.
+
+    Raises:
+        InterpError: the first option that cannot be, in one line.
+    """
+    try:
+        return config(**options)
+    except ValidationError as errors:
+        first = errors.errors()[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        raise InterpError(f"--{option} {first['input']!r}: {message}") from errors
+
+
+def listed(value: Any) -> Any:
+    """``"a, b,a"`` as ``("a", "b")``; what is no text is left to the configuration's check."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))

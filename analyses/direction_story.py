@@ -1,0 +1,217 @@
+"""The reports of a fitted direction and of a transfer matrix: plain sentences and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp import viz
+from interp.directions import DirectionFits, DirectionStack, Transfer
+from interp.runs import Run
+from interp.stats import Interval
+from interp.viz import Section
+from interp.viz.directions import METHOD_NAMES
+
+if TYPE_CHECKING:
+    from analyses.direction import DirectionRun, TransferRun
+
+ALPHA = 0.05
+_Drawn: TypeAlias = tuple[str, go.Figure, str]
+"""Name, figure, caption."""
+
+
+def write_fit_story(folder: Run, done: DirectionRun) -> None:
+    """Write ``report.html`` and the figures of a fit."""
+    stack = selected(done.fits)
+    figures = list(_fit_figures(done.fits, stack))
+    facts = stack.facts
+    sections = [
+        Section(
+            "What was done",
+            paragraphs=[
+                f"{facts.n_texts} labelled sentences of {facts.source} were read at their last token, "
+                "which is the same full stop for all. At every layer each method looks for the axis "
+                "that tells the two labels apart; + is label 1. Each sentence is then scored by axes "
+                f"fitted without its group (pairs and quadruples stay together), in "
+                f"{done.config.folds} folds; the AUC says how often a sentence of label 1 scores "
+                "above one of label 0.",
+            ],
+        ),
+        Section(
+            "How well do the directions separate?",
+            paragraphs=list(read_fit(done.fits, stack)),
+            tables=[(_best_table(done.fits), "Each method and site at its best layer.")],
+            figures=[(figure, caption) for _, figure, caption in figures],
+        ),
+        Section(
+            "What these numbers can and cannot say",
+            paragraphs=[
+                f"They speak of one model: {done.card.one_line}.",
+                "A direction that separates sentences need not be what the model uses: ask "
+                "“interp direction steer”. One that separates these sentences need not separate "
+                "others: ask “interp direction transfer”.",
+                "The best layer was picked for its AUC, which flatters it a little; its p is "
+                "family-wise over the layers that were shuffled. Intervals take the fitted axes as "
+                "given and are somewhat narrow.",
+            ],
+        ),
+    ]
+    _write(folder, sections, figures, "A direction, and what it has to beat", done)
+
+
+def selected(fits: DirectionFits) -> DirectionStack:
+    """The difference of means (or the first method) at its best site."""
+    methods = list(dict.fromkeys(method for method, _ in fits.stacks))
+    method = "mean_difference" if "mean_difference" in methods else methods[0]
+    return fits[method, fits.best_site(method)]
+
+
+def read_fit(fits: DirectionFits, stack: DirectionStack) -> Iterator[str]:
+    """The best of all, then the plain difference of means beside its nulls."""
+    top = fits.best.iloc[0]
+    words = fits.baselines["bag of words"]
+    best = Interval(top.auc, top.auc_low, top.auc_high, 0, 0)
+    yield (
+        f"Highest held-out AUC: {METHOD_NAMES[top.method]} at {top.site}, layer {top.layer}: {best}. "
+        f"A bag of words reaches {words}, the length {fits.baselines['length']}."
+    )
+    row = stack.layers.index(stack.best_layer)
+    auc, null = stack.auc.at(row), stack.shuffled
+    name = METHOD_NAMES[stack.facts.method]
+    verdict = "above" if null.p[row] < ALPHA else "not above"
+    yield (
+        f"{name[:1].upper()}{name[1:]} at {stack.site}, layer {stack.best_layer}: {auc}. Under "
+        f"shuffled labels {null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}] (p = "
+        f"{null.p[row]:.3f}, family-wise over layers): {verdict} chance."
+    )
+    yield read_nulls(fits, stack)
+
+
+def read_nulls(fits: DirectionFits, stack: DirectionStack) -> str:
+    """How the null directions do at the stack's best layer."""
+    rows = fits.nulls[
+        (fits.nulls["site"] == stack.site) & (fits.nulls["layer"] == stack.best_layer)
+    ]
+    random = rows.loc[rows["null"] == "covariance", "auc"]
+    contrasts = rows[(rows["null"] == "contrast") & (rows["method"] == stack.facts.method)]
+    strength = dict(zip(contrasts["name"], (contrasts["auc"] - 0.5).abs() + 0.5, strict=True))
+    strongest = max(strength, key=strength.__getitem__)
+    own = float(np.max(stack.auc.estimate))
+    ranks = sum(auc >= own for auc in strength.values())
+    less = "none of them does as well" if ranks == 0 else f"{ranks} of them do as well or better"
+    return (
+        f"At that layer 95 % of {len(random)} random directions with the states' covariance lie "
+        f"between {random.quantile(0.025):.3f} and {random.quantile(0.975):.3f}. Of "
+        f"{len(contrasts)} directions of non-moral contrasts the strongest is "
+        f"{strongest} ({strength[strongest]:.3f}); {less}."
+    )
+
+
+def _fit_figures(fits: DirectionFits, stack: DirectionStack) -> Iterator[_Drawn]:
+    yield "auc", viz.direction_scores(fits), "Held-out AUC of every method at every layer and site."
+    method = stack.facts.method
+    figure = viz.direction_nulls(fits, method, stack.site)
+    yield (
+        f"nulls-{method}-{stack.site}",
+        figure,
+        "The same for one of them, beside null directions.",
+    )
+    if len(fits.stacks) > 1:
+        figure = viz.direction_cosines(fits, stack.site, stack.best_layer)
+        caption = "Methods that find the same thing have cosines near 1, and so do neighbours."
+        yield f"cosines-{stack.site}", figure, caption
+
+
+def _best_table(fits: DirectionFits) -> pd.DataFrame:
+    best = fits.best
+    columns = (best["shuffled"], best["shuffled_low"], best["shuffled_high"])
+    null = [
+        None if np.isnan(row[0]) else Interval(row[0], row[1], row[2], 0, 0)
+        for row in zip(*(column.to_numpy() for column in columns), strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "method": [METHOD_NAMES[m] for m in best["method"]],
+            "site": best["site"],
+            "layer": best["layer"],
+            "held-out AUC": [
+                Interval(r.auc, r.auc_low, r.auc_high, 0, 0) for r in best.itertuples()
+            ],
+            "shuffled labels": null,
+            "p": best["p"],
+        }
+    )
+
+
+def write_transfer_story(folder: Run, done: TransferRun) -> None:
+    """Write ``report.html`` and the figure of a transfer matrix."""
+    figures = [
+        ("transfer", viz.transfer_heatmap(done.transfer), "Blue is above chance, red below it.")
+    ]
+    frame = done.transfer.frame.copy()
+    frame.insert(4, "AUC", [Interval(r.auc, r.low, r.high, 0, 0) for r in frame.itertuples()])
+    table = frame.drop(columns=["auc", "low", "high"])
+    sections = [
+        Section(
+            "Does it transfer?",
+            paragraphs=[
+                f"A direction ({METHOD_NAMES[done.config.method]}, {done.config.site}) is learned on "
+                "each set, at the layer that separates its own held-out sentences best, and tested on "
+                "every other set. + is label 1: moral, fair, less stereotyping, acceptable.",
+                read_transfer(done.transfer),
+            ],
+            tables=[(table, "All pairs of sets; 95 % intervals over the tested set's groups.")],
+            figures=[(figure, caption) for _, figure, caption in figures],
+        ),
+        Section(
+            "What these numbers can and cannot say",
+            paragraphs=[
+                f"They speak of one model: {done.card.one_line}.",
+                "Sets differ in what their labels mean, in length and in topic. An AUC near .5 off the "
+                "diagonal says that what was learned here is not what is asked there, not that the "
+                "model lacks it.",
+            ],
+        ),
+    ]
+    _write(folder, sections, figures, "Does a direction transfer?", done)
+
+
+def read_transfer(transfer: Transfer) -> str:
+    """How many cells off the diagonal lie above chance, and where words do as well."""
+    frame = transfer.frame
+    off = frame[(frame["trained_on"] != frame["tested_on"]) & (frame["reader"] == "direction")]
+    above = off[off["low"] > 0.5]
+    below = off[off["high"] < 0.5]
+    if above.empty:
+        found = "None of them lies above chance"
+    else:
+        named = "; ".join(
+            f"{r.trained_on} -> {r.tested_on} {r.auc:.2f} [{r.low:.2f}, {r.high:.2f}]"
+            for r in above.sort_values("auc", ascending=False).itertuples()
+        )
+        found = f"{len(above)} of {len(off)} lie above chance: {named}"
+    against = f"; {len(below)} lie below it, the wrong way round" if len(below) else ""
+    return (
+        f"Off the diagonal there are {len(off)} tests, each with its own 95 % interval (not corrected "
+        f"for their number). {found}{against}."
+    )
+
+
+def _write(
+    folder: Run,
+    sections: list[Section],
+    figures: list[_Drawn],
+    title: str,
+    done: DirectionRun | TransferRun,
+) -> None:
+    lead = f"Model: {done.card.one_line}."
+    folder.save_text("report.html", viz.render_report(sections, title=title, lead=lead))
+    for name, figure, _ in figures:
+        folder.save_figure(name, figure)
+        if done.config.png:
+            with folder.file(f"figures/{name}.png") as path:
+                viz.save_png(figure, path)

@@ -1,0 +1,223 @@
+"""What one pass over an item's prompts reads: projections, the parts they are made of, and nulls.
+
+A :class:`Reader` belongs to one position. Every hook is read once, against all the vectors that are
+wanted there: each layer's own direction, the direction that is decomposed, the null directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.activations import read_states, stream
+from interp.directions import Direction, DirectionStack
+from interp.directions.components import DOT, Component, Reading, Standard, reading
+from interp.directions.decompose import part_readings, parts_table, require_sums
+from interp.directions.moments import Moments
+from interp.directions.nulls import covariance_nulls, placebo_nulls
+from interp.directions.project import padded
+from interp.prompts import TokenizedPrompt
+
+MEASURES = ("dot", "cosine", "standardised")
+"""What is measured of every cell."""
+
+N_NULLS = 100
+"""Null directions drawn with the states' covariance."""
+
+_Key: TypeAlias = tuple[Component, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Nulls:
+    """Unit vectors ``[layer, null, d_model]`` at the direction's site, each with kind and name."""
+
+    vectors: Float[Tensor, "layer null d_model"]
+    kinds: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """What was read of some prompts, the measures in the order of :data:`MEASURES`."""
+
+    measured: npt.NDArray[np.float32]  # [prompt, cell, measure]
+    parts: npt.NDArray[np.float32]  # [prompt, part]
+    nulls: npt.NDArray[np.float32]  # [prompt, layer, null]
+
+
+class Reader:
+    """The readings of one position; ``cells`` and ``parts`` name what they return.
+
+    ``target`` is the direction that is decomposed.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        stack: DirectionStack,
+        *,
+        components: Sequence[Component],
+        target: Direction,
+        moments: Moments,
+        nulls: Nulls,
+        position: str,
+    ) -> None:
+        self.position = position
+        self.stack = stack
+        self.target = target
+        self.nulls = nulls
+        self._model = model
+        hooks = _Hooks()
+        own = [
+            (component, layer)
+            for component in components
+            for layer in ([0] if component == "embedding" else stack.layers)
+        ]
+        self._own = [
+            hooks.add(
+                component,
+                layer,
+                stack[layer if layer in stack.layers else stack.layers[0]].vector[None],
+                moments.at(component, layer),
+            )
+            for component, layer in own
+        ]
+        self._nulls = [
+            hooks.add(stack.site, layer, nulls.vectors[row])
+            for row, layer in enumerate(stack.layers)
+        ]
+        vector = target.vector[None]
+        parts = part_readings(model, target, vector)
+        self._parts = [hooks.add(one.parts[0][0], one.layer, vector) for one in parts]
+        self._total = hooks.add(target.site, target.layer, vector)
+        self._readings = hooks.readings(model)
+        self.parts = parts_table(parts)
+        self.cells = self._cells(own, stack)
+
+    def read(self, prompts: Sequence[TokenizedPrompt]) -> Values:
+        """Run the prompts once.
+
+        Raises:
+            InterpError: see :func:`interp.activations.stream`; or parts that do not add up.
+        """
+        hooks = {one.hook: one.reduce for one in self._readings.values()}
+        measured, parts, nulls, totals = [], [], [], []
+        for _, found in stream(
+            self._model, prompts, hooks, positions=self.position, progress=False
+        ):
+            measured.append(torch.cat([self._measures(found, one) for one in self._own]))
+            parts.append(torch.cat([self._dots(found, one)[:, 0] for one in self._parts]))
+            nulls.append(torch.stack([self._dots(found, one)[0] for one in self._nulls]))
+            totals.append(self._dots(found, self._total)[0, 0])
+        values = Values(*(torch.stack(one).numpy() for one in (measured, parts, nulls)))
+        require_sums(self._model, values.parts, torch.stack(totals).numpy())
+        return values
+
+    def _measures(self, found: dict[str, Tensor], request: _Request) -> Tensor:
+        """All measures of one component at one layer, ``[part, measure]``."""
+        one = self._readings[request.key]
+        values = found[one.hook][0, ..., request.start]
+        values = torch.stack([v for v, p in zip(values, one.parts, strict=True) if _is_cell(p)])
+        return padded(values, len(MEASURES))
+
+    def _dots(self, found: dict[str, Tensor], request: _Request) -> Tensor:
+        """Dot products ``[part, direction]``."""
+        one = self._readings[request.key]
+        return found[one.hook][0, :, DOT, request.start : request.stop]
+
+    def _cells(self, own: Sequence[_Key], stack: DirectionStack) -> pd.DataFrame:
+        rows = []
+        for (component, layer), request in zip(own, self._own, strict=True):
+            units = (np.nan, np.nan)
+            if component == stack.site:
+                units = (stack[layer].scale, stack[layer].offset)
+            for part in self._readings[request.key].parts:
+                if _is_cell(part):
+                    rows.append((component, layer, part[1], *units))
+        return pd.DataFrame(rows, columns=["component", "layer", "head", "scale", "offset"])
+
+
+def no_nulls(stack: DirectionStack) -> Nulls:
+    """For a position at which nothing can change."""
+    return Nulls(torch.empty(len(stack.layers), 0, stack.vectors.shape[1]), (), ())
+
+
+def read_nulls(
+    model: TransformerBridge,
+    stack: DirectionStack,
+    by_text: Sequence[Sequence[TokenizedPrompt]],
+    contrasts: dict[str, torch.Tensor],
+    position: str,
+    seed: int,
+) -> Nulls:
+    """Null directions of every layer, from the placebo prompts' states at one position.
+
+    ``by_text[text][item]`` are placebo prompts, ``contrasts`` the vectors ``[layer, d_model]`` of
+    non-moral contrasts.
+    """
+    prompts = [prompt for prompts in by_text for prompt in prompts]
+    states = read_states(
+        model, prompts, site=stack.site, positions=position, layers=stack.layers, progress=False
+    ).values
+    drawn = covariance_nulls(states, N_NULLS, seed=seed)
+    groups = [drawn, torch.stack(list(contrasts.values()), dim=1)]
+    kinds = ["covariance"] * drawn.shape[1] + ["contrast"] * len(contrasts)
+    names = [f"covariance {k + 1}" for k in range(drawn.shape[1])] + list(contrasts)
+    if len(by_text) > 1:
+        between = placebo_nulls(states.unflatten(1, (len(by_text), -1)))
+        groups.append(between)
+        kinds += ["placebo"] * between.shape[1]
+        names += [f"placebo texts {k + 1}" for k in range(between.shape[1])]
+    return Nulls(torch.cat(groups, dim=1), tuple(kinds), tuple(names))
+
+
+def _is_cell(part: tuple[str, int]) -> bool:
+    return part[0] != "attn_bias"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Where the products with some vectors stand in a hook's reading."""
+
+    key: _Key
+    start: int
+    stop: int
+
+
+class _Hooks:
+    """Requests for vectors, gathered by the hook that serves them."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[_Key, list[Tensor]] = {}
+        self._standard: dict[_Key, Standard] = {}
+
+    def add(
+        self,
+        component: str,
+        layer: int,
+        vectors: Float[Tensor, "direction d_model"],
+        standard: Standard | None = None,
+    ) -> _Request:
+        # the embedding is the residual stream before layer 0: one hook serves both
+        key: _Key = ("resid_pre" if component == "embedding" else component, layer)  # type: ignore[assignment]
+        listed = self._vectors.setdefault(key, [])
+        start = sum(len(v) for v in listed)
+        listed.append(vectors)
+        if standard is not None:
+            self._standard[key] = standard
+        return _Request(key, start, start + len(vectors))
+
+    def readings(self, model: TransformerBridge) -> dict[_Key, Reading]:
+        return {
+            key: reading(model, *key, torch.cat(vectors), standard=self._standard.get(key))
+            for key, vectors in self._vectors.items()
+        }

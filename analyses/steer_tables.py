@@ -1,0 +1,151 @@
+"""Tables of a steering run: effects per step, each direction's two-sided reading, its place among nulls.
+
+An *effect* is a reading under a step minus the unsteered reading of the same item. Two numbers sum up
+a direction at the largest strength s:
+
+- ``swing`` = (effect at +s - effect at -s) / 2, what depends on the step's sign, for ``margin`` and
+  ``preference``. What any push of that size does (damage) cancels.
+- ``mean`` = (effect at +s + effect at -s) / 2, for ``nll`` and ``kept``, where damage is the point.
+
+p of the learned direction: the share of directions, nulls and itself, whose absolute number is at
+least as large as its own; it cannot be below 1 / (nulls + 1). A null's sign means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from interp.stats import FloatArray, Interval, cluster_bootstrap
+
+LEARNED = "learned"
+UNSTEERED = "unsteered"
+SWINGING = ("margin", "preference")
+"""Outcomes with a sign; the others are read as the mean over both signs of the step."""
+
+PAIRED = (*SWINGING, "nll", "kept")
+_UNIT = ["kind", "direction", "strength"]
+_CELL = ["outcome", "subset"]
+
+
+def effect_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One row per outcome, subset and step: the mean effect, 95 % interval over clusters.
+
+    ``rows`` are the ledger's: a row per step, outcome and item.
+    """
+    parts = []
+    for (outcome, subset), cell in _cells(rows):
+        steps, differences, clusters = _differences(cell)
+        found = cluster_bootstrap(differences, clusters, seed=seed, labels=(outcome, subset))
+        parts.append(_with_intervals(steps, found).assign(outcome=outcome, subset=subset))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame[[*_CELL, *_UNIT, "effect", "low", "high", "n", "clusters", "reason"]]
+
+
+def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One row per outcome, subset and direction: its swing (or mean) at the largest strength.
+
+    ``cost`` is the direction's mean change of ``nll`` over both signs; ``per_cost`` the number's size
+    over that cost, NaN where the cost's interval does not lie above 0. ``p``, for the learned
+    direction alone, is its place among the nulls, ``p_per_cost`` the same for ``per_cost``.
+    """
+    largest = rows["strength"].abs().max()
+    parts = []
+    for (outcome, subset), cell in _cells(rows):
+        steps, differences, clusters = _differences(cell)
+        sign = -1.0 if outcome in SWINGING else 1.0
+        names = steps[steps["strength"] == largest].reset_index(drop=True)
+        up, down = (_at(steps, differences, names, s) for s in (largest, -largest))
+        number = (up + sign * down) / 2
+        found = cluster_bootstrap(number, clusters, seed=seed, labels=(outcome, subset))
+        parts.append(_with_intervals(names, found).assign(outcome=outcome, subset=subset))
+    frame = pd.concat(parts, ignore_index=True).drop(columns="strength")
+    costs = frame[frame["outcome"] == "nll"].set_index(["kind", "direction"])[["effect", "low"]]
+    costs = costs.loc[list(zip(frame["kind"], frame["direction"], strict=True))]
+    frame["cost"] = costs["effect"].to_numpy()
+    frame["per_cost"] = (frame["effect"].abs() / frame["cost"]).where(costs["low"].to_numpy() > 0)
+    frame["p"] = _places(frame, frame["effect"].abs())
+    frame["p_per_cost"] = _places(frame, frame["per_cost"])
+    columns = [*_CELL, "kind", "direction", "effect", "low", "high", "p", "cost", "per_cost"]
+    return frame[[*columns, "p_per_cost", "n", "clusters", "reason"]]
+
+
+def completion_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """How far continuations change, per strength of the learned direction: levels with intervals.
+
+    ``kept`` and ``overlap`` are shares of the unsteered continuation's tokens (1 without a step);
+    ``fluency`` is nats per token under the unsteered model.
+    """
+    own = rows[rows["kind"].isin([LEARNED, UNSTEERED])]
+    own = own[own["outcome"].isin(["kept", "overlap", "fluency"])]
+    found = []
+    for (strength, outcome), cell in own.groupby(["strength", "outcome"]):
+        level = cluster_bootstrap(
+            cell["value"].to_numpy(), cell["cluster"].tolist(), seed=seed, labels=(outcome,)
+        )
+        found.append((strength, outcome, level.estimate, level.low, level.high, level.n))
+    return pd.DataFrame(found, columns=["strength", "outcome", "level", "low", "high", "n"])
+
+
+def text_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The generated continuations of the learned direction, one row per prompt and strength."""
+    own = rows[rows["outcome"] == "overlap"]
+    table = own.rename(columns={"item": "prompt", "value": "overlap", "text": "continuation"})
+    table = table[["prompt", "strength", "overlap", "continuation"]]
+    return table.sort_values(["prompt", "strength"], kind="stable").reset_index(drop=True)
+
+
+def _cells(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    paired = rows[rows["outcome"].isin(PAIRED)]
+    groups = paired.groupby(_CELL, sort=False)
+    return [((str(outcome), str(subset)), cell) for (outcome, subset), cell in groups]
+
+
+def _differences(cell: pd.DataFrame) -> tuple[pd.DataFrame, FloatArray, list[str]]:
+    """The steps, their effects ``[step, item]``, and every item's cluster."""
+    is_baseline = cell["kind"] == UNSTEERED
+    baseline = cell[is_baseline].set_index("item")
+    steered = cell[~is_baseline]
+    table = steered.pivot(index=_UNIT, columns="item", values="value")
+    table = table.loc[pd.MultiIndex.from_frame(steered[_UNIT].drop_duplicates()), baseline.index]
+    values = table.to_numpy(float) - baseline["value"].to_numpy(float)
+    return table.index.to_frame(index=False), values, baseline["cluster"].tolist()
+
+
+def _at(
+    steps: pd.DataFrame, differences: FloatArray, names: pd.DataFrame, strength: float
+) -> FloatArray:
+    """The effects of the named directions at one strength, in their order."""
+    at = steps[steps["strength"] == strength]
+    row_of = {name: row for row, name in zip(at.index, at["direction"], strict=True)}
+    return differences[[row_of[name] for name in names["direction"]]]
+
+
+def _with_intervals(steps: pd.DataFrame, found: Interval) -> pd.DataFrame:
+    return steps.assign(
+        effect=found.estimate,
+        low=found.low,
+        high=found.high,
+        n=found.n,
+        clusters=found.n_clusters,
+        reason=found.reason,
+    )
+
+
+def _places(frame: pd.DataFrame, sizes: pd.Series) -> FloatArray:
+    """p of every learned row; NaN for nulls, and where the learned direction has no number."""
+    p = np.full(len(frame), np.nan)
+    for _, cell in frame.groupby(_CELL, sort=False):
+        own = cell.index[cell["kind"] == LEARNED][0]
+        # a null without a cost has no finite effect per cost: it counts as the larger
+        nulls = sizes[cell.index[cell["kind"] != LEARNED]].fillna(np.inf)
+        if len(nulls) and not np.isnan(sizes[own]):
+            p[own] = place_among(float(sizes[own]), nulls.to_numpy(float))
+    return p
+
+
+def place_among(own: float, nulls: Sequence[float] | FloatArray) -> float:
+    """Share of directions, nulls and the own one, that are at least as large as the own one."""
+    return (1 + int((np.asarray(nulls) >= own).sum())) / (1 + len(nulls))

@@ -1,0 +1,115 @@
+"""From sentences to states, and from states to a direction: the steps that all fits share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.activations import Site, States, read_sites
+from interp.data.catalogue import dataset_hash
+from interp.data.items import LabelledText
+from interp.directions.direction import DirectionFacts, DirectionStack
+from interp.directions.methods import Labels, Method, axes, class_units
+from interp.directions.scores import folds, score_and_null
+from interp.errors import InterpError
+from interp.models import model_card
+
+_CLOSING_MARKS = re.compile(r"[\s.!?…;:,\"'”’)\]]+$")
+
+
+def fit_states(
+    states: States,
+    labels: Labels,
+    groups: Sequence[str],
+    facts: DirectionFacts,
+    n_folds: int,
+    n_shuffles: int,
+    seed: int,
+) -> DirectionStack:
+    """One direction per layer from states that were read before.
+
+    Raises:
+        InterpError: see :func:`interp.directions.fit_direction`.
+    """
+    vectors = axes(facts.method, states.values, labels, groups)
+    scales, offsets = class_units(states.values, labels, vectors)
+    auc, shuffled = score_and_null(
+        facts.method,
+        states.values,
+        labels,
+        groups,
+        n_folds=n_folds,
+        n_shuffles=n_shuffles,
+        seed=seed,
+    )
+    return DirectionStack(
+        vectors, scales, offsets, states.layers, states.site, facts, auc, shuffled
+    )
+
+
+def labels_and_groups(texts: Sequence[LabelledText], n_folds: int) -> tuple[Labels, list[str]]:
+    """Labels and group names of texts that can be fitted and split.
+
+    Raises:
+        InterpError: one label only, or too few groups.
+    """
+    labels = torch.tensor([text.label for text in texts], dtype=torch.bool)
+    groups = [text.group for text in texts]
+    if len(texts) == 0 or bool(labels.all()) or not bool(labels.any()):
+        raise InterpError(f"{len(texts)} texts with one label only: both labels are needed")
+    folds(labels, groups, n_folds)  # refuses what cannot be split
+    return labels, groups
+
+
+def sentence_states(
+    model: TransformerBridge, texts: Sequence[LabelledText], sites: Sequence[Site], progress: bool
+) -> dict[Site, States]:
+    """States of the last token of every sentence, at every layer of some sites."""
+    return read_sites(model, sentence_ids(model, texts), sites=sites, progress=progress)
+
+
+def facts_of(
+    model: TransformerBridge, texts: Sequence[LabelledText], method: Method
+) -> DirectionFacts:
+    """How a direction of these texts on this model is made."""
+    card = model_card(model)
+    return DirectionFacts(
+        method=method,
+        source=", ".join(dict.fromkeys(text.source for text in texts)),
+        data_hash=dataset_hash(texts),
+        n_texts=len(texts),
+        fingerprint=card.fingerprint,
+        mode=card.mode,
+    )
+
+
+def sentence_ids(
+    model: TransformerBridge, texts: Sequence[LabelledText]
+) -> list[Int[Tensor, " _pos"]]:
+    """Token ids of raw sentences that all end in the same token: the full stop.
+
+    Closing marks are taken off and the full stop is encoded by itself, so that the last token says
+    nothing about the sentence. One BOS is put in front where the tokenizer has one.
+
+    Raises:
+        InterpError: a sentence without tokens or beyond the context.
+    """
+    tokenizer = model.tokenizer
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    stop = tokenizer(".", add_special_tokens=False)["input_ids"]
+    out = []
+    for text in texts:
+        body = _CLOSING_MARKS.sub("", text.text)
+        ids = tokenizer(body, add_special_tokens=False)["input_ids"]
+        if not ids or len(bos) + len(ids) + len(stop) > model.cfg.n_ctx:
+            raise InterpError(
+                f"{text.source}: the text {text.text[:40]!r} has {len(ids)} tokens, must be 1 to "
+                f"{model.cfg.n_ctx - len(bos) - len(stop)}"
+            )
+        out.append(torch.tensor([*bos, *ids, *stop], dtype=torch.long))
+    return out

@@ -1,0 +1,300 @@
+"""The same items under several conditions and wordings, read at every layer.
+
+Every treated text stands beside its length-matched placebo (the same ``slot``); ``contrast`` names
+the treated condition that a placebo belongs to. Two placebos of neighbouring slots are compared as
+well: how far two sentences of no moral content lie apart is the scale of a divergence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.data.items import ChoiceItem
+from interp.errors import InterpError
+from interp.lens.divergence import TOP_K, compare
+from interp.lens.trajectory import lens_logits, option_readings
+from interp.prompts import (
+    Condition,
+    MarginTarget,
+    Placement,
+    TextBank,
+    TokenizedPrompt,
+    condition_prompt,
+    decode_each,
+    margin_target,
+    require_context,
+)
+from interp.stats import FloatArray
+
+_DIVERGENCES = ("kl", "js", "overlap")
+_LABELS = ["contrast", "condition", "slot", "item", "cluster", "layer"]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The margins of a condition and of its placebos, nats, ``[layers, texts, items]`` each."""
+
+    contrast: str
+    layers: list[int]
+    treated: FloatArray
+    control: FloatArray
+    items: list[str]
+    clusters: list[str]
+
+    def difference(self) -> FloatArray:
+        """Treated minus control, averaged over texts, ``[layers, items]``."""
+        return np.asarray(self.treated.mean(1) - self.control.mean(1))
+
+
+@dataclass(frozen=True)
+class LensConditions:
+    """Lens readings of items under several conditions, tidy, one row per prompt and layer.
+
+    Columns of ``frame``: ``contrast``, ``condition``, ``slot``, ``item``, ``cluster``, ``n_tokens`` (of
+    the prompt: a text and its placebo should agree), ``layer``, then
+    ``margin``, ``log_prob_a``, ``log_prob_b`` (nats), ``rank_a``, ``rank_b``, then the divergences
+    ``kl``, ``js`` (nats) and ``overlap`` of a treated text from its own placebo, of a placebo from
+    that of the slot before, and ``kl_clean``, ``js_clean``, ``overlap_clean`` from the clean prompt;
+    NaN where there is nothing to compare with. ``left_out``: items whose options no token tells
+    apart. ``k``: length of the compared top lists.
+    """
+
+    frame: pd.DataFrame
+    left_out: tuple[str, ...] = ()
+    k: int = TOP_K
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """The conditions that were read beside their placebos."""
+        placebos = self.frame.loc[self.frame["condition"] == "placebo", "contrast"].unique()
+        return tuple(name for name in placebos if name in set(self.frame["condition"]))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A copy of the rows."""
+        return self.frame.copy()
+
+    def arms(self, contrast: str) -> Arms:
+        """Margins of a condition and of its placebos.
+
+        Raises:
+            InterpError: a condition that was not read beside its placebos.
+        """
+        if contrast not in self.contrasts:
+            known = ", ".join(self.contrasts) or "none"
+            raise InterpError(f"{contrast!r} was not read beside its placebos; with them: {known}")
+        rows = self.frame[self.frame["contrast"] == contrast]
+        layers = sorted(int(layer) for layer in rows["layer"].unique())
+        clusters = rows.drop_duplicates("item").set_index("item")["cluster"]
+        treated, control = (
+            rows[rows["condition"] == name]
+            .pivot(index=["layer", "slot"], columns="item", values="margin")
+            .sort_index()[clusters.index]
+            .to_numpy(float)
+            .reshape(len(layers), -1, len(clusters))
+            for name in (contrast, "placebo")
+        )
+        items, names = clusters.index.tolist(), clusters.tolist()
+        return Arms(contrast, layers, treated, control, items, names)
+
+    def difference(self, contrast: str = "instructed") -> pd.DataFrame:
+        """Margin minus that of the placebos, means over texts in nats, one row per (item, layer).
+
+        Raises:
+            InterpError: a condition that was not read beside its placebos.
+        """
+        arms = self.arms(contrast)
+        index = pd.MultiIndex.from_product([arms.layers, arms.items], names=["layer", "item"])
+        rows = index.to_frame(index=False)
+        clusters = dict(zip(arms.items, arms.clusters, strict=True))
+        return pd.DataFrame(
+            {
+                "contrast": contrast,
+                "item": rows["item"],
+                "cluster": rows["item"].map(clusters),
+                "layer": rows["layer"],
+                "difference": arms.difference().reshape(-1),
+            }
+        )
+
+    def divergences(self) -> pd.DataFrame:
+        """The divergences in long form: the columns of the prompt, ``against``, and the numbers.
+
+        ``against``: ``placebo`` (the text's own), ``another placebo`` (of a placebo) or ``clean``.
+        """
+        near = self.frame[[*_LABELS, *_DIVERGENCES]]
+        near = near.assign(
+            against=np.where(near["condition"] == "placebo", "another placebo", "placebo")
+        )
+        far = self.frame[_LABELS].assign(
+            against="clean", **{name: self.frame[f"{name}_clean"] for name in _DIVERGENCES}
+        )
+        rows = pd.concat([near, far], ignore_index=True).dropna(subset="js")
+        return rows[[*_LABELS[:2], "against", *_LABELS[2:], *_DIVERGENCES]].reset_index(drop=True)
+
+    def _repr_html_(self) -> str:
+        mean = self.frame.pivot_table(
+            index="layer", columns=["contrast", "condition"], values="margin", sort=False
+        )
+        return "<p><b>lens margin, nats</b></p>" + mean.to_html(
+            border=0, float_format="{:.2f}".format
+        )
+
+
+def lens_conditions(
+    model: TransformerBridge,
+    items: Iterable[ChoiceItem],
+    *,
+    conditions: Sequence[str] = ("clean", "instructed", "placebo", "revealing"),
+    n_texts: int = 1,
+    n_control_texts: int = 1,
+    k: int = TOP_K,
+    order: int = 0,
+    placement: Placement = "after",
+    progress: bool = True,
+) -> LensConditions:
+    """Follow the options through the layers, under every condition and text.
+
+    Args:
+        model: a bridge in evaluation mode.
+        items: choice items; one whose options no token tells apart is left out and counted.
+        conditions: names, see :data:`interp.prompts.CONDITION_NAMES`; ``placebo`` stands for the
+            matched placebos of all the others.
+        n_texts: wordings of ``instructed``, each with its own placebo (6: the least for a claim).
+        n_control_texts: wordings of ``negated`` and ``revealing``.
+        k: length of the top lists whose overlap is read.
+        order: which cyclic order of the options.
+        placement: instruction ``"after"`` or ``"before"`` the question.
+        progress: show a bar.
+
+    Raises:
+        InterpError: no item with a margin, an item given twice, an unknown condition, too many texts,
+            or a prompt beyond the context.
+
+    Example:
+        >>> lens = lens_conditions(model, items, n_texts=6)         # doctest: +SKIP
+        >>> parting_layer(lens.arms("instructed"), seed=0)          # doctest: +SKIP
+    """
+    bank, items = TextBank(model.tokenizer), list(items)
+    names = [item.id for item in items]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise InterpError(f"item {twice[0]!r} is given {names.count(twice[0])} times: give it once")
+    frames, left_out = [], []
+    for item in tqdm(items, desc="logit lens", disable=not progress):
+        texts = bank.conditions(item, conditions, n_texts=n_texts, n_control_texts=n_control_texts)
+        frame = lens_item(model, item, texts, k=k, order=order, placement=placement)
+        frames.append(frame)
+        if frame.empty:
+            left_out.append(item.id)
+    if len(left_out) == len(items):
+        raise no_margin(len(items))
+    return LensConditions(pd.concat(frames, ignore_index=True), tuple(left_out), k)
+
+
+def no_margin(n_items: int) -> InterpError:
+    """The error of a sample in which nothing can be read."""
+    return InterpError(
+        f"none of the {n_items} items has a margin (two options to contrast that a token tells "
+        "apart): choose other items or raise the limit"
+    )
+
+
+def lens_item(
+    model: TransformerBridge,
+    item: ChoiceItem,
+    conditions: Sequence[Condition],
+    *,
+    k: int = TOP_K,
+    order: int = 0,
+    placement: Placement = "after",
+) -> pd.DataFrame:
+    """The rows of one item of :class:`LensConditions`; none when no token tells its options apart."""
+    frames: list[pd.DataFrame] = []
+    clean = None
+    for contrast, group in _groups(conditions):
+        before = None
+        for texts in group:
+            found = {}
+            for condition in texts:
+                prompt, target = prompt_and_target(
+                    model, item, condition, order=order, placement=placement
+                )
+                if target is None:
+                    return pd.DataFrame()
+                found[condition] = lens_logits(model, prompt), target, len(prompt)
+            own = next((x for c, (x, _, _) in found.items() if c.name == "placebo"), None)
+            for condition, (logits, target, n_tokens) in found.items():
+                partner = before if condition.name == "placebo" else own
+                frame = option_readings(logits, target)
+                frame.insert(0, "n_tokens", n_tokens)
+                frame = frame.assign(**_divergences(logits, partner, clean, k))
+                frames.append(_labelled(frame, item, condition, contrast))
+            before = own
+            if contrast == "":
+                clean = next(iter(found.values()))[0]
+    return pd.concat(frames, ignore_index=True)
+
+
+def prompt_and_target(
+    model: TransformerBridge,
+    item: ChoiceItem,
+    condition: Condition,
+    *,
+    order: int = 0,
+    placement: Placement = "after",
+) -> tuple[TokenizedPrompt, MarginTarget | None]:
+    """The prompt up to where the two options differ, and the tokens of its margin (or None).
+
+    Raises:
+        InterpError: a prompt beyond the context.
+    """
+    prompt = condition_prompt(model, item, condition, order=order, placement=placement)
+    target, shared = margin_target(model.tokenizer, item, prompt)
+    if len(shared):
+        prompt = prompt.extended(shared, tuple(decode_each(model.tokenizer, shared)))
+    require_context(prompt.label, len(prompt), model.cfg.n_ctx)
+    return prompt, target
+
+
+def _groups(conditions: Sequence[Condition]) -> Iterator[tuple[str, list[list[Condition]]]]:
+    """The clean prompt first (as contrast ""), then per contrast its texts, slot by slot."""
+    contrasts: dict[str, dict[int, list[Condition]]] = {}
+    for condition in sorted(conditions, key=lambda c: c.name != "clean"):
+        own = "" if condition.name == "clean" else condition.control_of or condition.name
+        contrasts.setdefault(own, {}).setdefault(condition.slot, []).append(condition)
+    for contrast, slots in contrasts.items():
+        yield contrast, list(slots.values())
+
+
+def _divergences(
+    logits: Float[Tensor, "entry d_vocab"],
+    partner: Float[Tensor, "entry d_vocab"] | None,
+    clean: Float[Tensor, "entry d_vocab"] | None,
+    k: int,
+) -> dict[str, FloatArray | float]:
+    columns: dict[str, FloatArray | float] = {}
+    for other, suffix in ((partner, ""), (clean, "_clean")):
+        numbers = None if other is None else compare(logits, other, k=k)
+        for name in _DIVERGENCES:
+            value = np.nan if numbers is None else numbers[name].to_numpy(float)
+            columns[f"{name}{suffix}"] = value
+    return columns
+
+
+def _labelled(
+    frame: pd.DataFrame, item: ChoiceItem, condition: Condition, contrast: str
+) -> pd.DataFrame:
+    labels: tuple[str | int, ...] = (
+        contrast, condition.name, condition.slot, item.id, item.cluster,
+    )  # fmt: skip
+    for place, (name, value) in enumerate(zip(_LABELS, labels, strict=False)):
+        frame.insert(place, name, value)
+    return frame

@@ -1,0 +1,204 @@
+"""What a trajectory says: the effect per layer, where two runs part, where an answer is settled.
+
+The latter two are layers (0 = the embedding, n_layers = the output): their intervals have steps of
+one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import InterpError
+from interp.lens.conditions import Arms, LensConditions
+from interp.stats import (
+    FloatArray,
+    Interval,
+    cluster_bootstrap,
+    sign_flip_max_t,
+    two_way_bootstrap,
+)
+from interp.stats.resampling import Groups, Plan, cluster_codes
+
+ALPHA = 0.05
+_PARTED = 0.5
+_READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
+
+
+def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataFrame:
+    """The effect of a condition on the lens margin per layer: treated minus placebo, nats.
+
+    Columns: ``contrast``, ``layer``, ``effect`` with ``low`` and ``high`` (two-way bootstrap over texts
+    x item clusters; clusters alone with one text), ``p`` (family-wise over layers: sign-flip max-T of
+    the items' differences, clusters as units), and ``clear``: p < .05 and the interval excludes 0.
+
+    Raises:
+        InterpError: a condition that was not read beside its placebos.
+    """
+    arms = lens.arms(contrast)
+    labels = ("lens", contrast)
+    interval = two_way_bootstrap(
+        arms.treated, arms.control, arms.clusters, seed=seed, labels=labels
+    )
+    test = sign_flip_max_t(arms.difference(), arms.clusters, alpha=ALPHA, seed=seed, labels=labels)
+    return pd.DataFrame(
+        {
+            "contrast": contrast,
+            "layer": arms.layers,
+            "effect": interval.estimate,
+            "low": interval.low,
+            "high": interval.high,
+            "p": test.p_corrected,
+            "clear": (np.asarray(test.p_corrected) < ALPHA) & interval.excludes(0),
+        }
+    )
+
+
+def parting_layer(
+    difference: pd.DataFrame | Arms,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int,
+) -> Interval:
+    """The layer where two runs part: from it on, their mean difference is of its final kind.
+
+    Exactly: the first layer from which the mean difference of the margins keeps the sign of its value
+    at the output, and at least half its size, through to the output.
+
+    Args:
+        difference: rows of :meth:`LensTrajectory.difference` (or of :class:`LensConditions`'):
+            ``layer``, ``cluster``, ``difference`` and ``pair`` or ``item``; clusters are resampled. Or
+            :meth:`LensConditions.arms`: then the texts of either arm are resampled as well.
+        confidence: of the interval.
+        n_resamples: how often the layer is found anew, on a resample.
+        seed: of the bootstrap.
+
+    Returns:
+        An interval in layers. NaN with a ``reason`` where the difference at the output has an interval
+        that contains 0 (the one of :func:`layer_effects`): then the runs do not part.
+
+    Raises:
+        InterpError: a missing column, or rows that are not one per unit and layer.
+    """
+    arms = difference if isinstance(difference, Arms) else _arms_of(difference)
+    layers = np.asarray(arms.layers, dtype=float)
+    groups = Groups.of(cluster_codes(arms.clusters, len(arms.items)))
+    sample = (len(arms.items), len(groups), confidence)
+    if len(groups) < 2:
+        reason = "a single cluster: no interval"
+        return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
+    plan = Plan(confidence, n_resamples, seed, ("lens", arms.contrast))
+    draws = _resampled(arms, groups, plan)
+    low, high = plan.bounds(draws[-1])
+    if low <= 0.0 <= high:
+        reason = "the difference at the output has an interval that contains 0"
+        return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
+    estimate = _parting(arms.difference().mean(-1, keepdims=True), layers)[0]
+    low, high = plan.bounds(_parting(draws, layers))
+    return Interval(float(estimate), float(low), float(high), *sample)
+
+
+def settled_layers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per prompt, the first layer from which the margin keeps the sign it has at the output.
+
+    ``frame``: rows of a :class:`LensTrajectory` or of :class:`LensConditions`. One row per prompt with
+    its labels and ``settled``; NaN where the output's margin is exactly 0.
+    """
+    labels = _labels(frame)
+    wide = frame.pivot(index=labels, columns="layer", values="margin").sort_index(axis=1)
+    order = pd.MultiIndex.from_frame(frame[labels].drop_duplicates())
+    signs = np.sign(wide.loc[order].to_numpy(float))
+    settled = _first_for_good(signs.T[-1:] == signs.T, wide.columns.to_numpy(float))
+    settled = np.where(signs[:, -1] == 0, np.nan, settled)
+    return order.to_frame(index=False).assign(settled=settled)
+
+
+def settled_layer(
+    frame: pd.DataFrame,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int,
+) -> pd.DataFrame:
+    """Mean of :func:`settled_layers` per condition, with an interval over clusters of items.
+
+    Columns: ``contrast`` (where the frame has it), ``condition``, ``settled``, ``low``, ``high``,
+    ``prompts``, ``items``, ``clusters``, ``reason``. The texts count as fixed; a prompt without an
+    answer at the output is left out.
+    """
+    prompts = settled_layers(frame)
+    by = [name for name in ("contrast", "condition") if name in prompts]
+    rows = []
+    for key, here in prompts.groupby(by, sort=False):
+        interval = cluster_bootstrap(
+            here["settled"].to_numpy(float),
+            here["cluster"].tolist(),
+            confidence=confidence,
+            n_resamples=n_resamples,
+            seed=seed,
+            labels=("settled",),
+        )
+        rows.append(
+            {
+                **dict(zip(by, key, strict=True)),
+                "settled": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "prompts": int(interval.n),
+                "items": here["item"].nunique(),
+                "clusters": int(interval.n_clusters),
+                "reason": interval.reason,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _arms_of(frame: pd.DataFrame) -> Arms:
+    """A tidy difference as one text against nothing."""
+    unit = "pair" if "pair" in frame else "item"
+    missing = [name for name in ("layer", "cluster", "difference", unit) if name not in frame]
+    if missing:
+        raise InterpError(
+            f"parting_layer: the frame has no column {missing[0]!r}; give the rows of difference()"
+        )
+    if frame.duplicated([unit, "layer"]).any():
+        raise InterpError(f"parting_layer: several rows per {unit} and layer; give one contrast")
+    wide = frame.pivot(index="layer", columns=unit, values="difference").sort_index()
+    if wide.isna().any(axis=None):
+        raise InterpError(f"parting_layer: some {unit} has no difference at some layer")
+    clusters = frame.drop_duplicates(unit).set_index(unit)["cluster"].loc[wide.columns].tolist()
+    table = wide.to_numpy(float)[:, None]
+    units = [str(name) for name in wide.columns]
+    return Arms("", wide.index.tolist(), table, 0 * table, units, clusters)
+
+
+def _resampled(arms: Arms, groups: Groups, plan: Plan) -> FloatArray:
+    """Mean differences ``[layers, resamples]``, drawn as :func:`two_way_bootstrap` draws them."""
+    weights = plan.all_weights(len(groups), "clusters")
+    counts = weights @ groups.sums(np.ones(len(arms.items)))
+    means = []
+    for name, arm in (("treated", arms.treated), ("control", arms.control)):
+        texts = plan.all_weights(arm.shape[1], name)
+        total = np.einsum("ltr,rt->lr", groups.sums(arm) @ weights.T, texts)
+        means.append(total / arm.shape[1])
+    return np.asarray((means[0] - means[1]) / counts)
+
+
+def _parting(curves: FloatArray, layers: FloatArray) -> FloatArray:
+    """The parting layer of each curve ``[layers, n]``; NaN for one that ends at 0."""
+    final = curves[-1:]
+    parted = curves * np.sign(final) >= _PARTED * np.abs(final)
+    return np.where(final[0] == 0, np.nan, _first_for_good(parted, layers))
+
+
+def _first_for_good(holds: np.ndarray, layers: FloatArray) -> FloatArray:
+    """The first layer from which ``holds [layers, n]`` is true to the end; the last always is."""
+    from_here = np.logical_and.accumulate(holds[::-1], axis=0)[::-1]
+    return layers[from_here.argmax(axis=0)]
+
+
+def _labels(frame: pd.DataFrame) -> list[str]:
+    """Columns that name a prompt."""
+    divergences = [f"{name}{of}" for name in ("kl", "js", "overlap") for of in ("", "_clean")]
+    return [name for name in frame.columns if name not in (*_READ, *divergences)]

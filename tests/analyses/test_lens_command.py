@@ -1,0 +1,335 @@
+"""``interp lens``: what its tables hold, that it resumes with the same bytes, what it may say."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import analyses.lens as lens_analysis
+from analyses import cli
+from analyses import lens_story as story
+from analyses.lens import LensConfig, run
+from interp.data import load_items
+from interp.errors import InterpError
+from interp.lens import lens_conditions, parting_layer, settled_layer
+from interp.models import load_model
+from interp.runs import read_manifest, read_table
+from interp.stats import Interval
+
+Folder = Callable[..., Path]
+NAN = float("nan")
+TABLES = ("totals", "effects", "parting", "settled", "distances")
+
+
+def config(folder: Path, out: Path, **changes: Any) -> LensConfig:
+    """A small run on a local model and bundled items."""
+    small = {"items": "bundled", "limit": 4}
+    return LensConfig(model=str(folder), out=out, **{**small, **changes})
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    """The bytes of every table of a run, and of its report."""
+    patterns = ("*.parquet", "*.csv", "report.html", "figures/*.html")
+    return {p.name: p.read_bytes() for pattern in patterns for p in out.glob(pattern)}
+
+
+def test_the_run_holds_what_the_library_gives(tiny_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out), progress=False)
+    model = load_model(tiny_folder("llama"))
+    items = load_items("bundled", limit=4, seed=0)
+    alone = lens_conditions(model, items, n_texts=2, n_control_texts=2, progress=False)
+    pd.testing.assert_frame_equal(done.lens.frame, alone.frame)
+    pd.testing.assert_frame_equal(read_table(out, "lens"), alone.frame)
+    pd.testing.assert_frame_equal(done.settled, settled_layer(alone.frame, seed=0))
+    for name in ("instructed", "revealing"):
+        expected = parting_layer(alone.arms(name), seed=0)
+        np.testing.assert_equal(done.parting[name].estimate, expected.estimate)
+        arms = alone.arms(name)
+        total = done.totals.set_index(["contrast", "context"]).loc[(name, "all")]
+        assert total["effect"] == pytest.approx(arms.difference()[-1].mean())
+        assert (total["items"], total["texts"]) == (4, 2)
+        effects = done.effects[done.effects["contrast"] == name]
+        last = effects.iloc[-1]
+        np.testing.assert_allclose(
+            last[["effect", "low", "high"]].astype(float),
+            total[["effect", "low", "high"]].astype(float),
+        )
+
+
+def test_run_folder_holds_tables_figures_and_report(tiny_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out), progress=False)
+    assert {p.stem for p in out.glob("*.parquet")} == {"lens", *TABLES}
+    for name in TABLES:
+        assert len(pd.read_csv(out / f"{name}.csv")) == len(read_table(out, name))
+    figures = {p.stem for p in (out / "figures").glob("*.html")}
+    assert figures == {"effects", "levels", "options", "divergences"}
+    report = done.report.read_text()
+    for title in ("Is there an effect at the output?", "At which layer?", "When is the answer"):
+        assert title in report
+    assert read_manifest(out)["status"] == "complete"
+    distances = done.distances.set_index(["contrast", "condition", "against"])
+    null = distances.loc[("instructed", "placebo", "another placebo")]
+    own = distances.loc[("instructed", "instructed", "placebo")]
+    assert own["excess"] == pytest.approx(own["js"] - null["js"])
+
+
+def test_interrupted_and_resumed_gives_the_same_bytes(
+    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tiny_folder("llama"), tmp_path / "stopped"
+    original, seen = lens_analysis.lens_item, []
+
+    def stops(*args: Any, **options: Any) -> pd.DataFrame:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(args[1].id)
+        return original(*args, **options)
+
+    monkeypatch.setattr(lens_analysis, "lens_item", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(folder, out), progress=False)
+    computed = []
+
+    def counted(*args: Any, **options: Any) -> pd.DataFrame:
+        computed.append(args[1].id)
+        return original(*args, **options)
+
+    monkeypatch.setattr(lens_analysis, "lens_item", counted)
+    run(config(folder, out), progress=False)
+    assert len(computed) == 2
+    assert not set(computed) & set(seen)
+    run(config(folder, tmp_path / "whole"), progress=False)
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    assert [s["status"] for s in read_manifest(out)["sessions"]] == ["interrupted", "complete"]
+
+
+def choice_line(name: str, roles: list[str]) -> str:
+    texts = [f"no {name}", "the one", "the other"]
+    choices = [{"text": t, "role": r} for t, r in zip(texts, roles, strict=True)]
+    return json.dumps({"id": name, "question": "Who?", "gold": 0, "choices": choices})
+
+
+def test_items_without_a_margin_are_left_out_and_counted(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    items, folder = tmp_path / "items.jsonl", tiny_folder("llama")
+    odd = choice_line("none", ["unknown", "other", "other"])
+    roles = ["unknown", "stereotyped", "counter"]
+    items.write_text("\n".join([*(choice_line(f"i{k}", roles) for k in range(3)), odd]))
+    done = run(config(folder, tmp_path / "run", items=str(items), texts=1), progress=False)
+    assert (len(done.items), done.lens.left_out) == (4, ("none",))
+    assert done.lens.frame["item"].nunique() == 3
+    report = done.report.read_text()
+    assert "1 item has no margin" in report
+    assert "With one text there are no two placebos" in report
+    items.write_text(odd)
+    with pytest.raises(InterpError, match="none of the 1 items has a margin"):
+        run(config(folder, tmp_path / "other", items=str(items)), progress=False)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_cannot_be_is_refused_before_a_folder_is_made(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    folder, out = tiny_folder("llama"), tmp_path / "run"
+    with pytest.raises(InterpError, match="'instructed' has texts 1 to 15, asked for 99"):
+        run(config(folder, out, texts=99), progress=False)
+    assert not out.exists()
+
+
+def test_a_folder_of_another_configuration_is_refused(tiny_folder: Folder, tmp_path: Path) -> None:
+    folder, out = tiny_folder("llama"), tmp_path / "run"
+    run(config(folder, out, texts=1), progress=False)
+    before = bytes_of(out)
+    with pytest.raises(InterpError, match="texts was 1, is now 2"):
+        run(config(folder, out, texts=2), progress=False)
+    assert bytes_of(out) == before
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["interp", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_the_command_teaches_by_example_and_runs(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_folder: Folder,
+) -> None:
+    assert run_cli(monkeypatch, "lens", "--help") == 0
+    page = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert "interp lens --items bbq:Age" in page
+    out = tmp_path / "run"
+    arguments = ["lens", "--model", tiny_folder("llama"), "--items", "bundled", "--limit", "2",
+                 "--texts", "1", "--seed", "3", "--compatibility-mode", "--out", out]  # fmt: skip
+    assert run_cli(monkeypatch, *arguments) == 0
+    assert capsys.readouterr().out == f"report: {out / 'report.html'}\n"
+    stored = read_manifest(out)["config"]
+    wanted = {"limit": 2, "texts": 1, "seed": 3, "compatibility_mode": True, "items": "bundled"}
+    assert {name: stored[name] for name in wanted} == wanted
+    code = run_cli(monkeypatch, "lens", "--model", tiny_folder("llama"), "--items", "bundled",
+                   "--texts", "99", "--out", tmp_path / "other")  # fmt: skip
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2
+    assert error.startswith("interp: condition 'instructed' has texts 1 to 15")
+
+
+def totals(instructed: tuple[float, ...], revealing: tuple[float, ...], clusters: int = 10) -> Any:
+    rows = [
+        {"contrast": name, "context": "all", "effect": e, "low": lo, "high": hi, "p_texts": NAN,
+         "items": 10, "clusters": clusters, "texts": 2, "reason": ""}
+        for name, (e, lo, hi) in (("instructed", instructed), ("revealing", revealing))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def effects(instructed: list[bool], revealing: list[bool]) -> pd.DataFrame:
+    rows = [
+        (name, layer, float(layer), layer - 0.5, layer + 0.5, clear)
+        for name, flags in (("instructed", instructed), ("revealing", revealing))
+        for layer, clear in enumerate(flags)
+    ]
+    return pd.DataFrame(rows, columns=["contrast", "layer", "effect", "low", "high", "clear"])
+
+
+PARTS, NOWHERE = Interval(2.0, 1.0, 3.0, 10, 10), Interval(NAN, NAN, NAN, 10, 10, reason="why")
+YES, NO = (1.0, 0.5, 1.5), (0.1, -0.4, 0.6)
+SOME, NONE = [False, False, True, True], [False] * 4
+
+
+def read(
+    total: tuple[float, ...], control: tuple[float, ...], clear: list[bool], shown: list[bool],
+    clusters: int = 10,
+) -> str:  # fmt: skip
+    parting = {
+        "instructed": PARTS if total == YES else NOWHERE,
+        "revealing": PARTS if control == YES else NOWHERE,
+    }
+    curves = story.read_curves(totals(total, control, clusters), effects(clear, shown), parting)
+    return " ".join(curves)
+
+
+def test_curves_are_read_once_the_control_shows_something() -> None:
+    text = read(YES, YES, SOME, SOME)
+    assert "Revealing: clear at layers 2-3" in text
+    assert "Instructed: clear at layers 2-3, most at 3 (3.00 [2.50, 3.50] nats)" in text
+    assert text.count("the runs part at layer 2 [1, 3]") == 2
+
+
+@pytest.mark.parametrize(
+    ("control", "shown", "clusters", "why"),
+    [
+        (NO, SOME, 10, "control has no effect here"),
+        ((-1.0, -1.5, -0.5), SOME, 10, "control has no effect here"),
+        (YES, SOME, 4, "control has no effect here"),
+        (YES, NONE, 10, "control's curve shows nothing"),
+    ],
+)
+def test_without_a_control_the_curve_of_the_instruction_is_not_read(
+    control: tuple[float, ...], shown: list[bool], clusters: int, why: str
+) -> None:
+    text = read(YES, control, SOME, shown, clusters)
+    assert why in text
+    assert "Instructed" not in text
+
+
+def test_when_nothing_differs_the_report_says_so() -> None:
+    text = read(NO, YES, NONE, SOME)
+    assert "at no layer does the margin differ clearly" in text
+    assert "part at layer 2 [1, 3]" in text.split("Instructed")[0]
+    assert "part" not in text.split("Instructed")[1]
+
+
+def test_an_effect_on_the_way_that_the_output_does_not_keep_is_told_as_that() -> None:
+    text = read(NO, YES, SOME, SOME)
+    assert "Instructed: clear at layers 2-3" in text
+    assert "At the output no effect is shown" in text
+
+
+@pytest.mark.parametrize(
+    ("total", "p", "said"),
+    [
+        (Interval(0.5, 0.2, 0.8, 10, 10), NAN, "it raises it"),
+        (Interval(-0.5, -0.8, -0.2, 10, 10), 0.01, "it lowers it"),
+        (Interval(0.5, 0.2, 0.8, 10, 10), 0.3, "differ as much (p = 0.30)"),
+        (Interval(0.1, -0.2, 0.4, 10, 10), NAN, "contains 0, so no effect"),
+        (Interval(0.5, 0.2, 0.8, 10, 4), NAN, "4 clusters of items are too few"),
+        (Interval(0.5, NAN, NAN, 10, 1, reason="one cluster"), NAN, "nothing is claimed"),
+    ],
+)
+def test_the_output_is_read_with_its_interval(total: Interval, p: float, said: str) -> None:
+    text = story.read_output(total, p)
+    assert said in text
+    assert ("raises it" in text or "lowers it" in text) == said.startswith("it ")
+
+
+@pytest.mark.parametrize(
+    ("excess", "said"),
+    [
+        ((0.2, 0.1, 0.3), "further from its placebo than another placebo"),
+        ((-0.2, -0.3, -0.1), "nearer to it than another placebo"),
+        ((0.1, -0.1, 0.3), "no more is shown than that two sentences differ"),
+        ((0.1, NAN, NAN), "a single cluster"),
+        ((NAN, NAN, NAN), "no two placebos to compare"),
+    ],
+)
+def test_a_distance_is_read_on_the_scale_of_two_placebos(
+    excess: tuple[float, ...], said: str
+) -> None:
+    row = {"contrast": "instructed", "condition": "instructed", "against": "placebo"}
+    row |= {"js": 0.3, "js_low": 0.2, "js_high": 0.4}
+    row |= dict(zip(("excess", "excess_low", "excess_high"), excess, strict=True))
+    assert said in story.read_distances(pd.DataFrame([row]))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ([90, 90, 80, 80], "the same number of tokens"),
+        ([91, 90, 80, 83], "they differ by 2.0 on average and by 3 at most"),
+    ],
+)
+def test_the_mismatch_of_lengths_is_told(lengths: list[int], said: str) -> None:
+    rows = [("", "clean", 0, "a", 60, 0)]
+    for k, contrast in enumerate(("instructed", "revealing")):
+        for name, n in zip((contrast, "placebo"), lengths[2 * k :], strict=False):
+            rows += [(contrast, name, 0, "a", n, layer) for layer in (0, 1)]
+    columns = ["contrast", "condition", "slot", "item", "n_tokens", "layer"]
+    assert said in story.read_matching(pd.DataFrame(rows, columns=columns))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "none"),
+        ([0, 0, 0], "none"),
+        ([1, 0, 1, 1, 1, 0, 1], "0, 2-4, 6"),
+        ([0, 1, 1], "1-2"),
+    ],
+)
+def test_layers_are_spelt_as_ranges(flags: list[int], said: str) -> None:
+    frame = pd.DataFrame({"layer": range(len(flags)), "clear": [bool(f) for f in flags]})
+    assert story.layer_ranges(frame) == said
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_png_figures_are_written_on_request(tiny_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(config(tiny_folder("llama"), out, png=True, texts=1), progress=False)
+    names = {p.stem for p in (out / "figures").glob("*.png")}
+    assert names == {p.stem for p in (out / "figures").glob("*.html")}

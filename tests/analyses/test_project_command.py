@@ -1,0 +1,360 @@
+"""``interp project``: its tables against the library's own projections, resumption, its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from analyses import project as analysis
+from analyses import project_story as story
+from analyses.cli import app
+from analyses.config import checked
+from analyses.project import ProjectConfig, ProjectRun, run
+from interp.activations import read_states
+from interp.data import load_items
+from interp.directions import decompose, load_direction, project
+from interp.errors import InterpError
+from interp.models import load_model
+from interp.prompts import make_pair
+from interp.runs import read_manifest, read_table
+from interp.runs.parquet import write_part
+
+Folder = Callable[..., Path]
+TABLES = (
+    "contrasts", "nulls", "contributors", "levels", "cells", "components", "projections",
+)  # fmt: skip
+
+
+def config(folder: Path, out: Path, **changes: object) -> Any:
+    small = {"items": "bundled", "limit": 6, "texts": 2, "positions": "last,question"}
+    return checked(ProjectConfig, model=str(folder), out=out, **{**small, **changes})
+
+
+@pytest.fixture(scope="module")
+def done(tiny_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> ProjectRun:
+    out = tmp_path_factory.mktemp("project") / "run"
+    options = {"components": "head,mlp_out,embedding"}
+    return run(config(tiny_folder("llama"), out, **options), progress=False)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Folder) -> Any:
+    return load_model(tiny_folder("llama"))
+
+
+def pairs_of(model: Any, condition: str = "instructed", slots: tuple[int, ...] = (0, 1)) -> Any:
+    items = load_items("bundled", limit=6, seed=0)
+    return [make_pair(model, item, condition, slot=k) for k in slots for item in items]
+
+
+def test_contrasts_equal_those_of_the_librarys_projections(done: ProjectRun, model: Any) -> None:
+    pairs = pairs_of(model)
+    # a pair's prompts may go on with the first tokens that its options share
+    found = project(
+        model, pairs, done.direction, components=["resid_post", "head", "mlp_out", "embedding"],
+        positions=[_last(model, p) for pair in pairs for p in (pair.source, pair.destination)],
+        progress=False,
+    )  # fmt: skip
+    table = done.contrasts[
+        (done.contrasts["position"] == "last") & (done.contrasts["condition"] == "instructed")
+    ]
+    frame = found.to_dataframe()
+    cell = ["component", "layer", "head"]
+    wide = frame.pivot_table(index=cell, columns="run", values="dot", sort=False)
+    dots = (wide["source"] - wide["destination"]).rename("expected").reset_index()
+    both = table.merge(dots, on=cell)
+    assert len(both) == len(table) == 4 + 16 + 4 + 1
+    np.testing.assert_allclose(both["dot"], both["expected"], atol=1e-3, rtol=1e-3)
+    placebo = frame[frame["run"] == "destination"].groupby(cell, sort=False)["dot"].std(ddof=0)
+    spread = both.set_index(cell).index.map(placebo)
+    ok = both["component"] != "embedding"  # the last token is the same everywhere: no spread
+    np.testing.assert_allclose(
+        both["estimate"][ok], (both["dot"] / spread)[ok], rtol=1e-3, atol=1e-3
+    )
+    assert both["estimate"][~ok].isna().all()
+
+
+def _last(model: Any, prompt: Any) -> int:
+    """The position that ends the answer prefix itself."""
+    prefix = "The single, most likely answer choice is"
+    text = ""
+    for k in range(prompt.spans["answer_prefix"].start, len(prompt)):
+        text += prompt.str_tokens[k]
+        if text.strip().endswith(prefix):
+            return k
+    raise AssertionError(text)
+
+
+def test_contributors_add_up_to_the_contrast_of_the_best_layer(
+    done: ProjectRun, model: Any
+) -> None:
+    best = done.direction.best_layer
+    for condition in ("instructed", "revealing"):
+        parts = done.contributors[done.contributors["condition"] == condition]
+        cell = done.contrasts[
+            (done.contrasts["condition"] == condition)
+            & (done.contrasts["component"] == "resid_post")
+            & (done.contrasts["layer"] == best)
+            & (done.contrasts["position"] == "last")
+        ].iloc[0]
+        assert parts["estimate"].sum() == pytest.approx(cell["estimate"], abs=1e-3)
+        assert parts["dot"].sum() == pytest.approx(cell["dot"], abs=1e-3)
+    pair = pairs_of(model, slots=(0,))[0]
+    names = decompose(model, pair, done.direction.best, progress=False).parts["label"]
+    assert parts["label"].tolist() == names.tolist()
+
+
+def test_positions_before_the_instruction_are_said_to_be_fixed_and_not_tested(
+    done: ProjectRun,
+) -> None:
+    fixed = done.contrasts[done.contrasts["position"] == "question"]
+    assert fixed["fixed"].all()
+    assert float(fixed["dot"].abs().max()) < 1e-4
+    assert fixed[["low", "high", "p", "p_texts", "p_null"]].isna().all(axis=None)
+    assert not fixed["sure"].any()
+    assert not done.contrasts.loc[done.contrasts["position"] == "last", "fixed"].any()
+    assert set(done.nulls["position"]) == {"last"}
+    assert set(done.contributors["position"]) == {"last"}
+    report = done.report.read_text()
+    assert "Here nothing can change: the instruction comes later" in report
+    assert "which components, at “question”" not in report.lower()
+
+
+def test_with_the_instruction_first_the_question_can_change(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    done = run(
+        config(tiny_folder("llama"), tmp_path / "run", placement="before", limit=3,
+               positions="question,instruction:last"),
+        progress=False,
+    )  # fmt: skip
+    assert not done.contrasts["fixed"].any()
+    assert float(done.contrasts["dot"].abs().max()) > 1e-2
+    frame = read_table(tmp_path / "run", "projections")
+    assert set(frame["placement"]) == {"before"}
+    spans = frame[frame["position"] == "instruction:last"]
+    assert "clean" not in set(spans["condition"])  # has none
+    clean = done.levels[(done.levels["condition"] == "clean")]
+    assert clean[clean["position"] == "instruction:last"]["dot"].isna().all()
+    assert clean[clean["position"] == "question"]["dot"].notna().all()
+
+
+def test_the_folder_holds_every_prompt_once_with_lists_named_by_cells(done: ProjectRun) -> None:
+    out = done.config.out
+    assert {p.stem for p in out.glob("*.parquet")} == set(TABLES)
+    frame = read_table(out, "projections")
+    assert len(frame) == 6 * 2 * (1 + 2 + 2 + 1 + 1)
+    assert frame["item"].drop_duplicates().tolist() == [item.id for item in done.items]
+    assert set(frame["round"]) == {0}
+    assert frame.groupby("contrast")["slot"].max().to_dict() == {
+        "clean": 0, "instructed": 1, "revealing": 0,
+    }  # fmt: skip
+    cells, parts = read_table(out, "cells"), read_table(out, "components")
+    assert frame["dot"].map(len).eq(len(cells)).all()
+    assert frame["parts"].map(len).eq(len(parts)).all()
+    assert frame["dot"].iloc[0].dtype == np.float32
+    for name in ("contrasts", "nulls", "contributors", "levels"):
+        pd.testing.assert_frame_equal(read_table(out, name), getattr(done, name))
+    assert {p.stem for p in (out / "figures").glob("*.html")} == {
+        "contrast-last", "map-last", "contributors-last",
+    }  # fmt: skip
+    assert read_manifest(out)["status"] == "complete"
+
+
+def test_nulls_have_three_kinds_and_the_same_unit(done: ProjectRun) -> None:
+    counts = done.nulls.groupby("kind")["name"].nunique().to_dict()
+    assert counts == {"covariance": 100, "contrast": 12, "placebo": 1}
+    assert done.nulls["estimate"].notna().all()
+    own = done.contrasts["component"] == "resid_post"
+    tested = own & ~done.contrasts["fixed"] & (done.contrasts["condition"] == "instructed")
+    assert done.contrasts.loc[tested, "p_null"].between(1 / 101, 1).all()
+    assert done.contrasts.loc[~tested, "p_null"].isna().all()
+    assert not done.contrasts.loc[~tested, "beyond"].any()
+
+
+def test_a_nulls_contrast_and_p_are_those_of_its_projections(done: ProjectRun, model: Any) -> None:
+    vectors = load_file(done.config.out / "contrasts.safetensors")
+    pairs = pairs_of(model)
+    arms = {
+        run: read_states(
+            model,
+            [getattr(pair, run) for pair in pairs],
+            positions=[_last(model, getattr(pair, run)) for pair in pairs],
+            progress=False,
+        ).values
+        for run in ("source", "destination")
+    }
+    for name in ("tense", "topic"):
+        dots = {run: (states * vectors[name][:, None]).sum(-1) for run, states in arms.items()}
+        shift = (dots["source"] - dots["destination"]).mean(-1)
+        expected = shift / dots["destination"].std(-1, correction=0)
+        found = done.nulls[done.nulls["name"] == name]["estimate"]
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+    drawn = done.nulls[done.nulls["kind"] == "covariance"]
+    largest = drawn["estimate"].abs().groupby(drawn["name"]).max()
+    rows = done.contrasts[
+        (done.contrasts["component"] == "resid_post")
+        & (done.contrasts["position"] == "last")
+        & (done.contrasts["condition"] == "instructed")
+    ]
+    for row in rows.itertuples():
+        assert row.p_null == pytest.approx((1 + (largest >= abs(row.estimate)).sum()) / 101)
+
+
+def test_an_interrupted_run_resumes_with_the_same_bytes(
+    done: ProjectRun, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"components": "head,mlp_out,embedding"}
+    again = config(tiny_folder("llama"), tmp_path / "run", **options)
+    rows, seen = analysis._rows, []
+
+    def stop(item: Any, *rest: Any) -> pd.DataFrame:
+        seen.append(item.id)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return rows(item, *rest)
+
+    monkeypatch.setattr(analysis, "_rows", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(again, progress=False)
+    monkeypatch.setattr(analysis, "_rows", rows)
+    resumed = run(again, progress=False)
+    for name in TABLES:
+        whole = (done.config.out / f"{name}.parquet").read_bytes()
+        assert (resumed.config.out / f"{name}.parquet").read_bytes() == whole, name
+
+
+def test_a_part_of_an_older_version_is_not_counted_twice(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    small = config(tiny_folder("llama"), tmp_path / "run", limit=2, texts=1, positions="last")
+    run(small, progress=False)
+    folder = tmp_path / "run" / "parts" / "projections"
+    part = pq.read_table(next(folder.glob("*.parquet"))).replace_schema_metadata(None)
+    write_part(folder / f"{'0' * 64}.parquet", part, "0" * 64)
+    with pytest.raises(InterpError, match="two parts of item"):
+        run(small, progress=False)
+
+
+def test_a_direction_of_the_users_own_is_used_and_checked(
+    done: ProjectRun, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    path = done.config.out / "directions" / "morality.safetensors"
+    given = run(
+        config(tiny_folder("llama"), tmp_path / "a", direction=path, limit=3, positions="last"),
+        progress=False,
+    )
+    assert given.direction.layers == load_direction(path).layers
+    with pytest.raises(InterpError, match="other weights"):
+        run(config(tiny_folder("gpt2"), tmp_path / "b", direction=path), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positions": "mean"}, "cannot change"),
+        ({"positions": "options:all"}, "do not line up"),
+        ({"positions": "nowhere"}, "no span 'nowhere'"),
+        ({"components": "z"}, "no component 'z'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    tiny_folder: Folder, tmp_path: Path, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(InterpError, match=message):
+        run(config(tiny_folder("llama"), tmp_path / "run", **options), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_hands_every_option_on(
+    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        analysis, "run", lambda config: seen.append(config) or checked(ProjectConfig)
+    )
+    options = [
+        "--model", "m", "--items", "bundled", "--direction", "d.st", "--components", "head",
+        "--positions", "last,options", "--placement", "before", "--texts", "3", "--limit", "5",
+        "--seed", "7", "--png", "--out", str(tmp_path), "--compatibility-mode",
+    ]  # fmt: skip
+    CliRunner().invoke(app, ["project", *options])
+    assert seen == [
+        checked(ProjectConfig, 
+            model="m", items="bundled", direction="d.st", components="head", out=tmp_path,
+            positions="last,options", placement="before", texts=3, limit=5, seed=7, png=True,
+            compatibility_mode=True,
+        )
+    ]  # fmt: skip
+
+
+def test_a_bad_option_is_named() -> None:
+    with pytest.raises(InterpError, match="--texts 0"):
+        checked(ProjectConfig, texts=0)
+    with pytest.raises(InterpError, match="--placement 'within'"):
+        checked(ProjectConfig, placement="within")
+
+
+def contrast(**changes: object) -> pd.DataFrame:
+    rows = {
+        "layer": [0, 1], "estimate": [0.1, 2.0], "low": [-1.0, 1.0], "high": [1.2, 3.0],
+        "class_units": [0.0, 1.0], "p": [0.9, 0.01], "p_texts": [0.9, 0.01], "p_null": [0.9, 0.01],
+        "sure": [False, True], "beyond": [False, True], "clusters": 8, "texts": 6, "dot": [0.0, 3e-7],
+    }  # fmt: skip
+    return pd.DataFrame({**rows, **changes})
+
+
+def test_the_reading_claims_only_what_passes_every_gate() -> None:
+    good = contrast()
+    (reading,) = story.read_instruction(good, good, usable=True)
+    assert "differs from zero at 1 of 2 layers" in reading
+    assert "layer 1 +2.00 [1.00, 3.00]" in reading
+    none = contrast(sure=False, beyond=False)
+    assert "no effect is shown" in story.read_instruction(none, good, usable=True)[0]
+    inside = contrast(beyond=False)
+    assert "is not special" in story.read_instruction(inside, good, usable=True)[0]
+    readings = story.read_instruction(good, none, usable=False)
+    assert readings[1] == (
+        "It is not read: the direction does not separate held-out sentences and the positive control "
+        "shows nothing."
+    )
+    few = contrast(clusters=3)
+    assert "cannot be tested: 3 clusters" in story.read_instruction(few, good, usable=True)[0]
+    assert "of these texts alone" in story.read_instruction(contrast(texts=2), good, usable=True)[0]
+    assert "at no layer" in story.read_control(none)
+    assert "at 1 of 2 layers, most at layer 1 (+2.00" in story.read_control(good)
+    assert "cannot be judged" in story.read_control(few)
+    assert "at most 3e-07" in story.read_fixed(good)
+
+
+def test_the_best_layer_is_told_beside_every_kind_of_null() -> None:
+    nulls = pd.DataFrame(
+        {
+            "kind": ["covariance"] * 3 + ["contrast"] * 2,
+            "layer": 1,
+            "estimate": [0.5, -1.0, 3.0, 1.9, -2.5],
+        }
+    )
+    (text,) = story.read_best(contrast().iloc[1], nulls, usable=True)
+    assert "towards the moral class" in text
+    assert "2 of 3 directions drawn" in text
+    assert "1 of 2 directions of non-moral" in text
+    (text,) = story.read_best(contrast().iloc[1], nulls, usable=False)
+    assert "towards" not in text
+    (text,) = story.read_best(contrast(estimate=np.nan).iloc[0], nulls, usable=True)
+    assert "do not vary" in text
+
+
+def test_parts_are_read_with_all_corrected_for() -> None:
+    parts = contrast().assign(label=["L0H1", "L1 MLP"])
+    assert "1 of 2 differ from zero, all corrected for: L1 MLP +2.00" in story.read_parts(parts, 1)
+    assert "No part differs" in story.read_parts(parts.assign(sure=False), 1)
+    assert "too few" in story.read_parts(parts.assign(clusters=2), 1)
