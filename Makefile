@@ -27,6 +27,7 @@ lint: $(VENV)/.test
 bench: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.scoring
 	$(BIN)/python -m analyses.benchmarks.patching
+	$(BIN)/python -m analyses.benchmarks.projecting
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,7 +11,11 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["01_first_look.ipynb", "02_where_it_acts.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_first_look.ipynb",
+        "02_where_it_acts.ipynb",
+        "03_the_morality_direction.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

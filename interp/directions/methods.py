@@ -8,7 +8,7 @@ layer, signed so that + is label 1:
                          as Ledoit and Wolf do (scikit-learn). With the same ridge this is Fisher's
                          discriminant: the within-class covariance differs from S by a multiple of
                          the outer product of the difference, which changes the length only.
-``logistic_regression``  L2-penalised (C = 0.1, fixed beforehand), on standardised dimensions; the
+``logistic_regression``  L2-penalised (C = 0.01, not tuned), on standardised dimensions; the
                          standardisation is undone
 ``pca``                  first principal component of the pair differences (positive - negative mean of
                          each group, taken with both signs so that their mean is 0, as in
@@ -44,7 +44,7 @@ Values: TypeAlias = Float[Tensor, "layer prompt d_model"]
 Labels: TypeAlias = Bool[Tensor, " prompt"]
 Axes: TypeAlias = Float[Tensor, "layer d_model"]
 
-_C = 0.1
+_C = 0.01
 
 
 def axes(method: Method, values: Values, labels: Labels, groups: Sequence[str]) -> Axes:
