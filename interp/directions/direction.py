@@ -193,10 +193,16 @@ class DirectionStack:
             }
         )
 
-    def _repr_html_(self) -> str:
+    def __repr__(self) -> str:
         facts = self.facts
-        head = f"{facts.method} direction of {facts.source} at {self.site}, {facts.n_texts} texts"
-        return f"<p><b>{head}</b></p>" + self.to_dataframe().to_html(
+        return (
+            f"{facts.method} direction of {facts.source} at {self.site}: {len(self)} layers, "
+            f"{facts.n_texts} texts, best at layer {self.best_layer} (AUC "
+            f"{np.max(self.auc.estimate):.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self!r}</b></p>" + self.to_dataframe().to_html(
             index=False, border=0, float_format="{:.3f}".format
         )
 

@@ -74,6 +74,9 @@ class DirectionFits:
         rest = [name for name in frame.columns if name not in first]
         return rows.sort_values("auc", ascending=False)[first + rest].reset_index(drop=True)
 
+    def __repr__(self) -> str:
+        return "\n".join(repr(stack) for stack in self)
+
     def _repr_html_(self) -> str:
         words = ", ".join(f"{name} {interval}" for name, interval in self.baselines.items())
         table = self.best.drop(columns=["scale", "offset"])
