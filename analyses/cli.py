@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from analyses.commands import data, demo, direction, lens, models, patch, project
+from analyses.commands import conditions, data, demo, direction, lens, models, patch, project
 from interp.errors import InterpError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("project", epilog=project.EPILOG)(project.project)
 app.add_typer(direction.app, name="direction")
 app.add_typer(models.app, name="models")
 app.add_typer(data.app, name="data")
+app.add_typer(conditions.app, name="conditions")
 
 _INTERRUPTED = "interrupted; finished work is kept, the same command resumes it"
 

@@ -260,7 +260,7 @@ def _pairs(
     pairs = []
     for k, item in enumerate(items):
         n = n_texts if condition == "instructed" else 1
-        texts = bank.texts(condition, item, n)  # type: ignore[arg-type]
+        texts = bank.texts(condition, item, n)
         slot = k % n
         pair = pair_of_conditions(model, item, texts[slot], bank.placebos(texts)[slot])
         if pair.target is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -36,17 +37,19 @@ def fit_states(
     Raises:
         InterpError: see :func:`interp.directions.fit_direction`.
     """
-    vectors = axes(facts.method, states.values, labels, groups)
-    scales, offsets = class_units(states.values, labels, vectors)
-    auc, shuffled = score_and_null(
-        facts.method,
-        states.values,
-        labels,
-        groups,
-        n_folds=n_folds,
-        n_shuffles=n_shuffles,
-        seed=seed,
-    )
+    # small systems: a second thread costs more in waking than it computes
+    with threadpool_limits(limits=1):
+        vectors = axes(facts.method, states.values, labels, groups)
+        scales, offsets = class_units(states.values, labels, vectors)
+        auc, shuffled = score_and_null(
+            facts.method,
+            states.values,
+            labels,
+            groups,
+            n_folds=n_folds,
+            n_shuffles=n_shuffles,
+            seed=seed,
+        )
     return DirectionStack(
         vectors, scales, offsets, states.layers, states.site, facts, auc, shuffled
     )

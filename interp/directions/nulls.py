@@ -20,6 +20,7 @@ from itertools import combinations
 import pandas as pd
 import torch
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
@@ -101,17 +102,16 @@ def contrast_axes(
     progress: bool = True,
 ) -> dict[tuple[str, Method, Site], Axes]:
     """The vectors of :func:`contrast_directions` for several methods and sites, without scores."""
-    return {
-        (name, method, site): axes(
-            method,
-            states[site].values,
-            torch.tensor([text.label for text in texts], dtype=torch.bool),
-            [text.group for text in texts],
-        )
-        for name, texts, states in _contrast_states(model, sites, progress)
-        for method in methods
-        for site in sites
-    }
+    found = {}
+    for name, texts, states in _contrast_states(model, sites, progress):
+        labels = torch.tensor([text.label for text in texts], dtype=torch.bool)
+        groups = [text.group for text in texts]
+        with threadpool_limits(limits=1):  # small systems, see fit_states
+            for method in methods:
+                for site in sites:
+                    vectors = axes(method, states[site].values, labels, groups)
+                    found[name, method, site] = vectors
+    return found
 
 
 def _contrast_states(

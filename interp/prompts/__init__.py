@@ -1,15 +1,24 @@
 """Prompts: conditions, conversations, token ids with named spans, and alignment."""
 
 from interp.prompts.align import Alignment, align, first_difference
-from interp.prompts.conditions import CONDITION_NAMES, Condition, ConditionName, TextBank
+from interp.prompts.conditions import (
+    CONDITION_NAMES,
+    Condition,
+    ConditionName,
+    TextBank,
+    condition_conversation,
+)
 from interp.prompts.conversation import (
     ANSWER_PREFIX,
     Conversation,
+    InstructionTurn,
     Placement,
     Segment,
     Turn,
+    build_completion,
     build_conversation,
     cyclic_orders,
+    follow_up,
 )
 from interp.prompts.pair import (
     MarginTarget,
@@ -20,6 +29,8 @@ from interp.prompts.pair import (
     margin_token,
     pair_of_conditions,
 )
+from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+from interp.prompts.slots import SLOTS, fill, read_feedback
 from interp.prompts.tokens import (
     PLAIN_TEMPLATE,
     TokenizedPrompt,
@@ -33,10 +44,14 @@ __all__ = [
     "ANSWER_PREFIX",
     "CONDITION_NAMES",
     "PLAIN_TEMPLATE",
+    "SLOTS",
     "Alignment",
+    "Call",
     "Condition",
     "ConditionName",
+    "ConditionSpec",
     "Conversation",
+    "InstructionTurn",
     "MarginTarget",
     "Placement",
     "PromptPair",
@@ -45,16 +60,23 @@ __all__ = [
     "TokenizedPrompt",
     "Turn",
     "align",
+    "build_completion",
     "build_conversation",
+    "condition_conversation",
     "condition_prompt",
+    "condition_texts",
     "cyclic_orders",
     "decode_each",
     "encode_continuation",
+    "fill",
     "first_difference",
+    "follow_up",
+    "load_conditions",
     "make_pair",
     "margin_target",
     "margin_token",
     "pair_of_conditions",
+    "read_feedback",
     "require_context",
     "tokenize",
 ]

@@ -1,23 +1,36 @@
 """Conditions: which instruction a prompt carries, and its matched placebo.
 
 A moral text is never compared with nothing alone: every instruction has a placebo of (as near as
-possible) the same token count, so that length and position cannot pass for morality. The bank is
+possible) the same token count, so that length and position cannot pass for morality. Conditions are
+data (:mod:`interp.prompts.presets`), the bank of sentences is
 ``interp/data/bundled/instructions.jsonl``; token counts depend on the tokenizer, so the matching is
 done per model and its mismatch is reported with every row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from interp.data.bundle import Instruction, bundled_instructions
-from interp.data.items import ChoiceItem
+from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError
+from interp.prompts.conversation import (
+    ANSWER_PREFIX,
+    Conversation,
+    InstructionTurn,
+    Placement,
+    build_completion,
+    build_conversation,
+)
+from interp.prompts.placebos import Placebo, PlaceboPool
+from interp.prompts.presets import ConditionSpec, condition_texts, load_conditions
+from interp.prompts.slots import fill
 
 ConditionName = Literal["clean", "instructed", "placebo", "negated", "revealing"]
 CONDITION_NAMES: tuple[str, ...] = get_args(ConditionName)
+"""The conditions that every analysis knows; :func:`load_conditions` has them all."""
 
 
 @dataclass(frozen=True)
@@ -25,76 +38,164 @@ class Condition:
     """One prompt variant of an item.
 
     ``slot`` numbers the texts of a condition; ``control_of`` says which condition a placebo is
-    matched with (its partner has the same slot).
+    matched with (its partner has the same slot). ``placement`` and ``turn`` say where the
+    instruction stands, None where the caller chooses.
     """
 
-    name: ConditionName
+    name: str
     text_id: str
     text: str | None
     slot: int = 0
     control_of: str = ""
+    placement: Placement | None = None
+    turn: InstructionTurn | None = None
 
 
 class TextBank:
-    """Instructions and placebos with their token counts under one tokenizer.
+    """The texts of all conditions and their placebos, with token counts under one tokenizer.
+
+    Args:
+        tokenizer: counts tokens.
+        instructions: the bank of sentences; the bundled one by default.
+        conditions: the registry, :func:`~interp.prompts.presets.load_conditions` by default.
+        feedback: text per item id for the slot ``{feedback}``.
+        require_match: by how many tokens a placebo may differ from its text. None takes the nearest
+            of the bank and lets the result report the mismatch. With a number, a placebo of the
+            exact count is built where the bank has none (:mod:`interp.prompts.placebos`), and what
+            cannot be matched is refused.
+        n_ctx: refuse a text of more tokens than this.
+        seed: of the draws that fill slots.
 
     Example:
         >>> bank = TextBank(model.tokenizer)                               # doctest: +SKIP
         >>> bank.conditions(item, ["clean", "instructed", "placebo"])      # doctest: +SKIP
     """
 
-    def __init__(self, tokenizer: Any, instructions: Sequence[Instruction] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        instructions: Sequence[Instruction] | None = None,
+        *,
+        conditions: Mapping[str, ConditionSpec] | None = None,
+        feedback: Mapping[str, str] | None = None,
+        require_match: int | None = None,
+        n_ctx: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if require_match is not None and require_match < 0:
+            raise InterpError(f"require_match is {require_match}: a number of tokens, 0 or more")
+        bank = bundled_instructions() if instructions is None else instructions
+        self.specs = load_conditions() if conditions is None else conditions
         self._tokenizer = tokenizer
-        self._texts: dict[str, list[Instruction]] = {}
-        for instruction in bundled_instructions() if instructions is None else instructions:
-            self._texts.setdefault(instruction.kind, []).append(instruction)
-        self._placebo_lengths = [(self.count(p.text), p) for p in self._texts.get("placebo", [])]
+        self._texts = {name: condition_texts(spec, bank) for name, spec in self.specs.items()}
+        self._placebos = PlaceboPool(self.count, self._texts.get("placebo", ()))
+        self._feedback, self._seed = feedback, seed
+        self._require_match, self._n_ctx = require_match, n_ctx
 
     def count(self, text: str) -> int:
         """Tokens of a text on its own, without special tokens."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def texts(self, name: ConditionName, item: ChoiceItem, n_texts: int) -> tuple[Condition, ...]:
-        """The first ``n_texts`` texts of a condition, with the item's answer filled in.
+    def texts(
+        self,
+        name: str,
+        item: ChoiceItem | CompletionItem,
+        n_texts: int,
+        *,
+        option: int | None = None,
+    ) -> tuple[Condition, ...]:
+        """The first ``n_texts`` texts of a condition, with their slots filled for the item.
+
+        A condition without an instruction has one prompt, whatever ``n_texts``.
+
+        Args:
+            name: a condition of the registry.
+            item: what the texts are added to.
+            n_texts: how many.
+            option: which choice a verdict is about; None draws one.
 
         Raises:
-            InterpError: an unknown condition, or fewer texts than asked for.
+            InterpError: an unknown condition, fewer texts than asked for, an item that cannot fill
+                a slot or that the condition is not for, or a text beyond ``n_ctx``.
         """
-        if name == "clean":
-            return (Condition("clean", "clean", None),)
-        if name not in CONDITION_NAMES:
-            raise InterpError(f"no condition {name!r}; known: {', '.join(CONDITION_NAMES)}")
-        bank = self._texts.get(name, [])
+        spec = self._spec(name)
+        if not spec.has_text:
+            return (Condition(name, name, None),)
+        bank = self._texts[name]
         if not 1 <= n_texts <= len(bank):
             raise InterpError(
                 f"condition {name!r} has texts 1 to {len(bank)}, asked for {n_texts}: change "
                 "n_texts (or the slot, which counts from 0)"
             )
-        answer = item.choices[item.gold].text.strip()
-        return tuple(
-            Condition(name, text.id, text.text.replace("{answer}", answer), slot)
-            for slot, text in enumerate(bank[:n_texts])
-        )
+        out = []
+        for slot, (text_id, text) in enumerate(bank[:n_texts]):
+            filled = self.filled(name, text, item, option=option)
+            self._require_context(name, text_id, filled)
+            where = {"placement": spec.placement, "turn": spec.turn}
+            out.append(Condition(name, text_id, filled, slot, **where))  # type: ignore[arg-type]
+        return tuple(out)
+
+    def filled(
+        self,
+        name: str,
+        text: str,
+        item: ChoiceItem | CompletionItem,
+        *,
+        option: int | None = None,
+    ) -> str:
+        """Any text of a condition (an instruction, a request, a re-ask) filled for an item.
+
+        Raises:
+            InterpError: names the condition beside the item and the slot.
+        """
+        spec = self._spec(name)
+        kind = "choice" if isinstance(item, ChoiceItem) else "completion"
+        if spec.items not in ("any", kind):
+            raise InterpError(
+                f"condition {name!r} is for {spec.items} items, {item.id!r} is a {kind} item"
+            )
+        try:
+            return fill(
+                text,
+                item,
+                verdict_accuracy=spec.verdict_accuracy,
+                seed=self._seed,
+                feedback=self._feedback,
+                option=option,
+            )
+        except InterpError as error:
+            raise InterpError(f"condition {name!r}: {error}") from error
 
     def placebos(self, treated: Sequence[Condition]) -> tuple[Condition, ...]:
         """One placebo per text, no placebo twice, each the nearest in token count still free.
 
         Texts choose in their order and ties go to the earlier placebo of the bank. So the placebo
         of a text depends on it and the texts before it: asking for more texts changes no pair.
+        A placebo stands where its text stands.
+
+        Raises:
+            InterpError: more texts than placebos, or none within ``require_match`` tokens.
         """
-        if len(treated) > len(self._placebo_lengths):
+        if len(treated) > len(self._placebos):
             raise InterpError(
                 f"{len(treated)} texts need as many placebos, the bank has "
-                f"{len(self._placebo_lengths)}: ask for fewer texts"
+                f"{len(self._placebos)}: ask for fewer texts"
             )
-        free = list(self._placebo_lengths)
+        used: set[str] = set()
         chosen = []
         for condition in treated:
-            wanted = self.count(condition.text or "")
-            best = min(range(len(free)), key=lambda k: abs(free[k][0] - wanted))
-            _, placebo = free.pop(best)
+            placebo = self._placebo(condition, used)
+            used.add(placebo.base)
             chosen.append(
-                Condition("placebo", placebo.id, placebo.text, condition.slot, condition.name)
+                Condition(
+                    "placebo",
+                    placebo.id,
+                    placebo.text,
+                    condition.slot,
+                    condition.name,
+                    condition.placement,
+                    condition.turn,
+                )
             )
         return tuple(chosen)
 
@@ -108,33 +209,96 @@ class TextBank:
     ) -> tuple[Condition, ...]:
         """Every prompt variant of an item, in the order of ``names``.
 
-        ``placebo`` stands for the matched placebos of every other named condition (of
-        ``instructed`` when that is not named).
+        ``placebo`` stands for the matched placebos of every other named condition that has them
+        (of ``instructed`` when none is named).
 
         Args:
-            item: the item; revealing texts name its gold answer.
-            names: condition names.
+            item: the item; slots are filled for it.
+            names: condition names of a single call each.
             n_texts: texts of ``instructed`` (and so of its placebos).
-            n_control_texts: texts of ``negated`` and ``revealing`` (and of theirs).
+            n_control_texts: texts of every other condition (and of their placebos).
 
         Raises:
-            InterpError: no condition, an unknown one, one named twice, or too many texts.
+            InterpError: no condition, an unknown one, one named twice, one that takes several
+                calls of the model, too many texts, or a text that :meth:`texts` refuses.
         """
         if not names:
-            raise InterpError(f"no condition named; choose from {', '.join(CONDITION_NAMES)}")
-        unknown = [name for name in names if name not in CONDITION_NAMES]
-        if unknown:
-            raise InterpError(f"no condition {unknown[0]!r}; known: {', '.join(CONDITION_NAMES)}")
-        if len(set(names)) < len(names):
+            raise InterpError(f"no condition named; choose from {', '.join(self.specs)}")
+        specs = {name: self._spec(name) for name in names}
+        if len(specs) < len(names):
             raise InterpError(f"a condition is named twice: {', '.join(names)}")
-        treated = [name for name in names if name not in ("clean", "placebo")]
+        for name, spec in specs.items():
+            if len(spec.calls) > 1:
+                raise InterpError(
+                    f"condition {name!r} takes {len(spec.calls)} calls of the model and cannot be "
+                    "read from a single prompt: name a condition of one call"
+                )
+        treated = [name for name in names if specs[name].matched and name != "placebo"]
         out: list[Condition] = []
         for name in names:
-            if name == "placebo":
-                for other in treated or ["instructed"]:
-                    n = n_texts if other == "instructed" else n_control_texts
-                    out.extend(self.placebos(self.texts(other, item, n)))  # type: ignore[arg-type]
-            else:
-                n = n_texts if name == "instructed" else n_control_texts
-                out.extend(self.texts(name, item, n))  # type: ignore[arg-type]
+            for other in (treated or ["instructed"]) if name == "placebo" else [name]:
+                n = n_texts if other == "instructed" else n_control_texts
+                texts = self.texts(other, item, n)
+                out.extend(self.placebos(texts) if name == "placebo" else texts)
         return tuple(out)
+
+    def _spec(self, name: str) -> ConditionSpec:
+        if name not in self.specs:
+            raise InterpError(f"no condition {name!r}; known: {', '.join(self.specs)}")
+        return self.specs[name]
+
+    def _placebo(self, condition: Condition, used: set[str]) -> Placebo:
+        wanted = self.count(condition.text or "")
+        nearest = self._placebos.nearest(wanted, used)
+        assert nearest is not None  # there are at least as many placebos as texts
+        if self._require_match is None or nearest.n_tokens == wanted:
+            return nearest
+        built = self._placebos.built(wanted, used)
+        if built is not None:
+            return built
+        if abs(nearest.n_tokens - wanted) <= self._require_match:
+            return nearest
+        raise InterpError(
+            f"no placebo for {condition.text_id!r} of condition {condition.name!r}: it has {wanted} "
+            f"tokens, the nearest placebo {nearest.n_tokens}, require_match allows a difference of "
+            f"{self._require_match}: change the text, or allow more"
+        )
+
+    def _require_context(self, name: str, text_id: str, text: str) -> None:
+        if self._n_ctx is not None and self.count(text) > self._n_ctx:
+            raise InterpError(
+                f"condition {name!r}: text {text_id!r} has {self.count(text)} tokens, the model's "
+                f"context is {self._n_ctx}: shorten it"
+            )
+
+
+def condition_conversation(
+    item: ChoiceItem | CompletionItem,
+    condition: Condition,
+    *,
+    order: Sequence[int] | None = None,
+    placement: Placement = "after",
+    turn: InstructionTurn = "user",
+    answer_prefix: str = ANSWER_PREFIX,
+) -> Conversation:
+    """The first call of an item under a condition, whose own placement and turn go first.
+
+    The arguments are those of :func:`~interp.prompts.conversation.build_conversation`; ``order``
+    and ``answer_prefix`` are for choice items.
+
+    Raises:
+        InterpError: as there.
+    """
+    placement, turn = condition.placement or placement, condition.turn or turn
+    if condition.placement is not None and condition.turn is None:
+        turn = "user"
+    if isinstance(item, CompletionItem):
+        return build_completion(item, condition.text, placement=placement, turn=turn)
+    return build_conversation(
+        item,
+        condition.text,
+        order=order,
+        placement=placement,
+        turn=turn,
+        answer_prefix=answer_prefix,
+    )

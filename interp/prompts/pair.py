@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -13,8 +13,8 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.errors import InterpError
 from interp.prompts.align import Alignment, align, first_difference
-from interp.prompts.conditions import Condition, ConditionName, TextBank
-from interp.prompts.conversation import Placement, build_conversation, cyclic_orders
+from interp.prompts.conditions import Condition, TextBank, condition_conversation
+from interp.prompts.conversation import Placement, cyclic_orders
 from interp.prompts.tokens import (
     TokenizedPrompt,
     decode_each,
@@ -86,9 +86,9 @@ class PromptPair:
 def make_pair(
     model: TransformerBridge,
     source: ChoiceItem | Int[Tensor, "... source_pos"],
-    condition: ConditionName | Int[Tensor, "... destination_pos"],
+    condition: str | Int[Tensor, "... destination_pos"],
     *,
-    against: Literal["placebo", "clean", "instructed", "negated", "revealing"] = "placebo",
+    against: str = "placebo",
     order: int = 0,
     slot: int = 0,
     placement: Placement = "after",
@@ -164,10 +164,10 @@ def condition_prompt(
     order: int = 0,
     placement: Placement = "after",
 ) -> TokenizedPrompt:
-    """One item under one condition, as tokens."""
-    conversation = build_conversation(
+    """One item under one condition, as tokens; the condition's own placement goes first."""
+    conversation = condition_conversation(
         item,
-        condition.text,
+        condition,
         order=cyclic_orders(len(item.choices))[order % len(item.choices)],
         placement=placement,
     )
@@ -207,9 +207,11 @@ def _condition(
     bank: TextBank, item: ChoiceItem, name: str, slot: int, *, partner: str
 ) -> Condition:
     if name == "placebo":
-        matched = "instructed" if partner in ("clean", "placebo") else partner
-        return bank.placebos(bank.texts(cast(ConditionName, matched), item, slot + 1))[slot]
-    texts = bank.texts(cast(ConditionName, name), item, slot + 1)
+        spec = bank.specs.get(partner)
+        bare = partner == "placebo" or (spec is not None and not spec.has_text)
+        matched = "instructed" if bare else partner
+        return bank.placebos(bank.texts(matched, item, slot + 1))[slot]
+    texts = bank.texts(name, item, slot + 1)
     return texts[min(slot, len(texts) - 1)]
 
 

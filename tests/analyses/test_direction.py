@@ -26,6 +26,8 @@ from interp.directions import load_direction
 from interp.errors import InterpError
 from interp.runs import read_manifest, read_table
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 Folder = Callable[..., Path]
 
 

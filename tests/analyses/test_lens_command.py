@@ -24,6 +24,8 @@ from interp.models import load_model
 from interp.runs import read_manifest, read_table
 from interp.stats import Interval
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 Folder = Callable[..., Path]
 NAN = float("nan")
 TABLES = ("totals", "effects", "parting", "settled", "distances")

@@ -27,6 +27,8 @@ from interp.prompts import make_pair
 from interp.runs import read_manifest, read_table
 from interp.runs.parquet import write_part
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 Folder = Callable[..., Path]
 TABLES = (
     "contrasts", "nulls", "contributors", "levels", "cells", "components", "projections",

@@ -31,6 +31,8 @@ from interp.prompts import TextBank
 from interp.runs import read_manifest, read_table
 from interp.stats import Interval
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 Folder = Callable[..., Path]
 SMALL = {
     "items": "bundled",

@@ -1,4 +1,4 @@
-"""Greedy continuation: the most likely token of a full run, step by step, and the prompt it makes."""
+"""Continuations: the most likely tokens of full runs, or sampled ones, and the prompts they make."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from interp.activations import read_states
-from interp.behaviour.generation import complete
+from interp.behaviour.generation import Decoding, complete, generate
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.models.limits import NotFiniteError
-from interp.prompts import TokenizedPrompt
+from interp.prompts import Conversation, Segment, TokenizedPrompt, Turn, tokenize
+from interp.stats.resampling import rng
+
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
 ARCHITECTURES = ["gpt2", "llama", "qwen2", "gemma2", "gemma3", "neox", "opt", "phi"]
 
@@ -24,6 +27,20 @@ ARCHITECTURES = ["gpt2", "llama", "qwen2", "gemma2", "gemma3", "neox", "opt", "p
 def prompt_of(n: int, *, seed: int = 0) -> TokenizedPrompt:
     ids = torch.randint(2, 400, (n,), generator=torch.Generator().manual_seed(seed))
     return TokenizedPrompt(ids, {"question": slice(0, n)}, ("t",) * n, "t" * n, "item 3")
+
+
+LENGTHS = (9, 12, 9, 5, 12, 9)
+TEN = Decoding(max_new_tokens=10)
+
+
+def prompts_of(lengths: tuple[int, ...] = LENGTHS) -> list[TokenizedPrompt]:
+    return [
+        replace(prompt_of(n, seed=seed), label=f"item {seed}") for seed, n in enumerate(lengths)
+    ]
+
+
+def spoken(tokenizer: Any, text: str) -> TokenizedPrompt:
+    return tokenize(tokenizer, Conversation((Turn("user", (Segment("question", text),)),)))
 
 
 @torch.no_grad()
@@ -137,3 +154,157 @@ def test_logits_that_are_not_finite_name_the_prompt(tiny_folder: Callable[..., P
     with pytest.raises(NotFiniteError, match="the logits of item 3 are not finite"):
         complete(fragile, prompt, max_new_tokens=2)
     assert len(complete(fragile, replace(prompt, ids=prompt.ids[:2]), max_new_tokens=1)) >= 2
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox"])
+def test_cached_equals_uncached_and_a_batch_equals_single_prompts(
+    load_tiny: Callable[..., Any], architecture: str
+) -> None:
+    model = load_tiny(architecture)
+    prompts = prompts_of()
+    together = generate(model, prompts, decoding=TEN, stop_ids=())
+    uncached = generate(model, prompts, decoding=TEN, stop_ids=(), cached=False)
+    for prompt, a, b in zip(prompts, together, uncached, strict=True):
+        (c,) = generate(model, [prompt], decoding=TEN, stop_ids=())
+        assert a.prompt is b.prompt is prompt
+        assert a.ids.tolist() == b.ids.tolist() == c.ids.tolist()
+        assert a.ids.tolist() == step_by_step(model, prompt.ids, 10)
+        torch.testing.assert_close(a.log_probs, b.log_probs, atol=1e-4, rtol=0)
+        torch.testing.assert_close(a.log_probs, c.log_probs, atol=1e-4, rtol=0)
+        assert (a.ended, a.n_reused, b.prefix) == ("budget", 0, None)
+
+
+def test_log_probabilities_are_those_of_a_full_run(tiny_model: Any) -> None:
+    (done,) = generate(tiny_model, prompts_of((9,)), decoding=TEN, stop_ids=())
+    with torch.no_grad():
+        logits = tiny_model(done.completed.ids[None])[0]
+    expected = logits[8:-1].log_softmax(1)[torch.arange(10), done.ids]
+    torch.testing.assert_close(done.log_probs, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [("gpt2", {}), ("llama", {}), ("gemma2", {"sliding_window": 6}), ("neox", {})],
+)
+def test_a_prompt_that_goes_on_reuses_its_beginning_whatever_follows(
+    load_tiny: Callable[..., Any], architecture: str, options: dict[str, Any]
+) -> None:
+    """Also behind a sliding window, whose far keys are kept, so that it can be cut anywhere."""
+    model = load_tiny(architecture, **options)
+    first = generate(model, prompts_of((12, 12)), decoding=TEN, stop_ids=())
+    kept = [generation.prefix for generation in first]
+    longer = [replace(p.completed, spans={"all": slice(0, 22)}) for p in first]
+    other = replace(longer[1], ids=torch.cat([longer[1].ids[:7], prompt_of(9, seed=8).ids]))
+    again = generate(model, [longer[0], other], decoding=TEN, stop_ids=(), prefixes=kept)
+    whole = generate(model, [longer[0], other], decoding=TEN, stop_ids=(), cached=False)
+    assert [generation.n_reused for generation in again] == [21, 7]
+    for a, b in zip(again, whole, strict=True):
+        assert a.ids.tolist() == b.ids.tolist()
+        torch.testing.assert_close(a.log_probs, b.log_probs, atol=1e-4, rtol=0)
+    # the same prompt again needs its last token only
+    (same,) = generate(model, [first[0].prompt], decoding=TEN, stop_ids=(), prefixes=kept[:1])
+    assert (same.n_reused, same.ids.tolist()) == (11, first[0].ids.tolist())
+
+
+def test_rows_that_end_leave_the_others_as_they_are(tiny_model: Any) -> None:
+    prompts = prompts_of((9, 9, 9))
+    alone = [generate(tiny_model, [p], decoding=TEN, stop_ids=())[0].ids.tolist() for p in prompts]
+    stop = alone[1][3]
+    together = generate(tiny_model, prompts, decoding=TEN, stop_ids={stop})
+    for tokens, done in zip(alone, together, strict=True):
+        expected = tokens[: tokens.index(stop)] if stop in tokens else tokens
+        assert done.ids.tolist() == expected
+        assert done.ended == ("end" if stop in tokens else "budget")
+        assert done.prefix is not None
+        known = torch.cat([done.prompt.ids, done.ids])
+        assert torch.equal(done.prefix.ids, known[: len(done.prefix.ids)])
+        assert len(done.prefix.ids) >= len(known) - 1
+
+
+def test_a_stop_string_is_found_in_the_decoded_text_and_cut_off(tiny_model: Any) -> None:
+    prompt = spoken(tiny_model.tokenizer, "Who was it?")
+    (free,) = generate(tiny_model, [prompt], decoding=TEN, stop_ids=())
+    pieces = [t for t in free.str_tokens if t]
+    # across a border of tokens, and both texts are kept
+    at = len("".join(pieces[:4]))
+    stop = free.raw_text[at - 1 : at + 1]
+    first = free.raw_text.index(stop)
+    decoding = replace(TEN, stop=("never said", stop))
+    (cut,) = generate(tiny_model, [prompt], decoding=decoding, stop_ids=())
+    assert cut.ended == "stop"
+    assert cut.text == free.raw_text[:first]
+    assert free.raw_text.startswith(cut.raw_text)
+    assert stop in cut.raw_text
+    assert len(cut.ids) < 10
+    assert free.text == free.raw_text
+
+
+def test_text_has_the_leading_space_of_its_first_token(tiny_model: Any) -> None:
+    prompt = spoken(tiny_model.tokenizer, "Who was it?")
+    (done,) = generate(tiny_model, [prompt], decoding=TEN, stop_ids=())
+    decode = tiny_model.tokenizer.decode
+    assert decode(prompt.ids) + done.raw_text == decode(done.completed.ids)
+
+
+def test_sampling_depends_on_its_own_stream_alone(tiny_model: Any) -> None:
+    hot = replace(TEN, temperature=1.0)
+    prompts = prompts_of()
+
+    def streams(seeds: list[int]) -> list[Any]:
+        return [rng(seed, "test") for seed in seeds]
+
+    together = generate(tiny_model, prompts, decoding=hot, streams=streams([1, 2, 3, 4, 5, 6]))
+    for k, prompt in enumerate(prompts):
+        (alone,) = generate(tiny_model, [prompt], decoding=hot, streams=streams([k + 1]))
+        assert alone.ids.tolist() == together[k].ids.tolist()
+    many = generate(tiny_model, prompts[:1] * 5, decoding=hot, streams=streams([1, 1, 2, 3, 4]))
+    assert many[0].ids.tolist() == many[1].ids.tolist()
+    assert len({tuple(done.ids.tolist()) for done in many}) == 4
+
+
+def test_samples_follow_the_models_distribution_at_the_temperature_within_the_nucleus(
+    tiny_model: Any,
+) -> None:
+    prompt = prompt_of(9)
+    with torch.no_grad():
+        logits = tiny_model(prompt.ids[None])[0, -1].double()
+    probs, order = (logits / 2.0).softmax(0).sort(descending=True)
+    size = int((probs.cumsum(0) < 0.5).sum()) + 1
+    decoding = Decoding(temperature=2.0, top_p=0.5, max_new_tokens=1)
+    n = 800
+    drawn = generate(
+        tiny_model,
+        [prompt] * n,
+        decoding=decoding,
+        streams=[rng(k) for k in range(n)],
+        stop_ids=(),
+        batch_size=200,
+    )
+    tokens = torch.tensor([int(done.ids[0]) for done in drawn])
+    assert set(tokens.tolist()) <= set(order[:size].tolist())
+    for rank in range(3):
+        p = float(probs[rank] / probs[:size].sum())
+        share = float((tokens == order[rank]).double().mean())
+        assert abs(share - p) < 4 * (p * (1 - p) / n) ** 0.5
+    # the log-probability is the model's own, not that of the nucleus
+    assert float(drawn[0].log_probs) == pytest.approx(
+        float(logits.log_softmax(0)[tokens[0]]), abs=1e-4
+    )
+
+
+def test_a_tiny_nucleus_is_greedy(tiny_model: Any) -> None:
+    decoding = replace(TEN, temperature=1.0, top_p=1e-6)
+    (done,) = generate(tiny_model, [prompt_of(9)], decoding=decoding, streams=[rng(0)], stop_ids=())
+    assert done.ids.tolist() == step_by_step(tiny_model, prompt_of(9).ids, 10)
+
+
+def test_lists_that_do_not_fit_are_refused(tiny_model: Any) -> None:
+    prompt = prompt_of(9)
+    with pytest.raises(InterpError, match="no prompts to continue"):
+        generate(tiny_model, [])
+    with pytest.raises(InterpError, match="batch_size is 0: run at least one"):
+        generate(tiny_model, [prompt], batch_size=0)
+    with pytest.raises(InterpError, match="2 prefixes for 1 prompts: give one each"):
+        generate(tiny_model, [prompt], prefixes=[None, None])
+    with pytest.raises(InterpError, match=r"temperature 1\.0 samples: give every prompt a stream"):
+        generate(tiny_model, [prompt], decoding=Decoding(temperature=1.0))

@@ -20,6 +20,8 @@ from interp.directions.components import (
 from interp.directions.moments import read_moments
 from interp.errors import InterpError
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 _QUICK = ("gpt2", "llama", "gemma2", "neox")
 ARCHITECTURES = [
     pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)

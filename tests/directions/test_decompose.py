@@ -16,6 +16,8 @@ from interp.errors import InterpError
 from interp.models import model_card
 from interp.prompts import PromptPair, TokenizedPrompt, make_pair
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 _QUICK = ("gpt2", "llama", "gemma2", "neox")
 ARCHITECTURES = [
     pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)

@@ -1,9 +1,20 @@
+from dataclasses import replace
+
 import jaxtyping
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from interp.data.bundle import Instruction, bundled_choices
+from interp.data.bundle import Instruction, bundled_choices, bundled_completions
 from interp.errors import InterpError
-from interp.prompts import CONDITION_NAMES, TextBank
+from interp.prompts import (
+    CONDITION_NAMES,
+    Condition,
+    ConditionSpec,
+    TextBank,
+    condition_conversation,
+    load_conditions,
+)
 
 ITEM = bundled_choices()[0]
 ANSWER = ITEM.choices[ITEM.gold].text
@@ -139,3 +150,150 @@ def test_on_the_default_tokenizer_the_first_six_texts_have_placebos_of_equal_len
     placebos = bank.placebos(treated)
     assert [bank.count(p.text) for p in placebos] == [bank.count(t.text) for t in treated]
     assert len({p.text_id for p in placebos}) == 6
+
+
+def bank_with(*specs, **options):
+    """The bundled conditions and some more, counted in words."""
+    registry = {**load_conditions(), **{spec.name: spec for spec in specs}}
+    return TextBank(WordTokenizer(), conditions=registry, **options)
+
+
+def spec_of(name="mine", texts=("Please take care.",), **fields):
+    return ConditionSpec(name=name, description="x", texts=texts, **fields)
+
+
+def test_every_single_call_condition_is_served_by_its_name():
+    item = replace(ITEM, meta={"percent_women": 45.15})
+    bank = bank_with(feedback={item.id: "Look again."})
+    single = [n for n, s in bank.specs.items() if len(s.calls) == 1 and s.items != "completion"]
+    for name in [name for name in single if name != "placebo"]:
+        found = bank.conditions(item, [name, "placebo"], n_texts=2, n_control_texts=2)
+        spec = bank.specs[name]
+        assert [c.name for c in found if c.name == name] == [name] * (2 if spec.has_text else 1)
+        partner = name if spec.matched else "instructed"
+        assert [c.control_of for c in found if c.name == "placebo"] == [partner] * 2
+    assert "45.15 percent" in bank.texts("match_statistics_told", item, 1)[0].text
+
+
+def test_a_condition_without_control_brings_no_placebos():
+    bank = bank_with(spec_of(control="none"))
+    found = bank.conditions(ITEM, ["mine", "negated", "placebo"], n_control_texts=1)
+    assert [(c.name, c.control_of) for c in found] == [
+        ("mine", ""), ("negated", ""), ("placebo", "negated"),
+    ]  # fmt: skip
+
+
+def test_a_condition_of_several_calls_is_refused_as_a_single_prompt():
+    with pytest.raises(InterpError, match="'critique' takes 3 calls of the model"):
+        bank_with().conditions(ITEM, ["clean", "critique"])
+    assert bank_with().texts("chain_of_thought", ITEM, 2)[1].text_id == "instructed-02"
+
+
+def test_an_item_of_the_other_kind_is_refused():
+    completion = bundled_completions()[0]
+    with pytest.raises(InterpError, match=f"'nontoxic' is for completion items, '{ITEM.id}' is a"):
+        bank_with().texts("nontoxic", ITEM, 1)
+    with pytest.raises(InterpError, match="'revealing' is for choice items"):
+        bank_with().texts("revealing", completion, 1)
+    assert bank_with().texts("nontoxic", completion, 1)[0].text.endswith("non-toxic content.")
+
+
+def test_a_slot_that_cannot_be_filled_names_condition_and_item():
+    with pytest.raises(InterpError, match=f"'match_statistics_told': item '{ITEM.id}' has no lab"):
+        bank_with().texts("match_statistics_told", ITEM, 1)
+
+
+def test_a_verdict_can_be_about_the_answer_that_the_model_gave():
+    for option, word in ((ITEM.gold, "correct"), ((ITEM.gold + 1) % 3, "wrong")):
+        (text,) = bank_with().texts("verdict_true", ITEM, 1, option=option)
+        assert text.text.endswith(f"{word}: {ITEM.choices[option].text}.")
+
+
+def test_the_seed_of_the_bank_draws_the_verdicts():
+    def drawn(seed):
+        bank = bank_with(seed=seed)
+        return [bank.texts("verdict_random", i, 1)[0].text for i in bundled_choices()[:30]]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
+def test_placebos_stand_where_their_texts_stand():
+    bank = bank_with(spec_of(turn="system"), spec_of("other", placement="before"))
+    for name in ("mine", "other"):
+        (text,) = bank.texts(name, ITEM, 1)
+        (placebo,) = bank.placebos([text])
+        assert (placebo.turn, placebo.placement) == (text.turn, text.placement)
+        one, other = (condition_conversation(ITEM, c) for c in (text, placebo))
+        assert [t.role for t in one.turns] == [t.role for t in other.turns]
+        assert [s.span for s in one.turns[0].segments] == [s.span for s in other.turns[0].segments]
+
+
+def test_the_place_a_condition_fixes_goes_before_the_callers():
+    fixed = Condition("mine", "mine-01", "Please.", placement="before")
+    spans = [s.span for s in condition_conversation(ITEM, fixed, turn="system").turns[0].segments]
+    assert spans[0] == "instruction"
+    system = Condition("mine", "mine-01", "Please.", turn="system")
+    assert condition_conversation(ITEM, system).turns[0].role == "system"
+    free = Condition("mine", "mine-01", "Please.")
+    assert condition_conversation(ITEM, free, turn="system").turns[0].role == "system"
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(8, 90), min_size=1, max_size=8))
+def test_required_placebos_are_exact_and_never_used_twice(lengths):
+    bank = bank_with(require_match=0)
+    treated = [Condition("mine", f"mine-{k}", "w " * n, k) for k, n in enumerate(lengths)]
+    placebos = bank.placebos(treated)
+    assert [bank.count(p.text) for p in placebos] == lengths
+    assert len({p.text for p in placebos}) == len(lengths)
+    for n in range(len(lengths)):
+        assert bank.placebos(treated[:n]) == placebos[:n]
+
+
+def test_without_a_required_match_the_nearest_of_the_bank_is_taken_as_before():
+    long = Condition("mine", "mine-01", "w " * 100)
+    (nearest,) = bank_with().placebos([long])
+    (built,) = bank_with(require_match=50).placebos([long])
+    assert "+" not in nearest.text_id
+    assert bank_with().count(nearest.text) < 100
+    assert "+filler-" in built.text_id
+    assert bank_with().count(built.text) == 100
+
+
+def test_a_placebo_that_cannot_be_matched_is_refused_in_one_line():
+    endless = Condition("mine", "mine-01", "w " * 3000)
+    with pytest.raises(InterpError) as error:
+        bank_with(require_match=2).placebos([endless])
+    assert str(error.value) == (
+        "no placebo for 'mine-01' of condition 'mine': it has 3000 tokens, the nearest placebo 28, "
+        "require_match allows a difference of 2: change the text, or allow more"
+    )
+    with pytest.raises(InterpError, match="require_match is -1"):
+        bank_with(require_match=-1)
+
+
+def test_an_instruction_longer_than_the_context_is_refused_in_one_line():
+    bank = bank_with(spec_of(texts=("Please.", "w " * 70)), n_ctx=64)
+    assert len(bank.texts("mine", ITEM, 1)) == 1
+    with pytest.raises(InterpError) as error:
+        bank.texts("mine", ITEM, 2)
+    assert str(error.value) == (
+        "condition 'mine': text 'mine-02' has 70 tokens, the model's context is 64: shorten it"
+    )
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("n_texts", [6])
+def test_on_the_default_tokenizer_every_condition_has_placebos_of_equal_length(n_texts):
+    from interp.models import load_tokenizer
+
+    bank = TextBank(load_tokenizer(), feedback={ITEM.id: "Look again."}, require_match=0)
+    item = replace(ITEM, meta={"percent_women": 45.15})
+    for name, spec in bank.specs.items():
+        if not spec.matched:
+            continue
+        on = bundled_completions()[0] if spec.items == "completion" else item
+        treated = bank.texts(name, on, 3 if name == "feedback" else n_texts)
+        placebos = bank.placebos(treated)
+        assert [bank.count(p.text) for p in placebos] == [bank.count(t.text) for t in treated]
+        assert len({p.text for p in placebos}) == len(treated)

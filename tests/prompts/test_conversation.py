@@ -2,11 +2,21 @@ from dataclasses import replace
 
 import jaxtyping
 import pytest
+from conftest import make_tokenizer
 
-from interp.data.bundle import bundled_choices
+from interp.data.bundle import bundled_choices, bundled_completions
 from interp.data.items import Choice
 from interp.errors import InterpError
-from interp.prompts import ANSWER_PREFIX, Segment, Turn, build_conversation, cyclic_orders
+from interp.prompts import (
+    ANSWER_PREFIX,
+    Segment,
+    Turn,
+    build_completion,
+    build_conversation,
+    cyclic_orders,
+    follow_up,
+    tokenize,
+)
 
 ITEM = bundled_choices()[0]
 
@@ -82,3 +92,85 @@ def test_more_choices_than_letters_are_refused():
 
 def test_the_content_of_a_turn_is_its_segments_in_order():
     assert Turn("user", (Segment("x", "one "), Segment("y", "two"))).content == "one two"
+
+
+def test_in_the_system_turn_the_instruction_stands_alone_and_the_question_is_the_clean_one():
+    clean = build_conversation(ITEM)
+    for placement in ("before", "after"):
+        system = build_conversation(ITEM, " Please. ", turn="system", placement=placement)
+        assert system.turns[0] == Turn("system", (Segment("instruction", "Please."),))
+        assert system.turns[1:] == clean.turns
+    assert build_conversation(ITEM, turn="system") == clean
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_system_instruction_is_a_span_between_header_and_question(chat):
+    prompt = tokenize(make_tokenizer(chat=chat), build_conversation(ITEM, "Please.", turn="system"))
+    assert list(prompt.spans)[:4] == ["header", "instruction", "template_1", "context"]
+    assert "".join(prompt.str_tokens[prompt.span("instruction")]) in ("Please.", " Please.")
+
+
+def test_a_template_without_system_turns_says_so():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}" + tokenizer.chat_template
+    )
+    conversation = build_conversation(ITEM, "Please.", turn="system")
+    with pytest.raises(InterpError, match=r"chat template refuses.*System role not supported"):
+        tokenize(tokenizer, conversation)
+
+
+def test_an_unknown_turn_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(InterpError, match="turn is 'assistant'; choose from user, system"):
+        build_conversation(ITEM, "Please.", turn="assistant")
+
+
+def test_a_completion_is_asked_for_in_the_reported_words():
+    item = bundled_completions()[0]
+    conversation = build_completion(item, "Please.")
+    assert conversation.turns[0].content == (
+        f'Please complete the sentence after "Completion:".\nCompletion: {item.prompt.strip()}'
+        "\n\nPlease."
+    )
+    assert spans(conversation) == ["request", "prompt", "separator", "instruction"]
+    assert spans(build_completion(item, "Please.", placement="before"))[0] == "instruction"
+    assert build_completion(item, "Please.", turn="system").turns[0].role == "system"
+    assert conversation.answer_prefix == ""
+
+
+def test_a_follow_up_keeps_what_was_said_and_numbers_replies_and_requests():
+    first = build_conversation(ITEM, "Please.")
+    second = follow_up(first, " The student ", " Are you sure? ")
+    third = follow_up(second, "Yes", "Why?", answer_prefix="")
+    assert second.turns[: len(first.turns)] == first.turns
+    assert [turn.role for turn in third.turns] == ["user", "assistant"] * 2 + ["user"]
+    assert third.turns[1].content == f"{ANSWER_PREFIX} The student"
+    assert [s.span for turn in third.turns[1:] for s in turn.segments] == [
+        "answer_prefix_1", "reply_1", "request_2", "answer_prefix_2", "reply_2", "request_3",
+    ]  # fmt: skip
+    assert third.answer_prefix == ""
+    assert third.label == first.label
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_spans_of_a_followed_up_conversation_hold_their_words(chat):
+    conversation = follow_up(build_conversation(ITEM), "The student", "Are you sure?")
+    prompt = tokenize(make_tokenizer(chat=chat), conversation)
+    texts = {name: "".join(prompt.str_tokens[span]) for name, span in prompt.spans.items()}
+    # without a chat template the blank after "Assistant:" holds the first word
+    assert texts["answer_prefix_1"] == ANSWER_PREFIX.removeprefix("" if chat else "The")
+    assert texts["reply_1"] == " The student"
+    assert "Are you sure?" in texts["request_2"]
+    assert texts["answer_prefix"].strip() == ANSWER_PREFIX
+
+
+def test_an_assistants_turn_without_a_word_and_an_empty_request_are_refused():
+    silent = build_conversation(ITEM, answer_prefix="")
+    with pytest.raises(InterpError, match=f"{ITEM.id}: reply 1 is empty"):
+        follow_up(silent, " ", "Why?")
+    with pytest.raises(InterpError, match=f"{ITEM.id}: request 2 is empty"):
+        follow_up(silent, "Yes", " ")
+    prefix_alone = follow_up(build_conversation(ITEM), "", "Why?")
+    assert prefix_alone.turns[1].content == ANSWER_PREFIX

@@ -1,0 +1,163 @@
+"""``interp conditions``: what can be added to a question, and what the model is then shown."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+from analyses.commands.options import DEFAULT_MODEL, ItemsOption, ModelOption, SeedOption, table
+
+if TYPE_CHECKING:
+    from interp.data.items import ChoiceItem, CompletionItem
+    from interp.prompts import Condition, ConditionSpec, Conversation, TextBank, TokenizedPrompt
+
+app = typer.Typer(
+    help="Conditions: list (also those of a file), show an example prompt.",
+    invoke_without_command=True,
+    epilog="Examples:\n\n  interp conditions\n\n  interp conditions --file mine.yaml",
+)
+
+FileOption = Annotated[
+    Path | None, typer.Option("--file", help="A YAML file of further conditions.")
+]
+
+
+@app.callback()
+def list_(context: typer.Context, file: FileOption = None) -> None:
+    """List the conditions: the bundled ones and those of a file."""
+    context.obj = file
+    if context.invoked_subcommand is not None:
+        return
+    from interp.data.bundle import bundled_instructions
+    from interp.prompts import condition_texts, load_conditions
+
+    rows = []
+    for spec in load_conditions(file).values():
+        n_texts = len(condition_texts(spec, bundled_instructions()))
+        counts = [str(n_texts or ""), str(len(spec.calls))]
+        rows.append([spec.name, *counts, spec.source, spec.description])
+    table(["name", "texts", "calls", "source", "what it is"], rows)
+
+
+@app.command(
+    epilog="Examples:\n\n  interp conditions show instructed --turn system\n\n  interp conditions "
+    "show match_statistics_told --items winogender\n\n  interp conditions show mine --file mine.yaml"
+)
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A condition's name.")],
+    file: FileOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    items: ItemsOption = "bundled",
+    slot: Annotated[int, typer.Option(min=0, help="Which text, counted from 0.")] = 0,
+    placement: Annotated[
+        str, typer.Option(help="The instruction after or before the question.")
+    ] = "after",
+    turn: Annotated[str, typer.Option(help="In the user or the system turn.")] = "user",
+    feedback: Annotated[
+        Path | None, typer.Option(help='JSON lines {"id": ..., "feedback": ...}, per item.')
+    ] = None,
+    require_match: Annotated[
+        int | None,
+        typer.Option(min=0, help="Build placebos; refuse a difference of more tokens than this."),
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """One item under a condition, as the model sees it: every span with its tokens."""
+    from interp.errors import InterpError, did_you_mean
+    from interp.models import load_model
+    from interp.prompts import (
+        InstructionTurn,
+        Placement,
+        TextBank,
+        load_conditions,
+        read_feedback,
+        tokenize,
+    )
+
+    _require_one_of("--placement", placement, Placement)
+    _require_one_of("--turn", turn, InstructionTurn)
+    specs = load_conditions(file or context.obj)
+    if name not in specs:
+        raise InterpError(f"no condition {name!r}; {did_you_mean(name, specs)}")
+    comments = None if feedback is None else read_feedback(feedback)
+    item = _item(specs[name], items, seed, comments)
+    bridge = load_model(model)
+    bank = TextBank(
+        bridge.tokenizer,
+        conditions=specs,
+        feedback=comments,
+        require_match=require_match,
+        n_ctx=bridge.cfg.n_ctx,
+        seed=seed,
+    )
+    condition = bank.texts(name, item, slot + 1)[-1]
+    conversation = _conversation(bank, item, condition, placement, turn)
+    prompt = tokenize(bridge.tokenizer, conversation, n_ctx=bridge.cfg.n_ctx)
+    typer.echo(f"{name}: {specs[name].description}")
+    typer.echo(f"item {item.id}, text {condition.text_id}, {len(prompt)} tokens")
+    _print_control(bank, specs[name], item, slot)
+    _print_spans(prompt)
+    for k, wording in enumerate(specs[name].reask, start=1):
+        typer.echo(f"re-ask {k}: {bank.filled(name, wording, item)}")
+
+
+def _require_one_of(option: str, value: str, allowed: Any) -> None:
+    from interp.errors import InterpError
+
+    if value not in get_args(allowed):
+        raise InterpError(f"{option} is {value!r}; choose from {', '.join(get_args(allowed))}")
+
+
+def _item(
+    spec: ConditionSpec, items: str, seed: int, feedback: dict[str, str] | None
+) -> ChoiceItem | CompletionItem:
+    """The first item, or the first that the feedback is about."""
+    from interp.data import load_completions, load_items
+
+    load: Any = load_completions if spec.items == "completion" else load_items
+    loaded = load(items, seed=seed) if feedback else load(items, limit=1, seed=seed)
+    return next((item for item in loaded if item.id in (feedback or {})), loaded[0])
+
+
+def _conversation(
+    bank: TextBank,
+    item: ChoiceItem | CompletionItem,
+    condition: Condition,
+    placement: Any,
+    turn: Any,
+) -> Conversation:
+    """All calls of a condition; in place of the model's replies stands what they give."""
+    from interp.prompts import condition_conversation, follow_up
+
+    calls = bank.specs[condition.name].calls
+    conversation = condition_conversation(
+        item, condition, placement=placement, turn=turn, answer_prefix=calls[0].answer_prefix
+    )
+    for before, call in pairwise(calls):
+        asked = bank.filled(condition.name, call.asks or "", item)
+        reply = f"[the model's {before.gives}]"
+        conversation = follow_up(conversation, reply, asked, answer_prefix=call.answer_prefix)
+    return conversation
+
+
+def _print_control(
+    bank: TextBank, spec: ConditionSpec, item: ChoiceItem | CompletionItem, slot: int
+) -> None:
+    if not spec.matched or spec.name == "placebo":
+        return
+    treated = bank.texts(spec.name, item, slot + 1)
+    placebo = bank.placebos(treated)[slot]
+    n, wanted = (bank.count(text or "") for text in (placebo.text, treated[slot].text))
+    typer.echo(f"placebo {placebo.text_id}, {n} tokens against {wanted}: {placebo.text}")
+
+
+def _print_spans(prompt: TokenizedPrompt) -> None:
+    rows = []
+    for name, span in prompt.spans.items():
+        text = "".join(prompt.str_tokens[span]).replace("\n", "⏎")
+        rows.append([name, f"{span.start}:{span.stop}", text])
+    table(["span", "tokens", "text"], rows)

@@ -1,0 +1,302 @@
+"""What changes between two rounds of answers, and how sure and how lopsided they are.
+
+- :func:`flip_matrix`: right -> wrong beside wrong -> right (arXiv 2310.01798), with McNemar's test.
+- :func:`calibration`: expected calibration error over equal-width bins (arXiv 1706.04599).
+- :func:`option_entropy`: uncertainty over the options, in nats.
+- :func:`gain_by_rank`: where an instruction helps (arXiv 2407.15286, RQ1).
+- :func:`letter_bias`: whether one letter is answered whatever it stands for.
+
+**Regression to the mean.** An item whose gold ranks low in some prompt by chance will look better
+in the next one without any instruction. So the rank is read from the first cyclic order alone and
+the gain from the other orders, whose noise is not that of the rank.
+
+Example::
+
+    flips = flip_matrix(before["correct"], after["correct"], before["cluster"], seed=0)
+    print(flips.right_wrong, flips.wrong_right, flips.p)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import entr
+from scipy.stats import binomtest
+
+from interp.behaviour.fairness import interval_columns
+from interp.errors import InterpError
+from interp.stats import FloatArray, Interval, cluster_bootstrap
+from interp.stats.resampling import binary
+from interp.stats.sums import sums_bootstrap
+
+
+@dataclass(frozen=True)
+class FlipMatrix:
+    """Counts of items by correctness before and after, e.g. ``right_wrong``: right, then wrong.
+
+    ``p``: McNemar's exact two-sided p, a binomial test that a changed answer is as often mended as
+    spoilt (1 without changes). It takes items as independent. ``net`` is accuracy after minus
+    accuracy before, + = better, with an interval over clusters.
+    """
+
+    right_right: int
+    right_wrong: int
+    wrong_right: int
+    wrong_wrong: int
+    p: float
+    net: Interval
+
+    @property
+    def n(self) -> int:
+        """Items compared."""
+        return self.right_right + self.right_wrong + self.wrong_right + self.wrong_wrong
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The 2x2 counts: rows before, columns after."""
+        return pd.DataFrame(
+            [[self.right_right, self.right_wrong], [self.wrong_right, self.wrong_wrong]],
+            index=pd.Index(["right", "wrong"], name="before"),
+            columns=pd.Index(["right", "wrong"], name="after"),
+        )
+
+
+def flip_matrix(
+    before: npt.ArrayLike, after: npt.ArrayLike, clusters: Iterable[object], *, seed: int = 0
+) -> FlipMatrix:
+    """How correctness changed: ``before`` and ``after`` are ``[n_items]`` of 0/1 or False/True.
+
+    Raises:
+        InterpError: no items, arrays of different length, or values other than 0 and 1.
+    """
+    first, second = binary("before", before), binary("after", after)
+    if first.shape != second.shape or first.ndim != 1 or not first.size:
+        raise InterpError(
+            f"before {list(first.shape)} and after {list(second.shape)}: give one value per item, "
+            "for the same items"
+        )
+    if np.isnan(first).any() or np.isnan(second).any():
+        raise InterpError("an item has no correctness (NaN): leave it out of both rounds")
+    counts = Counter(zip(first.astype(int).tolist(), second.astype(int).tolist(), strict=True))
+    spoilt, mended = counts[1, 0], counts[0, 1]
+    changed = spoilt + mended
+    return FlipMatrix(
+        right_right=counts[1, 1],
+        right_wrong=spoilt,
+        wrong_right=mended,
+        wrong_wrong=counts[0, 0],
+        p=float(binomtest(mended, changed, 0.5).pvalue) if changed else 1.0,
+        net=cluster_bootstrap(second - first, clusters, seed=seed, labels=("flips",)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """``error``: expected calibration error in 0..1, the mean over answers of |accuracy -
+    confidence| of the answer's bin. ``bins``: low, high, n, confidence, accuracy (NaN where empty).
+    """
+
+    error: float
+    n: int
+    bins: pd.DataFrame
+
+
+def calibration(
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, *, n_bins: int = 10
+) -> Calibration:
+    """Expected calibration error over ``n_bins`` bins (low, high] of equal width; 0 is in the first.
+
+    ``confidence [n]``: the probability given to the chosen option; ``correct [n]``: 0/1. The error
+    is biased upwards for few answers: compare it between conditions with equal n only.
+
+    Raises:
+        InterpError: no answers, confidences outside 0..1, arrays of different length, no bins.
+    """
+    given, right = np.asarray(confidence, dtype=np.float64), binary("correct", correct)
+    if n_bins < 1:
+        raise InterpError(f"n_bins is {n_bins}: give at least 1")
+    if given.shape != right.shape or given.ndim != 1 or not given.size or np.isnan(right).any():
+        raise InterpError(
+            f"confidence {list(given.shape)} and correct {list(right.shape)}: give both for every "
+            "answer, and at least one answer"
+        )
+    outside = given[~((given >= 0.0) & (given <= 1.0))]
+    if outside.size:
+        raise InterpError(f"confidence {outside[0]:g} is outside 0..1")
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    bin_of = np.searchsorted(edges[1:-1], given)
+    counts = np.bincount(bin_of, minlength=n_bins)
+    filled = np.where(counts > 0, counts, np.nan)
+    means = [np.bincount(bin_of, x, minlength=n_bins) / filled for x in (given, right)]
+    gaps = np.nan_to_num(np.abs(means[1] - means[0]))
+    bins = pd.DataFrame(
+        {
+            "low": edges[:-1],
+            "high": edges[1:],
+            "n": counts,
+            "confidence": means[0],
+            "accuracy": means[1],
+        }
+    )
+    return Calibration(float((gaps * counts).sum() / counts.sum()), int(counts.sum()), bins)
+
+
+def option_entropy(probabilities: npt.ArrayLike) -> FloatArray:
+    """Entropy in nats of ``probabilities [*cells, n_options]``, per cell; 0 to log(n_options).
+
+    NaN marks an option that an item does not have; without any option the entropy is NaN.
+
+    Raises:
+        InterpError: a negative probability, or probabilities that do not sum to 1 (to 1e-4).
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if not p.ndim or (p < 0).any():
+        raise InterpError("probabilities: give [..., n_options], each at least 0")
+    absent = np.isnan(p).all(axis=-1)
+    totals = np.nansum(p, axis=-1)
+    wrong = totals[~absent & (np.abs(totals - 1.0) > 1e-4)]
+    if wrong.size:
+        raise InterpError(f"probabilities of an item sum to {wrong[0]:g}, not 1")
+    return np.where(absent, np.nan, np.nansum(entr(p), axis=-1))
+
+
+@dataclass(frozen=True, eq=False)
+class RankGain:
+    """Gain of an instruction by the rank that gold had before it.
+
+    ``table``: rank (1 = best), measure, estimate, low, high, n (items), n_clusters, reason. The
+    measure ``gain`` is margin(condition) - margin(against) in nats, ``correct`` the condition's
+    accuracy: P(correct after | rank before). ``top_minus_rest``: gain at rank 1 minus gain at the
+    other ranks; + = the instruction helps most where the answer was already on top.
+    """
+
+    condition: str
+    against: str
+    table: pd.DataFrame
+    top_minus_rest: Interval
+
+
+def gain_by_rank(
+    frame: pd.DataFrame,
+    *,
+    condition: str = "instructed",
+    against: str = "placebo",
+    seed: int = 0,
+) -> RankGain:
+    """Rank of gold in the clean prompt's first order, against gain and accuracy in the others.
+
+    ``frame``: rows of :class:`~interp.behaviour.OptionScores` that hold ``clean``, ``condition``
+    and ``against``. Items without a margin, or with a single order, are left out of the gain.
+
+    Raises:
+        InterpError: a condition that was not scored, or no item with a rank and a gain.
+    """
+    ranked = frame[(frame["condition"] == "clean") & (frame["order"] == 0)].set_index("item")
+    later = frame[frame["order"] > 0]
+    treated = _of_condition(later, condition, "")
+    control = _of_condition(later, against, condition)
+    if ranked.empty:
+        raise InterpError(
+            "'clean' was not scored in its first order: the rank before is read there"
+        )
+    items = pd.DataFrame(
+        {
+            "rank": ranked["gold_rank"],
+            "cluster": ranked["cluster"],
+            "gain": _item_means(treated, "margin") - _item_means(control, "margin"),
+            "correct": _item_means(treated, "correct"),
+        }
+    ).dropna(subset=["rank", "gain"])
+    if items.empty:
+        raise InterpError("no item has both a rank before and a gain on its other orders")
+    records = [
+        {"rank": int(part["rank"].iloc[0]), "measure": measure}
+        | interval_columns(
+            cluster_bootstrap(part[measure], part["cluster"], seed=seed, labels=("rank", measure))
+        )
+        for _, part in items.groupby("rank")
+        for measure in ("gain", "correct")
+    ]
+    top = (items["rank"] == 1).to_numpy(dtype=float)
+    gain = items["gain"].to_numpy(dtype=float)
+    contrast = sums_bootstrap(
+        lambda sums: sums[0] / sums[1] - sums[2] / sums[3],
+        np.stack([gain * top, top, gain * (1 - top), 1 - top]),
+        items["cluster"],
+        undefined="needs items at rank 1 and at other ranks",
+        seed=seed,
+        labels=("rank",),
+    )
+    return RankGain(condition, against, pd.DataFrame(records), contrast)
+
+
+def _of_condition(rows: pd.DataFrame, condition: str, control_of: str) -> pd.DataFrame:
+    """The rows of a condition; of the placebos, those matched with the treated condition."""
+    found = rows[rows["condition"] == condition]
+    if condition == "placebo" and control_of:
+        found = found[found["control_of"] == control_of]
+    if found.empty:
+        raise InterpError(f"{condition!r} was not scored beyond its first order")
+    return found
+
+
+def _item_means(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Mean per item over texts and orders; NaN as soon as one value is."""
+    values = rows[column].astype(float)
+    return values.groupby(rows["item"]).agg(lambda group: group.mean(skipna=False))
+
+
+@dataclass(frozen=True)
+class LetterBias:
+    """Which letters are answered. ``shares`` sum to 1, in the order of ``letters``.
+
+    ``top`` is the most frequent letter (the first of equals) and ``max_share`` its share; over all
+    cyclic orders an unbiased reader has 1/k. ``entropy`` of the shares is in nats, at most
+    ``max_entropy`` = log k.
+    """
+
+    letters: tuple[str, ...]
+    shares: tuple[float, ...]
+    n: int
+
+    @property
+    def max_share(self) -> float:
+        """Share of the most frequent letter, in 1/k..1."""
+        return max(self.shares)
+
+    @property
+    def top(self) -> str:
+        """The most frequent letter."""
+        return self.letters[self.shares.index(self.max_share)]
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the shares, in nats: 0 = always one letter."""
+        return float(option_entropy(np.array(self.shares)))
+
+    @property
+    def max_entropy(self) -> float:
+        """Entropy of equal shares, in nats."""
+        return float(np.log(len(self.letters)))
+
+
+def letter_bias(answered: Iterable[str], letters: Sequence[str]) -> LetterBias:
+    """Shares of the answered letters; ``letters`` are those that could be answered.
+
+    Raises:
+        InterpError: no answers, or an answer that is none of the letters.
+    """
+    counts = Counter(answered)
+    strange = sorted(set(counts) - set(letters))
+    if strange or not counts:
+        raise InterpError(
+            f"answer {strange[0]!r} is none of {', '.join(letters)}"
+            if strange
+            else "no answered letters"
+        )
+    total = counts.total()
+    return LetterBias(tuple(letters), tuple(counts[x] / total for x in letters), total)

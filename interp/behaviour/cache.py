@@ -1,0 +1,210 @@
+"""Keys and values kept from one prompt to the next, so that a conversation is not read twice.
+
+A prompt that begins with the ids of an earlier one needs only its new tokens computed: the keys and
+values of the longest common prefix are the same numbers (causality). They are kept in full on every
+layer, also on layers with a sliding window, where the mask alone keeps far tokens out: so a prefix
+can be cut back to any length, which the windowed caches of Hugging Face cannot.
+
+Nothing is ever padded. Sequences are run together only when they are equally long and reuse equally
+much (:func:`buckets`). A model whose attention cannot continue from kept keys and values (checked
+once, :func:`reuses_keys`) reads every prompt whole; results are the same, only slower.
+
+Hooks on the model act in every forward, and so on what is kept: do not use a prefix under other
+hooks or other weights than those it was made with.
+
+Cost of a kept prefix: ``2 * layers * key-value heads * d_head`` numbers per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import DynamicCache
+
+from interp.models.forward import TOLERANCE
+from interp.models.limits import require_finite
+
+_reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class CachedPrefix:
+    """Token ids, and their keys and values per layer, ``[1, key-value head, pos, d_head]`` each."""
+
+    ids: Int[Tensor, " pos"]
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+    def shared_with(self, ids: Int[Tensor, " other"]) -> int:
+        """Length of the longest common prefix with other ids."""
+        n = min(len(ids), len(self.ids))
+        differs = (self.ids[:n] != ids[:n]).nonzero()
+        return int(differs[0]) if len(differs) else n
+
+
+class Rows:
+    """Equally long sequences that a model reads together, from a common kept length on.
+
+    ``feed`` runs more tokens of every row. With ``cached=False`` every call runs the rows whole.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        prefixes: Sequence[CachedPrefix | None],
+        n_reused: int,
+        *,
+        cached: bool = True,
+    ) -> None:
+        self._model = model
+        self._cache = DynamicCache() if cached else None
+        self.ids = torch.empty(len(prefixes), 0, dtype=torch.long)
+        kept = [prefix for prefix in prefixes if prefix is not None]
+        if self._cache is not None and n_reused:
+            self.ids = torch.stack([prefix.ids[:n_reused] for prefix in kept])
+            for layer in range(len(kept[0].layers)):
+                keys, values = (
+                    torch.cat([prefix.layers[layer][side][:, :, :n_reused] for prefix in kept])
+                    for side in (0, 1)
+                )
+                self._cache.update(keys, values, layer)
+
+    @torch.no_grad()
+    def feed(
+        self, ids: Int[Tensor, "row new"], labels: Sequence[str], *, keep: int = 1
+    ) -> Float[Tensor, "row keep d_vocab"]:
+        """Logits at the last ``keep`` positions after these tokens, float32 on the CPU.
+
+        Raises:
+            NotFiniteError: logits that are not finite; names the row by its label.
+        """
+        self.ids = torch.cat([self.ids, ids], dim=1)
+        device = self._model.cfg.device
+        if self._cache is None:
+            out = self._model.original_model(
+                input_ids=self.ids.to(device), use_cache=False, logits_to_keep=keep
+            )
+        else:
+            out = self._model.original_model(
+                input_ids=ids.to(device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            )
+        logits = out.logits[:, -keep:].float().cpu()
+        for row, label in zip(logits, labels, strict=True):
+            require_finite(row, "the logits", label)
+        return logits
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        self.ids = self.ids[list(rows)]
+        if self._cache is not None:
+            self._cache.batch_select_indices(
+                torch.tensor(list(rows), device=self._cache.layers[0].keys.device)
+            )
+
+    def prefix(self, row: int) -> CachedPrefix | None:
+        """What is kept of a row so far; None where nothing is."""
+        if self._cache is None:
+            return None
+        layers = tuple(
+            (layer.keys[row : row + 1], layer.values[row : row + 1]) for layer in self._cache.layers
+        )
+        return CachedPrefix(self.ids[row], layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """``logits``: at the last positions of a sequence; ``n_reused``: its tokens not computed."""
+
+    logits: Float[Tensor, "keep d_vocab"]
+    prefix: CachedPrefix | None
+    n_reused: int
+
+
+def read_on(
+    model: TransformerBridge,
+    sequences: Sequence[Int[Tensor, " _pos"]],
+    prefixes: Sequence[CachedPrefix | None],
+    labels: Sequence[str],
+    *,
+    keep: Sequence[int],
+    batch_size: int,
+    cached: bool = True,
+    keep_prefixes: bool = True,
+) -> list[Reading]:
+    """Read every sequence, each from its kept prefix, with logits at its last ``keep`` positions.
+
+    ``labels`` name the sequences in errors. Without ``keep_prefixes`` the new keys and values are
+    given up at once.
+    """
+    out: dict[int, Reading] = {}
+    reused = [
+        n_reusable(ids, prefix, n, cached=cached)
+        for ids, prefix, n in zip(sequences, prefixes, keep, strict=True)
+    ]
+    keys = [(len(ids), r, n) for ids, r, n in zip(sequences, reused, keep, strict=True)]
+    for group in buckets(keys, batch_size):
+        _, start, n = keys[group[0]]
+        rows = Rows(model, [prefixes[k] for k in group], start, cached=cached)
+        new = torch.stack([sequences[k][start:] for k in group])
+        logits = rows.feed(new, [labels[k] for k in group], keep=n)
+        for row, k in enumerate(group):
+            prefix = rows.prefix(row) if keep_prefixes else None
+            out[k] = Reading(logits[row], prefix, start)
+    return [out[k] for k in range(len(sequences))]
+
+
+def n_reusable(
+    ids: Int[Tensor, " pos"], prefix: CachedPrefix | None, keep: int, *, cached: bool = True
+) -> int:
+    """Tokens of a sequence that need not be computed for logits at its last ``keep`` positions."""
+    if prefix is None or not cached:
+        return 0
+    return max(0, min(prefix.shared_with(ids), len(ids) - keep))
+
+
+def buckets(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
+    """Indices of equal keys together, at most ``batch_size`` at a time, first come first."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    for group in groups.values():
+        for start in range(0, len(group), batch_size):
+            yield group[start : start + batch_size]
+
+
+def reuses_keys(model: TransformerBridge) -> bool:
+    """Whether reading on from kept keys and values equals reading whole (checked once)."""
+    known = _reuses.get(model)
+    if known is None:
+        known = reuse_error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
+        _reuses[model] = known
+    return known
+
+
+@torch.no_grad()
+def reuse_error(model: TransformerBridge) -> float:
+    """Largest |continued - whole| logit of a short sequence, relative to the logit range.
+
+    Infinity when the model refuses the kept keys, NaN when a logit is not finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.cfg.d_vocab, (12,), generator=generator)
+    device = model.cfg.device
+    whole = model.original_model(input_ids=ids[None].to(device), use_cache=False).logits
+    whole = whole[0].float().cpu()
+    try:
+        first = Rows(model, [None], 0)
+        first.feed(ids[None, :9], ["a self-check"])
+        again = Rows(model, [first.prefix(0)], 5)
+        logits = again.feed(ids[None, 5:], ["a self-check"], keep=7)[0]
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
+        return float("inf")
+    return float((logits - whole[5:]).abs().max() / (whole.max() - whole.min()))

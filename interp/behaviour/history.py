@@ -1,0 +1,319 @@
+"""What was said in every round: text and token ids, roles and spans, saved as JSON lines.
+
+A :class:`Round` holds the conversation up to its answer (turns with roles, made of named segments),
+the prompt that the model read (ids, spans), and the answer. Rendering the conversation again gives
+the prompt's ids exactly; :meth:`RoundHistory.verify` checks that, for example after a change of
+tokenizer. ``prompt(r)`` is a :class:`~interp.prompts.TokenizedPrompt` like any other, so patching,
+lens and projections run on any round. Its spans are those of the first turn (``question``,
+``instruction``, ...) and, for the turns of round k, ``answer_prefix_k``, ``reply_k`` and
+``request_{k+1}`` (the re-ask), as :func:`interp.prompts.conversation.follow_up` names them.
+
+One line per history, UTF-8, no pickle::
+
+    save_histories(path, histories)
+    frame = rounds_frame(load_histories(path))
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.behaviour.generation import Decoding, Ended
+from interp.behaviour.protocol import Item, RoundProtocol
+from interp.data.items import Choice, ChoiceItem, CompletionItem
+from interp.errors import InterpError
+from interp.prompts import Conversation, Segment, TokenizedPrompt, Turn, tokenize
+
+AnsweredBy = Literal["score"] | Ended
+"""How an answer came about: chosen by score, or what ended its generation."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One answer and all that led to it.
+
+    ``text``: the answer without the answer prefix, as it stands in the next round's history;
+    ``raw_text`` and ``answer_ids``: all that was generated, also behind a stop string (the option's
+    tokens where it was scored). ``choice``: index into the item's choices, None for completions and
+    for what the parser could not read (``reason``). ``option_log_probs``: mean log-probability per
+    token of every choice, nats, in the item's order; empty when the answer was generated.
+    ``n_reused``: tokens of the prompt whose keys and values were kept from before.
+    """
+
+    number: int
+    conversation: Conversation
+    prompt: TokenizedPrompt
+    text: str
+    raw_text: str
+    answer_ids: Int[Tensor, " new"]
+    answered_by: AnsweredBy
+    choice: int | None = None
+    reason: str = ""
+    option_log_probs: tuple[float, ...] = ()
+    n_reused: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.prompt)
+
+    @property
+    def n_recomputed(self) -> int:
+        """Tokens of the prompt that were computed in this round."""
+        return self.n_tokens - self.n_reused
+
+    @property
+    def option_scores(self) -> tuple[float, ...]:
+        """Softmax of ``option_log_probs``, as in :class:`~interp.behaviour.OptionScores`."""
+        return tuple(torch.tensor(self.option_log_probs, dtype=torch.float64).softmax(0).tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class RoundHistory:
+    """Rounds 0..R of one item, in one order of its options, one sample.
+
+    ``order[k]`` is the choice listed at position k; ``order_index`` counts cyclic orders (0 for
+    completions). ``fingerprint`` and ``mode`` are those of the model's card.
+    """
+
+    item: Item
+    protocol: RoundProtocol
+    order_index: int
+    order: tuple[int, ...]
+    sample: int
+    seed: int
+    fingerprint: str
+    mode: str
+    rounds: tuple[Round, ...]
+
+    def prompt(self, number: int) -> TokenizedPrompt:
+        """What the model read in a round, up to where it answered.
+
+        Raises:
+            InterpError: no such round.
+        """
+        return self[number].prompt
+
+    def __getitem__(self, number: int) -> Round:
+        if not 0 <= number < len(self.rounds):
+            raise InterpError(
+                f"item {self.item.id!r}: no round {number}, only 0..{len(self.rounds) - 1}"
+            )
+        return self.rounds[number]
+
+    def verify(self, tokenizer: Any) -> None:
+        """Render every round from scratch and compare with the ids that were read.
+
+        Raises:
+            InterpError: they differ; names item, round and position.
+        """
+        for done in self.rounds:
+            again = tokenize(tokenizer, done.conversation)
+            if not torch.equal(again.ids, done.prompt.ids):
+                n = min(len(again), len(done.prompt))
+                differs = (again.ids[:n] != done.prompt.ids[:n]).nonzero()
+                at = int(differs[0]) if len(differs) else n
+                raise InterpError(
+                    f"{done.prompt.label}: rendered again, its ids differ from position {at} on: "
+                    "load the tokenizer and chat template it was run with"
+                )
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file of this history alone; returns its path."""
+        return save_histories(path, [self])
+
+
+def save_histories(path: str | Path, histories: Iterable[RoundHistory]) -> Path:
+    """Write one JSON line per history; returns the path.
+
+    Raises:
+        InterpError: the file cannot be written.
+    """
+    path = Path(path)
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            for history in histories:
+                file.write(json.dumps(_to_json(history), ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise InterpError(f"{path}: cannot write the histories ({error})") from error
+    return path
+
+
+def load_histories(path: str | Path) -> tuple[RoundHistory, ...]:
+    """Read what :func:`save_histories` wrote.
+
+    Raises:
+        InterpError: no such file, or a line that holds no history; names file and line.
+    """
+    path = Path(path)
+    try:
+        # not splitlines(): texts may hold other line separators of Unicode
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InterpError(f"{path}: cannot read the histories ({error})") from error
+    out = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            out.append(_from_json(json.loads(line)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InterpError(
+                f"{path}, line {number}: holds no history as save_histories writes it ({error})"
+            ) from error
+    return tuple(out)
+
+
+def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
+    """One row per history and round, tidy.
+
+    Columns of every row: item, benchmark, category, cluster, context_condition, protocol,
+    control_of, order, sample, round, text, answered_by, reason, instruction_tokens, n_tokens,
+    n_recomputed. Of choice items also choice, chosen_role, gold_role, correct (NaN where the answer
+    could not be read, with the ``reason``), and of scored ones gold_rank, p_gold, p_chosen and
+    p_<role>, named as in :class:`~interp.behaviour.OptionScores`.
+    """
+    return pd.DataFrame([_row(history, done) for history in histories for done in history.rounds])
+
+
+def _row(history: RoundHistory, done: Round) -> dict[str, Any]:
+    item, span = history.item, done.prompt.spans.get("instruction")
+    row: dict[str, Any] = {
+        "item": item.id,
+        "benchmark": item.benchmark,
+        "category": getattr(item, "category", ""),
+        "cluster": getattr(item, "cluster", item.id),
+        "context_condition": getattr(item, "context_condition", ""),
+        "protocol": history.protocol.name,
+        "control_of": history.protocol.control_of,
+        "order": history.order_index,
+        "sample": history.sample,
+        "round": done.number,
+        "text": done.text,
+        "answered_by": done.answered_by,
+        "reason": done.reason,
+        "instruction_tokens": 0 if span is None else span.stop - span.start,
+        "n_tokens": done.n_tokens,
+        "n_recomputed": done.n_recomputed,
+    }
+    return row | _choice_columns(item, done) if isinstance(item, ChoiceItem) else row
+
+
+def _choice_columns(item: ChoiceItem, done: Round) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "choice": math.nan if done.choice is None else done.choice,
+        "chosen_role": "" if done.choice is None else item.choices[done.choice].role,
+        "gold_role": item.choices[item.gold].role,
+        "correct": math.nan if done.choice is None else float(done.choice == item.gold),
+    }
+    scores = done.option_scores
+    if not scores or done.choice is None:
+        return columns
+    gold = scores[item.gold]
+    roles = {f"p_{role}": item.index_of(role) for role in ("unknown", "stereotyped", "counter")}
+    return columns | {
+        "gold_rank": 1 + sum(score > gold for score in scores),
+        "p_gold": gold,
+        "p_chosen": scores[done.choice],
+        **{name: math.nan if k is None else scores[k] for name, k in roles.items()},
+    }
+
+
+def _to_json(history: RoundHistory) -> dict[str, Any]:
+    item = history.item
+    fields = {name: getattr(item, name) for name in item.__dataclass_fields__}
+    fields["meta"] = dict(item.meta)
+    if isinstance(item, ChoiceItem):
+        fields["choices"] = [asdict(choice) for choice in item.choices]
+    return {
+        "format": _FORMAT,
+        "item": fields,
+        "protocol": asdict(history.protocol),
+        "order_index": history.order_index,
+        "order": list(history.order),
+        "sample": history.sample,
+        "seed": history.seed,
+        "fingerprint": history.fingerprint,
+        "mode": history.mode,
+        "rounds": [_round_to_json(done) for done in history.rounds],
+    }
+
+
+def _round_to_json(done: Round) -> dict[str, Any]:
+    prompt = done.prompt
+    return {
+        "number": done.number,
+        "conversation": asdict(done.conversation),
+        "prompt": {
+            "ids": prompt.ids.tolist(),
+            "spans": {name: [span.start, span.stop] for name, span in prompt.spans.items()},
+            "str_tokens": list(prompt.str_tokens),
+            "text": prompt.text,
+            "label": prompt.label,
+            "n_bos": prompt.n_bos,
+        },
+        "text": done.text,
+        "raw_text": done.raw_text,
+        "answer_ids": done.answer_ids.tolist(),
+        "answered_by": done.answered_by,
+        "choice": done.choice,
+        "reason": done.reason,
+        "option_log_probs": list(done.option_log_probs),
+        "n_reused": done.n_reused,
+    }
+
+
+def _from_json(saved: dict[str, Any]) -> RoundHistory:
+    if saved["format"] != _FORMAT:
+        raise ValueError(f"format {saved['format']}, this version reads {_FORMAT}")
+    fields = dict(saved["item"])
+    item: Item
+    if "choices" in fields:
+        fields["choices"] = tuple(Choice(**choice) for choice in fields["choices"])
+        item = ChoiceItem(**fields)
+    else:
+        item = CompletionItem(**fields)
+    spoken = dict(saved["protocol"])
+    decoding = dict(spoken.pop("decoding"))
+    decoding["stop"] = tuple(decoding["stop"])
+    return RoundHistory(
+        item=item,
+        protocol=RoundProtocol(**spoken, decoding=Decoding(**decoding)),
+        order_index=saved["order_index"],
+        order=tuple(saved["order"]),
+        sample=saved["sample"],
+        seed=saved["seed"],
+        fingerprint=saved["fingerprint"],
+        mode=saved["mode"],
+        rounds=tuple(_round_from_json(done) for done in saved["rounds"]),
+    )
+
+
+def _round_from_json(saved: dict[str, Any]) -> Round:
+    conversation, prompt = saved["conversation"], dict(saved["prompt"])
+    turns = tuple(
+        Turn(turn["role"], tuple(Segment(**segment) for segment in turn["segments"]))
+        for turn in conversation["turns"]
+    )
+    prompt["ids"] = torch.tensor(prompt["ids"], dtype=torch.long)
+    prompt["spans"] = {name: slice(*span) for name, span in prompt["spans"].items()}
+    prompt["str_tokens"] = tuple(prompt["str_tokens"])
+    return Round(
+        **{
+            **saved,
+            "conversation": Conversation(**{**conversation, "turns": turns}),
+            "prompt": TokenizedPrompt(**prompt),
+            "answer_ids": torch.tensor(saved["answer_ids"], dtype=torch.long),
+            "option_log_probs": tuple(saved["option_log_probs"]),
+        }
+    )

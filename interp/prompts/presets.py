@@ -1,0 +1,284 @@
+"""Conditions as data: the registry, and files that extend it.
+
+A condition says what is added to an item: which texts (its own, those of a bundled bank, or none),
+where they stand, whether each has a placebo, how often the model is called, and what it is asked
+again in later rounds. ``interp/prompts/bundled/conditions.yaml`` holds the bundled ones; a file of
+the same form adds more, and may replace a bundled one only when it says ``replaces: true``::
+
+    careful:
+      description: asks to take care
+      texts:
+        - Please take care.
+        - Please be careful.
+      turn: system
+
+Fields (all but ``description`` may be left out):
+
+``description``       one line.
+``source``            arXiv number of the paper it comes from, quoted.
+``items``             any | choice | completion: what it can be added to.
+``texts`` or ``bank`` paraphrases, the reported wording first, with slots (:mod:`.slots`); or the
+                      kind of a bundled bank. Neither: no instruction.
+``placement, turn``   where the instruction stands, when the condition fixes it; else the caller's.
+``control``           placebo: every text is matched with one; none: it is not.
+``verdict_accuracy``  for the slot ``{verdict}``: 1 true, 0 flipped, .5 random.
+``calls``             the calls in order, see :class:`Call`; one that answers, by default.
+``reask``             wordings of the message of every later round; the first is the usual one.
+``replaces``          true: takes the place of the bundled condition of this name.
+
+A matched placebo takes the calls of the condition whose texts it is matched with; what it asks again
+are the neutral words of the condition ``placebo``, whose texts are also the placebos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from interp.data.bundle import Instruction, InstructionKind
+from interp.errors import InterpError, did_you_mean
+from interp.prompts.conversation import ANSWER_PREFIX, InstructionTurn, Placement
+from interp.prompts.slots import CHOICE_SLOTS, slots_in
+
+_BUNDLED = "conditions.yaml"
+_NAME = r"^[a-z][a-z0-9_-]*$"
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    slots_in(value)
+    return value.strip()
+
+
+Text = Annotated[str, AfterValidator(_text)]
+
+
+class Call(BaseModel):
+    """One call of the model: what it is asked, how its reply begins, what the reply is.
+
+    ``asks`` is None in the first call alone, which asks the item with its instruction; the others
+    continue the conversation. ``begins`` opens the assistant's turn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asks: Text | None = None
+    begins: Text | None = None
+    gives: Literal["answer", "thought", "critique"] = "answer"
+
+    @property
+    def answer_prefix(self) -> str:
+        """How the reply begins: ``begins``, else the usual prefix of answers, else nothing."""
+        return self.begins or (ANSWER_PREFIX if self.gives == "answer" else "")
+
+
+class ConditionSpec(BaseModel):
+    """One condition, checked; the fields are the module's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=_NAME)
+    description: Text
+    source: str = ""
+    items: Literal["any", "choice", "completion"] = "any"
+    bank: InstructionKind | None = None
+    texts: tuple[Text, ...] = ()
+    placement: Placement | None = None
+    turn: InstructionTurn | None = None
+    control: Literal["placebo", "none"] = "placebo"
+    verdict_accuracy: float | None = Field(default=None, ge=0, le=1)
+    calls: tuple[Call, ...] = (Call(),)
+    reask: tuple[Text, ...] = ()
+    replaces: bool = False
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it adds an instruction."""
+        return bool(self.texts) or self.bank is not None
+
+    @property
+    def matched(self) -> bool:
+        """Whether its texts have placebos."""
+        return self.has_text and self.control == "placebo"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ConditionSpec:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> list[str]:
+        """What is wrong with the fields taken together."""
+        wordings = [*self.texts, *self.reask, *(call.asks for call in self.calls if call.asks)]
+        slots = frozenset().union(*map(slots_in, wordings))
+        steps = self.calls
+        checks = {
+            "has both texts and a bank; give one": bool(self.texts) and self.bank is not None,
+            "has the same text twice": len(set(self.texts)) < len(self.texts),
+            "has a placement in the system turn; leave one of placement and turn out": (
+                self.turn == "system" and self.placement is not None
+            ),
+            "has the slot {verdict} without a verdict_accuracy (or the other way round)": (
+                ("verdict" in slots) != (self.verdict_accuracy is not None)
+            ),
+            "is for completions, which cannot fill {answer}, {option} or {verdict}": (
+                self.items == "completion" and bool(slots & CHOICE_SLOTS)
+            ),
+            "has calls that do not end in one that gives the answer": (
+                not steps or steps[-1].gives != "answer"
+            ),
+            "asks something in its first call, which is the item itself": (
+                bool(steps) and steps[0].asks is not None
+            ),
+            "has a later call that asks nothing": any(call.asks is None for call in steps[1:]),
+            "has a placebo with slots; placebos are the same for every item": (
+                self.name == "placebo" and bool(slots)
+            ),
+        }
+        return [problem for problem, present in checks.items() if present]
+
+
+def condition_texts(
+    spec: ConditionSpec, instructions: Sequence[Instruction]
+) -> tuple[tuple[str, str], ...]:
+    """(id, text) of every text of a condition, slots not filled; those of a bank from the list."""
+    if spec.bank is not None:
+        return tuple((i.id, i.text) for i in instructions if i.kind == spec.bank)
+    return tuple((f"{spec.name}-{k:02d}", text) for k, text in enumerate(spec.texts, start=1))
+
+
+def load_conditions(path: str | Path | None = None) -> Mapping[str, ConditionSpec]:
+    """The bundled conditions by name, in their order; followed by those of a file.
+
+    Raises:
+        InterpError: a file that cannot be read, an unknown or malformed field, or a bundled name
+            without ``replaces: true``; one line with file, line, condition and field.
+
+    Example:
+        >>> load_conditions()["chain_of_thought"].calls[0].gives
+        'thought'
+    """
+    bundled = _bundled()
+    if path is None:
+        return bundled
+    merged = dict(bundled)
+    for line, spec in _specs(_read(Path(path)), str(path)):
+        where = f"{path} line {line}: condition {spec.name!r}"
+        if spec.name == "clean":
+            raise InterpError(f"{where} is the prompt without instruction; choose another name")
+        if spec.name in bundled and not spec.replaces:
+            raise InterpError(
+                f"{where} is bundled already: choose another name, or add 'replaces: true'"
+            )
+        if spec.replaces and spec.name not in bundled:
+            hint = did_you_mean(spec.name, bundled)
+            raise InterpError(f"{where}, field 'replaces': no such bundled condition; {hint}")
+        merged[spec.name] = spec
+    return MappingProxyType(merged)
+
+
+@cache
+def _bundled() -> Mapping[str, ConditionSpec]:
+    text = (resources.files("interp.prompts") / "bundled" / _BUNDLED).read_text(encoding="utf-8")
+    return MappingProxyType({spec.name: spec for _, spec in _specs(text, _BUNDLED)})
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InterpError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InterpError(f"{path}: not UTF-8; save the file as UTF-8") from error
+
+
+def _specs(text: str, source: str) -> list[tuple[int, ConditionSpec]]:
+    """(line, condition) of every condition in a YAML text, in its order."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = source if mark is None else f"{source} line {mark.line + 1}"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise InterpError(f"{where}: not valid YAML ({problem})") from error
+    if not isinstance(values, dict) or not values:
+        raise InterpError(f"{source}: must map the names of conditions to their fields")
+    _refuse_repeats(node, source)
+    return [_spec(name, fields, node, source) for name, fields in values.items()]
+
+
+def _spec(name: Any, fields: Any, node: Any, source: str) -> tuple[int, ConditionSpec]:
+    line = _line(node, (name,))
+    where = f"{source} line {line}: condition {name!r}"
+    if not isinstance(name, str):
+        raise InterpError(f"{where}: a name is a text; put it in quotes")
+    if not isinstance(fields, dict):
+        raise InterpError(f"{where}: must be a mapping of fields, is {fields!r}")
+    if "name" in fields:
+        raise InterpError(f"{where}, field 'name': the name is the key above; leave the field out")
+    try:
+        return line, ConditionSpec.model_validate({**fields, "name": name})
+    except ValidationError as errors:
+        raise _one_line(errors, name, node, source) from errors
+
+
+def _one_line(errors: ValidationError, name: str, node: Any, source: str) -> InterpError:
+    """The first error of a condition: an unknown field before what follows from it."""
+    found = sorted(errors.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+    loc = found["loc"]
+    where = f"{source} line {_line(node, (name, *loc))}: condition {name!r}"
+    if found["type"] == "extra_forbidden":
+        model = Call if loc[0] == "calls" else ConditionSpec
+        hint = did_you_mean(str(loc[-1]), [f for f in model.model_fields if f != "name"])
+        return InterpError(f"{where}: no field {str(loc[-1])!r}; {hint}")
+    message = found["msg"].removeprefix("Value error, ")
+    if not loc:
+        return InterpError(f"{where} {message}")
+    if loc == ("name",):
+        return InterpError(f"{where}: a name has lower-case letters, digits, _ and -, letter first")
+    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in loc).removeprefix(".")
+    if found["type"] == "missing":
+        return InterpError(f"{where}: the field {field!r} is missing")
+    message = message.replace("Input should", "should")
+    return InterpError(f"{where}, field {field!r}: {message}, got {found['input']!r}")
+
+
+def _line(node: Any, loc: Sequence[Any]) -> int:
+    """Line of the deepest part of ``loc`` that stands in the YAML tree, counted from 1."""
+    line = node.start_mark.line
+    for part in loc:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):
+                break
+            node = node.value[part]
+            line = node.start_mark.line
+        elif isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(part)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line, found[0][1]
+        else:
+            break
+    return line + 1
+
+
+def _refuse_repeats(node: yaml.MappingNode, source: str) -> None:
+    """YAML lets a later key win silently; here a second one is a mistake."""
+    for mapping in (node, *(v for _, v in node.value if isinstance(v, yaml.MappingNode))):
+        seen: dict[str, int] = {}
+        for key, _ in mapping.value:
+            line = key.start_mark.line + 1
+            if seen.setdefault(str(key.value), line) != line:
+                first = seen[str(key.value)]
+                raise InterpError(
+                    f"{source} line {line}: {key.value!r} stands in line {first} already"
+                )

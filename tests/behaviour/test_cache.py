@@ -1,0 +1,103 @@
+"""Kept keys and values: how much is shared, which rows run together, and the model's self-check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from interp.behaviour.cache import (
+    CachedPrefix,
+    Rows,
+    buckets,
+    n_reusable,
+    read_on,
+    reuse_error,
+    reuses_keys,
+)
+from interp.models import load_model
+from interp.models.limits import NotFiniteError
+
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
+
+def ids_of(n: int, *, seed: int = 0) -> torch.Tensor:
+    return torch.randint(2, 400, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("other", "shared"), [([5, 6, 7, 8], 3), ([5, 6], 2), ([5, 9, 7], 1), ([4], 0), ([], 0)]
+)
+def test_what_is_shared_is_the_longest_common_beginning(other: list[int], shared: int) -> None:
+    prefix = CachedPrefix(torch.tensor([5, 6, 7]), ())
+    assert prefix.shared_with(torch.tensor(other, dtype=torch.long)) == shared
+
+
+def test_logits_are_left_to_compute() -> None:
+    ids = torch.tensor([5, 6, 7])
+    prefix = CachedPrefix(ids, ())
+    assert n_reusable(ids, prefix, 1) == 2
+    assert n_reusable(ids, prefix, 3) == 0
+    assert n_reusable(torch.tensor([5, 6, 7, 8, 9]), prefix, 1) == 3
+    assert n_reusable(ids, prefix, 1, cached=False) == n_reusable(ids, None, 1) == 0
+
+
+def test_buckets_hold_equal_keys_in_order() -> None:
+    assert list(buckets(["a", "b", "a", "a", "b"], 2)) == [[0, 2], [3], [1, 4]]
+    assert list(buckets([], 2)) == []
+
+
+@pytest.mark.parametrize("compatibility_mode", [False, True])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "gemma3", "neox", "opt"])
+def test_reading_on_equals_reading_whole(
+    load_tiny: Callable[..., Any], architecture: str, compatibility_mode: bool
+) -> None:
+    options = {"sliding_window": 6} if architecture.startswith("gemma") else {}
+    model = load_tiny(architecture, compatibility_mode=compatibility_mode, **options)
+    sequences = [ids_of(20), ids_of(20, seed=1), torch.cat([ids_of(8), ids_of(9, seed=2)])]
+    labels = ["a", "b", "c"]
+    first = read_on(model, sequences[:2], [None, None], labels[:2], keep=[1, 1], batch_size=2)
+    prefixes = [first[0].prefix, first[1].prefix, first[0].prefix]
+    again = read_on(model, sequences, prefixes, labels, keep=[4, 1, 3], batch_size=3)
+    assert [reading.n_reused for reading in again] == [16, 19, 8]
+    whole = read_on(model, sequences, prefixes, labels, keep=[4, 1, 3], batch_size=3, cached=False)
+    for a, b, ids in zip(again, whole, sequences, strict=True):
+        torch.testing.assert_close(a.logits, b.logits, atol=1e-4, rtol=0)
+        assert (b.prefix, b.n_reused) == (None, 0)
+        assert a.prefix is not None
+        assert torch.equal(a.prefix.ids, ids)
+    torch.testing.assert_close(again[1].logits, first[1].logits, atol=1e-4, rtol=0)
+    assert reuses_keys(model)
+
+
+def test_a_model_that_refuses_kept_keys_is_recognised(tiny_folder: Callable[..., Any]) -> None:
+    class NoCache(nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *, use_cache: bool, **kwargs: Any) -> Any:
+            if use_cache:
+                raise ValueError("no cache here")
+            return self.inner(use_cache=False, **kwargs)
+
+    model = load_model(tiny_folder("llama"))
+    assert reuse_error(model) < 1e-5
+    model.original_model = NoCache(model.original_model)
+    assert reuse_error(model) == float("inf")
+    assert not reuses_keys(model)
+
+
+def test_logits_that_are_not_finite_name_their_row(tiny_folder: Callable[..., Any]) -> None:
+    model = load_model(tiny_folder("llama"))
+    ids = torch.stack([ids_of(5), ids_of(5, seed=1)])
+    (embedding,) = [
+        value for name, value in model.original_model.named_parameters() if "embed_tok" in name
+    ]
+    with torch.no_grad():
+        embedding[ids[1, 2]] = float("inf")
+    with pytest.raises(NotFiniteError, match="the logits of item 1 are not finite"):
+        Rows(model, [None, None], 0).feed(ids, ["item 0", "item 1"])
