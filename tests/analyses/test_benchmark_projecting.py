@@ -12,6 +12,8 @@ import pytest
 from analyses.benchmarks import projecting
 from analyses.benchmarks.projecting import Measured, measure, prompts_per_item
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 
 def test_one_run_measures_its_peak_and_counts_its_prompts(
     tiny_folder: Callable[..., Path],

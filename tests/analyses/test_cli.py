@@ -286,6 +286,7 @@ def test_ctrl_c_inside_a_command_exits_with_130_and_says_what_is_kept(
     assert "resumes" in err
 
 
+@pytest.mark.slow
 def test_console_script_is_installed() -> None:
     script = Path(sys.executable).with_name("interp")
     done = subprocess.run(

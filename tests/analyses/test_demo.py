@@ -94,6 +94,7 @@ def test_demo_runs_on_every_architecture(
         assert heading in text
 
 
+@pytest.mark.slow
 def test_scores_cover_every_item_condition_and_order(tiny_folder: Folder, tmp_path: Path) -> None:
     result = run(config(tiny_folder("llama"), tmp_path / "run"), progress=False)
     frame = result.scores.frame
@@ -127,6 +128,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert first["scores.parquet"] != other["scores.parquet"]
 
 
+@pytest.mark.slow
 def test_a_changed_config_is_refused_and_named(tiny_folder: Folder, tmp_path: Path) -> None:
     folder = tiny_folder("llama")
     run(config(folder, tmp_path / "run"), progress=False)

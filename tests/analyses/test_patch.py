@@ -98,6 +98,7 @@ def test_run_folder_holds_tables_figures_report_and_the_control(
     assert read_manifest(out)["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_positions_are_named_by_span_and_kept_where_every_pair_has_them(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_place_names_count_within_the_span_and_the_last_position_is_last() -> No
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_other_option_reaches_the_sweep(tiny_folder: Folder, tmp_path: Path) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
     options = {

@@ -133,6 +133,7 @@ def assert_same_values(one, other):
     pd.testing.assert_frame_equal(ordered(one), ordered(other), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatibility_mode", [False, True], ids=["raw", "compatibility"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "gemma", "neox"])
 def test_rows_equal_one_full_run_per_prompt_and_option(load_tiny, architecture, compatibility_mode):

@@ -22,6 +22,8 @@ from interp.directions import (
 )
 from interp.errors import InterpError
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 TEXTS = load_texts("bundled:morality")[:40]
 MADE: tuple[Method, ...] = ("mean_difference", "pca", "statements_last")
 AT: tuple[Site, ...] = ("resid_post", "attn_out")

@@ -27,6 +27,8 @@ from interp.directions.scores import (
 from interp.errors import InterpError
 from interp.stats import auc_interval
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 UNEVEN = ["a", "a", "b", "b", "b", "c", "d", "d", "e", "e", "f", "f", "g", "h", "h", "h"]
 
 

@@ -246,6 +246,7 @@ def test_a_direction_planted_in_states_is_found_by_every_method(method: Method) 
     assert torch.allclose(found.norm(dim=-1), torch.ones(2), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("method", ["mean_difference", "logistic_regression", "lda", "pca"])
 def test_a_direction_planted_in_a_model_is_found_at_layer_0(

@@ -107,6 +107,7 @@ def test_there_are_twelve_contrasts_and_each_is_the_fit_of_its_own_texts(tiny_mo
     assert np.array_equal(np.asarray(found["tense"].auc.low), np.asarray(tense.auc.low))
 
 
+@pytest.mark.slow
 def test_the_axes_of_contrasts_are_the_directions_of_contrasts(tiny_model: Any) -> None:
     methods: list[Method] = ["mean_difference", "pca"]
     found = contrast_axes(

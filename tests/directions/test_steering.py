@@ -242,6 +242,7 @@ def test_scores_are_those_of_the_steered_model(load_tiny: Callable[..., Any]) ->
     assert np.allclose(margins(), plain, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["resid_pre", "mlp_out", "attn_out", "resid_post"])
 @pytest.mark.parametrize("method", ["apply", "ablate"])
 def test_a_sweep_patches_the_steered_model(tiny_model: Any, method: str, site: Site) -> None:

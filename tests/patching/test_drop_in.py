@@ -14,6 +14,8 @@ from transformer_lens.patching import PatchingResult
 import interp.patching as ours
 from interp.errors import InterpError
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 NAMES = ["resid_pre", "attn_out", "mlp_out", "attn_head_out_all_pos", "attn_head_out_by_pos"]
 ARCHITECTURES = ["gpt2", "llama", "gemma2", "neox", "opt"]
 A, B = 20, 90

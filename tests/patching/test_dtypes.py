@@ -14,6 +14,8 @@ from interp.models import load_model
 from interp.patching import sweep
 from interp.prompts import make_pair
 
+pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
+
 N = 12
 
 

@@ -86,6 +86,7 @@ def hook_counts(model: Any) -> tuple[int, int]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", [site for site in SITES if site != "resid_mid"])
 def test_every_cell_equals_transformer_lens_on_the_full_prompts(model: Any, site: Site) -> None:
     pair = equal_length_pair(model)
@@ -197,6 +198,7 @@ def test_the_last_layers_output_matters_at_the_last_position_only(tiny_model: An
     assert float(values[0, -1, 0]) == pytest.approx(source_minus_destination, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [250_000, 400_000])
 def test_the_budget_does_not_change_values(model: Any, max_bytes: int) -> None:
     pair = equal_length_pair(model)

@@ -254,6 +254,7 @@ print(json.dumps(outcomes))
 )
 
 
+@pytest.mark.slow
 def test_killed_before_any_of_its_steps_a_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED_AT_EVERY_STEP, str(tmp_path)],
