@@ -25,12 +25,12 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import IGNORED
+from analyses.config import IGNORED, prompt_hashes
 from analyses.identities import measure_identities
 from interp.activations import read_attention
 from interp.behaviour import OptionScores, ScoringPlan, score_item
 from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items, load_texts
-from interp.data.bundle import bundled_categories, bundled_instructions
+from interp.data.bundle import bundled_categories
 from interp.directions import (
     DirectionStack,
     fit_direction,
@@ -157,12 +157,10 @@ def _require_one_number_of_choices(items: Sequence[ChoiceItem]) -> None:
 
 
 def _data_hashes(items: Sequence[ChoiceItem], morality: Sequence[LabelledText]) -> dict[str, str]:
-    texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
     return {
-        "items": dataset_hash(items),
+        **prompt_hashes(items),
         "bundled:morality": dataset_hash(morality),
         "bundled:contrasts": dataset_hash(load_texts("bundled:contrasts")),
-        "bundled:instructions": dataset_hash(texts),
     }
 
 

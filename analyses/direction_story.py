@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.page import write_page
 from interp import viz
 from interp.directions import DirectionFits, DirectionStack, Transfer
 from interp.runs import Run
@@ -208,10 +209,5 @@ def _write(
     title: str,
     done: DirectionRun | TransferRun,
 ) -> None:
-    lead = f"Model: {done.card.one_line}."
-    folder.save_text("report.html", viz.render_report(sections, title=title, lead=lead))
-    for name, figure, _ in figures:
-        folder.save_figure(name, figure)
-        if done.config.png:
-            with folder.file(f"figures/{name}.png") as path:
-                viz.save_png(figure, path)
+    drawn = {name: figure for name, figure, _ in figures}
+    write_page(folder, sections, drawn, title=title, card=done.card, png=done.config.png)

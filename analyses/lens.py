@@ -22,9 +22,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import IGNORED
+from analyses.config import IGNORED, prompt_hashes
 from analyses.patch_tables import CONTROL
-from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items
+from interp.data import ChoiceItem, load_items
 from interp.data.bundle import bundled_instructions
 from interp.lens import (
     LensConditions,
@@ -100,7 +100,7 @@ def run(config: LensConfig, *, progress: bool = True) -> LensRun:
         config.out,
         config=config,
         model=card.to_dict(),
-        data=_data_hashes(items),
+        data=prompt_hashes(items),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
         ignore=IGNORED,
@@ -135,11 +135,6 @@ def _has_margin(
 ) -> bool:
     """Whether a token tells the item's options apart; refuses prompts beyond the context now."""
     return all(prompt_and_target(model, item, c)[1] is not None for c in conditions)
-
-
-def _data_hashes(items: Sequence[ChoiceItem]) -> dict[str, str]:
-    texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
-    return {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
 
 
 def _measured(

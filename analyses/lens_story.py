@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.page import write_page
 from analyses.patch_tables import CONTROL
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
 from interp import viz
@@ -42,14 +43,8 @@ def write_story(folder: Run, done: LensRun) -> None:
         _distances(done, shown["divergences"]),
         _limits(done),
     ]
-    lead = f"Model: {done.card.one_line}."
-    folder.save_text("report.html", viz.render_report(sections, title=TITLE, lead=lead))
-    for name, figure, _ in drawn:
-        folder.save_figure(name, figure)
-    if done.config.png:
-        for name, figure, _ in drawn:
-            with folder.file(f"figures/{name}.png") as path:
-                viz.save_png(figure, path)
+    figures = {name: figure for name, figure, _ in drawn}
+    write_page(folder, sections, figures, title=TITLE, card=done.card, png=done.config.png)
 
 
 def _figures(done: LensRun) -> Iterator[_Drawn]:

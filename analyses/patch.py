@@ -25,9 +25,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import IGNORED, listed
+from analyses.config import IGNORED, listed, prompt_hashes
 from analyses.patch_tables import CONTROL, named, sweep_totals, top_table, whole_summary
-from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items
+from interp.data import ChoiceItem, load_items
 from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
@@ -167,7 +167,7 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
         config.out,
         config=config,
         model=card.to_dict(),
-        data=_data_hashes(items),
+        data=prompt_hashes(items),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
         ignore=IGNORED,
@@ -197,11 +197,6 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
             folder.save_text(f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
         write_story(folder, done)
     return done
-
-
-def _data_hashes(items: Sequence[ChoiceItem]) -> dict[str, str]:
-    texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
-    return {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
 
 
 def _arms(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.page import write_page
 from analyses.patch_tables import CONTROL, total_of
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
 from interp import viz
@@ -59,15 +60,8 @@ def write_story(folder: Run, done: PatchRun) -> None:
     sections = [_question(done), _effect(done)]
     sections += [_where(done, site, drawn) for site, drawn in figures.items()]
     sections.append(_limits(done))
-    lead = f"Model: {done.card.one_line}."
-    folder.save_text("report.html", viz.render_report(sections, title=TITLE, lead=lead))
-    drawn = [one for site in figures.values() for one in site]
-    for name, figure, _ in drawn:
-        folder.save_figure(name, figure)
-    if done.config.png:
-        for name, figure, _ in drawn:
-            with folder.file(f"figures/{name}.png") as path:
-                viz.save_png(figure, path)
+    drawn = {name: figure for site in figures.values() for name, figure, _ in site}
+    write_page(folder, sections, drawn, title=TITLE, card=done.card, png=done.config.png)
 
 
 def _question(done: PatchRun) -> Section:

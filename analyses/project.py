@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import load_file
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import IGNORED, listed
+from analyses.config import IGNORED, listed, prompt_hashes
 from analyses.project_reader import MEASURES, Reader, no_nulls, read_nulls
 from analyses.project_tables import (
     Kept,
@@ -40,8 +40,7 @@ from analyses.project_tables import (
     null_table,
 )
 from interp.activations import places_of
-from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items, load_texts
-from interp.data.bundle import bundled_instructions
+from interp.data import ChoiceItem, dataset_hash, load_items, load_texts
 from interp.directions import DirectionStack, fit_direction, load_direction
 from interp.directions.components import Component, require_component
 from interp.directions.moments import read_moments
@@ -170,8 +169,7 @@ _Prompts = list[tuple[Condition, TokenizedPrompt]]
 
 
 def _data_hashes(config: ProjectConfig, items: Sequence[ChoiceItem]) -> dict[str, str]:
-    texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
-    hashes = {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
+    hashes = prompt_hashes(items)
     if config.direction is None:
         hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
     else:

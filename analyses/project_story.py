@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from analyses.page import write_page
 from analyses.readings import MIN_CLUSTERS, count, read_auc
 from interp import viz
 from interp.prompts import TokenizedPrompt
@@ -45,13 +46,7 @@ def write_story(folder: Run, done: ProjectRun) -> None:
         if not _fixed(done, position):
             sections.append(_components(done, position, figures))
     sections.append(_limits(done))
-    lead = f"Model: {done.card.one_line}."
-    folder.save_text("report.html", viz.render_report(sections, title=TITLE, lead=lead))
-    for name, figure in figures.items():
-        folder.save_figure(name, figure)
-        if done.config.png:
-            with folder.file(f"figures/{name}.png") as path:
-                viz.save_png(figure, path)
+    write_page(folder, sections, figures, title=TITLE, card=done.card, png=done.config.png)
 
 
 def _question(done: ProjectRun) -> Section:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from analyses.page import write_page
 from analyses.readings import ALPHA, MIN_CLUSTERS, count, read_auc
 from analyses.steer_tables import LEARNED, SWINGING, place_among
 from interp import viz
@@ -53,10 +54,7 @@ def write_story(folder: Run, done: SteerRun) -> None:
         _completions(done),
         _limits(done),
     ]
-    lead = f"Model: {done.card.one_line}."
-    folder.save_text("report.html", viz.render_report(sections, title=TITLE, lead=lead))
-    for name, figure in figures.items():
-        folder.save_figure(name, figure)
+    write_page(folder, sections, figures, title=TITLE, card=done.card)
 
 
 def _question(done: SteerRun) -> Section:

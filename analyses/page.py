@@ -1,0 +1,31 @@
+"""The page of a run: its report, and every figure beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from interp import viz
+from interp.models import ModelCard
+from interp.runs import Run
+from interp.viz import Section
+
+
+def write_page(
+    folder: Run,
+    sections: Sequence[Section],
+    figures: Mapping[str, go.Figure],
+    *,
+    title: str,
+    card: ModelCard,
+    png: bool = False,
+) -> None:
+    """Write ``report.html``, every figure as HTML, and as PNG where that was asked for."""
+    lead = f"Model: {card.one_line}."
+    folder.save_text("report.html", viz.render_report(sections, title=title, lead=lead))
+    for name, figure in figures.items():
+        folder.save_figure(name, figure)
+        if png:
+            with folder.file(f"figures/{name}.png") as path:
+                viz.save_png(figure, path)
