@@ -1,87 +1,174 @@
-"""How much the shared prefix saves: ``python -m analyses.benchmarks.scoring``.
+"""What the tree of prefixes saves: ``python -m analyses.benchmarks.scoring``.
 
-Scores the same (prompt, option) pairs twice in one process: one forward per pair, as a plain script
-would, and together through :mod:`interp.models.forward`. Prints both times and their ratio, prompts
-per second, the machine's matrix rate for comparison, and the largest difference of the margins.
+BBQ items x five conditions (one text each, and a placebo for every instruction: seven prompts) x
+cyclic orders are scored the workbench's way, the first few items also as a script would: batched
+forwards of (prompt, option) pairs, padded on the right, at the best batch size. Prints prompts per
+second, the share of tokens computed (tree nodes over the tokens of all pairs), the ratio of the two
+times on the same items, the largest difference of the margins, and the time of the whole job.
+
+    python -m analyses.benchmarks.scoring --items 400     # 200 ambiguous + 200 disambiguated
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
+from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.machine import matrix_rate, threads
 from interp.behaviour import ScoringPlan, score_item
 from interp.data import ChoiceItem, load_items
 from interp.models import load_model
+from interp.models.forward import MAX_NODES
+from interp.models.steps import plan_steps
+from interp.models.tree import pack
 from interp.prompts import (
+    Condition,
     TextBank,
     condition_prompt,
     cyclic_orders,
     encode_continuation,
-    margin_target,
+    margin_token,
 )
+
+CONDITIONS = ("clean", "instructed", "placebo", "negated", "revealing")
+BATCHES = (1, 4, 8, 16, 32)
+
+
+@dataclass
+class Pairs:
+    """Every (prompt, option) of some items, as token ids, and which places make a margin."""
+
+    sequences: list[Tensor] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    margins: list[tuple[int, int, int, int] | None] = field(default_factory=list)
+    """Per prompt: pair, place in it, token of the better option, token of the other."""
+    items: list[int] = field(default_factory=list)
+    """The first pair of every item."""
 
 
 def main() -> None:
     """Run the benchmark with the sizes given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--items", type=int, default=2, help="BBQ items")
-    parser.add_argument("--texts", type=int, default=6, help="wordings and placebos per item")
+    parser.add_argument("--items", type=int, default=8, help="BBQ items, half of them ambiguous")
+    parser.add_argument("--compare", type=int, default=4, help="items scored the slow way too")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     items = load_items("bbq", limit=arguments.items, seed=0)
-    plan = ScoringPlan(("clean", "instructed", "placebo"), arguments.texts, 1)
-    score_item(model, TextBank(model.tokenizer), items[0], plan)  # warm up
+    bank = TextBank(model.tokenizer)
+    plan = ScoringPlan(CONDITIONS, n_texts=1, n_control_texts=1)
+    score_item(model, bank, items[0], plan)  # warm up
 
-    started = time.perf_counter()
-    alone, tokens, n_pairs = _one_by_one(model, items, plan)
-    slow = time.perf_counter() - started
-    started = time.perf_counter()
-    frame = pd.concat([score_item(model, TextBank(model.tokenizer), item, plan) for item in items])
-    fast = time.perf_counter() - started
+    few = items[: arguments.compare]
+    pairs = _pairs(model, bank, few, plan)
+    fast, frame = _packed(model, bank, few, plan)
+    slow = {batch: _batched(model, pairs, batch) for batch in BATCHES}
+    best = min(slow, key=lambda batch: slow[batch][0])
+    margins = torch.tensor(frame["margin"].to_numpy(), dtype=torch.float64)
+    difference = (margins - slow[best][1]).abs().nan_to_num().max()
+    nodes, tokens = _nodes(pairs), sum(len(ids) for ids in pairs.sequences)
 
-    difference = (torch.tensor(frame["margin"].to_numpy()) - alone).abs().nan_to_num().max()
-    prompts = len(frame)
-    print(f"{prompts} prompts, {n_pairs} (prompt, option) pairs, {tokens} tokens one by one")
-    print(f"one forward per pair: {slow:.1f} s   packed: {fast:.1f} s   ratio {slow / fast:.1f}x")
-    print(f"prompts per second, packed: {prompts / fast:.1f}")
-    print(f"matrix rate of this machine: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
+    print(
+        f"{len(frame)} prompts of {len(few)} items, {len(pairs.sequences)} (prompt, option) pairs"
+    )
+    times = ", ".join(f"batch {batch}: {seconds:.1f} s" for batch, (seconds, _) in slow.items())
+    print(f"one batched forward per (prompt, option): {times}")
+    print(f"tree of prefixes: {fast:.1f} s, {len(frame) / fast:.1f} prompts per second")
+    print(f"tokens computed: {nodes} of {tokens} ({nodes / tokens:.1%})")
+    print(f"ratio to batch {best}: {slow[best][0] / fast:.1f}x")
     print(f"largest difference of a margin: {difference:.1e} nats")
+    print(f"matrix rate of this machine: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
+    if len(items) > len(few):
+        seconds, frame = _packed(model, bank, items, plan)
+        kinds = pd.Series([item.context_condition for item in items]).value_counts().to_dict()
+        print(
+            f"all {len(items)} items ({kinds}): {len(frame)} prompts in {seconds / 60:.1f} min, "
+            f"{len(frame) / seconds:.1f} prompts per second"
+        )
+
+
+def _packed(
+    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], plan: ScoringPlan
+) -> tuple[float, pd.DataFrame]:
+    started = time.perf_counter()
+    frames = [score_item(model, bank, item, plan) for item in tqdm(items, desc="tree of prefixes")]
+    return time.perf_counter() - started, pd.concat(frames, ignore_index=True)
+
+
+def _pairs(
+    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], plan: ScoringPlan
+) -> Pairs:
+    pairs = Pairs()
+    for item in items:
+        pairs.items.append(len(pairs.sequences))
+        variants = bank.conditions(item, plan.conditions, n_texts=1, n_control_texts=1)
+        for order in range(len(cyclic_orders(len(item.choices)))):
+            for variant in variants:
+                _add(pairs, model, item, variant, order)
+    return pairs
+
+
+def _add(
+    pairs: Pairs, model: TransformerBridge, item: ChoiceItem, variant: Condition, order: int
+) -> None:
+    prompt = condition_prompt(model, item, variant, order=order)
+    options = [
+        encode_continuation(model.tokenizer, prompt, f" {choice.text.strip()}")
+        for choice in item.choices
+    ]
+    contrast, margin = item.contrast(), None
+    if contrast is not None:
+        a, b = (options[index] for index in contrast)
+        shared = margin_token(a, b)
+        if shared is not None:
+            pair = len(pairs.sequences) + contrast[0]
+            margin = (pair, len(prompt) - 1 + shared, int(a[shared]), int(b[shared]))
+    pairs.margins.append(margin)
+    pairs.sequences += [torch.cat([prompt.ids, ids]) for ids in options]
+    pairs.starts += [len(prompt)] * len(options)
 
 
 @torch.no_grad()
-def _one_by_one(
-    model: TransformerBridge, items: tuple[ChoiceItem, ...], plan: ScoringPlan
-) -> tuple[torch.Tensor, int, int]:
-    """Every (prompt, option) in a forward of its own; returns margins, tokens and pairs."""
-    bank = TextBank(model.tokenizer)
-    margins, tokens, n_pairs = [], 0, 0
-    for item in items:
-        variants = bank.conditions(
-            item, plan.conditions, n_texts=plan.n_texts, n_control_texts=plan.n_control_texts
+def _batched(model: TransformerBridge, pairs: Pairs, batch: int) -> tuple[float, Tensor]:
+    """Seconds, and the margin of every prompt. Pairs of like length run together."""
+    order = sorted(range(len(pairs.sequences)), key=lambda k: len(pairs.sequences[k]))
+    wanted = {margin[0]: (row, margin) for row, margin in enumerate(pairs.margins) if margin}
+    margins = torch.full((len(pairs.margins),), np.nan, dtype=torch.float64)
+    started = time.perf_counter()
+    for start in tqdm(range(0, len(order), batch), desc=f"batch {batch}"):
+        group = order[start : start + batch]
+        padded = torch.nn.utils.rnn.pad_sequence(
+            [pairs.sequences[k] for k in group], batch_first=True
         )
-        for order in range(len(cyclic_orders(len(item.choices)))):
-            for variant in variants:
-                prompt = condition_prompt(model, item, variant, order=order)
-                target, shared = margin_target(model.tokenizer, item, prompt)
-                margin = float("nan")
-                for index, choice in enumerate(item.choices):
-                    option = encode_continuation(model.tokenizer, prompt, f" {choice.text.strip()}")
-                    ids = torch.cat([prompt.ids, option])
-                    logits = model(ids[None])[0]
-                    tokens, n_pairs = tokens + len(ids), n_pairs + 1
-                    contrast = item.contrast()
-                    if target is not None and contrast is not None and index == contrast[0]:
-                        row = logits[len(prompt) - 1 + len(shared)]
-                        margin = float(row[target.a] - row[target.b])
-                margins.append(margin)
-    return torch.tensor(margins, dtype=torch.float64), tokens, n_pairs
+        log_probs = model(padded).log_softmax(-1)
+        for row, k in enumerate(group):
+            ids, n = pairs.sequences[k], pairs.starts[k]
+            read = log_probs[row, n - 1 : len(ids) - 1]
+            read[torch.arange(len(ids) - n), ids[n:]].mean()  # the option's score
+            if k in wanted:
+                prompt, (_, place, a, b) = wanted[k]
+                margins[prompt] = float(log_probs[row, place, a] - log_probs[row, place, b])
+    return time.perf_counter() - started, margins
+
+
+def _nodes(pairs: Pairs) -> int:
+    """Tokens that the plan computes for these pairs, item by item as scoring does."""
+    total = 0
+    for start, stop in itertools.pairwise([*pairs.items, len(pairs.sequences)]):
+        sequences = [ids[:-1] for ids in pairs.sequences[start:stop]]  # the last is no input
+        for step in plan_steps(sequences, max_nodes=MAX_NODES):
+            total += len(pack([sequences[k][step.start : step.stop] for k in step.prompts]).ids)
+    return total
 
 
 if __name__ == "__main__":

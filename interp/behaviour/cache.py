@@ -1,18 +1,11 @@
 """Keys and values kept from one prompt to the next, so that a conversation is not read twice.
 
 A prompt that begins with the ids of an earlier one needs only its new tokens computed: the keys and
-values of the longest common prefix are the same numbers (causality). They are kept in full on every
-layer, also on layers with a sliding window, where the mask alone keeps far tokens out: so a prefix
-can be cut back to any length, which the windowed caches of Hugging Face cannot.
+values of the longest common prefix are the same numbers (causality), see :mod:`interp.models.prefix`.
 
 Nothing is ever padded. Sequences are run together only when they are equally long and reuse equally
 much (:func:`buckets`). A model whose attention cannot continue from kept keys and values (checked
 once, :func:`reuses_keys`) reads every prompt whole; results are the same, only slower.
-
-Hooks on the model act in every forward, and so on what is kept: do not use a prefix under other
-hooks or other weights than those it was made with.
-
-Cost of a kept prefix: ``2 * layers * key-value heads * d_head`` numbers per token.
 """
 
 from __future__ import annotations
@@ -25,26 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import DynamicCache
 
-from interp.models.forward import TOLERANCE
 from interp.models.limits import require_finite
+from interp.models.packed import TOLERANCE
+from interp.models.prefix import CachedPrefix, cache_of, kept_of
 
 _reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, eq=False)
-class CachedPrefix:
-    """Token ids, and their keys and values per layer, ``[1, key-value head, pos, d_head]`` each."""
-
-    ids: Int[Tensor, " pos"]
-    layers: tuple[tuple[Tensor, Tensor], ...]
-
-    def shared_with(self, ids: Int[Tensor, " other"]) -> int:
-        """Length of the longest common prefix with other ids."""
-        n = min(len(ids), len(self.ids))
-        differs = (self.ids[:n] != ids[:n]).nonzero()
-        return int(differs[0]) if len(differs) else n
 
 
 class Rows:
@@ -62,17 +41,12 @@ class Rows:
         cached: bool = True,
     ) -> None:
         self._model = model
-        self._cache = DynamicCache() if cached else None
-        self.ids = torch.empty(len(prefixes), 0, dtype=torch.long)
         kept = [prefix for prefix in prefixes if prefix is not None]
-        if self._cache is not None and n_reused:
+        n_reused = n_reused if cached else 0
+        self._cache = cache_of(kept, n_reused) if cached else None
+        self.ids = torch.empty(len(prefixes), 0, dtype=torch.long)
+        if n_reused:
             self.ids = torch.stack([prefix.ids[:n_reused] for prefix in kept])
-            for layer in range(len(kept[0].layers)):
-                keys, values = (
-                    torch.cat([prefix.layers[layer][side][:, :, :n_reused] for prefix in kept])
-                    for side in (0, 1)
-                )
-                self._cache.update(keys, values, layer)
 
     @torch.no_grad()
     def feed(
@@ -113,10 +87,7 @@ class Rows:
         """What is kept of a row so far; None where nothing is."""
         if self._cache is None:
             return None
-        layers = tuple(
-            (layer.keys[row : row + 1], layer.values[row : row + 1]) for layer in self._cache.layers
-        )
-        return CachedPrefix(self.ids[row], layers)
+        return kept_of(self._cache, self.ids[row], row)
 
 
 @dataclass(frozen=True, eq=False)

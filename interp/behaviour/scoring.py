@@ -13,8 +13,9 @@ Beside them the **option margin**, the difference of the two options' mean log-p
 log-odds of their option scores), and the probability of answering with each letter, because small
 models answer by letter.
 
-All prompts and answers of one item and order go through :func:`interp.models.forward` together, so
-what they share is computed once; the result equals one forward per (prompt, option) to about 1e-5.
+All prompts and answers of one item go through :func:`interp.models.forward` together, so what they
+share (chat header, context and question; with an order of the options also those) is computed once;
+the result equals one forward per (prompt, option) to about 1e-5.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class ScoringPlan:
     """What is asked of every item.
 
     Args:
-        conditions: names, see :data:`interp.prompts.CONDITION_NAMES`.
+        conditions: names of the bank's conditions.
         n_texts: wordings of ``instructed``, each with its own placebo.
-        n_control_texts: wordings of ``negated`` and ``revealing``.
+        n_control_texts: wordings of every other condition.
         placement: instruction before or after the question.
     """
 
@@ -82,6 +83,32 @@ class _Branch:
         return [(self.sequence, self.start - 1 + k) for k in range(len(self.ids))]
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One prompt, its options in the item's order, and where its letters are told apart."""
+
+    variant: Condition
+    order_index: int
+    order: tuple[int, ...]
+    prompt: TokenizedPrompt
+    options: tuple[_Branch, ...]
+    letter_ids: tuple[int, ...]
+    letter_place: Place | None
+
+    def places(self) -> list[Place]:
+        letters = [] if self.letter_place is None else [self.letter_place]
+        return [place for option in self.options for place in option.places()] + letters
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one forward gave: rows of logits and their log of summed exponentials, by place."""
+
+    logits: Float[Tensor, "place d_vocab"]
+    norms: Float[Tensor, " place"]
+    row_of: dict[Place, int]
+
+
 def score_options(
     model: TransformerBridge,
     items: Iterable[ChoiceItem],
@@ -90,6 +117,7 @@ def score_options(
     n_texts: int = 6,
     n_control_texts: int = 2,
     placement: Placement = "after",
+    bank: TextBank | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> OptionScores:
@@ -98,10 +126,11 @@ def score_options(
     Args:
         model: a bridge in evaluation mode.
         items: choice items.
-        conditions: ``clean``, ``instructed``, ``placebo``, ``negated``, ``revealing``.
+        conditions: names of the bank's conditions that take one call (``interp conditions``).
         n_texts: wordings of the instruction, each with its own placebo (6: the least for a claim).
-        n_control_texts: wordings of ``negated`` and ``revealing``.
+        n_control_texts: wordings of every other condition, each with its placebo.
         placement: instruction ``"after"`` or ``"before"`` the question.
+        bank: texts of the conditions; the bundled ones by default.
         seed: seed of the bootstrap and permutations of the result.
         progress: show a bar.
 
@@ -123,7 +152,7 @@ def score_options(
     if repeated:
         raise InterpError(f"item {repeated[0]!r} is there twice: items are told apart by their id")
     plan = ScoringPlan(tuple(conditions), n_texts, n_control_texts, placement)
-    bank = TextBank(model.tokenizer)
+    bank = TextBank(model.tokenizer) if bank is None else bank
     bar = tqdm(items, desc="scoring items", disable=not progress)
     frames = [score_item(model, bank, item, plan) for item in bar]
     return OptionScores(pd.concat(frames, ignore_index=True), model_card(model), seed)
@@ -144,110 +173,105 @@ def score_item(
     variants = bank.conditions(
         item, plan.conditions, n_texts=plan.n_texts, n_control_texts=plan.n_control_texts
     )
-    rows: list[dict[str, Any]] = []
-    for k, order in enumerate(cyclic_orders(len(item.choices))):
-        rows += _score_order(model, item, variants, k, order, plan.placement, max_nodes)
-    return _with_mismatch(pd.DataFrame(rows))
+    sequences: list[Tensor] = []
+    prompts = [
+        _ask(model, item, variant, k, order, plan.placement, sequences)
+        for k, order in enumerate(cyclic_orders(len(item.choices)))
+        for variant in variants
+    ]
+    places = dict.fromkeys(place for asked in prompts for place in asked.places())
+    logits = forward(model, sequences, logits_at=list(places), max_nodes=max_nodes).logits
+    read = _Read(logits, logits.logsumexp(dim=-1), {place: k for k, place in enumerate(places)})
+    return _with_mismatch(pd.DataFrame([_row(item, asked, read) for asked in prompts]))
 
 
-def _score_order(
+def _ask(
     model: TransformerBridge,
     item: ChoiceItem,
-    variants: Sequence[Condition],
+    variant: Condition,
     order_index: int,
     order: tuple[int, ...],
     placement: Placement,
-    max_nodes: int,
-) -> list[dict[str, Any]]:
-    prompts = [
-        condition_prompt(model, item, variant, order=order_index, placement=placement)
-        for variant in variants
-    ]
-    sequences: list[Tensor] = []
-    branches: list[tuple[list[_Branch], list[_Branch]]] = []
-    for prompt in prompts:
-        texts = [choice.text.strip() for choice in item.choices]
-        letters = [f"({LETTERS[k]})" for k in range(len(order))]
-        branches.append(
-            (
-                _branches(model, prompt, texts, sequences),
-                _branches(model, prompt, letters, sequences),
-            )
-        )
-    places = [place for pair in branches for group in pair for b in group for place in b.places()]
-    unique = list(dict.fromkeys(places))
-    logits = forward(model, sequences, logits_at=unique, max_nodes=max_nodes).logits
-    row_of = {place: row for row, place in enumerate(unique)}
-    log_probs = logits.log_softmax(dim=-1)
-    rows = []
-    for variant, prompt, (options, letter_branches) in zip(
-        variants, prompts, branches, strict=True
-    ):
-        token_log_probs = [_token_log_probs(log_probs, row_of, branch) for branch in options]
-        means = torch.stack([values.mean() for values in token_log_probs])
-        letters_p = _first_difference_probabilities(log_probs, row_of, letter_branches)
-        rows.append(
-            {
-                **_item_columns(item),
-                "condition": variant.name,
-                "text_id": variant.text_id,
-                "slot": variant.slot,
-                "control_of": variant.control_of,
-                "order": order_index,
-                "instruction_tokens": _span_length(prompt, "instruction"),
-                "prompt_tokens": len(prompt),
-                "margin": _margin(item, options, logits, row_of),
-                "option_margin": _option_margin(item, means),
-                **_score_columns(item, order, means.softmax(0)),
-                **{f"letter_{LETTERS[k]}": float(p) for k, p in enumerate(letters_p)},
-            }
-        )
-    return rows
-
-
-def _branches(
-    model: TransformerBridge,
-    prompt: TokenizedPrompt,
-    continuations: Sequence[str],
     sequences: list[Tensor],
-) -> list[_Branch]:
-    """Append one sequence per continuation (without its last token, which is never an input)."""
-    out = []
-    for continuation in continuations:
-        ids = encode_continuation(model.tokenizer, prompt, f" {continuation}")
-        require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
-        out.append(_Branch(ids, len(sequences), len(prompt)))
-        sequences.append(torch.cat([prompt.ids, ids[:-1]]))
-    return out
+) -> _Asked:
+    """Append one sequence per option, and one that leads to where the letters differ."""
+    prompt = condition_prompt(model, item, variant, order=order_index, placement=placement)
+    options = []
+    for choice in item.choices:
+        ids = _continuation(model, prompt, choice.text.strip())
+        options.append(_Branch(ids, len(sequences), len(prompt)))
+        sequences.append(torch.cat([prompt.ids, ids[:-1]]))  # the last token is never an input
+    letters = [_continuation(model, prompt, f"({LETTERS[k]})") for k in range(len(order))]
+    shared = _first_difference(letters)
+    place = None
+    if shared is not None:
+        place = (len(sequences), len(prompt) - 1 + shared)
+        sequences.append(torch.cat([prompt.ids, letters[0][:shared]]))
+    return _Asked(
+        variant,
+        order_index,
+        order,
+        prompt,
+        tuple(options),
+        tuple(int(ids[shared]) for ids in letters) if shared is not None else (),
+        place,
+    )
 
 
-def _token_log_probs(
-    log_probs: Float[Tensor, "place d_vocab"], row_of: dict[Place, int], branch: _Branch
-) -> Float[Tensor, " more"]:
-    rows = torch.tensor([row_of[place] for place in branch.places()])
-    return log_probs[rows, branch.ids]
+def _continuation(
+    model: TransformerBridge, prompt: TokenizedPrompt, text: str
+) -> Int[Tensor, " more"]:
+    ids = encode_continuation(model.tokenizer, prompt, f" {text}")
+    require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
+    return ids
 
 
-def _first_difference_probabilities(
-    log_probs: Tensor, row_of: dict[Place, int], branches: Sequence[_Branch]
-) -> Float[Tensor, " option"]:
-    """Softmax over continuations at the first token that tells all of them apart."""
-    length = min(len(b.ids) for b in branches)
-    for k in range(length):
-        tokens = [int(b.ids[k]) for b in branches]
-        if len(set(tokens)) == len(tokens):
-            row = row_of[(branches[0].sequence, branches[0].start - 1 + k)]
-            return log_probs[row, torch.tensor(tokens)].softmax(0)
-        if len(set(tokens)) > 1:
-            break
-    return torch.full((len(branches),), float("nan"))
+def _first_difference(continuations: Sequence[Int[Tensor, " _more"]]) -> int | None:
+    """Index of the first token, if it tells all of them apart and not only some."""
+    for k in range(min(len(ids) for ids in continuations)):
+        different = len({int(ids[k]) for ids in continuations})
+        if different > 1:
+            return k if different == len(continuations) else None
+    return None
+
+
+def _row(item: ChoiceItem, asked: _Asked, read: _Read) -> dict[str, Any]:
+    variant = asked.variant
+    means = torch.stack([_token_log_probs(read, option).mean() for option in asked.options])
+    return {
+        **_item_columns(item),
+        "condition": variant.name,
+        "text_id": variant.text_id,
+        "slot": variant.slot,
+        "control_of": variant.control_of,
+        "order": asked.order_index,
+        "instruction_tokens": _span_length(asked.prompt, "instruction"),
+        "prompt_tokens": len(asked.prompt),
+        "margin": _margin(item, asked.options, read),
+        "option_margin": _option_margin(item, means),
+        **_score_columns(item, asked.order, means.softmax(0)),
+        **_letter_columns(asked, read),
+    }
+
+
+def _token_log_probs(read: _Read, branch: _Branch) -> Float[Tensor, " more"]:
+    rows = torch.tensor([read.row_of[place] for place in branch.places()])
+    return read.logits[rows, branch.ids] - read.norms[rows]
+
+
+def _letter_columns(asked: _Asked, read: _Read) -> dict[str, float]:
+    """Softmax over the letters where they differ; NaN where no token tells all of them apart."""
+    values = [float("nan")] * len(asked.order)
+    if asked.letter_place is not None:
+        row = read.logits[read.row_of[asked.letter_place]]
+        values = row[torch.tensor(asked.letter_ids)].softmax(0).tolist()
+    return {f"letter_{LETTERS[k]}": value for k, value in enumerate(values)}
 
 
 def _margin(
     item: ChoiceItem,
     options: Sequence[_Branch],
-    logits: Float[Tensor, "place d_vocab"],
-    row_of: dict[Place, int],
+    read: _Read,
 ) -> float:
     contrast = item.contrast()
     if contrast is None:
@@ -256,7 +280,7 @@ def _margin(
     shared = margin_token(a.ids, b.ids)
     if shared is None:
         return float("nan")
-    row = logits[row_of[(a.sequence, a.start - 1 + shared)]]
+    row = read.logits[read.row_of[(a.sequence, a.start - 1 + shared)]]
     return float(row[a.ids[shared]] - row[b.ids[shared]])
 
 

@@ -31,7 +31,7 @@ from interp.directions.components import DOT, Component, Reading, Vectors, readi
 from interp.directions.direction import Direction
 from interp.directions.project import Subject, named_prompts
 from interp.errors import InterpError
-from interp.models.forward import TOLERANCE
+from interp.models.packed import TOLERANCE
 
 _SLACK = 10
 """A sum over many layers may be off by so many times what one computation may be."""

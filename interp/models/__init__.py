@@ -9,14 +9,9 @@ from interp.models.catalogue import (
     model_names,
 )
 from interp.models.checks import Check, run_checks
-from interp.models.forward import (
-    Outputs,
-    Place,
-    Write,
-    forward,
-    supports_packing,
-)
+from interp.models.forward import Outputs, Place, Write, forward
 from interp.models.load import load_model, load_tokenizer
+from interp.models.packed import supports_packing
 from interp.models.tree import PackedPrompts, pack
 
 __all__ = [

@@ -8,6 +8,9 @@ prompt is computed as if it were alone: no padding, no cache, exact in exact ari
 of the logit range in float32). This is tree attention as used in speculative decoding
 (arXiv 2305.09781), here for reading and patching.
 
+A tree too large for one forward is taken apart where it branches (:mod:`interp.models.steps`): its
+stem is computed once, and its keys and values are kept for the branches.
+
 The saving is the ratio of tokens to nodes. A model that cannot be run this way (ALiBi, a sliding
 window shorter than the prompt, a failed self-check) runs each prompt alone through the same
 interface, so callers never need to know.
@@ -22,10 +25,9 @@ Requests name ``(sequence, position)``; hook names are TransformerLens's::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -34,7 +36,16 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.limits import NotFiniteError
-from interp.models.tree import PackedPrompts, pack, packed_groups
+from interp.models.packed import (
+    attention_window,
+    forward_alone,
+    forward_packed,
+    supports_packing,
+    supports_stems,
+)
+from interp.models.prefix import CachedPrefix
+from interp.models.steps import Step, plan_steps
+from interp.models.tree import pack
 
 Place: TypeAlias = tuple[int, int]
 """(sequence, position)."""
@@ -43,11 +54,7 @@ MAX_NODES = 512
 """Default size of one packed forward. Eager attention grows with the square of it: at 512 nodes
 attention costs about as much as the linear layers save on the default model."""
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""How far rounding may carry two computations of the same number, relative to its scale."""
-
 _WITHOUT_POSITION_AXIS = ("hook_pattern", "hook_attn_scores", "hook_rot_q", "hook_rot_k")
-_supports: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +106,8 @@ def forward(
         writes: interventions, applied in order of the model's computation.
         share_until: see :func:`pack`. With writes it must not exceed their first position, which is
             the default then.
-        max_nodes: token budget of one packed forward; sequences are grouped in the given order, so
-            the grouping depends on the arguments alone.
+        max_nodes: token budget of one packed forward; which prompts run together depends on the
+            arguments alone, see :func:`~interp.models.steps.plan_steps`.
 
     Returns:
         :class:`Outputs` on the CPU, float32.
@@ -117,14 +124,14 @@ def forward(
         tuple(logits_at), dict(read or {}), tuple(writes), share_until, dict(through or {})
     )
     _check(model, sequences, request)
-    longest = max(len(sequence) for sequence in sequences)
-    if supports_packing(model) and longest <= attention_window(model):
-        groups = list(packed_groups(sequences, share_until, max_nodes))
-    else:
-        groups = [[index] for index in range(len(sequences))]
     found: _Found = {}
-    for group in groups:
-        found.update(_run_group(model, sequences, group, request))
+    kept: list[CachedPrefix] = []
+    for step in _steps(model, sequences, request, max_nodes):
+        kept = kept[: step.depth]
+        rows, prefix = _run_step(model, sequences, step, kept[-1] if kept else None, request)
+        found.update(rows)
+        if prefix is not None:
+            kept.append(prefix)
     empty = torch.empty(0, model.cfg.d_vocab)
     return Outputs(
         logits=torch.stack([found[_LOGITS, place] for place in logits_at]) if logits_at else empty,
@@ -134,46 +141,6 @@ def forward(
             if places
         },
     )
-
-
-def supports_packing(model: TransformerBridge) -> bool:
-    """Whether the packed forward equals separate forwards on this model (checked once)."""
-    known = _supports.get(model)
-    if known is None:
-        known = packing_error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
-        _supports[model] = known
-    return known
-
-
-@torch.no_grad()
-def packing_error(model: TransformerBridge) -> float:
-    """Largest |packed - separate| logit over a small tree, relative to the logit range.
-
-    Infinity when the model refuses the mask or the position ids, NaN when a logit is not finite.
-    """
-    generator = torch.Generator().manual_seed(0)
-    stem = torch.randint(0, model.cfg.d_vocab, (6,), generator=generator)
-    tails = [torch.randint(0, model.cfg.d_vocab, (n,), generator=generator) for n in (3, 5)]
-    sequences = [torch.cat([stem, tail]) for tail in tails]
-    alone = [model(s[None].to(model.cfg.device))[0].float().cpu() for s in sequences]
-    packed = pack(sequences)
-    try:
-        logits = _forward_packed(model, packed, torch.arange(len(packed.ids)), ())
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError):
-        return float("inf")
-    reference = torch.cat(alone)
-    error = (torch.cat([logits[path] for path in packed.nodes]) - reference).abs().max()
-    return float(error / (reference.max() - reference.min()))
-
-
-def attention_window(model: TransformerBridge) -> int:
-    """Longest prompt on which every layer attends to all earlier positions."""
-    config = model.original_model.config.get_text_config()
-    names = ["window_size", "attention_chunk_size"]
-    if getattr(config, "use_sliding_window", True):
-        names.append("sliding_window")
-    windows = [getattr(config, name, None) for name in names]
-    return min([model.cfg.n_ctx, *(int(w) for w in windows if w)])
 
 
 _LOGITS = ""
@@ -258,52 +225,86 @@ def _check_write(sequences: Sequence[Tensor], write: Write, share_until: int | N
         )
 
 
-def _run_group(
-    model: TransformerBridge, sequences: Sequence[Tensor], group: Sequence[int], request: _Request
-) -> _Found:
-    """Run one group and pick the requested rows; a group of which nothing is wanted is not run."""
-    packed = pack([sequences[index] for index in group], share_until=request.share_until)
-    paths = dict(zip(group, packed.nodes, strict=True))
+def _steps(
+    model: TransformerBridge, sequences: Sequence[Tensor], request: _Request, max_nodes: int
+) -> Iterator[Step]:
+    """The forwards of the prompts of which something is wanted."""
+    places = [*request.logits_at, *(place for places in request.read.values() for place in places)]
+    prompts = sorted({index for index, _ in places})
+    longest = max((len(sequences[index]) for index in prompts), default=0)
+    if not supports_packing(model) or longest > attention_window(model):
+        return iter([Step((index,)) for index in prompts])
+    return plan_steps(
+        sequences,
+        prompts=prompts,
+        share_until=request.share_until,
+        max_nodes=max_nodes,
+        stems=supports_stems(model),
+    )
+
+
+def _run_step(
+    model: TransformerBridge,
+    sequences: Sequence[Tensor],
+    step: Step,
+    prefix: CachedPrefix | None,
+    request: _Request,
+) -> tuple[_Found, CachedPrefix | None]:
+    """Run one step and pick the rows asked for; returns also the prefix that a stem adds to."""
+    start = step.start
+    until = None if request.share_until is None else max(request.share_until - start, 0)
+    packed = pack(
+        [sequences[index][start : step.stop] for index in step.prompts], share_until=until
+    )
+    paths = dict(zip(step.prompts, packed.nodes, strict=True))
 
     def inside(places: Sequence[Place]) -> dict[Place, int]:
-        return {place: int(paths[place[0]][place[1]]) for place in places if place[0] in paths}
+        return {
+            (index, position): int(paths[index][position - start])
+            for index, position in places
+            if index in paths and 0 <= position - start < len(paths[index])
+        }
 
     wanted = {name: inside(places) for name, places in request.read.items()}
     wanted = {name: nodes for name, nodes in wanted.items() if nodes}
     row_nodes = inside(request.logits_at)
-    if not wanted and not row_nodes:
-        return {}
     rows = torch.tensor(list(row_nodes.values()) or [0])
     caught: dict[str, Tensor] = {}
     hooks: list[tuple[str, Callable[..., Any]]] = [
-        (w.hook, _writer(paths[w.sequence][w.positions.cpu()], w.values))
+        (w.hook, _writer(paths[w.sequence][w.positions.cpu() - start], w.values))
         for w in request.writes
-        if w.sequence in paths
+        if w.sequence in paths and step.stop is None  # a stem ends before the first write
     ]
     hooks += [
         (name, _reader(caught, name, torch.tensor(list(nodes.values())), request.through.get(name)))
         for name, nodes in wanted.items()
     ]
-    run = _forward_alone if len(group) == 1 else _forward_packed
-    caught[_LOGITS] = run(model, packed, rows, hooks)
+    kept: CachedPrefix | None = None
+    alone = step == Step(step.prompts[:1])
+    if alone:
+        caught[_LOGITS] = forward_alone(model, packed, rows, hooks)
+    else:
+        keep = step.stop is not None
+        caught[_LOGITS], kept = forward_packed(model, packed, rows, hooks, prefix, keep=keep)
     silent = wanted.keys() - caught.keys()
     if silent:
         raise InterpError(f"hook {min(silent)!r} never fires on this model")
     broken = [name for name, values in caught.items() if not bool(torch.isfinite(values).all())]
-    if broken and len(group) > 1:
+    if broken and not alone:
         # in a shared attention 0 * NaN reaches every prompt: alone, each speaks for itself
         found = {}
-        for index in group:
-            found.update(_run_group(model, sequences, [index], request))
-        return found
+        for index in step.prompts:
+            found.update(_run_step(model, sequences, Step((index,)), None, request)[0])
+        return found, kept
     if broken:
-        raise NotFiniteError(broken[0] or "the logits", f"prompt {group[0]}", prompt=group[0])
+        prompt = step.prompts[0]
+        raise NotFiniteError(broken[0] or "the logits", f"prompt {prompt}", prompt=prompt)
     places = {_LOGITS: row_nodes, **wanted}
     return {
         (name, place): caught[name][row]
         for name, nodes in places.items()
         for row, place in enumerate(nodes)
-    }
+    }, kept
 
 
 def _writer(nodes: Tensor, values: Tensor) -> Callable[..., Tensor]:
@@ -333,34 +334,3 @@ def _reader(
         caught[name] = (rows if reduce is None else reduce(rows)).float().cpu()
 
     return read
-
-
-def _forward_alone(
-    model: TransformerBridge, packed: PackedPrompts, rows: Tensor, hooks: Sequence[tuple[str, Any]]
-) -> Float[Tensor, "row d_vocab"]:
-    device = model.cfg.device
-    with model.hooks(fwd_hooks=list(hooks)):
-        logits = model.original_model(
-            input_ids=packed.ids[None].to(device),
-            use_cache=False,
-            logits_to_keep=rows.to(device),
-        ).logits
-    return logits[0].float().cpu()
-
-
-def _forward_packed(
-    model: TransformerBridge, packed: PackedPrompts, rows: Tensor, hooks: Sequence[tuple[str, Any]]
-) -> Float[Tensor, "row d_vocab"]:
-    device, dtype = model.cfg.device, model.cfg.dtype
-    blocked = torch.finfo(dtype).min
-    mask = torch.zeros(1, 1, len(packed.ids), len(packed.ids), dtype=dtype)
-    mask.masked_fill_(~packed.mask(), blocked)
-    with model.hooks(fwd_hooks=list(hooks)):
-        logits = model.original_model(
-            input_ids=packed.ids[None].to(device),
-            attention_mask=mask.to(device),
-            position_ids=packed.depth[None].to(device),
-            use_cache=False,
-            logits_to_keep=rows.to(device),
-        ).logits
-    return logits[0].float().cpu()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,26 +66,3 @@ def pack(
         depth=torch.tensor(depth, dtype=torch.long),
         nodes=tuple(nodes),
     )
-
-
-def packed_groups(
-    sequences: Sequence[Tensor], share_until: int | None, max_nodes: int
-) -> Iterator[list[int]]:
-    """Consecutive sequences whose tree stays within the budget (a longer one goes alone)."""
-    group: list[int] = []
-    seen: set[tuple[int, ...]] = set()
-    size = 0
-    for index, sequence in enumerate(sequences):
-        ids = tuple(sequence.tolist())
-        limit = len(ids) if share_until is None else min(share_until, len(ids))
-        prefixes = [ids[: k + 1] for k in range(limit)]
-        new = len(ids) - limit + sum(prefix not in seen for prefix in prefixes)
-        if group and size + new > max_nodes:
-            yield group
-            group, seen, size = [], set(), 0
-            new = len(ids)
-        group.append(index)
-        seen.update(prefixes)
-        size += new
-    if group:
-        yield group

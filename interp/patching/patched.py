@@ -12,8 +12,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.forward import TOLERANCE
 from interp.models.limits import out_of_memory, require_finite
+from interp.models.packed import TOLERANCE
 from interp.patching.blocks import NotFastError, record
 from interp.patching.cells import Cell, Patch, reaches
 from interp.patching.hooked import hookable, run_cell

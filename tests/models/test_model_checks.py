@@ -44,9 +44,9 @@ def test_every_identity_holds_on_every_architecture(
         found = run_checks(load_tiny(architecture))
     else:
         found = model_card(load_model(tiny_folder(architecture), dtype=dtype)).checks
-    assert len(found) == 5
+    assert len(found) == 6
     assert all(check.passed for check in found)
-    assert [check.required for check in found] == [True] * 4 + [False]
+    assert [check.required for check in found] == [True] * 4 + [False] * 2
     if dtype == "float32":
         assert all(check.deviation < 1e-5 for check in found)
 
@@ -118,8 +118,10 @@ def test_a_model_that_cannot_be_packed_is_still_accepted(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "packing_error", lambda model: float("inf"))
-    last = run_checks(model)[-1]
-    assert (last.name, last.passed, last.required) == (PACKED, False, False)
+    monkeypatch.setattr(checks, "stem_error", lambda model: float("nan"))
+    packed, on_stem = run_checks(model)[-2:]
+    assert (packed.name, packed.passed, packed.required) == (PACKED, False, False)
+    assert (on_stem.passed, on_stem.required) == (False, False)
 
 
 def test_a_weight_that_is_not_finite_is_named_before_anything_runs(model: Any) -> None:

@@ -20,12 +20,13 @@ from forward_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from interp.models import forward, load_model, supports_packing
 
 packed_forward = importlib.import_module("interp.models.forward")
+packed_model = importlib.import_module("interp.models.packed")
+steps = importlib.import_module("interp.models.steps")
 
 
 @pytest.fixture
@@ -33,15 +34,15 @@ def count_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """How many packed and separate runs the test made."""
     runs = {"packed": 0, "alone": 0}
 
-    def counted(kind: str, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def call(*arguments: Any) -> Tensor:
+    def counted(kind: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
             runs[kind] += 1
-            return run(*arguments)
+            return run(*arguments, **options)
 
         return call
 
     for kind in runs:
-        name = f"_forward_{kind}"
+        name = f"forward_{kind}"
         monkeypatch.setattr(packed_forward, name, counted(kind, getattr(packed_forward, name)))
     return runs
 
@@ -90,24 +91,63 @@ token_lists = st.lists(
 )
 
 
-@given(token_lists, st.none() | st.integers(0, 8), st.integers(1, 30))
+@given(
+    token_lists, st.none() | st.integers(0, 8), st.integers(1, 30), st.sampled_from([1, 4, 1000])
+)
 @settings(max_examples=40, deadline=None)
 def test_random_trees_equal_separate_runs_whatever_is_shared_and_however_grouped(
-    tiny_model: Any, lists: list[list[int]], share_until: int | None, max_nodes: int
+    tiny_model: Any,
+    lists: list[list[int]],
+    share_until: int | None,
+    max_nodes: int,
+    min_saved: int,
 ) -> None:
     sequences = [torch.tensor(ids) for ids in lists]
     places = everywhere(sequences)
-    out = forward(
-        tiny_model,
-        sequences,
-        logits_at=places,
-        read={POST: places},
-        share_until=share_until,
-        max_nodes=max_nodes,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "MIN_SAVED", min_saved)
+        out = forward(
+            tiny_model,
+            sequences,
+            logits_at=places,
+            read={POST: places},
+            share_until=share_until,
+            max_nodes=max_nodes,
+        )
     expected = [alone(tiny_model, ids, [POST]) for ids in sequences]
     assert_close(out.logits, torch.cat([logits for logits, _ in expected]))
     assert_close(out.states[POST], torch.cat([states[POST] for _, states in expected]))
+
+
+@pytest.mark.parametrize("compatibility_mode", [False, True], ids=["raw", "compatibility"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_branches_on_kept_stems_equal_separate_runs(
+    architecture: str,
+    compatibility_mode: bool,
+    load_tiny: Callable[..., Any],
+    count_runs: dict[str, int],
+) -> None:
+    """Two stems deep; every site is read on the stems as well as behind them."""
+    model = load_tiny(architecture, compatibility_mode=compatibility_mode)
+    assert packed_model.supports_stems(model)
+    before = attached_hooks(model)
+    inner = [
+        torch.cat([ids, tail]) for ids in prompts(30, 28, stem=40) for tail in prompts(4, 6, 5)
+    ]
+    sequences = [*inner, inner[0][:40], inner[0][:70]]  # two end where a stem does
+    names = [f"blocks.{layer}.{site}" for layer in range(model.cfg.n_layers) for site in SITES]
+    places = everywhere(sequences)
+    count_runs.update(packed=0, alone=0)
+    out = forward(
+        model, sequences, logits_at=places, read=dict.fromkeys(names, places), max_nodes=12
+    )
+    assert count_runs["packed"] >= 7
+    assert count_runs["alone"] == 0
+    expected = [alone(model, ids, names) for ids in sequences]
+    assert_close(out.logits, torch.cat([logits for logits, _ in expected]))
+    for name in names:
+        assert_close(out.states[name], torch.cat([states[name] for _, states in expected]))
+    assert attached_hooks(model) == before
 
 
 @pytest.mark.parametrize("max_nodes", [1, 12, 20, 24, 1000])
@@ -174,7 +214,7 @@ def test_prompts_beyond_the_sliding_window_run_alone_and_equal_the_published_mod
     published = AutoModelForCausalLM.from_pretrained(
         tiny_folder(architecture, sliding_window=16), attn_implementation="eager"
     ).eval()
-    assert packed_forward.attention_window(model) == 16
+    assert packed_model.attention_window(model) == 16
     assert supports_packing(model)
     for tails, expected in [((10, 10), (1, 0)), ((10, 30), (0, 2))]:
         count_runs.update(packed=0, alone=0)
@@ -201,7 +241,7 @@ def test_a_model_that_fails_the_self_check_runs_alone_and_gives_the_same_numbers
     read = {POST: places}
     packed = forward(tiny_model, sequences, logits_at=places, read=read)
     model = load_model(tiny_folder("llama"))
-    monkeypatch.setattr(packed_forward, "packing_error", lambda model: error)
+    monkeypatch.setattr(packed_model, "packing_error", lambda model: error)
     count_runs.update(packed=0, alone=0)
     assert not supports_packing(model)
     assert_equal_outputs(forward(model, sequences, logits_at=places, read=read), packed)
@@ -212,7 +252,7 @@ def test_a_model_that_ignores_or_refuses_the_mask_is_found_out(
     tiny_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load_model(tiny_folder("llama"))
-    assert packed_forward.packing_error(model) < 1e-5
+    assert packed_model.packing_error(model) < 1e-5
     call = model.original_model.forward
 
     def ignores_mask(*args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
@@ -224,9 +264,9 @@ def test_a_model_that_ignores_or_refuses_the_mask_is_found_out(
         return call(*args, **kwargs)
 
     monkeypatch.setattr(model.original_model, "forward", ignores_mask)
-    assert packed_forward.packing_error(model) > 1e-2
+    assert packed_model.packing_error(model) > 1e-2
     monkeypatch.setattr(model.original_model, "forward", refuses_mask)
-    assert packed_forward.packing_error(model) == float("inf")
+    assert packed_model.packing_error(model) == float("inf")
 
 
 @pytest.mark.model

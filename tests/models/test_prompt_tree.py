@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import itertools
-
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from interp.models import pack
-from interp.models.tree import packed_groups
 
 token_lists = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=7), min_size=1, max_size=6)
 
@@ -62,20 +59,3 @@ def test_each_prompt_sees_exactly_its_own_tokens_in_order(
         assert packed.depth[path].tolist() == list(range(len(sequence)))
         for position, node in enumerate(path):
             assert mask[node].nonzero().ravel().tolist() == sorted(path[: position + 1].tolist())
-
-
-@given(token_lists, st.none() | st.integers(0, 8), st.integers(1, 20))
-@settings(deadline=None)
-def test_groups_keep_the_order_and_are_filled_up_to_the_budget(
-    sequences: list[list[int]], share_until: int | None, max_nodes: int
-) -> None:
-    prompts = tensors(*sequences)
-    groups = list(packed_groups(prompts, share_until, max_nodes))
-    assert [index for group in groups for index in group] == list(range(len(prompts)))
-
-    def size(members: list[int]) -> int:
-        return len(pack([prompts[index] for index in members], share_until=share_until).ids)
-
-    assert all(size(group) <= max_nodes or len(group) == 1 for group in groups)
-    for group, following in itertools.pairwise(groups):
-        assert size([*group, following[0]]) > max_nodes
