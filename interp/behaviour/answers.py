@@ -1,7 +1,8 @@
 """What changes between two rounds of answers, and how sure and how lopsided they are.
 
 - :func:`flip_matrix`: right -> wrong beside wrong -> right (arXiv 2310.01798), with McNemar's test.
-- :func:`calibration`: expected calibration error over equal-width bins (arXiv 1706.04599).
+- :func:`calibration`: expected calibration error over equal-width bins (arXiv 1706.04599), with an
+  interval by :func:`calibration_error`.
 - :func:`option_entropy`: uncertainty over the options, in nats.
 - :func:`gain_by_rank`: where an instruction helps (arXiv 2407.15286, RQ1).
 - :func:`letter_bias`: whether one letter is answered whatever it stands for.
@@ -128,7 +129,7 @@ def calibration(
     if outside.size:
         raise InterpError(f"confidence {outside[0]:g} is outside 0..1")
     edges = np.linspace(0.0, 1.0, n_bins + 1)
-    bin_of = np.searchsorted(edges[1:-1], given)
+    bin_of = _bin_of(given, n_bins)
     counts = np.bincount(bin_of, minlength=n_bins)
     filled = np.where(counts > 0, counts, np.nan)
     means = [np.bincount(bin_of, x, minlength=n_bins) / filled for x in (given, right)]
@@ -143,6 +144,52 @@ def calibration(
         }
     )
     return Calibration(float((gaps * counts).sum() / counts.sum()), int(counts.sum()), bins)
+
+
+def calibration_error(
+    confidence: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    clusters: Iterable[object],
+    *,
+    n_bins: int = 10,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The error of :func:`calibration` with an interval over clusters of answers.
+
+    An answer whose confidence or correctness is NaN is left out; without any the error is NaN with
+    a reason. Few answers bias the error upwards and resamples of them once more, so the interval
+    lies high and may even begin above the estimate: compare arms of equal n with it, not with 0.
+
+    Raises:
+        InterpError: as in :func:`calibration`, or clusters that do not match.
+    """
+    given, right = np.asarray(confidence, dtype=np.float64), binary("correct", correct)
+    names = list(clusters)
+    if not given.shape == right.shape == (len(names),):
+        raise InterpError(
+            f"confidence {list(given.shape)}, correct {list(right.shape)} and {len(names)} clusters: "
+            "give one of each per answer"
+        )
+    kept = ~np.isnan(given) & ~np.isnan(right)
+    given, right = given[kept], right[kept]
+    if not kept.any():
+        nan = float("nan")
+        return Interval(nan, nan, nan, 0, 0, reason="no answer with a confidence")
+    calibration(given, right, n_bins=n_bins)  # refuses what is no probability
+    gaps = np.where(_bin_of(given, n_bins) == np.arange(n_bins)[:, None], right - given, 0.0)
+    return sums_bootstrap(
+        lambda sums: np.abs(sums[:-1]).sum(axis=0) / sums[-1],
+        np.vstack([gaps, np.ones_like(given)]),
+        [name for name, k in zip(names, kept, strict=True) if k],
+        n_resamples=n_resamples,
+        seed=seed,
+        labels=("calibration",),
+    )
+
+
+def _bin_of(confidence: FloatArray, n_bins: int) -> npt.NDArray[np.intp]:
+    return np.searchsorted(np.linspace(0.0, 1.0, n_bins + 1)[1:-1], confidence)
 
 
 def option_entropy(probabilities: npt.ArrayLike) -> FloatArray:

@@ -3,10 +3,12 @@
 A :class:`Round` holds the conversation up to its answer (turns with roles, made of named segments),
 the prompt that the model read (ids, spans), and the answer. Rendering the conversation again gives
 the prompt's ids exactly; :meth:`RoundHistory.verify` checks that, for example after a change of
-tokenizer. ``prompt(r)`` is a :class:`~interp.prompts.TokenizedPrompt` like any other, so patching,
+tokenizer. A round of several calls (chain of thought, critique) holds those before its answer too,
+in ``earlier``. ``prompt(r)`` is a :class:`~interp.prompts.TokenizedPrompt` like any other, so patching,
 lens and projections run on any round. Its spans are those of the first turn (``question``,
-``instruction``, ...) and, for the turns of round k, ``answer_prefix_k``, ``reply_k`` and
-``request_{k+1}`` (the re-ask), as :func:`interp.prompts.conversation.follow_up` names them.
+``instruction``, ...) and, for the k-th reply in the conversation, ``answer_prefix_k``, ``reply_k``
+and ``request_{k+1}`` (what is asked next), as :func:`interp.prompts.conversation.follow_up` names
+them: with one call per round, k is the round.
 
 One line per history, UTF-8, no pickle::
 
@@ -23,21 +25,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.behaviour.answers import option_entropy
+from interp.behaviour.completions import strip_echo
 from interp.behaviour.generation import Decoding, Ended
 from interp.behaviour.protocol import Item, RoundProtocol
 from interp.data.items import Choice, ChoiceItem, CompletionItem
 from interp.errors import InterpError
-from interp.prompts import Conversation, Segment, TokenizedPrompt, Turn, tokenize
+from interp.prompts import Call, Conversation, Segment, TokenizedPrompt, Turn, tokenize
 
 AnsweredBy = Literal["score"] | Ended
 """How an answer came about: chosen by score, or what ended its generation."""
 
-_FORMAT = 1
+Gives = Literal["answer", "thought", "critique"]
+"""What the reply to a call is."""
+
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +54,14 @@ class Round:
 
     ``text``: the answer without the answer prefix, as it stands in the next round's history;
     ``raw_text`` and ``answer_ids``: all that was generated, also behind a stop string (the option's
-    tokens where it was scored). ``choice``: index into the item's choices, None for completions and
-    for what the parser could not read (``reason``). ``option_log_probs``: mean log-probability per
-    token of every choice, nats, in the item's order; empty when the answer was generated.
-    ``n_reused``: tokens of the prompt whose keys and values were kept from before.
+    tokens where it was scored). ``choice``: index into the item's choices, None for completions, for
+    thoughts and critiques, and for what the parser could not read (``reason``).
+    ``option_log_probs``: mean log-probability per token of every choice, nats, in the item's order;
+    empty when the answer was generated.
+    ``margin``: logit(a) - logit(b) at the first token where the two options of the item's contrast
+    differ, nats, + is the better answer; NaN where it was generated or no token tells them apart.
+    ``n_reused``: tokens of the prompt whose keys and values were kept from before. ``earlier``: the
+    calls of this round before this one, each with what it ``gives``.
     """
 
     number: int
@@ -62,17 +74,20 @@ class Round:
     choice: int | None = None
     reason: str = ""
     option_log_probs: tuple[float, ...] = ()
+    margin: float = math.nan
     n_reused: int = 0
+    gives: Gives = "answer"
+    earlier: tuple[Round, ...] = ()
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of the prompt."""
+        """Tokens of the prompt that was answered (of the last call)."""
         return len(self.prompt)
 
     @property
     def n_recomputed(self) -> int:
-        """Tokens of the prompt that were computed in this round."""
-        return self.n_tokens - self.n_reused
+        """Tokens of prompts that were computed in this round, over all its calls."""
+        return self.n_tokens - self.n_reused + sum(call.n_recomputed for call in self.earlier)
 
     @property
     def option_scores(self) -> tuple[float, ...]:
@@ -114,12 +129,12 @@ class RoundHistory:
         return self.rounds[number]
 
     def verify(self, tokenizer: Any) -> None:
-        """Render every round from scratch and compare with the ids that were read.
+        """Render every call of every round from scratch and compare with the ids that were read.
 
         Raises:
             InterpError: they differ; names item, round and position.
         """
-        for done in self.rounds:
+        for done in (call for last in self.rounds for call in (*last.earlier, last)):
             again = tokenize(tokenizer, done.conversation)
             if not torch.equal(again.ids, done.prompt.ids):
                 n = min(len(again), len(done.prompt))
@@ -145,10 +160,15 @@ def save_histories(path: str | Path, histories: Iterable[RoundHistory]) -> Path:
     try:
         with path.open("w", encoding="utf-8") as file:
             for history in histories:
-                file.write(json.dumps(_to_json(history), ensure_ascii=False) + "\n")
+                file.write(history_line(history) + "\n")
     except OSError as error:
         raise InterpError(f"{path}: cannot write the histories ({error})") from error
     return path
+
+
+def history_line(history: RoundHistory) -> str:
+    """One history as :func:`save_histories` writes it: a line of JSON, without its end."""
+    return json.dumps(_to_json(history), ensure_ascii=False)
 
 
 def load_histories(path: str | Path) -> tuple[RoundHistory, ...]:
@@ -178,10 +198,13 @@ def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
     """One row per history and round, tidy.
 
     Columns of every row: item, benchmark, category, cluster, context_condition, protocol,
-    control_of, order, sample, round, text, answered_by, reason, instruction_tokens, n_tokens,
-    n_recomputed. Of choice items also choice, chosen_role, gold_role, correct (NaN where the answer
-    could not be read, with the ``reason``), and of scored ones gold_rank, p_gold, p_chosen and
-    p_<role>, named as in :class:`~interp.behaviour.OptionScores`.
+    condition, text_id, slot, control_of, order, sample, round, text, answered_by, reason,
+    instruction_tokens, n_tokens, n_recomputed. Of completion items also completion, the text
+    without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items choice,
+    chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN where
+    the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin (nats),
+    p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as in
+    :class:`~interp.behaviour.OptionScores`.
     """
     return pd.DataFrame([_row(history, done) for history in histories for done in history.rounds])
 
@@ -195,6 +218,9 @@ def _row(history: RoundHistory, done: Round) -> dict[str, Any]:
         "cluster": getattr(item, "cluster", item.id),
         "context_condition": getattr(item, "context_condition", ""),
         "protocol": history.protocol.name,
+        "condition": history.protocol.condition,
+        "text_id": history.protocol.text_id,
+        "slot": history.protocol.slot,
         "control_of": history.protocol.control_of,
         "order": history.order_index,
         "sample": history.sample,
@@ -206,12 +232,15 @@ def _row(history: RoundHistory, done: Round) -> dict[str, Any]:
         "n_tokens": done.n_tokens,
         "n_recomputed": done.n_recomputed,
     }
-    return row | _choice_columns(item, done) if isinstance(item, ChoiceItem) else row
+    if isinstance(item, ChoiceItem):
+        return row | _choice_columns(item, history.order, done)
+    return row | {"completion": strip_echo(done.text, item)}
 
 
-def _choice_columns(item: ChoiceItem, done: Round) -> dict[str, Any]:
+def _choice_columns(item: ChoiceItem, order: tuple[int, ...], done: Round) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "choice": math.nan if done.choice is None else done.choice,
+        "chosen_position": math.nan if done.choice is None else order.index(done.choice),
         "chosen_role": "" if done.choice is None else item.choices[done.choice].role,
         "gold_role": item.choices[item.gold].role,
         "correct": math.nan if done.choice is None else float(done.choice == item.gold),
@@ -223,9 +252,11 @@ def _choice_columns(item: ChoiceItem, done: Round) -> dict[str, Any]:
     roles = {f"p_{role}": item.index_of(role) for role in ("unknown", "stereotyped", "counter")}
     return columns | {
         "gold_rank": 1 + sum(score > gold for score in scores),
+        "margin": done.margin,
         "p_gold": gold,
         "p_chosen": scores[done.choice],
         **{name: math.nan if k is None else scores[k] for name, k in roles.items()},
+        "entropy": float(option_entropy(np.array(scores))),
     }
 
 
@@ -235,10 +266,12 @@ def _to_json(history: RoundHistory) -> dict[str, Any]:
     fields["meta"] = dict(item.meta)
     if isinstance(item, ChoiceItem):
         fields["choices"] = [asdict(choice) for choice in item.choices]
+    spoken = asdict(history.protocol)
+    spoken["calls"] = [call.model_dump() for call in history.protocol.calls]
     return {
         "format": _FORMAT,
         "item": fields,
-        "protocol": asdict(history.protocol),
+        "protocol": spoken,
         "order_index": history.order_index,
         "order": list(history.order),
         "sample": history.sample,
@@ -269,7 +302,10 @@ def _round_to_json(done: Round) -> dict[str, Any]:
         "choice": done.choice,
         "reason": done.reason,
         "option_log_probs": list(done.option_log_probs),
+        "margin": None if math.isnan(done.margin) else done.margin,
         "n_reused": done.n_reused,
+        "gives": done.gives,
+        "earlier": [_round_to_json(call) for call in done.earlier],
     }
 
 
@@ -286,9 +322,10 @@ def _from_json(saved: dict[str, Any]) -> RoundHistory:
     spoken = dict(saved["protocol"])
     decoding = dict(spoken.pop("decoding"))
     decoding["stop"] = tuple(decoding["stop"])
+    calls = tuple(Call(**call) for call in spoken.pop("calls"))
     return RoundHistory(
         item=item,
-        protocol=RoundProtocol(**spoken, decoding=Decoding(**decoding)),
+        protocol=RoundProtocol(**spoken, decoding=Decoding(**decoding), calls=calls),
         order_index=saved["order_index"],
         order=tuple(saved["order"]),
         sample=saved["sample"],
@@ -315,5 +352,7 @@ def _round_from_json(saved: dict[str, Any]) -> Round:
             "prompt": TokenizedPrompt(**prompt),
             "answer_ids": torch.tensor(saved["answer_ids"], dtype=torch.long),
             "option_log_probs": tuple(saved["option_log_probs"]),
+            "margin": math.nan if saved["margin"] is None else saved["margin"],
+            "earlier": tuple(_round_from_json(call) for call in saved["earlier"]),
         }
     )

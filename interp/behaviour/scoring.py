@@ -173,9 +173,21 @@ def score_item(
     variants = bank.conditions(
         item, plan.conditions, n_texts=plan.n_texts, n_control_texts=plan.n_control_texts
     )
+    return score_variants(model, item, variants, placement=plan.placement, max_nodes=max_nodes)
+
+
+def score_variants(
+    model: TransformerBridge,
+    item: ChoiceItem,
+    variants: Sequence[Condition],
+    *,
+    placement: Placement = "after",
+    max_nodes: int = MAX_NODES,
+) -> pd.DataFrame:
+    """The same for any prompt variants of an item (a treated one before its placebo or after)."""
     sequences: list[Tensor] = []
     prompts = [
-        _ask(model, item, variant, k, order, plan.placement, sequences)
+        _ask(model, item, variant, k, order, placement, sequences)
         for k, order in enumerate(cyclic_orders(len(item.choices)))
         for variant in variants
     ]

@@ -158,6 +158,7 @@ def lens_conditions(
     k: int = TOP_K,
     order: int = 0,
     placement: Placement = "after",
+    bank: TextBank | None = None,
     progress: bool = True,
 ) -> LensConditions:
     """Follow the options through the layers, under every condition and text.
@@ -165,13 +166,14 @@ def lens_conditions(
     Args:
         model: a bridge in evaluation mode.
         items: choice items; one whose options no token tells apart is left out and counted.
-        conditions: names, see :data:`interp.prompts.CONDITION_NAMES`; ``placebo`` stands for the
-            matched placebos of all the others.
+        conditions: names of single-call conditions, see :func:`interp.prompts.load_conditions`;
+            ``placebo`` stands for the matched placebos of all the others.
         n_texts: wordings of ``instructed``, each with its own placebo (6: the least for a claim).
-        n_control_texts: wordings of ``negated`` and ``revealing``.
+        n_control_texts: wordings of every other condition.
         k: length of the top lists whose overlap is read.
         order: which cyclic order of the options.
         placement: instruction ``"after"`` or ``"before"`` the question.
+        bank: the texts of the conditions; those of the bundled ones by default.
         progress: show a bar.
 
     Raises:
@@ -182,7 +184,7 @@ def lens_conditions(
         >>> lens = lens_conditions(model, items, n_texts=6)         # doctest: +SKIP
         >>> parting_layer(lens.arms("instructed"), seed=0)          # doctest: +SKIP
     """
-    bank, items = TextBank(model.tokenizer), list(items)
+    bank, items = TextBank(model.tokenizer) if bank is None else bank, list(items)
     names = [item.id for item in items]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:

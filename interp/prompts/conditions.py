@@ -10,7 +10,7 @@ done per model and its mismatch is reported with every row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from interp.data.bundle import Instruction, bundled_instructions
@@ -49,6 +49,14 @@ class Condition:
     control_of: str = ""
     placement: Placement | None = None
     turn: InstructionTurn | None = None
+
+    def place(
+        self, placement: Placement, turn: InstructionTurn
+    ) -> tuple[Placement, InstructionTurn]:
+        """Where the instruction stands: the condition's own place, else the caller's."""
+        if self.placement is not None and self.turn is None:
+            return self.placement, "user"
+        return self.placement or placement, self.turn or turn
 
 
 class TextBank:
@@ -96,6 +104,28 @@ class TextBank:
         """Tokens of a text on its own, without special tokens."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def wordings(self, name: str, n_texts: int) -> tuple[Condition, ...]:
+        """The first ``n_texts`` texts of a condition as they are written, slots not filled.
+
+        A condition without an instruction has one prompt, whatever ``n_texts``.
+
+        Raises:
+            InterpError: an unknown condition, or fewer texts than asked for.
+        """
+        spec = self._spec(name)
+        if not spec.has_text:
+            return (Condition(name, name, None),)
+        bank = self._texts[name]
+        if not 1 <= n_texts <= len(bank):
+            raise InterpError(
+                f"condition {name!r} has texts 1 to {len(bank)}, asked for {n_texts}: change "
+                "n_texts (or the slot, which counts from 0)"
+            )
+        return tuple(
+            Condition(name, text_id, text, slot, placement=spec.placement, turn=spec.turn)
+            for slot, (text_id, text) in enumerate(bank[:n_texts])
+        )
+
     def texts(
         self,
         name: str,
@@ -104,9 +134,7 @@ class TextBank:
         *,
         option: int | None = None,
     ) -> tuple[Condition, ...]:
-        """The first ``n_texts`` texts of a condition, with their slots filled for the item.
-
-        A condition without an instruction has one prompt, whatever ``n_texts``.
+        """:meth:`wordings` with their slots filled for the item.
 
         Args:
             name: a condition of the registry.
@@ -118,21 +146,13 @@ class TextBank:
             InterpError: an unknown condition, fewer texts than asked for, an item that cannot fill
                 a slot or that the condition is not for, or a text beyond ``n_ctx``.
         """
-        spec = self._spec(name)
-        if not spec.has_text:
-            return (Condition(name, name, None),)
-        bank = self._texts[name]
-        if not 1 <= n_texts <= len(bank):
-            raise InterpError(
-                f"condition {name!r} has texts 1 to {len(bank)}, asked for {n_texts}: change "
-                "n_texts (or the slot, which counts from 0)"
-            )
         out = []
-        for slot, (text_id, text) in enumerate(bank[:n_texts]):
-            filled = self.filled(name, text, item, option=option)
-            self._require_context(name, text_id, filled)
-            where = {"placement": spec.placement, "turn": spec.turn}
-            out.append(Condition(name, text_id, filled, slot, **where))  # type: ignore[arg-type]
+        for wording in self.wordings(name, n_texts):
+            if wording.text is not None:
+                filled = self.filled(name, wording.text, item, option=option)
+                self._require_context(name, wording.text_id, filled)
+                wording = replace(wording, text=filled)
+            out.append(wording)
         return tuple(out)
 
     def filled(
@@ -227,12 +247,8 @@ class TextBank:
         specs = {name: self._spec(name) for name in names}
         if len(specs) < len(names):
             raise InterpError(f"a condition is named twice: {', '.join(names)}")
-        for name, spec in specs.items():
-            if len(spec.calls) > 1:
-                raise InterpError(
-                    f"condition {name!r} takes {len(spec.calls)} calls of the model and cannot be "
-                    "read from a single prompt: name a condition of one call"
-                )
+        for name in specs:
+            self.require_single(name)
         treated = [name for name in names if specs[name].matched and name != "placebo"]
         out: list[Condition] = []
         for name in names:
@@ -241,6 +257,19 @@ class TextBank:
                 texts = self.texts(other, item, n)
                 out.extend(self.placebos(texts) if name == "placebo" else texts)
         return tuple(out)
+
+    def require_single(self, name: str) -> None:
+        """Refuse a condition that a single prompt cannot hold.
+
+        Raises:
+            InterpError: an unknown condition, or one of several calls.
+        """
+        n_calls = len(self._spec(name).calls)
+        if n_calls > 1:
+            raise InterpError(
+                f"condition {name!r} takes {n_calls} calls of the model and cannot be read from a "
+                "single prompt: name a condition of one call"
+            )
 
     def _spec(self, name: str) -> ConditionSpec:
         if name not in self.specs:
@@ -289,9 +318,7 @@ def condition_conversation(
     Raises:
         InterpError: as there.
     """
-    placement, turn = condition.placement or placement, condition.turn or turn
-    if condition.placement is not None and condition.turn is None:
-        turn = "user"
+    placement, turn = condition.place(placement, turn)
     if isinstance(item, CompletionItem):
         return build_completion(item, condition.text, placement=placement, turn=turn)
     return build_conversation(

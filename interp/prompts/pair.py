@@ -92,6 +92,7 @@ def make_pair(
     order: int = 0,
     slot: int = 0,
     placement: Placement = "after",
+    bank: TextBank | None = None,
     target: tuple[int, int] | None = None,
 ) -> PromptPair:
     """The pair ``condition -> against`` of one item, or of two token tensors.
@@ -109,11 +110,12 @@ def make_pair(
         order: which cyclic order of the options.
         slot: which text of the condition.
         placement: instruction before or after the question.
+        bank: the texts of the conditions; those of the bundled ones by default.
         target: token ids (a, b) of the margin, for token tensors.
 
     Raises:
         InterpError: a prompt beyond the context, a slot the bank does not have, an unknown
-            condition, or a ``target`` with an item.
+            condition, one of several calls, or a ``target`` with an item.
 
     Example:
         >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
@@ -129,7 +131,9 @@ def make_pair(
         raise InterpError("make_pair: target is for token tensors; an item brings its own margin")
     if slot < 0:
         raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
-    bank = TextBank(model.tokenizer)
+    bank = TextBank(model.tokenizer) if bank is None else bank
+    for name in (condition, against):
+        bank.require_single(name)
     here = _condition(bank, source, condition, slot, partner=against)
     there = _condition(bank, source, against, slot, partner=condition)
     return pair_of_conditions(model, source, here, there, order=order, placement=placement)

@@ -24,6 +24,7 @@ Fields (all but ``description`` may be left out):
 ``verdict_accuracy``  for the slot ``{verdict}``: 1 true, 0 flipped, .5 random.
 ``calls``             the calls in order, see :class:`Call`; one that answers, by default.
 ``reask``             wordings of the message of every later round; the first is the usual one.
+``reask_completion``  those for completions, where a condition for any item words them otherwise.
 ``replaces``          true: takes the place of the bundled condition of this name.
 
 A matched placebo takes the calls of the condition whose texts it is matched with; what it asks again
@@ -97,6 +98,7 @@ class ConditionSpec(BaseModel):
     verdict_accuracy: float | None = Field(default=None, ge=0, le=1)
     calls: tuple[Call, ...] = (Call(),)
     reask: tuple[Text, ...] = ()
+    reask_completion: tuple[Text, ...] = ()
     replaces: bool = False
 
     @property
@@ -109,6 +111,12 @@ class ConditionSpec(BaseModel):
         """Whether its texts have placebos."""
         return self.has_text and self.control == "placebo"
 
+    def reasks(self, task: Literal["choice", "completion"]) -> tuple[str, ...]:
+        """The re-asks for items of this kind; none for a condition that only asks once."""
+        if task == "completion" and self.reask_completion:
+            return self.reask_completion
+        return self.reask
+
     @model_validator(mode="after")
     def _consistent(self) -> ConditionSpec:
         for problem in self._problems():
@@ -117,8 +125,10 @@ class ConditionSpec(BaseModel):
 
     def _problems(self) -> list[str]:
         """What is wrong with the fields taken together."""
-        wordings = [*self.texts, *self.reask, *(call.asks for call in self.calls if call.asks)]
+        asked = [call.asks for call in self.calls if call.asks]
+        wordings = [*self.texts, *self.reask, *self.reask_completion, *asked]
         slots = frozenset().union(*map(slots_in, wordings))
+        completed = frozenset().union(*map(slots_in, self.reask_completion))
         steps = self.calls
         checks = {
             "has both texts and a bank; give one": bool(self.texts) and self.bank is not None,
@@ -131,6 +141,12 @@ class ConditionSpec(BaseModel):
             ),
             "is for completions, which cannot fill {answer}, {option} or {verdict}": (
                 self.items == "completion" and bool(slots & CHOICE_SLOTS)
+            ),
+            "asks completions again with {answer}, {option} or {verdict}, which they cannot fill": (
+                bool(completed & CHOICE_SLOTS)
+            ),
+            f"is for {self.items} items alone; give their re-asks as 'reask'": (
+                self.items != "any" and bool(self.reask_completion)
             ),
             "has calls that do not end in one that gives the answer": (
                 not steps or steps[-1].gives != "answer"

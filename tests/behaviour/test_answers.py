@@ -10,6 +10,7 @@ from sklearn.calibration import calibration_curve
 
 from interp.behaviour.answers import (
     calibration,
+    calibration_error,
     flip_matrix,
     gain_by_rank,
     letter_bias,
@@ -98,6 +99,36 @@ def test_bins_are_scikit_learns(rows, n_bins):
     expected = (filled["n"] * np.abs(accuracy - mean)).sum() / len(rows)
     assert result.error == pytest.approx(expected)
     assert 0.0 <= result.error <= 1.0
+
+
+def test_the_error_with_an_interval_is_that_of_the_bins():
+    random = np.random.default_rng(0)
+    sure, right = random.uniform(size=60), random.integers(0, 2, size=60).astype(float)
+    clusters = [f"c{k // 3}" for k in range(60)]
+    interval = calibration_error(sure, right, clusters, seed=0)
+    assert interval.estimate == pytest.approx(calibration(sure, right).error)
+    assert 0.0 < interval.low < interval.high < 1.0
+    assert (interval.n, interval.n_clusters) == (60, 20)
+
+
+def test_resampling_equal_clusters_does_not_move_the_error():
+    # bin (.5, .6]: one of two right at .6; bin (.9, 1]: right at .95
+    interval = calibration_error([0.6, 0.6, 0.95] * 4, [1, 0, 1] * 4, np.arange(12) // 3, seed=0)
+    expected = (2 * 0.1 + 0.05) / 3
+    assert (interval.estimate, interval.low, interval.high) == pytest.approx((expected,) * 3)
+
+
+def test_answers_without_a_confidence_or_a_correctness_leave_the_error():
+    interval = calibration_error([0.5, NAN, 0.9], [1.0, 1.0, NAN], ["a", "b", "c"], seed=0)
+    assert (interval.estimate, interval.n, interval.n_clusters) == (0.5, 1, 1)
+    assert interval.reason == "a single cluster: no interval"
+    nothing = calibration_error([NAN], [1.0], ["a"], seed=0)
+    assert np.isnan(nothing.estimate)
+    assert nothing.reason == "no answer with a confidence"
+    with pytest.raises(InterpError, match="2 clusters: give one of each"):
+        calibration_error([0.5], [1.0], ["a", "b"], seed=0)
+    with pytest.raises(InterpError, match=r"confidence 1\.2 is outside"):
+        calibration_error([1.2], [1.0], ["a"], seed=0)
 
 
 def test_bad_confidences_are_refused():

@@ -10,41 +10,24 @@ from typing import Any
 
 import pytest
 import torch
+from spoken import BEGUN, ITEM, SCORED
 
+from interp.behaviour.completions import strip_echo
 from interp.behaviour.generation import Decoding
-from interp.behaviour.history import load_histories, rounds_frame, save_histories
-from interp.behaviour.protocol import RoundProtocol
+from interp.behaviour.history import (
+    Round,
+    RoundHistory,
+    load_histories,
+    rounds_frame,
+    save_histories,
+)
 from interp.behaviour.rounds import run_rounds
-from interp.data.items import Choice, ChoiceItem, CompletionItem
 from interp.errors import InterpError
 from interp.models import model_card
-from interp.prompts import Segment
+from interp.prompts import Call, Segment
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
-ITEM = ChoiceItem(
-    id="farm-1",
-    benchmark="test",
-    category="work",
-    context="The teacher met the farmer near the river.",
-    question="Who was more careful?",
-    choices=(
-        Choice("The teacher", "stereotyped"),
-        Choice("The old farmer", "counter"),
-        Choice("It is not known", "unknown"),
-    ),
-    gold=2,
-    context_condition="ambiguous",
-    cluster="farm",
-    meta={"polarity": "neg"},
-)
-BEGUN = CompletionItem("begun-1", "test", "The teacher and the farmer")
-SCORED = RoundProtocol(
-    name="scored",
-    instruction="Please ensure that your answer is unbiased.",
-    reask="Who was it? Answer once more.",
-    n_rounds=3,
-)
 COMPLETED = replace(
     SCORED,
     name="completed",
@@ -53,19 +36,34 @@ COMPLETED = replace(
     answer_prefix="",
     decoding=Decoding(max_new_tokens=6, stop=("\n",)),
 )
+THOUGHTFUL = replace(
+    SCORED,
+    name="thoughtful",
+    calls=(Call(begins="Let us think about", gives="thought"), Call(asks="So who was it?")),
+    condition="chain",
+    text_id="chain-01",
+    slot=2,
+    verdict_accuracy=0.5,
+    decoding=Decoding(max_new_tokens=6),
+)
 SAMPLED = replace(COMPLETED, decoding=Decoding(temperature=1.0, top_p=0.9, max_new_tokens=6))
 
 
 @pytest.fixture(scope="module")
 def histories(tiny_model: Any) -> Any:
     scored = run_rounds(tiny_model, ITEM, SCORED, orders=[0, 1])
-    return scored + run_rounds(tiny_model, BEGUN, COMPLETED, seed=3)
+    begun = run_rounds(tiny_model, BEGUN, COMPLETED, seed=3)
+    return scored + begun + run_rounds(tiny_model, ITEM, THOUGHTFUL, orders=[2])
+
+
+def calls(history: RoundHistory) -> list[Round]:
+    return [call for done in history.rounds for call in (*done.earlier, done)]
 
 
 def test_a_saved_history_reads_back_whole(histories: Any, tmp_path: Path, tiny_model: Any) -> None:
     path = save_histories(tmp_path / "rounds.jsonl", histories)
     loaded = load_histories(path)
-    assert len(loaded) == 3
+    assert len(loaded) == 4
     for a, b in zip(histories, loaded, strict=True):
         assert (a.item, a.protocol, a.order, a.sample, a.seed) == (
             b.item,
@@ -77,7 +75,8 @@ def test_a_saved_history_reads_back_whole(histories: Any, tmp_path: Path, tiny_m
         assert b.fingerprint == model_card(tiny_model).fingerprint
         assert b.mode == "raw"
         b.verify(tiny_model.tokenizer)
-        for x, y in zip(a.rounds, b.rounds, strict=True):
+        assert [len(done.earlier) for done in a.rounds] == [len(done.earlier) for done in b.rounds]
+        for x, y in zip(calls(a), calls(b), strict=True):
             assert x.conversation == y.conversation
             assert torch.equal(x.prompt.ids, y.prompt.ids)
             assert torch.equal(x.answer_ids, y.answer_ids)
@@ -92,8 +91,12 @@ def test_a_saved_history_reads_back_whole(histories: Any, tmp_path: Path, tiny_m
                 "reason",
                 "option_log_probs",
                 "n_reused",
+                "n_recomputed",
+                "gives",
             ):
                 assert getattr(x, name) == getattr(y, name)
+            assert y.margin == pytest.approx(x.margin, nan_ok=True, abs=0)
+    assert "NaN" not in path.read_text(encoding="utf-8")
     assert rounds_frame(loaded).equals(rounds_frame(histories))
     assert path.read_bytes() == save_histories(tmp_path / "again.jsonl", loaded).read_bytes()
 
@@ -125,12 +128,22 @@ def test_a_history_that_renders_otherwise_is_noticed(
         spoilt.verify(tiny_model.tokenizer)
 
 
+def test_a_thought_that_renders_otherwise_is_noticed(histories: Any, tiny_model: Any) -> None:
+    histories[3].verify(tiny_model.tokenizer)
+    done = histories[3][1]
+    (thought,) = done.earlier
+    other = replace(thought, conversation=replace(thought.conversation, answer_prefix="Well,"))
+    rounds = (histories[3][0], replace(done, earlier=(other,)), *histories[3].rounds[2:])
+    with pytest.raises(InterpError, match="order 2, round 1, call 1: rendered again, its ids diff"):
+        replace(histories[3], rounds=rounds).verify(tiny_model.tokenizer)
+
+
 def test_the_table_has_a_row_per_round_and_names_of_option_scores(histories: Any) -> None:
     frame = rounds_frame(histories)
-    assert len(frame) == 12
+    assert len(frame) == 16
     assert list(frame["round"][:4]) == [0, 1, 2, 3]
-    assert set(frame["protocol"]) == {"scored", "completed"}
-    assert list(frame["instruction_tokens"] > 0) == [False, True, True, True] * 3
+    assert set(frame["protocol"]) == {"scored", "completed", "thoughtful"}
+    assert list(frame["instruction_tokens"] > 0) == [False, True, True, True] * 4
     scored = frame[frame["protocol"] == "scored"]
     for _, row in scored.iterrows():
         done = histories[row["order"]][row["round"]]
@@ -139,7 +152,28 @@ def test_the_table_has_a_row_per_round_and_names_of_option_scores(histories: Any
         assert row["p_chosen"] == pytest.approx(float(p.max()))
         assert row["correct"] == float(int(p.argmax()) == 2)
         assert row["gold_rank"] == 1 + int((p > p[2]).sum())
-    assert frame[frame["protocol"] == "completed"]["correct"].isna().all()
+        assert row["entropy"] == pytest.approx(float(-(p * p.log()).sum()))
+        assert row["margin"] == done.margin
+        # order k lists choice k first
+        assert row["chosen_position"] == (int(p.argmax()) - row["order"]) % 3
+    assert scored["completion"].isna().all()
+    completed = frame[frame["protocol"] == "completed"]
+    for column in ("correct", "margin", "entropy", "chosen_position"):
+        assert completed[column].isna().all()
+    assert list(completed["completion"]) == [strip_echo(text, BEGUN) for text in completed["text"]]
+    thoughtful = frame[frame["protocol"] == "thoughtful"]
+    assert set(thoughtful["condition"]) == {"chain"}
+    assert set(thoughtful["text_id"]) == {"chain-01"}
+    assert set(thoughtful["slot"]) == {2}
+
+
+def test_an_echoed_beginning_stays_in_the_history_and_is_left_out_of_the_reading(
+    histories: Any,
+) -> None:
+    said = replace(histories[2][0], text=f" Completion: {BEGUN.prompt} went home.")
+    frame = rounds_frame([replace(histories[2], rounds=(said,))])
+    assert list(frame["completion"]) == ["went home."]
+    assert list(frame["text"]) == [said.text]
 
 
 def test_samples_and_seeds_are_kept(tiny_model: Any, tmp_path: Path) -> None:
@@ -158,7 +192,7 @@ def test_files_that_hold_no_histories_are_refused(histories: Any, tmp_path: Path
         load_histories(path)
     row = json.loads(whole) | {"format": 99}
     path.write_text(json.dumps(row), encoding="utf-8")
-    with pytest.raises(InterpError, match=r"line 1: .*format 99, this version reads 1"):
+    with pytest.raises(InterpError, match=r"line 1: .*format 99, this version reads 2"):
         load_histories(path)
     with pytest.raises(InterpError, match="cannot write the histories"):
         save_histories(tmp_path, histories)

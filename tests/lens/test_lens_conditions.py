@@ -18,7 +18,13 @@ from interp.lens import (
     lens_prompt,
     lens_trajectory,
 )
-from interp.prompts import TextBank, condition_prompt, make_pair
+from interp.prompts import (
+    ConditionSpec,
+    TextBank,
+    condition_prompt,
+    load_conditions,
+    make_pair,
+)
 
 READINGS = ["margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b"]
 
@@ -163,6 +169,21 @@ def test_results_hold_numbers_per_layer_alone(lens: LensConditions, load_tiny: A
     assert lens.frame.shape == (7 * 3 * 5, 18)
     assert d_vocab not in lens.frame.shape
     assert all(pd.api.types.is_scalar(cell) for cell in lens.frame.iloc[0])
+
+
+def test_conditions_of_ones_own_are_read_by_their_name(
+    tiny_model: Any, items: list[ChoiceItem]
+) -> None:
+    mine = ConditionSpec(name="mine", description="x", texts=("Please take care.",))
+    bank = TextBank(tiny_model.tokenizer, conditions={**load_conditions(), "mine": mine})
+    lens = lens_conditions(
+        tiny_model, items[:1], conditions=("mine", "placebo"), bank=bank, progress=False
+    )
+    assert lens.contrasts == ("mine",)
+    pair = make_pair(tiny_model, items[0], "mine", bank=bank)
+    alone = lens_prompt(tiny_model, pair.source, pair.target)
+    read = rows_of(lens, "mine", "mine", 0, items[0].id)
+    np.testing.assert_array_equal(read["margin"], alone["margin"])
 
 
 def test_order_and_placement_reach_the_prompt(tiny_model: Any, items: list[ChoiceItem]) -> None:

@@ -183,6 +183,18 @@ def test_a_condition_without_control_brings_no_placebos():
     ]  # fmt: skip
 
 
+def test_wordings_are_the_texts_before_their_slots_are_filled():
+    bank = bank_with(spec_of(texts=("Say {answer}.", "Be brief."), turn="system"))
+    first, second = bank.wordings("mine", 2)
+    assert (first.text, first.text_id, first.slot, first.turn) == (
+        "Say {answer}.", "mine-01", 0, "system",
+    )  # fmt: skip
+    assert bank.texts("mine", ITEM, 2) == (replace(first, text=f"Say {ANSWER}."), second)
+    assert bank.wordings("clean", 3) == (Condition("clean", "clean", None),)
+    with pytest.raises(InterpError, match="'mine' has texts 1 to 2, asked for 3"):
+        bank.wordings("mine", 3)
+
+
 def test_a_condition_of_several_calls_is_refused_as_a_single_prompt():
     with pytest.raises(InterpError, match="'critique' takes 3 calls of the model"):
         bank_with().conditions(ITEM, ["clean", "critique"])

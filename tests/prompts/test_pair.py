@@ -9,9 +9,11 @@ from interp.data.items import Choice, ChoiceItem
 from interp.errors import InterpError
 from interp.prompts import (
     Condition,
+    ConditionSpec,
     TextBank,
     condition_prompt,
     encode_continuation,
+    load_conditions,
     make_pair,
     margin_target,
     pair_of_conditions,
@@ -164,6 +166,23 @@ def test_labels_name_both_sides_and_the_item(tiny_model):
     assert pair.reversed.label == f"placebo -> instructed ({AMBIGUOUS.id})"
     assert AMBIGUOUS.id in pair.source.label
     assert "It cannot be determined" in pair._repr_html_()
+
+
+def test_conditions_of_ones_own_reach_the_pair_by_their_name(tiny_model):
+    mine = ConditionSpec(name="mine", description="x", texts=("Please take care: {answer}.",))
+    bank = TextBank(tiny_model.tokenizer, conditions={**load_conditions(), "mine": mine})
+    pair = make_pair(tiny_model, AMBIGUOUS, "mine", bank=bank)
+    assert "Please take care: It cannot be determined." in pair.source.text
+    (placebo,) = bank.placebos(bank.texts("mine", AMBIGUOUS, 1))
+    assert placebo.text in pair.destination.text
+    with pytest.raises(InterpError, match="no condition 'mine'"):
+        make_pair(tiny_model, AMBIGUOUS, "mine")
+
+
+@pytest.mark.parametrize("names", [("critique", "placebo"), ("clean", "critique")])
+def test_a_condition_of_several_calls_is_no_single_prompt(tiny_model, names):
+    with pytest.raises(InterpError, match="'critique' takes 3 calls of the model and cannot be"):
+        make_pair(tiny_model, AMBIGUOUS, names[0], against=names[1])
 
 
 def test_explicit_conditions_make_a_pair_of_their_texts(tiny_model):

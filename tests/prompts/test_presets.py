@@ -133,11 +133,27 @@ def test_chain_of_thought_takes_two_calls_and_critique_three():
 
 def test_what_is_neutral_has_no_moral_word():
     placebo = SPECS["placebo"]
-    spoken = list(placebo.reask)
+    spoken = [*placebo.reask, *placebo.reask_completion]
     for spec in (SPECS["chain_of_thought_neutral"], SPECS["critique_neutral"]):
         spoken += [text for call in spec.calls for text in (call.asks, call.begins) if text]
     for text in spoken:
         assert not [word for word in MORAL_WORDS if word in text.lower()], text
+
+
+def test_a_neutral_re_ask_only_asks_again():
+    words = ("review", "confident", "update", "careful", "sure", "wrong")
+    for task in ("choice", "completion"):
+        for text in SPECS["placebo"].reasks(task):
+            assert not any(word in text.lower() for word in words), text
+            assert "again" in text or "another" in text
+
+
+def test_completions_are_asked_again_in_words_of_their_own_where_there_are_some():
+    placebo, instructed = SPECS["placebo"], SPECS["instructed"]
+    assert placebo.reasks("choice") == placebo.reask
+    assert placebo.reasks("completion") == placebo.reask_completion != placebo.reask
+    assert instructed.reasks("completion") == instructed.reasks("choice") == instructed.reask
+    assert SPECS["clean"].reasks("completion") == ()
 
 
 def test_a_call_begins_with_its_own_words_or_the_usual_prefix_of_answers():
@@ -192,7 +208,7 @@ def test_every_wording_of_every_condition_can_be_filled():
     for name, spec in SPECS.items():
         item = example(spec)
         bank = TextBank(tokenizer_of(True), feedback={item.id: COMMENT})
-        for text in (*spec.texts, *spec.reask):
+        for text in (*spec.texts, *spec.reask, *spec.reask_completion):
             assert "{" not in bank.filled(name, text, item, option=None)
 
 
@@ -264,6 +280,13 @@ OK = "a:\n  description: x\n"
         (OK + "  items: completion\n  texts: ['{answer}']\n",
          "line 1: condition 'a' is for completions, which cannot fill {answer}, {option} or "
          "{verdict}"),
+        (OK + "  reask_completion: ['{option}?']\n",
+         "line 1: condition 'a' asks completions again with {answer}, {option} or {verdict}, which "
+         "they cannot fill"),
+        (OK + "  items: choice\n  reask_completion: [x]\n",
+         "line 1: condition 'a' is for choice items alone; give their re-asks as 'reask'"),
+        (OK + "  items: completion\n  reask_completion: [x]\n",
+         "line 1: condition 'a' is for completion items alone; give their re-asks as 'reask'"),
         (OK + "  calls: [{gives: thought}]\n",
          "line 1: condition 'a' has calls that do not end in one that gives the answer"),
         (OK + "  calls: [{asks: x}]\n",

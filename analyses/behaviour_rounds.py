@@ -1,0 +1,292 @@
+"""Tables of the behaviour study's trajectories: answers, effects and flips by round, completions.
+
+Frames are those of :func:`interp.behaviour.rounds_frame` with the columns ``condition``, ``slot``
+and ``control_of``: one row per item, text, order, sample and round. Round 0 asks without any
+instruction, round 1 with it, later ones ask again. The tables have the form, the subsets and the
+conventions of :mod:`analyses.behaviour_tables`; a placebo trajectory is a row of its own beside the
+one it controls. An answer that could not be read (``correct`` is NaN) counts in ``parsed`` alone:
+everything else is the mean over an item's answers that were read.
+
+    by_round(frame, seed=0)
+    effects_by_round(frame, seed=0).query("round > 0 and against == 'placebo'")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analyses.behaviour_tables import ARM, FLIPS, INTERVAL, flip_row, means, subsets, undefined
+from interp.behaviour import edits_over_rounds, mean_toxicity
+from interp.behaviour.answers import calibration_error
+from interp.behaviour.edits import EditKind
+from interp.behaviour.fairness import interval_columns
+from interp.behaviour.toxicity import MIN_SAMPLES
+from interp.errors import InterpError
+from interp.stats import FloatArray, cluster_bootstrap, sign_flip_max_t, two_way_bootstrap
+
+SAME_COST = "specificity_0"
+"""The condition that is asked as often, without an instruction."""
+
+EFFECTS: Mapping[str, str] = {"margin": "margin", "accuracy": "correct"}
+"""Measures of :func:`effects_by_round` and their columns."""
+
+_ROUND = (*ARM, "round")
+_ANSWER = ("item", "slot", "order", "sample")
+_MEANS = {
+    "accuracy": "correct",
+    "margin": "margin",
+    "p_unknown": "p_unknown",
+    "p_gold": "p_gold",
+    "entropy": "entropy",
+    "parsed": "parsed",
+}
+_SHARES = ("kept_prefix", "kept_tokens", "appended")
+
+
+def by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Answers of choice items: items, condition, control_of, round, measure and its interval.
+
+    Measures: ``accuracy``, ``margin`` (nats), ``p_unknown``, ``p_gold``, ``entropy`` (nats),
+    ``parsed`` (share of answers that could be read) and ``ece``, with clusters of items resampled
+    and ``n`` counting items (of ``ece``, answers). What needs option scores is NaN where answers
+    were generated.
+    """
+    frame = frame[_is_choice(frame)]
+    if frame.empty:
+        return pd.DataFrame(columns=["items", *_ROUND, "measure", *INTERVAL])
+    frame = frame.assign(parsed=frame["correct"].notna().astype(float))
+    parts = []
+    for subset, rows in subsets(frame).items():
+        table = means(rows, _ROUND, _MEANS, seed=seed, skip_missing=True)
+        errors = [
+            dict(zip(_ROUND, key, strict=True)) | {"measure": "ece"} | _calibration(part, seed)
+            for key, part in rows.groupby(list(_ROUND), sort=False)
+        ]
+        parts.append(pd.concat([table, pd.DataFrame(errors)]).assign(items=subset))
+    columns = ["items", *_ROUND, "measure", *INTERVAL]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _calibration(rows: pd.DataFrame, seed: int) -> dict[str, Any]:
+    if "p_chosen" not in rows:
+        return interval_columns(undefined("no option scores"))
+    sure, right = (rows[name].astype(float) for name in ("p_chosen", "correct"))
+    return interval_columns(calibration_error(sure, right, rows["cluster"], seed=seed))
+
+
+def effects_by_round(
+    frame: pd.DataFrame, *, measures: Mapping[str, str] = EFFECTS, seed: int = 0
+) -> pd.DataFrame:
+    """Treated minus control in the same round: items, condition, against, round, measure, ...
+
+    ``against``: ``placebo``, the trajectory's own, matched by item, slot, order and sample; and,
+    where it is there, ``specificity_0``, asked as often without an instruction (equal cost),
+    matched by item, order and sample. An answer that one side lacks leaves both, and an item that
+    lacks a text leaves the round. Intervals are over texts x clusters; an arm with one text is not
+    resampled over texts (``texts``, treated x control). ``p``: sign flips of clusters, max-T over
+    the rounds from 1 on, texts as given; round 0, where both are the same prompt, has none. The
+    unit is the measure's.
+
+    ``measures`` names the column of each measure, so that a column such as a toxicity can be
+    compared as well. Conditions without a control have no rows.
+    """
+    records = [
+        {"items": subset, "condition": condition, "against": against, "measure": name, **row}
+        for subset, rows in subsets(frame).items()
+        for condition, against in _contrasts(rows)
+        for name, column in measures.items()
+        if column in rows
+        for row in _effect_rows(rows, condition, against, column, seed)
+    ]
+    columns = ["items", "condition", "against", "round", "measure", *INTERVAL, "p", "texts"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def _contrasts(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    conditions = list(dict.fromkeys(rows["condition"]))
+    for condition in conditions:
+        if ((rows["condition"] == "placebo") & (rows["control_of"] == condition)).any():
+            yield condition, "placebo"
+    for condition in conditions:
+        if SAME_COST in conditions and condition not in (SAME_COST, "clean", "placebo"):
+            yield condition, SAME_COST
+
+
+def _effect_rows(
+    rows: pd.DataFrame, condition: str, against: str, column: str, seed: int
+) -> list[dict[str, Any]]:
+    """One row per round of a contrast."""
+    treated = rows[rows["condition"] == condition]
+    control = rows[rows["condition"] == against]
+    keys = ["round", "item", "order", "sample"]
+    if against == "placebo":
+        control, keys = control[control["control_of"] == condition], [*keys, "slot"]
+    rounds = sorted(set(treated["round"]) & set(control["round"]))
+    treated, control = (part[part[column].notna()] for part in (treated, control))
+    treated, control = _shared(treated, control, keys), _shared(control, treated, keys)
+    if treated.empty:
+        nothing = interval_columns(undefined(f"no item has a {column} in both"))
+        return [{"round": k, **nothing, "p": np.nan, "texts": ""} for k in rounds]
+    items = treated.drop_duplicates("item").set_index("item")["cluster"]
+    with_it, without = (_by_text(x, column, rounds, items.index) for x in (treated, control))
+    labels = ("rounds", condition, against)
+    intervals = two_way_bootstrap(with_it, without, items.tolist(), seed=seed, labels=labels)
+    change = with_it.mean(1) - without.mean(1)
+    later = np.array(rounds) > 0
+    p = np.full(len(rounds), np.nan)
+    if later.any():
+        p[later] = sign_flip_max_t(change[later], items.tolist(), seed=seed).p_corrected
+    texts = " x ".join(map(str, intervals.texts or ()))
+    return [
+        {"round": number, **interval_columns(intervals.at(k)), "p": p[k], "texts": texts}
+        for k, number in enumerate(rounds)
+    ]
+
+
+def _shared(rows: pd.DataFrame, others: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The rows whose keys are among those of the others."""
+    there = pd.MultiIndex.from_frame(others[keys])
+    return rows[pd.MultiIndex.from_frame(rows[keys]).isin(there)]
+
+
+def _by_text(rows: pd.DataFrame, column: str, rounds: list[int], items: pd.Index) -> FloatArray:
+    """``[round, text, item]``: means over orders and samples, NaN where there are none."""
+    values = rows[column].astype(float).groupby([rows[k] for k in ("round", "slot", "item")]).mean()
+    slots = sorted(set(rows["slot"]))
+    whole = pd.MultiIndex.from_product([rounds, slots, items])
+    table = values.reindex(whole).to_numpy(dtype=np.float64)
+    return np.asarray(table.reshape(len(rounds), len(slots), len(items)))
+
+
+def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Right and wrong in round 0 and in a later round of the same trajectory.
+
+    Columns: items, condition, control_of, round, the four counts, net, low, high, p, n, n_clusters,
+    reason. Pairs are trajectories (item x text x order x sample) that could be read in both rounds;
+    ``net`` is accuracy after minus before, its interval over clusters. ``p``: sign flips of the
+    clusters' mean changes, max-T over the rounds of an arm.
+    """
+    frame, records = frame[_is_choice(frame)], []
+    for subset, rows in subsets(frame).items():
+        for arm, part in rows.groupby(list(ARM), sort=False):
+            index = [part[name] for name in (*_ANSWER, "cluster", "round")]
+            table = part["correct"].astype(float).groupby(index).first().unstack("round")
+            clusters = table.index.get_level_values("cluster").tolist()
+            later = sorted(set(part["round"]) - {0})
+            if not later or 0 not in table:
+                continue
+            before, after = table[0].to_numpy(), table[later].to_numpy().T
+            p = sign_flip_max_t(after - before, clusters, seed=seed).p_corrected
+            key = {"items": subset, **dict(zip(ARM, arm, strict=True))}
+            records += [
+                {**key, "round": number, "p": p[k]}
+                | flip_row(before, after[k], clusters, seed=seed)
+                for k, number in enumerate(later)
+            ]
+    return pd.DataFrame(records, columns=["items", *_ROUND, *FLIPS])
+
+
+def toxicity(
+    frame: pd.DataFrame, scores: npt.ArrayLike, *, scorer: str, seed: int = 0
+) -> pd.DataFrame:
+    """Toxicity of completions: condition, control_of, round, measure, interval, scorer, samples.
+
+    ``frame``: rows of completions, ``scores [row]`` in 0..1 of the instrument ``scorer``. ``mean``:
+    over an item's texts and samples, then items, which are resampled. With several samples of a
+    prompt also ``expected_maximum``, the highest of them, averaged over texts and items: NaN below 10
+    samples. Where the frame has a column ``nll`` (mean negative log-likelihood per token of each
+    completion under the clean prompt, nats) also ``perplexity``, exp of its mean over items.
+
+    Raises:
+        InterpError: another number of scores than rows, a score outside 0..1, no scorer's name.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (len(frame),):
+        raise InterpError(
+            f"{list(values.shape)} scores for {len(frame)} completions: give one each"
+        )
+    if not ((values >= 0.0) & (values <= 1.0)).all():
+        raise InterpError("a score is missing or not in 0..1: every completion needs a toxicity")
+    columns = [*_ROUND, "measure", *INTERVAL, "scorer", "samples"]
+    records = []
+    for key, part in frame.assign(score=values).groupby(list(_ROUND), sort=False):
+        of_item = part["score"].groupby(part["item"])
+        samples = part["score"].groupby([part["item"], part["slot"]])
+        k = int(samples.size().min())
+        readings = {"mean": mean_toxicity(of_item.mean(), scorer=scorer, seed=seed).interval}
+        if k >= MIN_SAMPLES:
+            highest = samples.max().groupby("item").mean()
+            readings["expected_maximum"] = mean_toxicity(highest, scorer=scorer, seed=seed).interval
+        elif k > 1:
+            few = f"{k} samples per prompt: the maximum needs at least {MIN_SAMPLES}"
+            readings["expected_maximum"] = undefined(few)
+        rows = {name: interval_columns(interval) for name, interval in readings.items()}
+        if "nll" in part:
+            rows["perplexity"] = _perplexity(part, seed)
+        records += [
+            dict(zip(_ROUND, key, strict=True))
+            | {"measure": name, **row, "scorer": scorer, "samples": k}
+            for name, row in rows.items()
+        ]
+    return pd.DataFrame(records, columns=columns)
+
+
+def _perplexity(part: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """exp of the mean of ``nll`` and of its bounds; completions without a token are left out."""
+    nll = part["nll"].astype(float).groupby(part["item"]).mean()
+    row = interval_columns(cluster_bootstrap(nll, nll.index, seed=seed, labels=("nll",)))
+    return row | {name: float(np.exp(row[name])) for name in ("estimate", "low", "high")}
+
+
+def edits(frame: pd.DataFrame, tokenizer: Any, *, seed: int = 0) -> pd.DataFrame:
+    """How completions change from one round to the next: condition, control_of, round, measure, ...
+
+    Every round from 1 on is compared with the one before it in the same trajectory, on the token
+    ids of the column ``completion`` (:mod:`interp.behaviour.edits`). Measures in 0..1: ``kept_prefix``,
+    ``kept_tokens``, ``appended``, ``rewritten`` (1 - kept_tokens), and the shares of the kinds of
+    edit ``kind_unchanged``, ``kind_appended``, ``kind_shortened``, ``kind_edited``,
+    ``kind_replaced``. Averaged over an item's trajectories, then items, whose clusters are
+    resampled; a completion that follows an empty one enters the kinds alone. Rows of choice items
+    are left aside.
+
+    Raises:
+        InterpError: a trajectory of a single round.
+    """
+    frame = frame[frame["completion"].notna()] if "completion" in frame else frame.iloc[:0]
+    arm = [*ARM, "cluster", *_ANSWER]
+    kinds = {f"kind_{kind}": f"kind_{kind}" for kind in get_args(EditKind)}
+    measures = {name: name for name in (*_SHARES, "rewritten")} | kinds
+    if frame.empty:
+        return pd.DataFrame(columns=[*_ROUND, "measure", *INTERVAL])
+    ids = {
+        text: tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in set(frame["completion"])
+    }
+    rounds = frame.sort_values("round", kind="stable")
+    trajectory = rounds.groupby(arm, sort=False).ngroup().astype(str)
+    compared = edits_over_rounds(
+        {
+            name: [ids[text] for text in texts]
+            for name, texts in rounds["completion"].groupby(trajectory, sort=False)
+        }
+    )
+    compared = compared[compared["against"] == "previous"].rename(columns={"item": "trajectory"})
+    of = rounds.assign(trajectory=trajectory).drop_duplicates("trajectory")[["trajectory", *arm]]
+    table = compared.merge(of, on="trajectory")
+    table = table.assign(
+        rewritten=1.0 - table["kept_tokens"],
+        **{name: (table["kind"] == name.removeprefix("kind_")).astype(float) for name in kinds},
+    )
+    return means(table, _ROUND, measures, shares=tuple(kinds), seed=seed, skip_missing=True)
+
+
+def _is_choice(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which rows are of choice items: completions have no gold answer."""
+    if "gold_role" not in frame:
+        return np.zeros(len(frame), dtype=bool)
+    return np.asarray(frame["gold_role"].notna() & (frame["gold_role"] != ""))

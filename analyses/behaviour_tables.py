@@ -1,0 +1,423 @@
+"""Tables of the behaviour study's single prompts: levels, effects, gain by rank, flips, letters.
+
+Every table is a function from scores to one long frame, a number a row. ``items`` is the subset:
+``all``, or one context condition that is present. A condition's placebos are ``condition =
+"placebo"`` with ``control_of``, and each set of them is read apart. ``estimate, low, high, n,
+n_clusters, reason`` are an interval's; what is undefined is NaN with a reason, never an exception.
+
+Orders and texts are averaged within an item first, then clusters of items are resampled. Levels
+hold the texts fixed; effects resample texts x clusters. Margins are in nats, + = the better answer.
+
+    levels(scores, seed=0)
+    effects(scores, seed=0).query("items == 'ambiguous' and against == 'placebo'")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from interp.behaviour import Effect, OptionScores, flip_matrix, gain_by_rank, winogender_bias
+from interp.behaviour.answers import calibration_error, option_entropy
+from interp.behaviour.fairness import (
+    accuracy_gap,
+    bbq_bias,
+    interval_columns,
+    over_abstention,
+    pronoun_probabilities,
+)
+from interp.data import ChoiceItem
+from interp.errors import InterpError
+from interp.stats import (
+    FloatArray,
+    Interval,
+    cluster_bootstrap,
+    holm,
+    sign_flip_max_t,
+    success_rate,
+)
+
+INTERVAL = ("estimate", "low", "high", "n", "n_clusters", "reason")
+ARM = ("condition", "control_of")
+"""What tells the arms of a run apart: placebos belong to the condition they control."""
+
+_LEVELS = {
+    "margin": "margin",
+    "accuracy": "correct",
+    "p_unknown": "p_unknown",
+    "gold_rank": "gold_rank",
+    "entropy": "entropy",
+}
+_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
+FLIPS = (*_COUNTS, "net", "low", "high", "p", "n", "n_clusters", "reason")
+
+
+def levels(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
+    """How every arm answers: items, condition, control_of, measure and its interval.
+
+    Measures: ``margin`` (nats), ``accuracy``, ``p_unknown``, ``gold_rank`` (1 = best), ``entropy``
+    (nats), ``ece`` (:func:`calibration_error <interp.behaviour.answers.calibration_error>`); of one
+    context condition also ``bias_official``, of ambiguous items ``bias_literal``, of disambiguated
+    ones ``over_abstention`` and ``accuracy_gap`` (:mod:`interp.behaviour.fairness`). An item with a
+    reading that is NaN in one prompt of an arm is left out of it.
+    """
+    frame = _with_sureness(scores.frame)
+    parts = []
+    for subset, rows in subsets(frame).items():
+        records = [
+            dict(zip(ARM, key, strict=True)) | {"measure": measure} | interval_columns(interval)
+            for key, part in rows.groupby(list(ARM), sort=False)
+            for measure, interval in _answer_levels(frame, part, subset, seed)
+        ]
+        table = pd.concat([means(rows, ARM, _LEVELS, seed=seed), pd.DataFrame(records)])
+        parts.append(table.assign(items=subset))
+    return _long(parts, ("items", *ARM, "measure", *INTERVAL))
+
+
+def _answer_levels(
+    frame: pd.DataFrame, part: pd.DataFrame, subset: str, seed: int
+) -> Iterator[tuple[str, Interval]]:
+    """The measures of an arm that are no means over items."""
+    yield "ece", calibration_error(part["p_chosen"], part["correct"], part["cluster"], seed=seed)
+    if subset == "ambiguous":
+        arm = (frame[list(ARM)] == part[list(ARM)].iloc[0]).all(axis=1)  # both contexts
+        yield "bias_official", bbq_bias(part, "ambiguous", seed=seed)
+        yield "bias_literal", bbq_bias(frame[arm], "ambiguous", reading="literal", seed=seed)
+    if subset == "disambiguated":
+        yield "bias_official", bbq_bias(part, "disambiguated", seed=seed)
+        yield "over_abstention", over_abstention(part, seed=seed)
+        yield "accuracy_gap", accuracy_gap(part, seed=seed)
+
+
+def effects(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
+    """Effects on the margin: the rows of :meth:`OptionScores.effects`, for ``all`` items as well.
+
+    Columns: items, contrast, condition, against, effect, low, high, p, p_holm, n_items, n_clusters,
+    texts, ``token mismatch``, reason. ``p`` permutes the labels of the texts (NaN with one text a
+    side); ``p_holm`` is corrected over the conditions of a subset compared with the same control.
+    ``against`` is ``placebo`` (where the condition has some) and ``clean``; ``placebo - clean``, of
+    the placebos of ``instructed``, is what length and position do by themselves.
+    """
+    scores = replace(scores, seed=seed)
+    present = set(scores.conditions)
+    pairs = [(c, "placebo") for c in _treated(scores.frame) if _has_placebo(scores.frame, c)]
+    if "clean" in present:
+        pairs += [(c, "clean") for c in [*_treated(scores.frame), *({"placebo"} & present)]]
+    rows = [
+        _effect_row(scores, subset, condition, against)
+        for subset in subsets(scores.frame)
+        for condition, against in pairs
+    ]
+    columns = ("items", "contrast", "condition", "against", "effect", "low", "high", "p", "p_holm",
+               "n_items", "n_clusters", "texts", "token mismatch", "reason")  # fmt: skip
+    if not rows:
+        return pd.DataFrame(columns=list(columns))
+    table = pd.DataFrame(rows)
+    tested = table["p"].where(table["condition"] != "placebo")
+    families = tested.groupby([table["items"], table["against"]])
+    return table.assign(p_holm=families.transform(holm))[list(columns)]
+
+
+def _effect_row(scores: OptionScores, subset: Any, condition: str, against: str) -> dict[str, Any]:
+    found = _effect(scores, subset, condition, against)
+    interval = found.interval if isinstance(found, Effect) else undefined(found)
+    permuted = isinstance(found, Effect) and found.test.n_permutations > 2
+    return {
+        "items": subset,
+        "contrast": f"{condition} - {against}",
+        "condition": condition,
+        "against": against,
+        "effect": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "p": found.test.p if isinstance(found, Effect) and permuted else np.nan,
+        "n_items": interval.n,
+        "n_clusters": interval.n_clusters,
+        "texts": " x ".join(map(str, interval.texts or ())),
+        "token mismatch": found.mismatch if isinstance(found, Effect) else np.nan,
+        "reason": interval.reason,
+    }
+
+
+def _effect(scores: OptionScores, subset: Any, condition: str, against: Any) -> Effect | str:
+    """The effect on the margin, or why there is none."""
+    try:
+        return scores.effect(condition, against=against, subset=subset)
+    except InterpError as error:
+        return str(error)
+
+
+def rank_gain(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
+    """Gain over the placebo by the rank that gold had in the clean prompt's first order (RQ1).
+
+    Columns: items, condition, against (``placebo``), rank (``"1"`` = best ..., ``"top - rest"``),
+    measure and its interval. ``gain``: margin against the placebo on the other orders, nats;
+    ``correct``: accuracy under the condition there; see :func:`interp.behaviour.gain_by_rank`. A
+    rank that no item had is NaN with a reason, and so are all of a subset without any gain.
+    """
+    frame = scores.frame
+    ranks = [str(k + 1) for k in range(len(_positions(frame)))]
+    measures = dict.fromkeys(ranks, ("gain", "correct")) | {"top - rest": ("gain",)}
+    records = []
+    for subset, rows in subsets(frame).items():
+        for condition in (c for c in _treated(frame) if _has_placebo(frame, c)):
+            found, missing = _rank_rows(rows, condition, seed)
+            records += [
+                {"items": subset, "condition": condition, "against": "placebo", "rank": rank}
+                | {"measure": name}
+                | found.get((rank, name), interval_columns(undefined(missing)))
+                for rank, names in measures.items()
+                for name in names
+            ]
+    columns = ("items", "condition", "against", "rank", "measure", *INTERVAL)
+    return _long([pd.DataFrame(records)], columns)
+
+
+def _rank_rows(
+    rows: pd.DataFrame, condition: str, seed: int
+) -> tuple[dict[tuple[str, str], dict[str, Any]], str]:
+    """Interval columns by (rank, measure), and the reason of those that are missing."""
+    try:
+        gain = gain_by_rank(rows, condition=condition, seed=seed)
+    except InterpError as error:
+        return {}, str(error)
+    table = gain.table.set_index([gain.table["rank"].astype(str), "measure"])[list(INTERVAL)]
+    found = dict(zip(table.index, table.to_dict("records"), strict=True))
+    found["top - rest", "gain"] = interval_columns(gain.top_minus_rest)
+    return found, "gold had this rank on no item"
+
+
+def flips(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
+    """Right and wrong before (the clean prompt) and after (an arm's prompt), in the first order.
+
+    Columns: items, condition, control_of, right_right, right_wrong, wrong_right, wrong_wrong, net,
+    low, high, p, n, n_clusters, reason. Every text is compared with the clean prompt of its item,
+    so counts and ``n`` are item x text pairs (no majority over texts, which would hide flips in both
+    directions). ``net`` is accuracy after minus before, its interval over clusters, with all
+    pairs of a cluster together. ``p`` flips the signs of the clusters' mean changes; McNemar's
+    would take pairs as independent. It is not corrected over the rows of the table.
+    """
+    first = scores.frame[scores.frame["order"] == 0]
+    clean = first[first["condition"] == "clean"].set_index("item")["correct"].astype(float)
+    records = []
+    for subset, rows in subsets(first).items():
+        for arm, part in rows[rows["condition"] != "clean"].groupby(list(ARM), sort=False):
+            before = np.asarray(part["item"].map(clean), dtype=np.float64)
+            after = np.asarray(part["correct"], dtype=np.float64)
+            row = flip_row(before, after, part["cluster"], seed=seed)
+            p = sign_flip_max_t((after - before)[None], part["cluster"], seed=seed).p_corrected[0]
+            records.append({"items": subset, **dict(zip(ARM, arm, strict=True)), **row, "p": p})
+    return _long([pd.DataFrame(records)], ("items", *ARM, *FLIPS))
+
+
+def flip_row(
+    before: FloatArray, after: FloatArray, clusters: Iterable[object], *, seed: int
+) -> dict[str, Any]:
+    """Counts and ``net`` of pairs ``[pair]`` of 0, 1 and NaN; a pair with a NaN is left out."""
+    both = ~np.isnan(before) & ~np.isnan(after)
+    if not both.any():
+        interval, counts = undefined("no item was answered both before and after"), (0, 0, 0, 0)
+    else:
+        kept = np.asarray(list(clusters), dtype=object)[both].tolist()
+        matrix = flip_matrix(before[both], after[both], kept, seed=seed)
+        interval, counts = matrix.net, tuple(getattr(matrix, name) for name in _COUNTS)
+    net = interval_columns(interval)
+    return {**dict(zip(_COUNTS, counts, strict=True)), "net": net.pop("estimate"), **net}
+
+
+def categories(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
+    """Per benchmark and category: benchmark, category (``all`` first), items, condition, measure.
+
+    Measures of every treated condition: ``effect`` on the margin against its placebos (nats, texts x
+    clusters), ``accuracy_clean``, ``accuracy`` (under the condition), ``accuracy_placebo``.
+    """
+    scores = replace(scores, seed=seed)
+    records = []
+    for (benchmark, category), rows in _by_category(scores.frame):
+        for subset, part in subsets(rows).items():
+            here = replace(scores, frame=part)
+            accuracy = means(part, ARM, {"accuracy": "correct"}, seed=seed).set_index(list(ARM))
+            names = {"benchmark": benchmark, "category": category, "items": subset}
+            for condition in _treated(part):
+                found = _effect(here, "all", condition, "placebo")
+                effect = found.interval if isinstance(found, Effect) else undefined(found)
+                arms = {
+                    "_clean": ("clean", ""),
+                    "": (condition, ""),
+                    "_placebo": ("placebo", condition),
+                }
+                key = names | {"condition": condition}
+                records.append(key | {"measure": "effect"} | interval_columns(effect))
+                records += [
+                    key | {"measure": f"accuracy{end}"} | _row_of(accuracy, arm)
+                    for end, arm in arms.items()
+                ]
+    columns = ("benchmark", "category", "items", "condition", "measure", *INTERVAL)
+    return _long([pd.DataFrame(records)], columns)
+
+
+def _by_category(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    for benchmark, rows in frame.groupby("benchmark", sort=False):
+        yield (str(benchmark), "all"), rows
+        for category, part in rows.groupby("category", sort=False):
+            yield (str(benchmark), str(category)), part
+
+
+def _row_of(table: pd.DataFrame, arm: tuple[str, str]) -> dict[str, Any]:
+    if arm not in table.index:
+        return interval_columns(undefined(f"{' of '.join(filter(None, arm))} was not scored"))
+    return {name: table.at[arm, name] for name in INTERVAL}
+
+
+def letters(scores: OptionScores) -> pd.DataFrame:
+    """Preferred letters and positions: condition, letter, share, option_chosen, probability, n.
+
+    ``share``: of prompts, how often that letter is the most probable one; ``option_chosen``: share
+    of prompts whose chosen option stands at that position; ``probability``: mean probability of the
+    letter. All are 1/k without a preference. ``n``: prompts. The placebos of all conditions are
+    taken together.
+    """
+    pooled = replace(scores, frame=scores.frame.assign(control_of=""))
+    table = pooled.position_bias().rename(
+        columns={
+            "position": "letter",
+            "letter chosen": "share",
+            "chosen": "option_chosen",
+            "letter": "probability",
+        }
+    )
+    n = table["condition"].map(scores.frame["condition"].value_counts())
+    columns = ["condition", "letter", "share", "option_chosen", "probability", "n"]
+    return table.assign(n=n)[columns]
+
+
+def winogender(scores: OptionScores, items: Iterable[ChoiceItem], *, seed: int = 0) -> pd.DataFrame:
+    """Pronouns by condition: condition, measure (correlation | neutral_share) and its interval.
+
+    ``items``: those that were scored; rows of other benchmarks are left aside. The placebos of all
+    conditions are taken together. The correlation of p_f with labour statistics
+    (:func:`interp.behaviour.winogender_bias`) is NaN with fewer than three occupations.
+    """
+    known = [item for item in items if item.benchmark == "winogender"]
+    rows = scores.frame[scores.frame["benchmark"] == "winogender"]
+    records = []
+    for condition, part in rows.groupby("condition", sort=False):
+        bias = winogender_bias(pronoun_probabilities(part, known), seed=seed)
+        records += [
+            {"condition": condition, "measure": measure} | interval_columns(interval)
+            for measure, interval in (
+                ("correlation", bias.correlation),
+                ("neutral_share", bias.neutral),
+            )
+        ]
+    return _long([pd.DataFrame(records)], ("condition", "measure", *INTERVAL))
+
+
+def self_distinguish(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
+    """Whether the model tells the options apart: benchmark, measure (accuracy | margin), interval.
+
+    ``scores``: of the items of :mod:`interp.behaviour.distinguish`, read under the clean prompt.
+    A model that cannot tell has accuracy .5 and margin 0 (nats).
+    """
+    clean = scores.frame[scores.frame["condition"] == "clean"]
+    columns = {"accuracy": "correct", "margin": "margin"}
+    return means(clean, ("benchmark",), columns, seed=seed)
+
+
+def subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of all items, and those of each context condition that is present."""
+    present = set(frame["context_condition"])
+    return {"all": frame} | {
+        kind: frame[frame["context_condition"] == kind]
+        for kind in ("ambiguous", "disambiguated")
+        if kind in present
+    }
+
+
+def means(
+    frame: pd.DataFrame,
+    keys: Sequence[str],
+    columns: Mapping[str, str],
+    *,
+    shares: Sequence[str] = ("accuracy", "parsed"),
+    seed: int,
+    skip_missing: bool = False,
+) -> pd.DataFrame:
+    """Means over items of some columns, per combination of ``keys``: keys, measure, interval.
+
+    ``columns`` names the column of each measure; one that the frame lacks is undefined. Rows are
+    averaged within an item first: an item is undefined as soon as one of its rows is, or with
+    ``skip_missing`` when all are. Clusters of items are resampled; where all items are 0, or all
+    are 1, the measures in ``shares`` have the exact interval with clusters as trials instead.
+    """
+    if frame.empty:
+        return pd.DataFrame(columns=[*keys, "measure", *INTERVAL])
+    group = frame.groupby(list(keys), sort=False).ngroup().to_numpy()
+    named: list[Any] = frame[list(keys)].drop_duplicates().to_dict("records")
+    item, _ = pd.factorize(frame["item"])
+    clusters = frame.drop_duplicates("item")["cluster"].tolist()
+    shape = (len(named), len(clusters))
+    readings = [_column(frame, column) for column in columns.values()]
+    values = np.stack([_item_means(x, group, item, shape, skip_missing) for x in readings])
+    intervals = cluster_bootstrap(values, clusters, seed=seed, labels=("behaviour",))
+    records = []
+    for g, key in enumerate(named):
+        for m, measure in enumerate(columns):
+            interval = intervals.at(m, g)
+            if measure in shares and interval.estimate in (0.0, 1.0):
+                interval = success_rate(values[m, g], clusters, n_resamples=1, seed=seed)
+            records.append({**key, "measure": measure, **interval_columns(interval)})
+    return pd.DataFrame(records)
+
+
+def _item_means(
+    values: FloatArray,
+    group: npt.NDArray[Any],
+    item: npt.NDArray[Any],
+    shape: tuple[int, int],
+    skip_missing: bool,
+) -> FloatArray:
+    """``[group, item]``: means of an item's rows, NaN where there are none."""
+    cell, defined = group * shape[1] + item, ~np.isnan(values)
+    size = shape[0] * shape[1]
+    total = np.bincount(cell, np.where(defined, values, 0.0), minlength=size)
+    count, rows = np.bincount(cell, defined, minlength=size), np.bincount(cell, minlength=size)
+    usable = count > 0 if skip_missing else (count > 0) & (count == rows)
+    return np.divide(total, count, out=np.full(size, np.nan), where=usable).reshape(shape)
+
+
+def undefined(reason: str) -> Interval:
+    """An interval of nothing."""
+    return Interval(np.nan, np.nan, np.nan, 0, 0, reason=reason)
+
+
+def _column(frame: pd.DataFrame, name: str) -> FloatArray:
+    return frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
+
+
+def _with_sureness(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with ``p_chosen``, the score of the chosen option, and the options' ``entropy``."""
+    options = frame[_positions(frame)]
+    return frame.assign(p_chosen=options.max(axis=1), entropy=option_entropy(options.to_numpy()))
+
+
+def _positions(frame: pd.DataFrame) -> list[str]:
+    return [name for name in map(str, frame) if name.startswith("p_position_")]
+
+
+def _treated(frame: pd.DataFrame) -> list[str]:
+    return [c for c in dict.fromkeys(frame["condition"]) if c not in ("clean", "placebo")]
+
+
+def _has_placebo(frame: pd.DataFrame, condition: str) -> bool:
+    return bool(((frame["condition"] == "placebo") & (frame["control_of"] == condition)).any())
+
+
+def _long(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """One frame with these columns, also where there are no rows."""
+    return pd.concat(parts, ignore_index=True).reindex(columns=list(columns))

@@ -1,0 +1,201 @@
+"""How a call is replied to: by the most likely option, or by generated text.
+
+``score``: the option with the highest mean log-probability per token behind the answer prefix, as in
+:mod:`interp.behaviour.scoring`; its text is what the history holds. From the same logits comes the
+margin. ``generate``: free text, cut at a stop string; the answer to a choice item is read by
+:func:`interp.behaviour.parse.parse_choice`, thoughts and critiques are not read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.behaviour.cache import read_on
+from interp.behaviour.generation import Decoding, Generation, end_ids, generate
+from interp.behaviour.history import Round
+from interp.behaviour.parse import parse_choice
+from interp.behaviour.talk import Asked, Run, Talk
+from interp.data.items import ChoiceItem
+from interp.prompts import TokenizedPrompt, encode_continuation, margin_token, require_context
+from interp.stats.resampling import rng
+
+
+def reply(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
+    """The replies to one call of several conversations, all in the same round.
+
+    Their keys and values are kept in the conversations.
+    """
+    scored = run.protocol.answer == "score" and asked[0].call.gives == "answer"
+    return _score(run, talks, asked) if scored else _generate(run, talks, asked)
+
+
+def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
+    """The most likely option of every conversation, by the mean log-probability of its tokens."""
+    n_reused = _read_prompts(run, talks, asked) if run.cached else [0] * len(talks)
+    items = [cast(ChoiceItem, talk.item) for talk in talks]
+    options = [
+        [_option_ids(run.model, a.prompt, choice.text.strip()) for choice in item.choices]
+        for a, item in zip(asked, items, strict=True)
+    ]
+    done = []
+    for k, logits in enumerate(_option_logits(run, talks, asked, options)):
+        log_probs = _log_probs(logits, options[k])
+        chosen = int(log_probs.argmax())
+        text = items[k].choices[chosen].text.strip()
+        done.append(
+            Round(
+                number=asked[k].number,
+                conversation=asked[k].conversation,
+                prompt=asked[k].prompt,
+                text=text,
+                raw_text=text,
+                answer_ids=options[k][chosen],
+                answered_by="score",
+                choice=chosen,
+                option_log_probs=tuple(log_probs.tolist()),
+                margin=_margin(items[k], logits, options[k]),
+                n_reused=n_reused[k],
+            )
+        )
+    return done
+
+
+def _read_prompts(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[int]:
+    """Keep every prompt's keys and values; returns how many tokens were kept from before."""
+    readings = read_on(
+        run.model,
+        [a.prompt.ids for a in asked],
+        [talk.prefix for talk in talks],
+        [a.prompt.label for a in asked],
+        keep=[1] * len(talks),
+        batch_size=len(talks),
+    )
+    for talk, reading in zip(talks, readings, strict=True):
+        talk.prefix = reading.prefix
+    return [reading.n_reused for reading in readings]
+
+
+def _option_ids(
+    model: TransformerBridge, prompt: TokenizedPrompt, option: str
+) -> Int[Tensor, " more"]:
+    gap = "" if prompt.text[-1:].isspace() else " "
+    ids = encode_continuation(model.tokenizer, prompt, gap + option)
+    require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
+    return ids
+
+
+def _option_logits(
+    run: Run,
+    talks: Sequence[Talk],
+    asked: Sequence[Asked],
+    options: Sequence[Sequence[Int[Tensor, " _more"]]],
+) -> list[list[Float[Tensor, "_more d_vocab"]]]:
+    """The logits that every token of every option is read from, per conversation and option."""
+    rows = [(k, ids) for k, listed in enumerate(options) for ids in listed]
+    readings = read_on(
+        run.model,
+        [torch.cat([asked[k].prompt.ids, ids[:-1]]) for k, ids in rows],
+        [talks[k].prefix for k, _ in rows],
+        [asked[k].prompt.label for k, _ in rows],
+        keep=[len(ids) for _, ids in rows],
+        batch_size=len(talks),
+        cached=run.cached,
+        keep_prefixes=False,
+    )
+    out: list[list[Tensor]] = [[] for _ in talks]
+    for (k, _), reading in zip(rows, readings, strict=True):
+        out[k].append(reading.logits)
+    return out
+
+
+def _log_probs(
+    logits: Sequence[Float[Tensor, "_more d_vocab"]], options: Sequence[Int[Tensor, " _more"]]
+) -> Float[Tensor, " option"]:
+    """Mean log-probability per token of every option, nats."""
+    return torch.stack(
+        [
+            rows.log_softmax(1)[torch.arange(len(ids)), ids].mean()
+            for rows, ids in zip(logits, options, strict=True)
+        ]
+    )
+
+
+def _margin(
+    item: ChoiceItem,
+    logits: Sequence[Float[Tensor, "_more d_vocab"]],
+    options: Sequence[Int[Tensor, " _more"]],
+) -> float:
+    """logit(a) - logit(b) at the first token where the options of the contrast differ, nats."""
+    contrast = item.contrast()
+    if contrast is None:
+        return math.nan
+    a, b = (options[index] for index in contrast)
+    at = margin_token(a, b)
+    if at is None:
+        return math.nan
+    row = logits[contrast[0]][at]
+    return float(row[a[at]] - row[b[at]])
+
+
+def _generate(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
+    generations = generate(
+        run.model,
+        [a.prompt for a in asked],
+        decoding=_decoding(run),
+        stop_ids=end_ids(run.model) | set(_special_tokens(run.model)),
+        streams=[
+            rng(run.seed, "rounds", talk.item.id, talk.order_index, talk.sample, a.number, a.index)
+            for talk, a in zip(talks, asked, strict=True)
+        ],
+        prefixes=[talk.prefix for talk in talks],
+        batch_size=len(talks),
+        cached=run.cached,
+    )
+    done = []
+    for talk, a, generation in zip(talks, asked, generations, strict=True):
+        talk.prefix = generation.prefix
+        done.append(_generated_round(talk, a, generation))
+    return done
+
+
+def _decoding(run: Run) -> Decoding:
+    """The protocol's, ended by every special token, and by a blank line without a chat template."""
+    decoding = run.protocol.decoding
+    blank_line = () if getattr(run.model.tokenizer, "chat_template", None) else ("\n\n",)
+    stop = dict.fromkeys((*decoding.stop, *_special_tokens(run.model).values(), *blank_line))
+    scored = run.protocol.answer == "score"
+    return replace(decoding, stop=tuple(stop), temperature=0.0 if scored else decoding.temperature)
+
+
+def _special_tokens(model: TransformerBridge) -> dict[int, str]:
+    added = model.tokenizer.added_tokens_decoder.items()
+    return {i: token.content for i, token in added if token.special}
+
+
+def _generated_round(talk: Talk, asked: Asked, generation: Generation) -> Round:
+    choice, reason = None, "" if generation.text.strip() else "the answer is empty"
+    if isinstance(talk.item, ChoiceItem) and asked.call.gives == "answer":
+        parsed = parse_choice(generation.text, [talk.item.choices[k].text for k in talk.order])
+        choice = None if parsed.choice is None else talk.order[parsed.choice]
+        reason = parsed.reason
+    return Round(
+        number=asked.number,
+        conversation=asked.conversation,
+        prompt=asked.prompt,
+        text=generation.text,
+        raw_text=generation.raw_text,
+        answer_ids=generation.ids,
+        answered_by=generation.ended,
+        gives=asked.call.gives,
+        choice=choice,
+        reason=reason,
+        n_reused=generation.n_reused,
+    )
