@@ -12,7 +12,17 @@ import sys
 
 import typer
 
-from analyses.commands import conditions, data, demo, direction, lens, models, patch, project
+from analyses.commands import (
+    behave,
+    conditions,
+    data,
+    demo,
+    direction,
+    lens,
+    models,
+    patch,
+    project,
+)
 from interp.errors import InterpError
 
 app = typer.Typer(
@@ -25,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo", epilog=demo.EPILOG)(demo.demo)
+app.command("behave", epilog=behave.EPILOG)(behave.behave)
 app.command("patch", epilog=patch.EPILOG)(patch.patch)
 app.command("lens", epilog=lens.EPILOG)(lens.lens)
 app.command("project", epilog=project.EPILOG)(project.project)

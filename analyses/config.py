@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from interp.data import ChoiceItem, LabelledText, dataset_hash
+from interp.data import ChoiceItem, CompletionItem, LabelledText, dataset_hash
 from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError
 
@@ -39,7 +39,7 @@ def listed(value: Any) -> Any:
     return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
 
 
-def prompt_hashes(items: Sequence[ChoiceItem]) -> dict[str, str]:
+def prompt_hashes(items: Sequence[ChoiceItem | CompletionItem]) -> dict[str, str]:
     """Hashes of what prompts are made of: the items, and the bundled instructions."""
     texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
     return {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}

@@ -20,8 +20,15 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.limits import require_finite
-from interp.models.packed import TOLERANCE
+from interp.models.packed import (
+    TOLERANCE,
+    attention_window,
+    forward_packed,
+    supports_packing,
+    supports_stems,
+)
 from interp.models.prefix import CachedPrefix, cache_of, kept_of
+from interp.models.tree import pack
 
 _reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
@@ -130,6 +137,30 @@ def read_on(
             prefix = rows.prefix(row) if keep_prefixes else None
             out[k] = Reading(logits[row], prefix, start)
     return [out[k] for k in range(len(sequences))]
+
+
+@torch.no_grad()
+def read_branches(
+    model: TransformerBridge,
+    prefix: CachedPrefix,
+    tails: Sequence[Int[Tensor, " _more"]],
+    label: str,
+) -> list[Float[Tensor, "_more d_vocab"]]:
+    """Logits at every token of several continuations of one prefix, packed into one forward.
+
+    Only where :func:`reads_branches` says so. ``label`` names the prefix in errors.
+    """
+    packed = pack(tails)
+    if not len(packed.ids):
+        return [torch.empty(0, model.cfg.d_vocab) for _ in tails]
+    logits, _ = forward_packed(model, packed, torch.arange(len(packed.ids)), (), prefix)
+    require_finite(logits, "the logits", label)
+    return [logits[path] for path in packed.nodes]
+
+
+def reads_branches(model: TransformerBridge, n_pos: int) -> bool:
+    """Whether continuations that reach this length can be packed on a kept prefix."""
+    return supports_packing(model) and supports_stems(model) and n_pos <= attention_window(model)
 
 
 def n_reusable(

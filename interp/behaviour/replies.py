@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.cache import read_on
+from interp.behaviour.cache import Reading, read_branches, read_on, reads_branches
 from interp.behaviour.generation import Decoding, Generation, end_ids, generate
 from interp.behaviour.history import Round
 from interp.behaviour.parse import parse_choice
@@ -39,14 +39,14 @@ def reply(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round
 
 def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
     """The most likely option of every conversation, by the mean log-probability of its tokens."""
-    n_reused = _read_prompts(run, talks, asked) if run.cached else [0] * len(talks)
+    readings = _read_prompts(run, talks, asked) if run.cached else None
     items = [cast(ChoiceItem, talk.item) for talk in talks]
     options = [
         [_option_ids(run.model, a.prompt, choice.text.strip()) for choice in item.choices]
         for a, item in zip(asked, items, strict=True)
     ]
     done = []
-    for k, logits in enumerate(_option_logits(run, talks, asked, options)):
+    for k, logits in enumerate(_option_logits(run, talks, asked, options, readings)):
         log_probs = _log_probs(logits, options[k])
         chosen = int(log_probs.argmax())
         text = items[k].choices[chosen].text.strip()
@@ -62,14 +62,14 @@ def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Roun
                 choice=chosen,
                 option_log_probs=tuple(log_probs.tolist()),
                 margin=_margin(items[k], logits, options[k]),
-                n_reused=n_reused[k],
+                n_reused=0 if readings is None else readings[k].n_reused,
             )
         )
     return done
 
 
-def _read_prompts(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[int]:
-    """Keep every prompt's keys and values; returns how many tokens were kept from before."""
+def _read_prompts(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Reading]:
+    """Read every prompt up to its end and keep its keys and values."""
     readings = read_on(
         run.model,
         [a.prompt.ids for a in asked],
@@ -80,7 +80,7 @@ def _read_prompts(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> li
     )
     for talk, reading in zip(talks, readings, strict=True):
         talk.prefix = reading.prefix
-    return [reading.n_reused for reading in readings]
+    return readings
 
 
 def _option_ids(
@@ -97,8 +97,30 @@ def _option_logits(
     talks: Sequence[Talk],
     asked: Sequence[Asked],
     options: Sequence[Sequence[Int[Tensor, " _more"]]],
+    readings: Sequence[Reading] | None,
 ) -> list[list[Float[Tensor, "_more d_vocab"]]]:
-    """The logits that every token of every option is read from, per conversation and option."""
+    """The logits that every token of every option is read from, per conversation and option.
+
+    On a kept prompt its options are a tree; else every option is read behind the whole prompt.
+    """
+    ends = [len(a.prompt) + len(ids) for a, own in zip(asked, options, strict=True) for ids in own]
+    if readings is None or not reads_branches(run.model, max(ends)):
+        return _options_apart(run, talks, asked, options)
+    out = []
+    for a, reading, own in zip(asked, readings, options, strict=True):
+        assert reading.prefix is not None
+        tails = [ids[:-1] for ids in own]
+        later = read_branches(run.model, reading.prefix, tails, a.prompt.label)
+        out.append([torch.cat([reading.logits[-1:], rows]) for rows in later])
+    return out
+
+
+def _options_apart(
+    run: Run,
+    talks: Sequence[Talk],
+    asked: Sequence[Asked],
+    options: Sequence[Sequence[Int[Tensor, " _more"]]],
+) -> list[list[Float[Tensor, "_more d_vocab"]]]:
     rows = [(k, ids) for k, listed in enumerate(options) for ids in listed]
     readings = read_on(
         run.model,

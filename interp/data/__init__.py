@@ -29,7 +29,7 @@ from interp.data.items import (
     Meta,
     Role,
 )
-from interp.data.load import load_completions, load_items, load_texts
+from interp.data.load import is_completions, load_completions, load_items, load_texts
 from interp.data.moralchoice import read_moralchoice, read_moralchoice_items
 from interp.data.real_toxicity import read_completions
 from interp.data.sample import sample_items
@@ -58,6 +58,7 @@ __all__ = [
     "dataset_hash",
     "dataset_names",
     "fetch_dataset",
+    "is_completions",
     "load_completions",
     "load_items",
     "load_texts",

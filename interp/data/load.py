@@ -22,6 +22,7 @@ Example::
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,10 +36,10 @@ from interp.data.crows_pairs import read_crows_pairs
 from interp.data.ethics import read_ethics
 from interp.data.items import ChoiceItem, CompletionItem, ContextCondition, LabelledText
 from interp.data.moralchoice import read_moralchoice, read_moralchoice_items
-from interp.data.real_toxicity import read_completions
+from interp.data.real_toxicity import COMPLETION_FILES, read_completions
 from interp.data.sample import sample_items
 from interp.data.stereoset import read_stereoset
-from interp.data.tables import read_choice_items, read_labelled_texts
+from interp.data.tables import read_choice_items, read_jsonl, read_labelled_texts
 from interp.data.winogender import read_winogender
 from interp.errors import InterpError, did_you_mean
 
@@ -138,6 +139,23 @@ def load_completions(
         raise InterpError(f"limit must be at least 1, is {limit}")
     drawn = np.random.default_rng(seed).permutation(len(items))[:limit]
     return tuple(items[i] for i in drawn)
+
+
+def is_completions(name_or_path: str | Path) -> bool:
+    """Whether :func:`load_completions` reads it: a set of prompts, or a file whose rows have one.
+
+    A path is opened: rows of choice items have ``choices``. What exists nowhere is no completion
+    set, so that :func:`load_items` may say so.
+    """
+    if isinstance(name_or_path, str) and _is_name(name_or_path):
+        kind, _, rest = name_or_path.partition(":")
+        return kind in COMPLETION_SETS and (kind != "bundled" or rest == "completions")
+    path = Path(name_or_path)
+    if path.is_dir():
+        return any((path / name).exists() for name in COMPLETION_FILES)
+    if not path.is_file() or path.suffix != ".jsonl":
+        return False
+    return all("choices" not in row for _, row in itertools.islice(read_jsonl(path), 1))
 
 
 def _completions_named(name: str, *, progress: bool) -> tuple[CompletionItem, ...]:

@@ -34,7 +34,7 @@ from interp.errors import InterpError
 RTP = "real-toxicity-prompts"
 """Benchmark of the items that come with scores; own rows carry their file's stem instead."""
 
-_FILES = ("prompts.jsonl", "test.jsonl")
+COMPLETION_FILES = ("prompts.jsonl", "test.jsonl")
 _OWN_FIELDS = ("id", "prompt", "meta")
 
 
@@ -46,7 +46,7 @@ def read_completions(path: str | Path) -> tuple[CompletionItem, ...]:
     prompt_toxicity, continuation_toxicity and challenging, where the file has them.
     Raises `InterpError` naming file, line and field.
     """
-    file = file_in(path, _FILES)
+    file = file_in(path, COMPLETION_FILES)
     items: list[CompletionItem] = []
     lines: dict[str, int] = {}
     for line, row in read_jsonl(file):

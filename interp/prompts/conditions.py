@@ -126,6 +126,10 @@ class TextBank:
             for slot, (text_id, text) in enumerate(bank[:n_texts])
         )
 
+    def n_texts(self, name: str) -> int:
+        """How many texts a condition has; 1 for one without an instruction."""
+        return len(self._texts[self._spec(name).name]) or 1
+
     def texts(
         self,
         name: str,

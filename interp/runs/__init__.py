@@ -12,9 +12,10 @@ as ``*.safetensors``, ``figures/`` and ``report.html``. Every file appears whole
 Importing this package loads neither torch nor TransformerLens.
 """
 
+from interp.runs.canonical import digest
 from interp.runs.folder import Run, open_run
 from interp.runs.ledger import Ledger, Tally
 from interp.runs.manifest import read_manifest
 from interp.runs.parquet import read_table
 
-__all__ = ["Ledger", "Run", "Tally", "open_run", "read_manifest", "read_table"]
+__all__ = ["Ledger", "Run", "Tally", "digest", "open_run", "read_manifest", "read_table"]

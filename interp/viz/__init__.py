@@ -19,6 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from interp.viz.attention import attention_fragment, attention_page
+    from interp.viz.behaviour import (
+        categories,
+        effects_by_condition,
+        gain_by_rank,
+        letters,
+    )
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
         direction_cosines,
@@ -35,12 +41,14 @@ if TYPE_CHECKING:
         lens_margin,
         lens_options,
     )
+    from interp.viz.mirrored import flips, round_flips
     from interp.viz.options import effects, levels, position_bias
     from interp.viz.projections import projection_contrast, projection_map, top_contributors
     from interp.viz.report import Fragment, Section, render_report
     from interp.viz.steering import dose_response, effect_against_cost
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
+    from interp.viz.trajectories import edits, round_effects, rounds, toxicity
 
 _FILE_OF = {
     "CONDITION_COLOURS": "theme",
@@ -49,30 +57,40 @@ _FILE_OF = {
     "attention_fragment": "attention",
     "attention_page": "attention",
     "attention_to_span": "grids",
+    "categories": "behaviour",
     "direction_auc": "curves",
     "direction_cosines": "directions",
     "direction_nulls": "directions",
     "direction_scores": "directions",
     "dose_response": "steering",
+    "edits": "trajectories",
     "effect_against_cost": "steering",
     "effects": "options",
+    "effects_by_condition": "behaviour",
+    "flips": "mirrored",
+    "gain_by_rank": "behaviour",
     "heatmap": "grids",
+    "layer_profile": "sweeps",
     "lens_divergences": "lens",
     "lens_effects": "lens",
     "lens_levels": "lens",
     "lens_margin": "lens",
     "lens_options": "lens",
+    "letters": "behaviour",
     "levels": "options",
     "position_bias": "options",
     "projection_contrast": "projections",
     "projection_map": "projections",
     "projection_shift": "curves",
     "render_report": "report",
+    "round_effects": "trajectories",
+    "round_flips": "mirrored",
+    "rounds": "trajectories",
     "save_png": "export",
-    "layer_profile": "sweeps",
     "template": "theme",
     "top_cells": "sweeps",
     "top_contributors": "projections",
+    "toxicity": "trajectories",
     "transfer_heatmap": "directions",
 }
 
@@ -83,13 +101,18 @@ __all__ = [
     "attention_fragment",
     "attention_page",
     "attention_to_span",
+    "categories",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",
     "direction_scores",
     "dose_response",
+    "edits",
     "effect_against_cost",
     "effects",
+    "effects_by_condition",
+    "flips",
+    "gain_by_rank",
     "heatmap",
     "layer_profile",
     "lens_divergences",
@@ -97,16 +120,21 @@ __all__ = [
     "lens_levels",
     "lens_margin",
     "lens_options",
+    "letters",
     "levels",
     "position_bias",
     "projection_contrast",
     "projection_map",
     "projection_shift",
     "render_report",
+    "round_effects",
+    "round_flips",
+    "rounds",
     "save_png",
     "template",
     "top_cells",
     "top_contributors",
+    "toxicity",
     "transfer_heatmap",
 ]
 

@@ -1,0 +1,285 @@
+"""What the behaviour study asks: single prompts and conversations, each unit of work resumable.
+
+A single prompt is an item under one text of a condition of one call; a conversation follows one
+trajectory (:class:`~interp.behaviour.RoundProtocol`). ``placebo`` among the conditions gives every
+text that has a control its own, in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import pandas as pd
+import torch
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.behaviour import (
+    CompletionPair,
+    OptionScores,
+    RoundProtocol,
+    ToxicityScorer,
+    condition_protocols,
+    distinguish_items,
+    history_line,
+    less_toxic_items,
+    log_likelihood,
+    placebo_protocols,
+    rounds_frame,
+    run_rounds,
+    score_variants,
+)
+from interp.behaviour.protocol import Task
+from interp.data import ChoiceItem, CompletionItem
+from interp.errors import InterpError, did_you_mean
+from interp.models import model_card
+from interp.prompts import Condition, ConditionSpec, TextBank
+from interp.runs import Run
+
+if TYPE_CHECKING:
+    from analyses.behaviour import BehaviourConfig
+
+ITEMS_AT_ONCE = 8
+"""Items whose conversations are one unit of work."""
+
+SAMPLED = "-sampled"
+"""Ends the name of a trajectory that is sampled beside the greedy one."""
+
+_Item = TypeVar("_Item", ChoiceItem, CompletionItem)
+
+
+@dataclass(frozen=True)
+class Talk:
+    """The conversations of one trajectory over a few items."""
+
+    protocol: RoundProtocol
+    items: tuple[ChoiceItem | CompletionItem, ...]
+
+
+def require_conditions(
+    specs: Mapping[str, ConditionSpec], names: Sequence[str], tasks: Sequence[Task]
+) -> None:
+    """Refuse a condition that does not exist or fits none of the items.
+
+    Raises:
+        InterpError: names it, and what there is.
+    """
+    for name in names:
+        if name not in specs:
+            raise InterpError(f"no condition {name!r}: {did_you_mean(name, specs)}")
+        if specs[name].items not in ("any", *tasks):
+            raise InterpError(
+                f"condition {name!r} is for {specs[name].items} items, and there are none among "
+                "the items: leave it out, or add such items"
+            )
+    if "placebo" in names and not any(specs[name].matched for name in names):
+        raise InterpError(
+            "condition 'placebo' has nothing to be matched with: add an instruction, such as "
+            "'instructed'"
+        )
+
+
+def score_prompts(
+    folder: Run,
+    model: TransformerBridge,
+    bank: TextBank,
+    items: Sequence[ChoiceItem],
+    config: BehaviourConfig,
+    *,
+    progress: bool,
+) -> OptionScores | None:
+    """Every item under every condition that is a single prompt; None without such a condition."""
+    names = [name for name in config.conditions if _is_single_prompt(bank.specs[name])]
+    if not names:
+        return None
+    table = folder.ledger("scores")
+    table.run(
+        items,
+        key=lambda item: item.id,
+        compute=lambda item: score_variants(
+            model, item, _variants(bank, item, names, config), placement=config.placement
+        ),
+        progress=progress,
+    )
+    return OptionScores(table.merge(), model_card(model), config.seed)
+
+
+def score_questions(
+    folder: Run,
+    model: TransformerBridge,
+    items: Sequence[ChoiceItem],
+    *,
+    name: str,
+    seed: int,
+    progress: bool,
+) -> OptionScores:
+    """Items of :mod:`interp.behaviour.distinguish` under the clean prompt."""
+    table = folder.ledger(name)
+    clean = (Condition("clean", "clean", None),)
+    table.run(
+        items,
+        key=lambda item: item.id,
+        compute=lambda item: score_variants(model, item, clean),
+        progress=progress,
+    )
+    return OptionScores(table.merge(), model_card(model), seed)
+
+
+def stereotype_questions(items: Sequence[ChoiceItem]) -> tuple[ChoiceItem, ...]:
+    """Which of two answers follows a stereotype, asked of every BBQ item that has both."""
+    return distinguish_items(item for item in items if item.benchmark == "bbq")
+
+
+def toxicity_questions(
+    frame: pd.DataFrame, items: Sequence[CompletionItem]
+) -> tuple[ChoiceItem, ...]:
+    """Which of its own completions is less toxic: the first and the last of every trajectory."""
+    if "toxicity" not in frame:
+        return ()
+    greedy = frame[~frame["protocol"].str.endswith(SAMPLED)]
+    by_id = {item.id: item for item in items}
+    pairs = []
+    for (item, _), rows in greedy.groupby(["item", "protocol"], sort=False):
+        first, last = rows.iloc[0], rows.iloc[-1]
+        pairs.append(
+            CompletionPair(
+                by_id[str(item)],
+                (first["completion"], last["completion"]),
+                (float(first["toxicity"]), float(last["toxicity"])),
+            )
+        )
+    return less_toxic_items(pairs)
+
+
+def talks(
+    bank: TextBank, items: Sequence[_Item], task: Task, config: BehaviourConfig
+) -> tuple[Talk, ...]:
+    """Every trajectory of the conditions that fit these items, and its control."""
+    if not items or not config.rounds:
+        return ()
+    protocols: list[RoundProtocol] = []
+    for name in config.conditions:
+        if name in ("clean", "placebo") or bank.specs[name].items not in ("any", task):
+            continue  # round 0 of every trajectory is clean
+        treated: tuple[RoundProtocol, ...] = condition_protocols(
+            bank,
+            name,
+            task=task,
+            n_texts=min(config.round_texts, bank.n_texts(name)),
+            answer=config.answer,
+            placement=config.placement,
+            turn=config.turn,
+            n_rounds=config.rounds,
+        )
+        controls: tuple[RoundProtocol, ...] = ()
+        if "placebo" in config.conditions:
+            controls = placebo_protocols(bank, treated)
+        protocols += [*treated, *controls]
+    if task == "completion" and config.samples:
+        protocols += [_sampled(protocol) for protocol in protocols]
+    return tuple(Talk(protocol, part) for protocol in protocols for part in _parts(items))
+
+
+def hold_talks(
+    folder: Run,
+    model: TransformerBridge,
+    asked: Sequence[Talk],
+    config: BehaviourConfig,
+    *,
+    name: str,
+    feedback: Mapping[str, str] | None,
+    scorer: ToxicityScorer | None = None,
+    progress: bool,
+) -> pd.DataFrame:
+    """Run the conversations; their rounds as one tidy frame, their histories as JSON lines.
+
+    Completions come with ``nll``, their mean negative log-likelihood per token behind the beginning as
+    plain text (nats; NaN for an empty one), and with ``toxicity`` where there is a scorer.
+    """
+
+    def compute(talk: Talk) -> pd.DataFrame:
+        histories = run_rounds(
+            model,
+            talk.items,
+            talk.protocol,
+            orders=range(config.round_orders) if talk.protocol.task == "choice" else None,
+            n_samples=config.samples if talk.protocol.name.endswith(SAMPLED) else 1,
+            seed=config.seed,
+            feedback=feedback,
+        )
+        frame = rounds_frame(histories)
+        if talk.protocol.task == "completion":
+            begun = {
+                item.id: item.prompt for item in talk.items if isinstance(item, CompletionItem)
+            }
+            said = zip(frame["item"], frame["completion"], strict=True)
+            frame["nll"] = [_nll(model, begun[item], text) for item, text in said]
+            if scorer is not None:
+                frame["toxicity"] = scorer.score(frame["completion"].tolist())
+        first = frame["round"] == 0
+        lines = iter([history_line(history) for history in histories])
+        return frame.assign(history=[next(lines) if begins else "" for begins in first])
+
+    table = folder.ledger(name)
+    table.run(
+        asked,
+        key=lambda talk: [talk.protocol.name, [item.id for item in talk.items]],
+        compute=compute,
+        progress=progress,
+    )
+    frame = table.merge()
+    lines = frame.pop("history")
+    folder.save_text(f"{name}_histories.jsonl", "".join(f"{line}\n" for line in lines if line))
+    return frame
+
+
+def _is_single_prompt(spec: ConditionSpec) -> bool:
+    """One call, and another prompt than the clean one's unless it is that."""
+    alike = not spec.has_text and spec.name != "clean"
+    return spec.items in ("any", "choice") and len(spec.calls) == 1 and not alike
+
+
+def _variants(
+    bank: TextBank, item: ChoiceItem, names: Sequence[str], config: BehaviourConfig
+) -> list[Condition]:
+    found: list[Condition] = []
+    for name in names:
+        if name == "placebo":
+            continue
+        treated = bank.texts(name, item, min(config.texts, bank.n_texts(name)))
+        found += treated
+        if "placebo" in names and bank.specs[name].matched:
+            found += bank.placebos(treated)
+    free = config.turn == "system"
+    return [
+        replace(variant, turn=config.turn)
+        if free and variant.text is not None and variant.turn is None and variant.placement is None
+        else variant
+        for variant in found
+    ]
+
+
+def _sampled(protocol: RoundProtocol) -> RoundProtocol:
+    """As the completions of RealToxicityPrompts are sampled (arXiv 2009.11462)."""
+    decoding = replace(protocol.decoding, temperature=1.0, top_p=0.9)
+    return replace(protocol, name=protocol.name + SAMPLED, decoding=decoding)
+
+
+def _parts(items: Sequence[_Item]) -> Iterator[tuple[_Item, ...]]:
+    for start in range(0, len(items), ITEMS_AT_ONCE):
+        yield tuple(items[start : start + ITEMS_AT_ONCE])
+
+
+def _nll(model: TransformerBridge, beginning: str, completion: str) -> float:
+    """Of a completion behind its beginning as plain text, nats per token; NaN for an empty one."""
+    if not completion:
+        return float("nan")
+    begun, whole = (
+        torch.tensor(model.tokenizer(text)["input_ids"], dtype=torch.long)
+        for text in (beginning, f"{beginning} {completion}")
+    )
+    n = min(len(begun), len(whole) - 1)
+    differs = (begun[:n] != whole[:n]).nonzero()
+    start = max(int(differs[0]) if len(differs) else n, 1)
+    return log_likelihood(model, [whole], starts=[start]).nll

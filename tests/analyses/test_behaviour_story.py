@@ -1,0 +1,419 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses import behaviour_rows as rows_of
+from analyses import behaviour_story as story
+from analyses import behaviour_words as words
+from interp.data import ChoiceItem, CompletionItem
+from interp.data.items import Choice
+from interp.models import ModelCard
+from interp.runs import open_run
+from interp.stats import Interval
+from interp.viz import Section
+
+NAN = float("nan")
+ARMS = (("instructed", ""), ("placebo", "instructed"), ("revealing", ""), ("placebo", "revealing"))
+SHIFT = {"instructed": 0.05, "revealing": 0.5, "placebo": 0.0, "clean": 0.0, "specificity_0": 0.01}
+CONTEXTS = ("ambiguous", "disambiguated")
+
+HEADINGS = {
+    "effects": "Does the instruction change the answer?",
+    "levels": "How does it answer?",
+    "flips": "Which answers flip?",
+    "rank_gain": "Who gains?",
+    "categories": "In which categories?",
+    "letters": "Does it prefer a letter?",
+    "winogender": "Which pronouns? (Winogender)",
+    "self_distinguish": "Can it tell the answer to avoid?",
+    "round_effects": "What does the instruction add, round by round?",
+    "rounds": "How does it answer over the rounds?",
+    "round_flips": "Which answers flip over the rounds?",
+    "toxicity": "How toxic are the completions?",
+    "edits": "Does it edit or append?",
+}
+
+
+def number(estimate: float, half: float = 0.1, clusters: int = 20) -> dict[str, Any]:
+    low, high = estimate - half, estimate + half
+    reason = "no such answer" if np.isnan(estimate) else ""
+    numbers = {"estimate": estimate, "low": low, "high": high}
+    return {**numbers, "n": 24, "n_clusters": clusters, "reason": reason}
+
+
+def effect(items: str, condition: str, size: float, *, p: float, texts: int = 6) -> dict[str, Any]:
+    interval = number(size)
+    return {
+        "items": items,
+        "contrast": f"{condition} - placebo",
+        "condition": condition,
+        "against": "placebo",
+        "effect": interval.pop("estimate"),
+        "p": p,
+        "n_items": interval.pop("n"),
+        "texts": f"{texts} x {texts}",
+        "token mismatch": 0.25,
+        **interval,
+    }
+
+
+def flip_row(condition: str, net: float, p: float = 0.5) -> dict[str, Any]:
+    interval = number(net)
+    counts = {"right_right": 9, "right_wrong": 2, "wrong_right": 4, "wrong_wrong": 9}
+    return {**counts, "net": interval.pop("estimate"), **interval, "p": p}
+
+
+def make_tables() -> dict[str, pd.DataFrame]:
+    """A small study: naming the answer works, the instruction does nothing."""
+    single = [{"condition": c, "control_of": of} for c, of in (("clean", ""), *ARMS)]
+    trajectories = [{"condition": c, "control_of": of} for c, of in (("specificity_0", ""), *ARMS)]
+    levels = [
+        {"items": s, **arm, "measure": m, **number(0.4 + SHIFT[arm["condition"]])}
+        for s in CONTEXTS
+        for arm in single
+        for m in ("accuracy", "margin", "over_abstention")
+        if (m, s) != ("over_abstention", "ambiguous")
+    ]
+    treated = ("instructed", "revealing")
+    effects = [effect(s, c, SHIFT[c], p=0.002) for s in CONTEXTS for c in treated]
+    ranks = [
+        {"items": "ambiguous", "condition": "instructed", "against": "placebo"}
+        | {"rank": rank, "measure": measure, **number(size)}
+        for rank, measure, size in (
+            ("1", "gain", 0.3),
+            ("2", "gain", 0.15),
+            ("top - rest", "gain", 0.04),
+            ("1", "correct", 0.8),
+        )
+    ]
+    categories = [
+        {"benchmark": "bbq", "category": c, "items": "ambiguous", "condition": "instructed"}
+        | {"measure": "effect", **number(v)}
+        for c, v in (("all", 0.05), ("Age", 0.35), ("SES", 0.02))
+    ]
+    letters = [
+        {"condition": "clean", "letter": x, "share": s, "option_chosen": o, "n": 72}
+        | {"probability": s}
+        for x, s, o in (("a", 0.1, 0.4), ("b", 0.2, 0.3), ("c", 0.7, 0.3))
+    ]
+    rounds = [
+        {"items": s, **arm, "round": k, "measure": m}
+        | number(0.4 + SHIFT[arm["condition"]] * (k > 0))
+        for s in CONTEXTS
+        for arm in trajectories
+        for k in range(3)
+        for m in ("accuracy", "parsed")
+    ]
+    round_effects = [
+        {"items": s, "condition": c, "against": a, "round": k, "measure": "margin"}
+        | number(SHIFT[c] * (k > 0), half=0.1 * (k > 0))
+        | {"p": 0.004 if k else NAN, "texts": "3 x 3"}
+        for s in CONTEXTS
+        for c in treated
+        for a in ("placebo", "specificity_0")
+        for k in range(3)
+    ]
+    toxicity = [
+        {"condition": c, "control_of": of, "round": k, "measure": m, "scorer": "offline"}
+        | number(v - drop * (k > 0), half=0.05)
+        for c, of, drop in (("instructed", "", 0.2), ("placebo", "instructed", 0.0))
+        for k in range(2)
+        for m, v in (("mean", 0.4), ("perplexity", 9.0))
+    ]
+    edits = [
+        {**row, "measure": m} for row in toxicity for m in ("appended",) if row["measure"] == "mean"
+    ]
+    return {
+        "levels": pd.DataFrame(levels),
+        "effects": pd.DataFrame(effects),
+        "rank_gain": pd.DataFrame(ranks),
+        "flips": pd.DataFrame(
+            [
+                {"items": s, **arm, **flip_row(arm["condition"], SHIFT[arm["condition"]])}
+                for s in CONTEXTS
+                for arm in single[1:]
+            ]
+        ),
+        "categories": pd.DataFrame(categories),
+        "letters": pd.DataFrame(letters),
+        "winogender": pd.DataFrame(
+            [
+                {"condition": "clean", "measure": m, **number(v)}
+                for m, v in (("correlation", 0.06), ("neutral_share", 0.2))
+            ]
+        ),
+        "self_distinguish": pd.DataFrame(
+            [
+                {"benchmark": "bbq", "measure": m, **number(v)}
+                for m, v in (("accuracy", 0.52), ("margin", 0.03))
+            ]
+        ),
+        "rounds": pd.DataFrame(rounds),
+        "round_effects": pd.DataFrame(round_effects),
+        "round_flips": pd.DataFrame(
+            [
+                {"items": "ambiguous", **arm, "round": k, **flip_row(arm["condition"], 0.02)}
+                for arm in trajectories
+                for k in (1, 2)
+            ]
+        ),
+        "toxicity": pd.DataFrame(toxicity),
+        "edits": pd.DataFrame(edits),
+    }
+
+
+def make_run(
+    tables: dict[str, pd.DataFrame], *, texts: int = 6, n_params: int = 135_000_000
+) -> Any:
+    by_type = {"str": "", "int": 0, "bool": False, "dict[str, str]": {}}
+    facts = {f.name: by_type.get(str(f.type)) for f in dataclasses.fields(ModelCard)}
+    facts |= {"name": "default", "mode": "raw", "checks": (), "n_params": n_params}
+    choices = (Choice("one", "stereotyped"), Choice("two", "counter"), Choice("?", "unknown"))
+    items = [
+        ChoiceItem(f"{s}{k}", "bbq", "Age", "", "who?", choices, 2, s, f"c{k}")  # type: ignore[arg-type]
+        for s in CONTEXTS
+        for k in range(2)
+    ]
+    config = SimpleNamespace(
+        model="default",
+        items=("bbq", "completions"),
+        conditions=("instructed", "revealing", "specificity_0"),
+        rounds=2,
+        texts=texts,
+        round_texts=3,
+        png=False,
+    )
+    return SimpleNamespace(
+        config=config,
+        card=ModelCard(**facts),
+        items=(*items, CompletionItem("t", "completions", "The day was")),
+        scores=None,
+        rounds=tables.get("rounds", pd.DataFrame()),
+        tables=tables,
+        report=Path("report.html"),
+    )
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``told(done)``: the sections by heading, and the figures, without writing a page."""
+
+    def tell(done: Any) -> tuple[dict[str, Section], dict[str, Any]]:
+        kept: list[Any] = []
+        monkeypatch.setattr(story, "write_page", lambda folder, s, f, **_: kept.extend((s, f)))
+        story.write_story(None, done)  # type: ignore[arg-type]
+        return {section.title: section for section in kept[0]}, kept[1]
+
+    return tell
+
+
+def text_of(section: Section) -> str:
+    return " ".join(section.paragraphs)
+
+
+def test_the_report_is_written_with_a_figure_file_for_every_figure(tmp_path):
+    done = make_run(make_tables())
+    with open_run(tmp_path / "run", config={}, model=done.card, data={}, seed=0) as folder:
+        story.write_story(folder, done)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(heading in page for heading in ("Which answers flip?", "Does it edit or append?"))
+    written = {path.stem for path in (tmp_path / "run" / "figures").glob("*.html")}
+    assert {"effects", "flips", "rank_ambiguous", "rounds_accuracy", "toxicity"} <= written
+
+
+def test_every_section_appears_where_its_table_is_there(told):
+    sections, _ = told(make_run(make_tables()))
+    assert list(sections) == [
+        "What was done",
+        *HEADINGS.values(),
+        "What these numbers can and cannot say",
+    ]
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_no_section_appears_without_its_table(told, how):
+    names = [] if how == "missing" else HEADINGS
+    sections, figures = told(make_run({name: pd.DataFrame() for name in names}))
+    assert len(sections) == 2
+    assert not figures
+
+
+@pytest.mark.parametrize("name", HEADINGS)
+def test_one_missing_table_leaves_out_its_section_alone(told, name):
+    tables = make_tables()
+    del tables[name]
+    sections, _ = told(make_run(tables))
+    assert HEADINGS[name] not in sections
+    assert len(sections) == len(HEADINGS) + 1
+
+
+def test_a_table_without_a_number_is_named_with_its_reason_and_not_shown(told):
+    tables = make_tables()
+    tables["toxicity"] = tables["toxicity"].assign(estimate=NAN, reason="nothing was written")
+    sections, figures = told(make_run(tables))
+    assert HEADINGS["toxicity"] not in sections
+    assert "toxicity" not in figures
+    limits = text_of(sections["What these numbers can and cannot say"])
+    assert "Not measured: toxicity, nothing was written." in limits
+
+
+def test_the_positive_control_is_read_first_and_the_null_is_called_a_null(told):
+    sections, _ = told(make_run(make_tables()))
+    first, second = sections[HEADINGS["effects"]].paragraphs
+    assert "The positive control works" in first
+    assert "0.50 [0.40, 0.60] nats on ambiguous items (24 items in 20 clusters" in first
+    assert "0.05 [-0.05, 0.15] nats against its placebo" in second
+    assert "6 x 6 texts, p = 0.002" in second
+    assert "the interval contains 0, so no effect is shown" in second
+    assert "raises" not in second
+
+
+def test_without_a_positive_control_the_report_says_so(told):
+    tables = make_tables()
+    tables["effects"] = tables["effects"][lambda f: f["condition"] == "instructed"]
+    sections, _ = told(make_run(tables))
+    assert "No positive control was run" in text_of(sections[HEADINGS["effects"]])
+
+
+@pytest.mark.parametrize(("texts", "says"), [(5, True), (6, False)])
+def test_below_six_texts_nothing_is_said_about_wordings_in_general(told, texts, says):
+    sections, _ = told(make_run({"effects": make_tables()["effects"]}, texts=texts))
+    said = text_of(sections["What was done"])
+    assert f"Single prompts have {texts} wordings a condition" in said
+    assert ("nothing is said about wordings in general" in said) is says
+
+
+@pytest.mark.parametrize(("n_params", "small"), [(135_000_000, True), (7_000_000_000, False)])
+def test_what_a_small_model_cannot_show_is_said_of_small_models(told, n_params, small):
+    sections, _ = told(make_run({}, n_params=n_params))
+    said = text_of(sections["What these numbers can and cannot say"])
+    assert ("less than a billion parameters" in said) is small
+
+
+def test_over_abstention_stands_beside_accuracy_on_ambiguous_items(told):
+    sections, _ = told(make_run(make_tables()))
+    said = text_of(sections[HEADINGS["levels"]])
+    assert (
+        "Instructed: accuracy 0.45 [0.35, 0.55], over-abstention 0.45 [0.35, 0.55] (placebo 0.40 "
+        "[0.30, 0.50] and 0.40 [0.30, 0.50])." in said
+    )
+
+
+def test_round_effects_are_read_against_placebo_and_at_equal_cost(told):
+    sections, _ = told(make_run(make_tables()))
+    said = text_of(sections[HEADINGS["round_effects"]])
+    assert (
+        "On ambiguous items, instructed against its placebo: round 2 is 0.05 [-0.05, 0.15] nats "
+        "(n = 24, 3 x 3 texts, family-wise p = 0.004), the interval contains 0, so no effect is "
+        "shown; no round shows one." in said
+    )
+    assert (
+        "revealing against specificity_0: round 2 is 0.50 [0.40, 0.60] nats (n = 24, 3 x 3 texts, "
+        "family-wise p = 0.004), higher; rounds with an effect: 1, 2." in said
+    )
+    shown = sections[HEADINGS["round_effects"]].tables[0][0]
+    assert set(shown["n"]) == {24}
+    assert {effect.estimate for effect in shown["effect (nats)"]} == {0.05, 0.5}
+
+
+def test_nulls_of_the_other_sections_are_called_nulls(told):
+    sections, _ = told(make_run(make_tables()))
+    for name, null in {
+        "flips": "net 0.05 [-0.05, 0.15] (p = 0.500): the interval contains 0, so no change of "
+        "accuracy is shown",
+        "rank_gain": "Top minus rest: 0.04 [-0.06, 0.14] nats (n = 24); the interval contains 0, so "
+        "no difference is shown",
+        "winogender": "r = 0.06 [-0.04, 0.16] (n = 24), the interval contains 0, so no relation is "
+        "shown",
+        "self_distinguish": "the interval contains 0, so it is not shown that the model can tell",
+    }.items():
+        assert null in text_of(sections[HEADINGS[name]]), name
+
+
+def test_numbers_in_sentences_are_those_of_the_tables(told):
+    sections, _ = told(make_run(make_tables()))
+    for name, said in {
+        "flips": "2 right to wrong and 4 wrong to right of 24",
+        "rank_gain": "0.30 [0.20, 0.40] at rank 1 (n = 24), 0.15 [0.05, 0.25] at rank 2 (n = 24)",
+        "categories": "excludes 0 in 1 of 2 categories with 6 clusters or more (Age 0.35 [0.25, 0.45])",
+        "letters": "“(c)” is the most probable letter in 70% of the prompts",
+        "rounds": "instructed 0.40 [0.30, 0.50] to 0.45 [0.35, 0.55]",
+        "toxicity": "mean toxicity 0.40 [0.35, 0.45] to 0.20 [0.15, 0.25] (n = 24), its placebo's at "
+        "the end 0.40 [0.35, 0.45]: lower than the placebo",
+    }.items():
+        assert said in text_of(sections[HEADINGS[name]]), name
+
+
+def test_toxicity_names_its_scorer_and_its_guard(told):
+    sections, _ = told(make_run(make_tables()))
+    said = text_of(sections[HEADINGS["toxicity"]])
+    assert "Scored by offline" in said
+    assert "guards fluency: where it rises as toxicity falls" in said
+    unguarded = make_tables()
+    unguarded["toxicity"] = unguarded["toxicity"][lambda f: f["measure"] == "mean"]
+    sections, _ = told(make_run(unguarded))
+    assert "Fluency was not guarded" in text_of(sections[HEADINGS["toxicity"]])
+
+
+def test_a_toxicity_effect_by_round_is_told_with_the_toxicity(told):
+    tables = make_tables()
+    extra = {"items": "all", "condition": "instructed", "against": "placebo", "round": 1}
+    row = extra | {"measure": "toxicity", **number(-0.2), "p": 0.01, "texts": "3 x 3"}
+    tables["round_effects"] = pd.DataFrame([row])
+    sections, _ = told(make_run(tables))
+    assert HEADINGS["round_effects"] not in sections
+    said = text_of(sections[HEADINGS["toxicity"]])
+    assert (
+        "round 1 is -0.20 [-0.30, -0.10] (n = 24, 3 x 3 texts, family-wise p = 0.010), lower"
+        in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "said"),
+    [
+        (Interval(0.3, 0.1, 0.5, 9, 9), 0.01, ""),
+        (Interval(0.3, 0.1, 0.5, 9, 9), NAN, ""),
+        (Interval(0.3, 0.1, 0.5, 9, 9), 0.2, "the test does not bear it out"),
+        (Interval(0.3, -0.1, 0.7, 9, 9), 0.01, "contains 0"),
+        (Interval(0.3, 0.1, 0.5, 9, 5), 0.01, "5 clusters of items are too few"),
+        (Interval(0.3, NAN, NAN, 9, 1, reason="one cluster"), 0.01, "one cluster"),
+    ],
+)
+def test_a_finding_needs_an_interval_without_zero_enough_clusters_and_the_test(interval, p, said):
+    doubt = words.doubt(interval, p)
+    assert said in doubt
+    assert bool(doubt) is bool(said)
+
+
+def test_overlapping_intervals_show_no_difference():
+    low, high = Interval(0.1, 0.0, 0.2, 9, 9), Interval(0.5, 0.4, 0.6, 9, 9)
+    assert words.beside(low, high) == "lower than the placebo"
+    assert words.beside(high, low) == "higher than the placebo"
+    assert "no difference is shown" in words.beside(low, low)
+
+
+def test_a_failing_positive_control_takes_the_meaning_from_nulls():
+    row = effect("ambiguous", "revealing", 0.01, p=0.9)
+    assert "The positive control fails" in words.read_control(row)
+    assert "cannot be judged" in words.read_control({**row, "n_clusters": 3})
+
+
+def test_wide_tables_put_every_placebo_under_its_condition():
+    table = rows_of.wide(make_tables()["levels"], ("accuracy", "ece"))
+    assert list(table.columns) == ["items", "prompt", "accuracy"]
+    assert table["prompt"].tolist()[:5] == [
+        "clean",
+        "instructed",
+        "placebo of instructed",
+        "revealing",
+        "placebo of revealing",
+    ]
+    assert table["accuracy"][1].estimate == pytest.approx(0.45)
