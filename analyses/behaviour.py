@@ -43,7 +43,7 @@ from interp.data import ChoiceItem, CompletionItem, is_completions, load_complet
 from interp.models import ModelCard, load_model, model_card
 from interp.prompts import ConditionSpec, InstructionTurn, Placement, TextBank, load_conditions
 from interp.prompts.slots import read_feedback
-from interp.runs import Run, digest, open_run
+from interp.runs import Run, digest, open_run, read_manifest, read_table
 
 Names = Annotated[tuple[str, ...], BeforeValidator(listed)]
 
@@ -149,6 +149,17 @@ def run(config: BehaviourConfig, *, progress: bool = True) -> BehaviourRun:
             folder.save_text(f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
         write_story(folder, done)
     return done
+
+
+def load_scores(folder: str | Path) -> OptionScores:
+    """The single prompts of a run folder that has ended, with its model card and seed.
+
+    Raises:
+        InterpError: no run there, or one without single prompts.
+    """
+    manifest = read_manifest(folder)
+    card = ModelCard.from_dict(manifest["model"])
+    return OptionScores(read_table(folder, "scores"), card, manifest["seed"])
 
 
 @dataclass(frozen=True)

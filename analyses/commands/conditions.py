@@ -67,6 +67,7 @@ def show(
     seed: SeedOption = 0,
 ) -> None:
     """One item under a condition, as the model sees it: every span with its tokens."""
+    from interp.data import ChoiceItem
     from interp.errors import InterpError, did_you_mean
     from interp.models import load_model
     from interp.prompts import (
@@ -101,7 +102,8 @@ def show(
     typer.echo(f"item {item.id}, text {condition.text_id}, {len(prompt)} tokens")
     _print_control(bank, specs[name], item, slot)
     _print_spans(prompt)
-    for k, wording in enumerate(specs[name].reask, start=1):
+    reasks = specs[name].reasks("choice" if isinstance(item, ChoiceItem) else "completion")
+    for k, wording in enumerate(reasks, start=1):
         typer.echo(f"re-ask {k}: {bank.filled(name, wording, item)}")
 
 

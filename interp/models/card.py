@@ -106,6 +106,20 @@ class ModelCard:
         ]
         return {**asdict(self), "checks": checks}
 
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> ModelCard:
+        """The card that :meth:`to_dict` wrote, e.g. the ``model`` of a run's manifest."""
+        checks = tuple(
+            Check(
+                check["name"],
+                math.nan if check["deviation"] is None else check["deviation"],
+                check["tolerance"],
+                check["required"],
+            )
+            for check in saved["checks"]
+        )
+        return cls(**{**saved, "checks": checks})
+
     def to_dataframe(self) -> pd.DataFrame:
         """Two columns, ``property`` and ``value``, checks included."""
         rows = [(k, v) for k, v in asdict(self).items() if k not in ("versions", "checks")]

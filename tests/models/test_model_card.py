@@ -11,7 +11,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 import interp
-from interp.models import Check, Provenance, load_model, model_card, weights_fingerprint
+from interp.models import Check, ModelCard, Provenance, load_model, model_card, weights_fingerprint
 from interp.models.card import attach_card
 
 
@@ -73,7 +73,7 @@ def test_bridge_booted_by_the_user_gets_a_card_with_its_checks(
     card = interp.models.model_card(bridge)
     assert card.source == "a bridge booted by the user"
     assert card.fingerprint == model_card(tiny_model).fingerprint
-    assert len(card.checks) == 5
+    assert len(card.checks) == 6
     assert interp.models.model_card(bridge) is card
 
 
@@ -102,7 +102,7 @@ def test_html_and_text_hold_the_sentence_and_every_check_uncut(tiny_model: Any) 
     for whole in (card.fingerprint, card.source, "resid_pre + attn_out + mlp_out = resid_post"):
         assert whole in html
         assert whole in text
-    assert text.count("passed (") == 5
+    assert text.count("passed (") == 6
 
 
 def test_html_escapes_names(tiny_folder: Callable[..., Path]) -> None:
@@ -127,3 +127,16 @@ def test_whole_card_is_strict_json(deviation: float, tiny_model: Any) -> None:
             "passed": deviation == 1e-7,
         }
     ]
+
+
+@pytest.mark.parametrize("deviation", [1e-6, float("nan")])
+def test_a_card_comes_back_from_its_own_data(deviation: float, tiny_model: Any) -> None:
+    card = model_card(tiny_model)
+    card = dataclasses.replace(
+        card,
+        checks=(dataclasses.replace(card.checks[0], deviation=deviation), *card.checks[1:]),
+    )
+    again = ModelCard.from_dict(json.loads(json.dumps(card.to_dict())))
+    assert again.to_dict() == card.to_dict()
+    assert again.identity() == card.identity()
+    assert [check.passed for check in again.checks] == [check.passed for check in card.checks]
