@@ -2,9 +2,10 @@
 
 Choice items are scored under every condition, text and cyclic order (the text bank gives each
 instruction its placebo), then asked over rounds, each trajectory beside its placebo. Completion
-items are completed over rounds, read for toxicity by a named scorer, for fluency under the clean
-prompt, and for what was edited or appended. Items and conversations go through ledgers, so a killed
-run resumes and ends with the same bytes; ``histories.jsonl`` holds every conversation, ids and text.
+items are completed over rounds, read for toxicity by a named scorer, for fluency behind their
+beginning as plain text, and for what was edited or appended. Items and conversations go through
+ledgers, so a killed run resumes and ends with the same bytes; ``conversations_histories.jsonl`` and
+``completions_histories.jsonl`` hold every conversation, ids and text.
 The tables are those of :mod:`analyses.behaviour_tables` and :mod:`analyses.behaviour_rounds`, the
 report is :mod:`analyses.behaviour_story`'s.
 
@@ -29,16 +30,15 @@ from analyses.behaviour_asked import (
     SAMPLED,
     Talk,
     hold_talks,
-    require_conditions,
     score_prompts,
     score_questions,
     stereotype_questions,
     talks,
     toxicity_questions,
 )
+from analyses.behaviour_checks import Kinds, require_asked, require_texts
 from analyses.config import IGNORED, listed, prompt_hashes
 from interp.behaviour import OptionScores, ToxicityScorer, scorer
-from interp.behaviour.protocol import Task
 from interp.data import ChoiceItem, CompletionItem, is_completions, load_completions, load_items
 from interp.models import ModelCard, load_model, model_card
 from interp.prompts import ConditionSpec, InstructionTurn, Placement, TextBank, load_conditions
@@ -64,6 +64,9 @@ class BehaviourConfig(BaseModel):
     answer: Literal["score", "generate"] = "score"
     placement: Placement = "after"
     turn: InstructionTurn = "user"
+    require_match: int | None = Field(
+        default=None, ge=0, description="tokens by which a placebo may differ; None: the nearest"
+    )
     condition_file: Path | None = None
     feedback: Path | None = None
     scorer: str | None = None
@@ -112,17 +115,19 @@ def run(config: BehaviourConfig, *, progress: bool = True) -> BehaviourRun:
     specs = load_conditions(config.condition_file)
     feedback = None if config.feedback is None else read_feedback(config.feedback)
     choices, completions = _items(config, progress=progress)
-    kinds: dict[Task, Sequence[Any]] = {"choice": choices, "completion": completions}
-    require_conditions(specs, config.conditions, [task for task, items in kinds.items() if items])
-    named = scorer(config.scorer) if config.scorer and completions else None
+    kinds: Kinds = {"choice": choices, "completion": completions}
+    require_asked(config, specs, kinds, feedback)
+    named = scorer(config.scorer) if config.scorer else None
     model = load_model(config.model, compatibility_mode=config.compatibility_mode)
     bank = TextBank(
         model.tokenizer,
         conditions=specs,
         feedback=feedback,
+        require_match=config.require_match,
         n_ctx=model.cfg.n_ctx,
         seed=config.seed,
     )
+    require_texts(bank, config, kinds)
     with open_run(
         config.out,
         config=config,
@@ -140,7 +145,7 @@ def run(config: BehaviourConfig, *, progress: bool = True) -> BehaviourRun:
             card=model_card(model),
             items=(*choices, *completions),
             scores=scores,
-            rounds=pd.concat([frame for frame in rounds if len(frame)] or rounds[:1]),
+            rounds=_stacked(*rounds),
             tables={name: table for name, table in tables.items() if len(table)},
             report=config.out / "report.html",
         )
@@ -237,11 +242,11 @@ class _Study:
         effects = behaviour_rounds.effects_by_round(
             greedy, measures={"toxicity": "toxicity"}, seed=seed
         )
-        tables["round_effects"] = pd.concat([tables.get("round_effects"), effects])
+        tables["round_effects"] = _stacked(tables.get("round_effects"), effects)
         questions = toxicity_questions(frame, items)
         if questions:
             told = self._distinguished(questions, "toxicity_questions")
-            tables["self_distinguish"] = pd.concat([tables.get("self_distinguish"), told])
+            tables["self_distinguish"] = _stacked(tables.get("self_distinguish"), told)
         return frame
 
     def _hold(
@@ -268,6 +273,12 @@ class _Study:
             progress=self.progress,
         )
         return behaviour_tables.self_distinguish(scores, seed=self.config.seed)
+
+
+def _stacked(*frames: pd.DataFrame | None) -> pd.DataFrame:
+    """One frame of those that have rows; an empty one of none."""
+    filled = [frame for frame in frames if frame is not None and len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
 
 
 def _items(

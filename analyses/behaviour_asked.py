@@ -32,9 +32,9 @@ from interp.behaviour import (
 )
 from interp.behaviour.protocol import Task
 from interp.data import ChoiceItem, CompletionItem
-from interp.errors import InterpError, did_you_mean
 from interp.models import model_card
 from interp.prompts import Condition, ConditionSpec, TextBank
+from interp.prompts.conversation import LETTERS
 from interp.runs import Run
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 ITEMS_AT_ONCE = 8
 """Items whose conversations are one unit of work."""
 
-SAMPLED = "-sampled"
-"""Ends the name of a trajectory that is sampled beside the greedy one."""
+SAMPLED = "+sampled"
+"""Ends the name of a trajectory that is sampled beside the greedy one; no condition's name does."""
 
 _Item = TypeVar("_Item", ChoiceItem, CompletionItem)
 
@@ -57,27 +57,13 @@ class Talk:
     items: tuple[ChoiceItem | CompletionItem, ...]
 
 
-def require_conditions(
-    specs: Mapping[str, ConditionSpec], names: Sequence[str], tasks: Sequence[Task]
-) -> None:
-    """Refuse a condition that does not exist or fits none of the items.
+def is_single_prompt(spec: ConditionSpec) -> bool:
+    """For choices, in one call, and another prompt than the clean one's unless it is that.
 
-    Raises:
-        InterpError: names it, and what there is.
+    Placebos are prompts beside those of the condition they control, none of their own.
     """
-    for name in names:
-        if name not in specs:
-            raise InterpError(f"no condition {name!r}: {did_you_mean(name, specs)}")
-        if specs[name].items not in ("any", *tasks):
-            raise InterpError(
-                f"condition {name!r} is for {specs[name].items} items, and there are none among "
-                "the items: leave it out, or add such items"
-            )
-    if "placebo" in names and not any(specs[name].matched for name in names):
-        raise InterpError(
-            "condition 'placebo' has nothing to be matched with: add an instruction, such as "
-            "'instructed'"
-        )
+    stands_alone = spec.name == "clean" or (spec.has_text and spec.name != "placebo")
+    return spec.items in ("any", "choice") and len(spec.calls) == 1 and stands_alone
 
 
 def score_prompts(
@@ -90,18 +76,18 @@ def score_prompts(
     progress: bool,
 ) -> OptionScores | None:
     """Every item under every condition that is a single prompt; None without such a condition."""
-    names = [name for name in config.conditions if _is_single_prompt(bank.specs[name])]
+    names = [name for name in config.conditions if is_single_prompt(bank.specs[name])]
     if not names:
         return None
+    n_options = max(len(item.choices) for item in items)
+
+    def compute(item: ChoiceItem) -> pd.DataFrame:
+        variants = _variants(bank, item, names, config)
+        scored = score_variants(model, item, variants, placement=config.placement)
+        return _with_all_options(scored, n_options)
+
     table = folder.ledger("scores")
-    table.run(
-        items,
-        key=lambda item: item.id,
-        compute=lambda item: score_variants(
-            model, item, _variants(bank, item, names, config), placement=config.placement
-        ),
-        progress=progress,
-    )
+    table.run(items, key=lambda item: item.id, compute=compute, progress=progress)
     return OptionScores(table.merge(), model_card(model), config.seed)
 
 
@@ -234,22 +220,14 @@ def hold_talks(
     return frame
 
 
-def _is_single_prompt(spec: ConditionSpec) -> bool:
-    """One call, and another prompt than the clean one's unless it is that."""
-    alike = not spec.has_text and spec.name != "clean"
-    return spec.items in ("any", "choice") and len(spec.calls) == 1 and not alike
-
-
 def _variants(
     bank: TextBank, item: ChoiceItem, names: Sequence[str], config: BehaviourConfig
 ) -> list[Condition]:
     found: list[Condition] = []
     for name in names:
-        if name == "placebo":
-            continue
         treated = bank.texts(name, item, min(config.texts, bank.n_texts(name)))
         found += treated
-        if "placebo" in names and bank.specs[name].matched:
+        if "placebo" in config.conditions and bank.specs[name].matched:
             found += bank.placebos(treated)
     free = config.turn == "system"
     return [
@@ -258,6 +236,14 @@ def _variants(
         else variant
         for variant in found
     ]
+
+
+def _with_all_options(frame: pd.DataFrame, n_options: int) -> pd.DataFrame:
+    """The same columns for every item: NaN for the options that one does not have."""
+    positions = [f"p_position_{k}" for k in range(n_options)]
+    letters = [f"letter_{LETTERS[k]}" for k in range(n_options)]
+    rest = [name for name in frame if not str(name).startswith(("p_position_", "letter_"))]
+    return frame.reindex(columns=[*rest, *positions, *letters])
 
 
 def _sampled(protocol: RoundProtocol) -> RoundProtocol:

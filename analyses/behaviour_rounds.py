@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analyses.behaviour_tables import ARM, FLIPS, INTERVAL, flip_row, means, subsets, undefined
+from analyses.behaviour_means import ARM, FLIPS, INTERVAL, flip_row, means, subsets, undefined
 from interp.behaviour import edits_over_rounds, mean_toxicity
 from interp.behaviour.answers import calibration_error
 from interp.behaviour.edits import EditKind

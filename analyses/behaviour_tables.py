@@ -14,15 +14,15 @@ hold the texts fixed; effects resample texts x clusters. Margins are in nats, + 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from interp.behaviour import Effect, OptionScores, flip_matrix, gain_by_rank, winogender_bias
+from analyses.behaviour_means import ARM, FLIPS, INTERVAL, flip_row, means, subsets, undefined
+from interp.behaviour import Effect, OptionScores, gain_by_rank, winogender_bias
 from interp.behaviour.answers import calibration_error, option_entropy
 from interp.behaviour.fairness import (
     accuracy_gap,
@@ -33,18 +33,7 @@ from interp.behaviour.fairness import (
 )
 from interp.data import ChoiceItem
 from interp.errors import InterpError
-from interp.stats import (
-    FloatArray,
-    Interval,
-    cluster_bootstrap,
-    holm,
-    sign_flip_max_t,
-    success_rate,
-)
-
-INTERVAL = ("estimate", "low", "high", "n", "n_clusters", "reason")
-ARM = ("condition", "control_of")
-"""What tells the arms of a run apart: placebos belong to the condition they control."""
+from interp.stats import Interval, holm, sign_flip_max_t
 
 _LEVELS = {
     "margin": "margin",
@@ -53,8 +42,6 @@ _LEVELS = {
     "gold_rank": "gold_rank",
     "entropy": "entropy",
 }
-_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
-FLIPS = (*_COUNTS, "net", "low", "high", "p", "n", "n_clusters", "reason")
 
 
 def levels(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
@@ -215,21 +202,6 @@ def flips(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     return _long([pd.DataFrame(records)], ("items", *ARM, *FLIPS))
 
 
-def flip_row(
-    before: FloatArray, after: FloatArray, clusters: Iterable[object], *, seed: int
-) -> dict[str, Any]:
-    """Counts and ``net`` of pairs ``[pair]`` of 0, 1 and NaN; a pair with a NaN is left out."""
-    both = ~np.isnan(before) & ~np.isnan(after)
-    if not both.any():
-        interval, counts = undefined("no item was answered both before and after"), (0, 0, 0, 0)
-    else:
-        kept = np.asarray(list(clusters), dtype=object)[both].tolist()
-        matrix = flip_matrix(before[both], after[both], kept, seed=seed)
-        interval, counts = matrix.net, tuple(getattr(matrix, name) for name in _COUNTS)
-    net = interval_columns(interval)
-    return {**dict(zip(_COUNTS, counts, strict=True)), "net": net.pop("estimate"), **net}
-
-
 def categories(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     """Per benchmark and category: benchmark, category (``all`` first), items, condition, measure.
 
@@ -327,77 +299,6 @@ def self_distinguish(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     clean = scores.frame[scores.frame["condition"] == "clean"]
     columns = {"accuracy": "correct", "margin": "margin"}
     return means(clean, ("benchmark",), columns, seed=seed)
-
-
-def subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of all items, and those of each context condition that is present."""
-    present = set(frame["context_condition"])
-    return {"all": frame} | {
-        kind: frame[frame["context_condition"] == kind]
-        for kind in ("ambiguous", "disambiguated")
-        if kind in present
-    }
-
-
-def means(
-    frame: pd.DataFrame,
-    keys: Sequence[str],
-    columns: Mapping[str, str],
-    *,
-    shares: Sequence[str] = ("accuracy", "parsed"),
-    seed: int,
-    skip_missing: bool = False,
-) -> pd.DataFrame:
-    """Means over items of some columns, per combination of ``keys``: keys, measure, interval.
-
-    ``columns`` names the column of each measure; one that the frame lacks is undefined. Rows are
-    averaged within an item first: an item is undefined as soon as one of its rows is, or with
-    ``skip_missing`` when all are. Clusters of items are resampled; where all items are 0, or all
-    are 1, the measures in ``shares`` have the exact interval with clusters as trials instead.
-    """
-    if frame.empty:
-        return pd.DataFrame(columns=[*keys, "measure", *INTERVAL])
-    group = frame.groupby(list(keys), sort=False).ngroup().to_numpy()
-    named: list[Any] = frame[list(keys)].drop_duplicates().to_dict("records")
-    item, _ = pd.factorize(frame["item"])
-    clusters = frame.drop_duplicates("item")["cluster"].tolist()
-    shape = (len(named), len(clusters))
-    readings = [_column(frame, column) for column in columns.values()]
-    values = np.stack([_item_means(x, group, item, shape, skip_missing) for x in readings])
-    intervals = cluster_bootstrap(values, clusters, seed=seed, labels=("behaviour",))
-    records = []
-    for g, key in enumerate(named):
-        for m, measure in enumerate(columns):
-            interval = intervals.at(m, g)
-            if measure in shares and interval.estimate in (0.0, 1.0):
-                interval = success_rate(values[m, g], clusters, n_resamples=1, seed=seed)
-            records.append({**key, "measure": measure, **interval_columns(interval)})
-    return pd.DataFrame(records)
-
-
-def _item_means(
-    values: FloatArray,
-    group: npt.NDArray[Any],
-    item: npt.NDArray[Any],
-    shape: tuple[int, int],
-    skip_missing: bool,
-) -> FloatArray:
-    """``[group, item]``: means of an item's rows, NaN where there are none."""
-    cell, defined = group * shape[1] + item, ~np.isnan(values)
-    size = shape[0] * shape[1]
-    total = np.bincount(cell, np.where(defined, values, 0.0), minlength=size)
-    count, rows = np.bincount(cell, defined, minlength=size), np.bincount(cell, minlength=size)
-    usable = count > 0 if skip_missing else (count > 0) & (count == rows)
-    return np.divide(total, count, out=np.full(size, np.nan), where=usable).reshape(shape)
-
-
-def undefined(reason: str) -> Interval:
-    """An interval of nothing."""
-    return Interval(np.nan, np.nan, np.nan, 0, 0, reason=reason)
-
-
-def _column(frame: pd.DataFrame, name: str) -> FloatArray:
-    return frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
 
 
 def _with_sureness(frame: pd.DataFrame) -> pd.DataFrame:

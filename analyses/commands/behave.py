@@ -65,6 +65,10 @@ def behave(
     turn: Annotated[str, typer.Option(help="The instruction in the user or the system turn.")] = (
         "user"
     ),
+    require_match: Annotated[
+        int | None,
+        typer.Option(min=0, help="Build placebos; refuse a difference of more tokens than this."),
+    ] = None,
     condition_file: Annotated[
         Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
     ] = None,
@@ -101,6 +105,7 @@ def behave(
         answer=answer,
         placement=placement,
         turn=turn,
+        require_match=require_match,
         condition_file=condition_file,
         feedback=feedback,
         scorer=scorer,

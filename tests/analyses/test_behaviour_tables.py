@@ -429,19 +429,6 @@ def test_self_distinguish_reads_the_clean_prompts_by_benchmark():
     assert value(table, benchmark="other", measure="margin") == pytest.approx(4.0)
 
 
-def test_means_can_skip_what_is_missing_within_an_item():
-    frame = pd.DataFrame({"item": ["a", "a", "b", "c"], "cluster": ["a", "a", "b", "c"],
-                          "arm": ["x"] * 4, "v": [1.0, NAN, 3.0, NAN]})  # fmt: skip
-    strict = tables.means(frame, ("arm",), {"v": "v"}, seed=0).iloc[0]
-    lenient = tables.means(frame, ("arm",), {"v": "v"}, seed=0, skip_missing=True).iloc[0]
-    assert (strict["estimate"], strict["n"]) == (3.0, 1)
-    assert (lenient["estimate"], lenient["n"]) == (2.0, 2)
-    absent = tables.means(frame, ("arm",), {"w": "not there"}, seed=0).iloc[0]
-    assert np.isnan(absent["estimate"])
-    assert absent["reason"] == "no defined item"
-    assert tables.means(frame.iloc[:0], ("arm",), {"v": "v"}, seed=0).empty
-
-
 def many(n_items=200, texts=6, seed=0):
     """A run of ordinary size: 1 + 2 x 6 texts, three orders, random answers."""
     random, rows = np.random.default_rng(seed), []

@@ -14,7 +14,9 @@ from interp.behaviour.cache import (
     Rows,
     buckets,
     n_reusable,
+    read_branches,
     read_on,
+    reads_branches,
     reuse_error,
     reuses_keys,
 )
@@ -71,6 +73,46 @@ def test_reading_on_equals_reading_whole(
         assert torch.equal(a.prefix.ids, ids)
     torch.testing.assert_close(again[1].logits, first[1].logits, atol=1e-4, rtol=0)
     assert reuses_keys(model)
+
+
+TAILS = [[5, 6, 7], [5, 6, 9, 9], [5], [8, 6], []]
+"""Continuations that share beginnings, one of which is the beginning of others, and none at all."""
+
+
+@pytest.mark.parametrize("compatibility_mode", [False, True])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox", "opt"])
+def test_branches_read_what_whole_sequences_read(
+    load_tiny: Callable[..., Any], architecture: str, compatibility_mode: bool
+) -> None:
+    model = load_tiny(architecture, compatibility_mode=compatibility_mode)
+    ids, tails = ids_of(12), [torch.tensor(tail, dtype=torch.long) for tail in TAILS]
+    if not reads_branches(model, 16):
+        pytest.skip(f"{architecture} cannot be packed on a kept prefix")
+    (reading,) = read_on(model, [ids], [None], ["a"], keep=[1], batch_size=1)
+    assert reading.prefix is not None
+    logits = read_branches(model, reading.prefix, tails, "a")
+    assert [rows.shape for rows in logits] == [(len(t), model.cfg.d_vocab) for t in tails]
+    with torch.no_grad():
+        for tail, rows in zip(tails, logits, strict=True):
+            whole = model.original_model(input_ids=torch.cat([ids, tail])[None]).logits[0]
+            torch.testing.assert_close(rows, whole[len(ids) :].float(), atol=1e-4, rtol=0)
+    assert torch.equal(reading.prefix.ids, ids)
+
+
+def test_branches_leave_the_prefix_as_it_was(tiny_model: Any) -> None:
+    ids, tail = ids_of(12), torch.tensor([5, 6])
+    (reading,) = read_on(tiny_model, [ids], [None], ["a"], keep=[1], batch_size=1)
+    assert reading.prefix is not None
+    first = read_branches(tiny_model, reading.prefix, [tail, tail + 1], "a")
+    again = read_branches(tiny_model, reading.prefix, [tail, tail + 1], "a")
+    assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
+    (nothing,) = read_branches(tiny_model, reading.prefix, [tail[:0]], "a")
+    assert nothing.shape == (0, tiny_model.cfg.d_vocab)
+
+
+def test_branches_are_not_packed_beyond_a_sliding_window(load_tiny: Callable[..., Any]) -> None:
+    model = load_tiny("gemma2", sliding_window=6)
+    assert not reads_branches(model, 7)
 
 
 def test_a_model_that_refuses_kept_keys_is_recognised(tiny_folder: Callable[..., Any]) -> None:

@@ -17,6 +17,7 @@ from interp.behaviour.generation import Decoding
 from interp.behaviour.history import (
     Round,
     RoundHistory,
+    history_line,
     load_histories,
     rounds_frame,
     save_histories,
@@ -105,6 +106,14 @@ def test_one_history_is_a_file_of_one_line(histories: Any, tmp_path: Path) -> No
     path = histories[0].save(tmp_path / "one.jsonl")
     assert path.read_text(encoding="utf-8").count("\n") == 1
     assert load_histories(path)[0].item == histories[0].item
+
+
+def test_a_history_line_is_its_line_of_the_file(histories: Any, tmp_path: Path) -> None:
+    path = save_histories(tmp_path / "rounds.jsonl", histories)
+    lines = [history_line(history) for history in histories]
+    assert path.read_text(encoding="utf-8") == "".join(f"{line}\n" for line in lines)
+    assert all("\n" not in line for line in lines)
+    assert json.loads(lines[0])["item"]["id"] == histories[0].item.id
 
 
 def test_line_separators_inside_texts_do_not_end_a_line(histories: Any, tmp_path: Path) -> None:

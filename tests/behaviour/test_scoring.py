@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.behaviour import ScoringPlan, score_item, score_options
+from interp.behaviour import ScoringPlan, score_item, score_options, score_variants
 from interp.data.bundle import bundled_choices
 from interp.data.items import Choice, ChoiceItem
 from interp.errors import InterpError
-from interp.prompts import TextBank
+from interp.prompts import Condition, TextBank
 
 AMBIGUOUS = bundled_choices()[0]
 DISAMBIGUATED = next(i for i in bundled_choices() if i.context_condition == "disambiguated")
@@ -250,6 +250,35 @@ def test_lengths_and_mismatch_are_those_of_the_prompts(tiny_model):
 def test_placebos_without_their_instructions_have_no_known_mismatch(tiny_model):
     frame = rows_of(tiny_model, AMBIGUOUS, ScoringPlan(("clean", "placebo"), n_texts=1))
     assert frame["mismatch"].isna().all()
+
+
+def test_variants_are_scored_as_they_are_given(tiny_model):
+    text = "Please take care."
+    variants = [Condition("clean", "clean", None), Condition("mine", "mine-01", text, slot=3)]
+    frame = score_variants(tiny_model, AMBIGUOUS, variants, placement="before")
+    keys = ["condition", "text_id", "slot", "order"]
+    assert frame[keys].to_numpy().tolist() == [
+        [v.name, v.text_id, v.slot, order] for order in range(3) for v in variants
+    ]
+    oracle = Oracle(tiny_model)
+    for row in frame[frame["order"] == 1].to_dict("records"):
+        instruction = text if row["condition"] == "mine" else None
+        expected = oracle.row(AMBIGUOUS, instruction, (1, 2, 0), "before")
+        assert row["margin"] == pytest.approx(expected["margin"], abs=1e-4)
+        assert row["p_gold"] == pytest.approx(expected["p_gold"], abs=1e-4)
+    assert frame["mismatch"].isna().all()
+
+
+def test_a_placebo_is_measured_against_its_text_wherever_that_stands(tiny_model):
+    text = Condition("mine", "mine-01", "Please take great care of it.")
+    placebo = Condition("placebo", "p-01", "The page is white.", control_of="mine")
+    system = [replace(v, turn="system") for v in (placebo, text)]
+    for variants in ([text, placebo], [placebo, text], system):
+        frame = score_variants(tiny_model, AMBIGUOUS, variants)
+        tokens = frame.groupby("condition")["instruction_tokens"].first()
+        mismatch = frame.loc[frame["condition"] == "placebo", "mismatch"]
+        assert (mismatch == tokens["placebo"] - tokens["mine"]).all()
+        assert (mismatch != 0).all()
 
 
 def test_score_options_puts_the_rows_of_all_items_under_one_card(tiny_model):

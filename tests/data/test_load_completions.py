@@ -5,7 +5,7 @@ import pytest
 
 from interp.data import load
 from interp.data.bundle import bundled_completions
-from interp.data.load import load_completions
+from interp.data.load import is_completions, load_completions
 from interp.errors import InterpError
 
 
@@ -70,3 +70,59 @@ def test_a_misspelt_name_an_absent_file_and_an_empty_one_are_refused(tmp_path: P
         load_completions("absent.jsonl")
     with pytest.raises(InterpError, match="holds no prompt to complete"):
         load_completions(write_prompts(tmp_path / "empty.jsonl", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rtp-993", True),
+        ("real-toxicity-prompts", True),
+        ("real-toxicity-prompts:prompts.jsonl", True),
+        ("bundled:completions", True),
+        ("bundled", False),
+        ("bundled:choices", False),
+        ("bundled:morality", False),
+        ("bbq", False),
+        ("bbq:Age", False),
+        ("winogender", False),
+        ("moralchoice", False),
+    ],
+)
+def test_named_sets_are_of_one_kind(name: str, expected: bool) -> None:
+    assert is_completions(name) is expected
+
+
+def test_a_file_is_of_the_kind_of_its_rows(tmp_path: Path) -> None:
+    begun = write_prompts(tmp_path / "begun.jsonl")
+    chosen = tmp_path / "chosen.jsonl"
+    chosen.write_text(json.dumps({"question": "Who?", "choices": [], "gold": 0}) + "\n")
+    for path, expected in ((begun, True), (chosen, False)):
+        assert is_completions(path) is is_completions(str(path)) is expected
+    table = tmp_path / "texts.csv"
+    table.write_text("text,label\na,1\n")
+    assert not is_completions(table)
+
+
+def test_a_folder_is_of_the_kind_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "rtp").mkdir()
+    write_prompts(tmp_path / "rtp" / "prompts.jsonl")
+    (tmp_path / "BBQ" / "data").mkdir(parents=True)
+    assert is_completions(tmp_path / "rtp")
+    assert load_completions(tmp_path / "rtp")
+    assert not is_completions(tmp_path / "BBQ")
+
+
+def test_what_is_nowhere_is_no_completion_set_and_a_misspelt_name_is_refused(
+    tmp_path: Path,
+) -> None:
+    assert not is_completions(tmp_path / "none.jsonl")
+    assert not is_completions("none.jsonl")
+    with pytest.raises(InterpError, match="neither a path nor a data set; did you mean 'rtp-993'"):
+        is_completions("rpt-993")
+
+
+def test_a_file_that_is_no_json_is_refused_where_its_kind_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text("{")
+    with pytest.raises(InterpError, match=r"broken\.jsonl, line 1"):
+        is_completions(path)

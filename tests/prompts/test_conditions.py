@@ -284,6 +284,18 @@ def test_a_placebo_that_cannot_be_matched_is_refused_in_one_line():
         bank_with(require_match=-1)
 
 
+def test_a_condition_has_as_many_texts_as_its_wordings_and_one_without_any():
+    bank = TextBank(WordTokenizer())
+    for name in load_conditions():
+        assert len(bank.wordings(name, bank.n_texts(name))) == bank.n_texts(name)
+    counts = {name: bank.n_texts(name) for name in ("clean", "critique", "instructed", "gender")}
+    assert counts == {"clean": 1, "critique": 1, "instructed": 15, "gender": 6}
+    with pytest.raises(InterpError, match="texts 1 to 15, asked for 16"):
+        bank.wordings("instructed", bank.n_texts("instructed") + 1)
+    with pytest.raises(InterpError, match="no condition 'moral'; known: clean, instructed"):
+        bank.n_texts("moral")
+
+
 def test_an_instruction_longer_than_the_context_is_refused_in_one_line():
     bank = bank_with(spec_of(texts=("Please.", "w " * 70)), n_ctx=64)
     assert len(bank.texts("mine", ITEM, 1)) == 1
