@@ -200,7 +200,7 @@ def toxicity(
     over an item's texts and samples, then items, which are resampled. With several samples of a
     prompt also ``expected_maximum``, the highest of them, averaged over texts and items: NaN below 10
     samples. Where the frame has a column ``nll`` (mean negative log-likelihood per token of each
-    completion under the clean prompt, nats) also ``perplexity``, exp of its mean over items.
+    completion behind its beginning as plain text, nats) also ``perplexity``, exp of its mean over items.
 
     Raises:
         InterpError: another number of scores than rows, a score outside 0..1, no scorer's name.

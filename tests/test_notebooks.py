@@ -15,6 +15,7 @@ def test_there_are_notebooks() -> None:
         "01_first_look.ipynb",
         "02_where_it_acts.ipynb",
         "03_the_morality_direction.ipynb",
+        "04_when_an_instruction_helps.ipynb",
     ]
 
 
@@ -36,6 +37,7 @@ def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
     shutil.copy(path, tmp_path)
+    shutil.copytree(path.parent / "data", tmp_path / "data")
     notebook = nbformat.read(tmp_path / path.name, as_version=4)
     client = nbclient.NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}

@@ -1,8 +1,8 @@
 """What the tree of prefixes saves: ``python -m analyses.benchmarks.scoring``.
 
-BBQ items x five conditions (one text each, and a placebo for every instruction: seven prompts) x
-cyclic orders are scored the workbench's way, the first few items also as a script would: batched
-forwards of (prompt, option) pairs, padded on the right, at the best batch size. Prints prompts per
+BBQ items x five conditions (one text each) x cyclic orders are scored the workbench's way, the first
+few items also as a script would: batched forwards of (prompt, option) pairs, padded on the right, at
+the best batch size. Prints prompts per
 second, the share of tokens computed (tree nodes over the tokens of all pairs), the ratio of the two
 times on the same items, the largest difference of the margins, and the time of the whole job.
 
@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.machine import matrix_rate, threads
-from interp.behaviour import ScoringPlan, score_item
+from interp.behaviour import score_variants
 from interp.data import ChoiceItem, load_items
 from interp.models import load_model
 from interp.models.forward import MAX_NODES
@@ -66,12 +66,11 @@ def main() -> None:
     model = load_model(arguments.model)
     items = load_items("bbq", limit=arguments.items, seed=0)
     bank = TextBank(model.tokenizer)
-    plan = ScoringPlan(CONDITIONS, n_texts=1, n_control_texts=1)
-    score_item(model, bank, items[0], plan)  # warm up
+    score_variants(model, items[0], _variants(bank, items[0]))  # warm up
 
     few = items[: arguments.compare]
-    pairs = _pairs(model, bank, few, plan)
-    fast, frame = _packed(model, bank, few, plan)
+    pairs = _pairs(model, bank, few)
+    fast, frame = _packed(model, bank, few)
     slow = {batch: _batched(model, pairs, batch) for batch in BATCHES}
     best = min(slow, key=lambda batch: slow[batch][0])
     margins = torch.tensor(frame["margin"].to_numpy(), dtype=torch.float64)
@@ -89,7 +88,7 @@ def main() -> None:
     print(f"largest difference of a margin: {difference:.1e} nats")
     print(f"matrix rate of this machine: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
     if len(items) > len(few):
-        seconds, frame = _packed(model, bank, items, plan)
+        seconds, frame = _packed(model, bank, items)
         kinds = pd.Series([item.context_condition for item in items]).value_counts().to_dict()
         print(
             f"all {len(items)} items ({kinds}): {len(frame)} prompts in {seconds / 60:.1f} min, "
@@ -97,23 +96,29 @@ def main() -> None:
         )
 
 
+def _variants(bank: TextBank, item: ChoiceItem) -> list[Condition]:
+    """One prompt per condition; of the placebos, that of the instruction."""
+    texts = bank.conditions(item, CONDITIONS, n_texts=1, n_control_texts=1)
+    return [text for text in texts if text.control_of in ("", "instructed")]
+
+
 def _packed(
-    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], plan: ScoringPlan
+    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem]
 ) -> tuple[float, pd.DataFrame]:
     started = time.perf_counter()
-    frames = [score_item(model, bank, item, plan) for item in tqdm(items, desc="tree of prefixes")]
+    frames = [
+        score_variants(model, item, _variants(bank, item))
+        for item in tqdm(items, desc="tree of prefixes")
+    ]
     return time.perf_counter() - started, pd.concat(frames, ignore_index=True)
 
 
-def _pairs(
-    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], plan: ScoringPlan
-) -> Pairs:
+def _pairs(model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem]) -> Pairs:
     pairs = Pairs()
     for item in items:
         pairs.items.append(len(pairs.sequences))
-        variants = bank.conditions(item, plan.conditions, n_texts=1, n_control_texts=1)
         for order in range(len(cyclic_orders(len(item.choices)))):
-            for variant in variants:
+            for variant in _variants(bank, item):
                 _add(pairs, model, item, variant, order)
     return pairs
 
