@@ -22,6 +22,8 @@ from interp.data.bundle import bundled_choices, bundled_completions
 from interp.prompts import Condition, TextBank, load_conditions
 from interp.runs import Run, open_run
 
+pytestmark = pytest.mark.slow
+
 ITEM = bundled_choices()[0]
 CHOICES = bundled_choices()[::24][:3]
 BEGUN = bundled_completions()[:2]

@@ -19,6 +19,8 @@ from interp.runs import open_run
 from interp.stats import Interval
 from interp.viz import Section
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 ARMS = (("instructed", ""), ("placebo", "instructed"), ("revealing", ""), ("placebo", "revealing"))
 SHIFT = {"instructed": 0.05, "revealing": 0.5, "placebo": 0.0, "clean": 0.0, "specificity_0": 0.01}

@@ -443,6 +443,7 @@ def many(n_items=200, texts=6, seed=0):
     return scores_of(rows)
 
 
+@pytest.mark.slow
 def test_a_run_of_ordinary_size_takes_seconds_and_gives_the_same_numbers_again():
     scores = many()
     start = time.perf_counter()

@@ -13,6 +13,7 @@ from analyses.benchmarks import scoring
 from interp.data import load_items
 
 
+@pytest.mark.slow
 def test_scoring_benchmark_prints_a_ratio_and_equal_margins(
     tiny_folder: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,

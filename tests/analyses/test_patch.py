@@ -44,6 +44,7 @@ def bytes_of(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for pattern in ("*.parquet", "*.csv") for p in out.glob(pattern)}
 
 
+@pytest.mark.slow
 def test_tables_hold_what_one_sweep_over_all_pairs_gives(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_tables_hold_what_one_sweep_over_all_pairs_gives(
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_run_folder_holds_tables_figures_report_and_the_control(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
