@@ -34,6 +34,7 @@ from interp.behaviour.protocol import Task
 from interp.data import ChoiceItem, CompletionItem
 from interp.models import model_card
 from interp.prompts import Condition, ConditionSpec, TextBank
+from interp.prompts.align import first_difference
 from interp.prompts.conversation import LETTERS
 from interp.runs import Run
 
@@ -265,7 +266,7 @@ def _nll(model: TransformerBridge, beginning: str, completion: str) -> float:
         torch.tensor(model.tokenizer(text)["input_ids"], dtype=torch.long)
         for text in (beginning, f"{beginning} {completion}")
     )
-    n = min(len(begun), len(whole) - 1)
-    differs = (begun[:n] != whole[:n]).nonzero()
-    start = max(int(differs[0]) if len(differs) else n, 1)
+    shared = first_difference(begun, whole)
+    last = len(whole) - 1
+    start = max(last if shared is None else min(shared, last), 1)
     return log_likelihood(model, [whole], starts=[start]).nll

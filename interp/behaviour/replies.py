@@ -8,7 +8,6 @@ margin. ``generate``: free text, cut at a stop string; the answer to a choice it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
@@ -21,10 +20,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.behaviour.cache import Reading, read_branches, read_on, reads_branches
 from interp.behaviour.generation import Decoding, Generation, end_ids, generate
 from interp.behaviour.history import Round
+from interp.behaviour.options import contrast_margin, option_ids
 from interp.behaviour.parse import parse_choice
 from interp.behaviour.talk import Asked, Run, Talk
 from interp.data.items import ChoiceItem
-from interp.prompts import TokenizedPrompt, encode_continuation, margin_token, require_context
 from interp.stats.resampling import rng
 
 
@@ -42,7 +41,7 @@ def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Roun
     readings = _read_prompts(run, talks, asked) if run.cached else None
     items = [cast(ChoiceItem, talk.item) for talk in talks]
     options = [
-        [_option_ids(run.model, a.prompt, choice.text.strip()) for choice in item.choices]
+        [option_ids(run.model, a.prompt, choice.text.strip()) for choice in item.choices]
         for a, item in zip(asked, items, strict=True)
     ]
     done = []
@@ -61,7 +60,7 @@ def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Roun
                 answered_by="score",
                 choice=chosen,
                 option_log_probs=tuple(log_probs.tolist()),
-                margin=_margin(items[k], logits, options[k]),
+                margin=_margin(items[k], options[k], logits),
                 n_reused=0 if readings is None else readings[k].n_reused,
             )
         )
@@ -81,15 +80,6 @@ def _read_prompts(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> li
     for talk, reading in zip(talks, readings, strict=True):
         talk.prefix = reading.prefix
     return readings
-
-
-def _option_ids(
-    model: TransformerBridge, prompt: TokenizedPrompt, option: str
-) -> Int[Tensor, " more"]:
-    gap = "" if prompt.text[-1:].isspace() else " "
-    ids = encode_continuation(model.tokenizer, prompt, gap + option)
-    require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
-    return ids
 
 
 def _option_logits(
@@ -152,19 +142,10 @@ def _log_probs(
 
 def _margin(
     item: ChoiceItem,
-    logits: Sequence[Float[Tensor, "_more d_vocab"]],
     options: Sequence[Int[Tensor, " _more"]],
+    logits: Sequence[Float[Tensor, "_more d_vocab"]],
 ) -> float:
-    """logit(a) - logit(b) at the first token where the options of the contrast differ, nats."""
-    contrast = item.contrast()
-    if contrast is None:
-        return math.nan
-    a, b = (options[index] for index in contrast)
-    at = margin_token(a, b)
-    if at is None:
-        return math.nan
-    row = logits[contrast[0]][at]
-    return float(row[a[at]] - row[b[at]])
+    return contrast_margin(item, options, lambda k, at: logits[k][at])
 
 
 def _generate(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:

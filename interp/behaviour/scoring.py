@@ -33,6 +33,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.behaviour.options import contrast_margin, option_ids
 from interp.behaviour.scores import OptionScores
 from interp.data.items import ChoiceItem, Role
 from interp.errors import InterpError
@@ -45,9 +46,6 @@ from interp.prompts import (
     TokenizedPrompt,
     condition_prompt,
     cyclic_orders,
-    encode_continuation,
-    margin_token,
-    require_context,
 )
 from interp.prompts.conversation import LETTERS
 
@@ -210,10 +208,10 @@ def _ask(
     prompt = condition_prompt(model, item, variant, order=order_index, placement=placement)
     options = []
     for choice in item.choices:
-        ids = _continuation(model, prompt, choice.text.strip())
+        ids = option_ids(model, prompt, choice.text.strip())
         options.append(_Branch(ids, len(sequences), len(prompt)))
         sequences.append(torch.cat([prompt.ids, ids[:-1]]))  # the last token is never an input
-    letters = [_continuation(model, prompt, f"({LETTERS[k]})") for k in range(len(order))]
+    letters = [option_ids(model, prompt, f"({LETTERS[k]})") for k in range(len(order))]
     shared = _first_difference(letters)
     place = None
     if shared is not None:
@@ -228,14 +226,6 @@ def _ask(
         tuple(int(ids[shared]) for ids in letters) if shared is not None else (),
         place,
     )
-
-
-def _continuation(
-    model: TransformerBridge, prompt: TokenizedPrompt, text: str
-) -> Int[Tensor, " more"]:
-    ids = encode_continuation(model.tokenizer, prompt, f" {text}")
-    require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
-    return ids
 
 
 def _first_difference(continuations: Sequence[Int[Tensor, " _more"]]) -> int | None:
@@ -259,7 +249,11 @@ def _row(item: ChoiceItem, asked: _Asked, read: _Read) -> dict[str, Any]:
         "order": asked.order_index,
         "instruction_tokens": _span_length(asked.prompt, "instruction"),
         "prompt_tokens": len(asked.prompt),
-        "margin": _margin(item, asked.options, read),
+        "margin": contrast_margin(
+            item,
+            [option.ids for option in asked.options],
+            lambda k, at: read.logits[read.row_of[asked.options[k].places()[at]]],
+        ),
         "option_margin": _option_margin(item, means),
         **_score_columns(item, asked.order, means.softmax(0)),
         **_letter_columns(asked, read),
@@ -278,22 +272,6 @@ def _letter_columns(asked: _Asked, read: _Read) -> dict[str, float]:
         row = read.logits[read.row_of[asked.letter_place]]
         values = row[torch.tensor(asked.letter_ids)].softmax(0).tolist()
     return {f"letter_{LETTERS[k]}": value for k, value in enumerate(values)}
-
-
-def _margin(
-    item: ChoiceItem,
-    options: Sequence[_Branch],
-    read: _Read,
-) -> float:
-    contrast = item.contrast()
-    if contrast is None:
-        return float("nan")
-    a, b = (options[index] for index in contrast)
-    shared = margin_token(a.ids, b.ids)
-    if shared is None:
-        return float("nan")
-    row = read.logits[read.row_of[(a.sequence, a.start - 1 + shared)]]
-    return float(row[a.ids[shared]] - row[b.ids[shared]])
 
 
 def _option_margin(item: ChoiceItem, means: Float[Tensor, " option"]) -> float:

@@ -1,0 +1,48 @@
+"""The options of a choice item behind a prompt: their tokens, and the margin between two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.data.items import ChoiceItem
+from interp.prompts import TokenizedPrompt, encode_continuation, margin_token, require_context
+
+
+def option_ids(
+    model: TransformerBridge, prompt: TokenizedPrompt, text: str
+) -> Int[Tensor, " more"]:
+    """The tokens of an answer behind a prompt, a space between them unless the prompt ends in one.
+
+    Raises:
+        InterpError: prompt and answer reach beyond the context.
+    """
+    gap = "" if prompt.text[-1:].isspace() else " "
+    ids = encode_continuation(model.tokenizer, prompt, gap + text)
+    require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
+    return ids
+
+
+def contrast_margin(
+    item: ChoiceItem,
+    options: Sequence[Int[Tensor, " _more"]],
+    row: Callable[[int, int], Float[Tensor, " d_vocab"]],
+) -> float:
+    """logit(a) - logit(b) at the first token where the options of the contrast differ, nats.
+
+    ``options`` are in the item's order; ``row(k, n)`` gives the logits that token n of option k is
+    read from. NaN for an item without a contrast, and where one option begins the other.
+    """
+    contrast = item.contrast()
+    if contrast is None:
+        return math.nan
+    a, b = (options[index] for index in contrast)
+    at = margin_token(a, b)
+    if at is None:
+        return math.nan
+    logits = row(contrast[0], at)
+    return float(logits[a[at]] - logits[b[at]])
