@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from analyses.benchmarks.machine import peak_memory
-from analyses.benchmarks.patching import Case, bbq_pair, by_transformer_lens, whole_pair
+from analyses.benchmarks.patching import Case, bbq_pair, by_transformer_lens
 from interp.patching import sweep
 
 N_CELLS = 75
@@ -41,23 +43,39 @@ def test_random_cells_of_a_bbq_pair_equal_transformer_lens(default_model: Any, s
     assert float((values[layers, columns] - expected).abs().max()) <= 1e-4 * spread
 
 
+MEASURE_PEAKS = """
+from analyses.benchmarks.machine import peak_memory
+from analyses.benchmarks.patching import whole_pair
+from interp.models import load_model
+from interp.patching import sweep
+
+model = load_model()
+pair = whole_pair(model, 116)
+sweep(model, pair, layers=[29], progress=False)  # load what is loaded once
+for budget in (64 << 20, 1 << 30):
+    with peak_memory() as peak:
+        result = sweep(model, pair, layers=[0, 10, 20], max_bytes=budget, progress=False)
+    assert not result.notes, result.notes
+    print("peak", peak.n_bytes)
+"""
+
+
 @pytest.mark.model
 @pytest.mark.dataset
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's high-water mark is Linux's")
 def test_memory_stays_within_the_budget(default_model: Any) -> None:
-    """Unbudgeted, these 348 cells hold 47 MB of rows and 60 MB while a block runs.
+    """In a process of its own: the heap of one that ran other tests has holes, which count too.
 
-    The kernel counts pages, and the allocator may take fresh ones while freed ones lie about: that
-    only ever adds, so the least of three measurements is the nearest to what the sweep needs.
+    Tensors get pages of their own, so that the kernel counts what is held and not what the
+    allocator keeps back. Without a budget that binds, the same cells take more.
     """
-    pair = whole_pair(default_model, 116)
-    budget = 64 << 20
-    sweep(default_model, pair, layers=[29], progress=False)  # load what is loaded once
-    peaks = []
-    for _ in range(3):
-        with peak_memory() as peak:
-            result = sweep(
-                default_model, pair, layers=[0, 10, 20], max_bytes=budget, progress=False
-            )
-        assert not result.notes
-        peaks.append(peak.n_bytes)
-    assert min(peaks) <= budget
+    finished = subprocess.run(
+        [sys.executable, "-c", MEASURE_PEAKS],
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(64 << 10)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    lines = [line.split() for line in finished.stdout.splitlines() if line.startswith("peak")]
+    budgeted, unbudgeted = (float(number) for _, number in lines)
+    assert budgeted <= 64 << 20 < unbudgeted
