@@ -299,8 +299,5 @@ def _hashes(
     feedback: Mapping[str, str] | None,
 ) -> dict[str, str]:
     """What the prompts are made of."""
-    registry = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
-    return prompt_hashes([*choices, *completions]) | {
-        "conditions": digest(registry),
-        "feedback": digest(dict(feedback or {})),
-    }
+    hashes = prompt_hashes([*choices, *completions], specs)
+    return hashes | {"feedback": digest(dict(feedback or {}))}

@@ -69,7 +69,7 @@ def _require_conditions(specs: Specs, names: Sequence[str], tasks: Sequence[Task
                 f"condition {name!r} is for {specs[name].items} items, and there are none among "
                 "the items: leave it out, or add such items"
             )
-    if "placebo" in names and not any(specs[name].matched for name in names):
+    if "placebo" in names and not any(specs[name].controlled for name in names):
         raise InterpError(
             "condition 'placebo' has nothing to be matched with: add an instruction, such as "
             "'instructed'"

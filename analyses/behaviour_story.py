@@ -71,15 +71,15 @@ def _question(done: BehaviourRun) -> Section:
         "their texts first differ: on ambiguous items the abstention over the stereotyped answer, on "
         "disambiguated ones the right answer over the other group's. + is better.",
     ]
-    if {"effects", "levels"} & set(done.tables):
-        paragraphs.append(words.read_texts(config.texts, "Single prompts"))
+    if done.scores is not None:
+        paragraphs.append(words.read_texts(done.scores.frame, "Single prompts"))
     if len(done.rounds):
         again = ", every later round asks again in the same conversation" * (config.rounds > 1)
         paragraphs.append(
             f"Over rounds (0 to {config.rounds}): round 0 asks the question alone, round 1 gives the "
-            f"instruction{again}. " + words.read_texts(config.round_texts, "Trajectories")
+            f"instruction{again}. " + words.read_texts(done.rounds, "Trajectories")
         )
-    return Section("What was done", paragraphs=paragraphs)
+    return Section("What was done", paragraphs=[text for text in paragraphs if text])
 
 
 def _effects(done: BehaviourRun, table: pd.DataFrame, figures: Figures) -> Section:

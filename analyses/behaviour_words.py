@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.lens_story import CLAIM_TEXTS
+from analyses.config import CLAIM_TEXTS
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
 from interp.stats import Interval
 from interp.viz.report import format_interval
@@ -110,13 +110,20 @@ def _sample(row: _Row) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def read_texts(n: int, what: str) -> str:
-    """What this many wordings allow to say."""
-    if n >= CLAIM_TEXTS:
-        return f"{what} have {count(n, 'wording')} a condition, resampled together with the items."
+def read_texts(frame: pd.DataFrame, what: str) -> str:
+    """What the wordings of the instructions allow to say; empty without an instruction."""
+    has_text = frame["text_id"] != frame["condition"]  # the others are called as their condition
+    treated = frame[has_text & (frame["condition"] != "placebo")]
+    if treated.empty:
+        return ""
+    per_condition = treated.groupby("condition")["slot"].nunique()
+    least, most = int(per_condition.min()), int(per_condition.max())
+    number = count(most, "wording") if least == most else f"{least} to {most} wordings"
+    if least >= CLAIM_TEXTS:
+        return f"{what} have {number} a condition, resampled together with the items."
     return (
-        f"{what} have {count(n, 'wording')} a condition. The numbers speak of these sentences; below "
-        f"{CLAIM_TEXTS} nothing is said about wordings in general."
+        f"{what} have {number} a condition. Below {CLAIM_TEXTS} the numbers speak of these sentences, "
+        "not of wordings in general."
     )
 
 

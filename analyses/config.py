@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,9 +10,14 @@ from pydantic import BaseModel, ValidationError
 from interp.data import ChoiceItem, CompletionItem, LabelledText, dataset_hash
 from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError
+from interp.prompts import ConditionSpec
+from interp.runs import digest
 
 IGNORED = ("config.out", "config.png", "model.checks", "model.versions")
 """What may differ between a run and its resumption."""
+
+CLAIM_TEXTS = 6
+"""The least number of wordings from which a report speaks of instructions, not of these sentences."""
 
 _Config = TypeVar("_Config", bound=BaseModel)
 
@@ -39,7 +44,17 @@ def listed(value: Any) -> Any:
     return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
 
 
-def prompt_hashes(items: Sequence[ChoiceItem | CompletionItem]) -> dict[str, str]:
-    """Hashes of what prompts are made of: the items, and the bundled instructions."""
+def prompt_hashes(
+    items: Sequence[ChoiceItem | CompletionItem],
+    conditions: Mapping[str, ConditionSpec] | None = None,
+) -> dict[str, str]:
+    """Hashes of what prompts are made of: items, bundled instructions and a registry's conditions.
+
+    They stand in the manifest, so a changed file of conditions does not resume a run.
+    """
     texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
-    return {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
+    hashes = {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
+    if conditions is None:
+        return hashes
+    registry = {name: spec.model_dump(mode="json") for name, spec in conditions.items()}
+    return hashes | {"conditions": digest(registry)}

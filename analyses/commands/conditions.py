@@ -149,6 +149,10 @@ def _conversation(
 def _print_control(
     bank: TextBank, spec: ConditionSpec, item: ChoiceItem | CompletionItem, slot: int
 ) -> None:
+    for k, call in enumerate(spec.control_calls, start=1):
+        words = " / ".join(text for text in (call.asks, call.begins) if text)
+        if words:
+            typer.echo(f"placebo, call {k}: {words}")
     if not spec.matched or spec.name == "placebo":
         return
     treated = bank.texts(spec.name, item, slot + 1)

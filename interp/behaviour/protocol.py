@@ -12,7 +12,8 @@ reply to each stands in the conversation of the next, the last one is the round'
 **The control.** Being asked again moves answers whatever is asked, and so do longer prompts. So
 every trajectory has a placebo (:func:`placebo_protocols`): the same turns and calls, the instruction
 replaced by the bank's matched placebo, the re-ask by one that only asks again, without review, doubt
-or toxicity; each as near as possible in token count under the tokenizer at hand. An effect of round
+or toxicity; each as near as possible in token count under the tokenizer at hand. Calls that speak of
+morals are replaced by the condition's ``control_calls``. An effect of round
 r is treated minus placebo at round r.
 
 Limit: a text with slots is matched as it is written (``{answer}`` counts as its own few tokens), so
@@ -205,14 +206,18 @@ def placebo_protocols(
 
     The instruction is the placebo that the bank gives this text after those of the slots before it
     (as in single prompts), the re-ask the neutral one nearest in token count. A protocol without
-    instruction keeps none.
+    instruction keeps none; the calls are the condition's ``control_calls``, where it has some.
 
     Raises:
         InterpError: what :meth:`TextBank.placebos` refuses, or a bank whose condition ``placebo``
             has no re-ask.
     """
-    matched = [p for p in protocols if p.condition not in bank.specs or _has_control(bank, p)]
-    return tuple(_placebo(bank, protocol) for protocol in matched)
+    controlled = [
+        protocol
+        for protocol in protocols
+        if protocol.condition not in bank.specs or bank.specs[protocol.condition].controlled
+    ]
+    return tuple(_placebo(bank, protocol) for protocol in controlled)
 
 
 def study_protocol(name: str) -> RoundProtocol:
@@ -259,10 +264,6 @@ def _protocol(
     )
 
 
-def _has_control(bank: TextBank, protocol: RoundProtocol) -> bool:
-    return bank.specs[protocol.condition].matched
-
-
 def _placebo(bank: TextBank, protocol: RoundProtocol) -> RoundProtocol:
     instruction, text_id = None, "placebo"
     if protocol.instruction is not None:
@@ -276,11 +277,17 @@ def _placebo(bank: TextBank, protocol: RoundProtocol) -> RoundProtocol:
         name=f"{protocol.name}-placebo",
         instruction=instruction,
         reask=_neutral(bank, protocol),
+        calls=_control_calls(bank, protocol),
         verdict_accuracy=None,
         condition="placebo",
         text_id=text_id,
         control_of=protocol.condition or protocol.name,
     )
+
+
+def _control_calls(bank: TextBank, protocol: RoundProtocol) -> tuple[Call, ...]:
+    spec = bank.specs.get(protocol.condition)
+    return (spec.control_calls if spec else ()) or protocol.calls
 
 
 def _neutral(bank: TextBank, protocol: RoundProtocol) -> str:

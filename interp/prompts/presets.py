@@ -23,12 +23,13 @@ Fields (all but ``description`` may be left out):
 ``control``           placebo: every text is matched with one; none: it is not.
 ``verdict_accuracy``  for the slot ``{verdict}``: 1 true, 0 flipped, .5 random.
 ``calls``             the calls in order, see :class:`Call`; one that answers, by default.
+``control_calls``     those of its placebos, where its own speak of morals; by default the same.
 ``reask``             wordings of the message of every later round; the first is the usual one.
 ``reask_completion``  those for completions, where a condition for any item words them otherwise.
 ``replaces``          true: takes the place of the bundled condition of this name.
 
-A matched placebo takes the calls of the condition whose texts it is matched with; what it asks again
-are the neutral words of the condition ``placebo``, whose texts are also the placebos.
+What a matched placebo asks again are the neutral words of the condition ``placebo``, whose texts are
+also the placebos.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class ConditionSpec(BaseModel):
     control: Literal["placebo", "none"] = "placebo"
     verdict_accuracy: float | None = Field(default=None, ge=0, le=1)
     calls: tuple[Call, ...] = (Call(),)
+    control_calls: tuple[Call, ...] = ()
     reask: tuple[Text, ...] = ()
     reask_completion: tuple[Text, ...] = ()
     replaces: bool = False
@@ -110,6 +112,11 @@ class ConditionSpec(BaseModel):
     def matched(self) -> bool:
         """Whether its texts have placebos."""
         return self.has_text and self.control == "placebo"
+
+    @property
+    def controlled(self) -> bool:
+        """Whether a trajectory under it has a control: of its texts, of its calls, or of both."""
+        return self.matched or bool(self.control_calls)
 
     def reasks(self, task: Literal["choice", "completion"]) -> tuple[str, ...]:
         """The re-asks for items of this kind; none for a condition that only asks once."""
@@ -125,7 +132,7 @@ class ConditionSpec(BaseModel):
 
     def _problems(self) -> list[str]:
         """What is wrong with the fields taken together."""
-        asked = [call.asks for call in self.calls if call.asks]
+        asked = [call.asks for call in (*self.calls, *self.control_calls) if call.asks]
         wordings = [*self.texts, *self.reask, *self.reask_completion, *asked]
         slots = frozenset().union(*map(slots_in, wordings))
         completed = frozenset().union(*map(slots_in, self.reask_completion))
@@ -155,11 +162,23 @@ class ConditionSpec(BaseModel):
                 bool(steps) and steps[0].asks is not None
             ),
             "has a later call that asks nothing": any(call.asks is None for call in steps[1:]),
+            "is one call that begins in words of its own, which a single prompt does not; leave "
+            "'begins' out": len(steps) == 1 and bool(steps[0].begins),
+            "has control_calls that are not of the same kinds as its calls, one by one": (
+                bool(self.control_calls) and _kinds(self.control_calls) != _kinds(steps)
+            ),
+            "has control_calls, and 'control: none'; leave one of them out": (
+                bool(self.control_calls) and self.control == "none"
+            ),
             "has a placebo with slots; placebos are the same for every item": (
                 self.name == "placebo" and bool(slots)
             ),
         }
         return [problem for problem, present in checks.items() if present]
+
+
+def _kinds(calls: Sequence[Call]) -> list[tuple[str, bool]]:
+    return [(call.gives, call.asks is None) for call in calls]
 
 
 def condition_texts(
@@ -253,7 +272,7 @@ def _one_line(errors: ValidationError, name: str, node: Any, source: str) -> Int
     loc = found["loc"]
     where = f"{source} line {_line(node, (name, *loc))}: condition {name!r}"
     if found["type"] == "extra_forbidden":
-        model = Call if loc[0] == "calls" else ConditionSpec
+        model = Call if loc[0] in ("calls", "control_calls") else ConditionSpec
         hint = did_you_mean(str(loc[-1]), [f for f in model.model_fields if f != "name"])
         return InterpError(f"{where}: no field {str(loc[-1])!r}; {hint}")
     message = found["msg"].removeprefix("Value error, ")

@@ -171,8 +171,18 @@ def make_tables() -> dict[str, pd.DataFrame]:
     }
 
 
+def asked_of(**texts: int) -> pd.DataFrame:
+    """The rows of one item, as far as they say which texts it was asked with."""
+    columns = ("condition", "control_of", "text_id", "slot")
+    rows: list[tuple[str, str, str, int]] = [("clean", "", "clean", 0)]
+    for name, n in texts.items():
+        rows += [(name, "", f"{name}-{k}", k) for k in range(n)]
+        rows += [("placebo", name, f"placebo-{k}", k) for k in range(n)]
+    return pd.DataFrame(rows, columns=columns)
+
+
 def make_run(
-    tables: dict[str, pd.DataFrame], *, texts: int = 6, n_params: int = 135_000_000
+    tables: dict[str, pd.DataFrame], *, scores: Any = None, n_params: int = 135_000_000
 ) -> Any:
     by_type = {"str": "", "int": 0, "bool": False, "dict[str, str]": {}}
     facts = {f.name: by_type.get(str(f.type)) for f in dataclasses.fields(ModelCard)}
@@ -188,16 +198,14 @@ def make_run(
         items=("bbq", "completions"),
         conditions=("instructed", "revealing", "specificity_0"),
         rounds=2,
-        texts=texts,
-        round_texts=3,
         png=False,
     )
     return SimpleNamespace(
         config=config,
         card=ModelCard(**facts),
         items=(*items, CompletionItem("t", "completions", "The day was")),
-        scores=None,
-        rounds=tables.get("rounds", pd.DataFrame()),
+        scores=scores,
+        rounds=asked_of(revealing=3, instructed=3) if "rounds" in tables else pd.DataFrame(),
         tables=tables,
         report=Path("report.html"),
     )
@@ -284,12 +292,32 @@ def test_without_a_positive_control_the_report_says_so(told):
     assert "No positive control was run" in text_of(sections[HEADINGS["effects"]])
 
 
-@pytest.mark.parametrize(("texts", "says"), [(5, True), (6, False)])
-def test_below_six_texts_nothing_is_said_about_wordings_in_general(told, texts, says):
-    sections, _ = told(make_run({"effects": make_tables()["effects"]}, texts=texts))
-    said = text_of(sections["What was done"])
-    assert f"Single prompts have {texts} wordings a condition" in said
-    assert ("nothing is said about wordings in general" in said) is says
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"instructed": 1}, "have 1 wording a condition. Below 6 the numbers speak of these"),
+        ({"instructed": 5}, "have 5 wordings a condition. Below 6 the numbers speak of these"),
+        (
+            {"instructed": 6, "revealing": 2},
+            "have 2 to 6 wordings a condition. Below 6 the numbers",
+        ),
+        ({"instructed": 6}, "have 6 wordings a condition, resampled together with the items."),
+    ],
+)
+def test_the_report_says_how_many_wordings_there_are_and_what_they_allow(asked, says):
+    assert says in words.read_texts(asked_of(**asked), "They")
+
+
+def test_without_an_instruction_nothing_is_said_of_wordings():
+    assert words.read_texts(asked_of(), "They") == ""
+
+
+def test_single_prompts_and_trajectories_are_counted_apart(told):
+    tables = {name: make_tables()[name] for name in ("effects", "rounds")}
+    scores = SimpleNamespace(frame=asked_of(revealing=2, instructed=6))
+    said = text_of(told(make_run(tables, scores=scores))[0]["What was done"])
+    assert "Single prompts have 2 to 6 wordings" in said
+    assert "Trajectories have 3 wordings" in said
 
 
 @pytest.mark.parametrize(("n_params", "small"), [(135_000_000, True), (7_000_000_000, False)])

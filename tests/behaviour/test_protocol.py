@@ -191,9 +191,25 @@ def test_only_conditions_with_a_control_have_placebos(bank: TextBank) -> None:
         for protocol in condition_protocols(bank, name, task="choice")
     ]
     controls = placebo_protocols(bank, protocols)
-    assert [p.control_of for p in controls] == ["revealing", "chain_of_thought"]
-    assert controls[1].calls == SPECS["chain_of_thought"].calls
-    assert (controls[1].reask, controls[1].n_rounds) == ("", 1)
+    revealing, critique, thinking = controls
+    assert [p.control_of for p in controls] == ["revealing", "critique", "chain_of_thought"]
+    assert revealing.calls == SPECS["revealing"].calls
+    assert (thinking.reask, thinking.n_rounds) == ("", 1)
+    assert (critique.instruction, critique.reask, critique.n_rounds) == (None, "", 1)
+
+
+@pytest.mark.parametrize("name", ["chain_of_thought", "critique"])
+def test_the_control_of_several_calls_makes_as_many_without_a_moral_word(
+    bank: TextBank, name: str
+) -> None:
+    (treated,) = condition_protocols(bank, name, task="choice")
+    (control,) = placebo_protocols(bank, [treated])
+    assert control.calls == SPECS[f"{name}_neutral"].calls
+    assert [call.gives for call in control.calls] == [call.gives for call in treated.calls]
+    assert control.calls != treated.calls
+
+
+def test_the_control_of_a_verdict_judges_nothing(bank: TextBank) -> None:
     (verdict,) = placebo_protocols(bank, condition_protocols(bank, "verdict_true", task="choice"))
     assert verdict.verdict_accuracy is None
     assert "{" not in f"{verdict.instruction}{verdict.reask}"
@@ -225,7 +241,7 @@ def test_under_the_default_tokenizer_the_placebos_match_to_the_token() -> None:
         assert bank.count(control.reask) == bank.count(moral.reask)
     for name, spec in SPECS.items():
         for task in ("choice", "completion"):
-            if not spec.matched or name == "placebo" or spec.items not in ("any", task):
+            if not spec.controlled or name == "placebo" or spec.items not in ("any", task):
                 continue
             treated = condition_protocols(bank, name, task=task, n_texts=3)  # type: ignore[arg-type]
             for moral, control in zip(treated, placebo_protocols(bank, treated), strict=True):

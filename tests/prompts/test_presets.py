@@ -131,6 +131,14 @@ def test_chain_of_thought_takes_two_calls_and_critique_three():
         assert moral[-1] == neutral[-1]
 
 
+def test_the_calls_of_the_control_are_those_of_the_neutral_condition():
+    for name in ("chain_of_thought", "critique"):
+        assert SPECS[name].control_calls == SPECS[f"{name}_neutral"].calls
+        assert SPECS[name].controlled
+        assert not SPECS[f"{name}_neutral"].controlled
+    assert not SPECS["critique"].matched  # it has no text of its own to be matched
+
+
 def test_what_is_neutral_has_no_moral_word():
     placebo = SPECS["placebo"]
     spoken = [*placebo.reask, *placebo.reask_completion]
@@ -287,6 +295,16 @@ OK = "a:\n  description: x\n"
          "line 1: condition 'a' is for choice items alone; give their re-asks as 'reask'"),
         (OK + "  items: completion\n  reask_completion: [x]\n",
          "line 1: condition 'a' is for completion items alone; give their re-asks as 'reask'"),
+        (OK + "  calls: [{begins: Well}]\n",
+         "line 1: condition 'a' is one call that begins in words of its own, which a single prompt "
+         "does not; leave 'begins' out"),
+        (OK + "  texts: [x]\n  control_calls: [{gives: critique}, {asks: x}]\n",
+         "line 1: condition 'a' has control_calls that are not of the same kinds as its calls, one "
+         "by one"),
+        (OK + "  control: none\n  control_calls: [{gives: answer}]\n",
+         "line 1: condition 'a' has control_calls, and 'control: none'; leave one of them out"),
+        (OK + "  control_calls:\n    - ask: x\n",
+         "line 4: condition 'a': no field 'ask'; did you mean 'asks'?"),
         (OK + "  calls: [{gives: thought}]\n",
          "line 1: condition 'a' has calls that do not end in one that gives the answer"),
         (OK + "  calls: [{asks: x}]\n",
