@@ -30,10 +30,11 @@ from scipy.special import entr
 from scipy.stats import binomtest
 
 from interp.behaviour.fairness import interval_columns
+from interp.behaviour.scores import text_table
 from interp.errors import InterpError
-from interp.stats import FloatArray, Interval, cluster_bootstrap
+from interp.stats import FloatArray, Interval, cluster_bootstrap, two_way_bootstrap
 from interp.stats.resampling import binary
-from interp.stats.sums import sums_bootstrap
+from interp.stats.sums import sums_bootstrap, two_way_gap
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,8 @@ class RankGain:
     ``table``: rank (1 = best), measure, estimate, low, high, n (items), n_clusters, reason. The
     measure ``gain`` is margin(condition) - margin(against) in nats, ``correct`` the condition's
     accuracy: P(correct after | rank before). ``top_minus_rest``: gain at rank 1 minus gain at the
-    other ranks; + = the instruction helps most where the answer was already on top.
+    other ranks; + = the instruction helps most where the answer was already on top. Intervals of
+    gains resample texts and clusters, those of ``correct`` clusters alone (these texts).
     """
 
     condition: str
@@ -243,40 +245,43 @@ def gain_by_rank(
         InterpError: a condition that was not scored, or no item with a rank and a gain.
     """
     ranked = frame[(frame["condition"] == "clean") & (frame["order"] == 0)].set_index("item")
-    later = frame[frame["order"] > 0]
-    treated = _of_condition(later, condition, "")
-    control = _of_condition(later, against, condition)
     if ranked.empty:
         raise InterpError(
             "'clean' was not scored in its first order: the rank before is read there"
         )
-    items = pd.DataFrame(
-        {
-            "rank": ranked["gold_rank"],
-            "cluster": ranked["cluster"],
-            "gain": _item_means(treated, "margin") - _item_means(control, "margin"),
-            "correct": _item_means(treated, "correct"),
-        }
-    ).dropna(subset=["rank", "gain"])
-    if items.empty:
+    before = ranked["gold_rank"].dropna()
+    later = frame[(frame["order"] > 0) & frame["item"].isin(before.index)]
+    arms = [_of_condition(later, condition, ""), _of_condition(later, against, condition)]
+    both = set(arms[0]["item"]) & set(arms[1]["item"])
+    arms = [rows[rows["item"].isin(both)] for rows in arms]
+    treated, clusters = text_table(arms[0], "margin")
+    control, _ = text_table(arms[1], "margin")
+    correct = text_table(arms[0], "correct")[0].mean(0)
+    defined = ~(np.isnan(treated).any(0) | np.isnan(control).any(0))
+    if not defined.any():
         raise InterpError("no item has both a rank before and a gain on its other orders")
-    records = [
-        {"rank": int(part["rank"].iloc[0]), "measure": measure}
-        | interval_columns(
-            cluster_bootstrap(part[measure], part["cluster"], seed=seed, labels=("rank", measure))
+    rank = before[sorted(both)].to_numpy()  # in the order of the tables
+    records = []
+    for value in np.unique(rank[defined]):
+        gain = two_way_bootstrap(
+            treated, control, clusters, weights=rank == value, seed=seed, labels=("rank", "gain")
         )
-        for _, part in items.groupby("rank")
-        for measure in ("gain", "correct")
-    ]
-    top = (items["rank"] == 1).to_numpy(dtype=float)
-    gain = items["gain"].to_numpy(dtype=float)
-    contrast = sums_bootstrap(
-        lambda sums: sums[0] / sums[1] - sums[2] / sums[3],
-        np.stack([gain * top, top, gain * (1 - top), 1 - top]),
-        items["cluster"],
+        of_rank = defined & (rank == value)
+        share = cluster_bootstrap(
+            correct[of_rank], clusters[of_rank], seed=seed, labels=("rank", "correct")
+        )
+        records += [
+            {"rank": int(value), "measure": measure} | interval_columns(interval)
+            for measure, interval in (("gain", gain), ("correct", share))
+        ]
+    contrast = two_way_gap(
+        treated,
+        control,
+        clusters,
+        rank == 1,
         undefined="needs items at rank 1 and at other ranks",
         seed=seed,
-        labels=("rank",),
+        labels=("rank", "gap"),
     )
     return RankGain(condition, against, pd.DataFrame(records), contrast)
 
@@ -289,12 +294,6 @@ def _of_condition(rows: pd.DataFrame, condition: str, control_of: str) -> pd.Dat
     if found.empty:
         raise InterpError(f"{condition!r} was not scored beyond its first order")
     return found
-
-
-def _item_means(rows: pd.DataFrame, column: str) -> pd.Series:
-    """Mean per item over texts and orders; NaN as soon as one value is."""
-    values = rows[column].astype(float)
-    return values.groupby(rows["item"]).agg(lambda group: group.mean(skipna=False))
 
 
 @dataclass(frozen=True)

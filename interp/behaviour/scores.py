@@ -125,8 +125,8 @@ class OptionScores:
             raise InterpError(
                 f"{condition!r} and {against!r} were scored on different items: score both on all"
             )
-        treated, clusters = _text_table(treated_rows, metric)
-        control, _ = _text_table(control_rows, metric)
+        treated, clusters = text_table(treated_rows, metric)
+        control, _ = text_table(control_rows, metric)
         labels = (condition, against, subset, metric)
         interval = two_way_bootstrap(treated, control, clusters, seed=self.seed, labels=labels)
         defined = ~(np.isnan(treated).any(0) | np.isnan(control).any(0))
@@ -155,7 +155,7 @@ class OptionScores:
     ) -> Interval:
         """Mean of a metric under one condition, over texts and orders, clustered."""
         rows = self.rows(condition, subset, self._control_of(condition))
-        table, clusters = _text_table(rows, metric)
+        table, clusters = text_table(rows, metric)
         labels = (condition, subset, metric)
         return cluster_bootstrap(table.mean(0), clusters, seed=self.seed, labels=labels)
 
@@ -310,10 +310,13 @@ def _undefined(reason: str) -> Interval:
     return Interval(nan, nan, nan, 0, 0, reason=reason)
 
 
-def _text_table(
+def text_table(
     frame: pd.DataFrame, metric: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
-    """``[text, item]`` of a metric averaged over cyclic orders, and each item's cluster."""
+    """``[text, item]`` of a metric averaged over cyclic orders, and each item's cluster.
+
+    Items in the order of their names; NaN where any order of the text is undefined or missing.
+    """
     if metric not in get_args(Metric):
         raise InterpError(f"no metric {metric!r}; known: {', '.join(get_args(Metric))}")
     values = frame.assign(value=frame[metric].astype(float))

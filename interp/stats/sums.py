@@ -9,18 +9,21 @@ Example::
     # accuracy of group a minus accuracy of group b
     columns = np.stack([correct * a, a, correct * b, b])
     gap = sums_bootstrap(lambda s: s[0] / s[1] - s[2] / s[3], columns, clusters, seed=0)
+    # effect of instructions on the items of group a minus that on the others
+    gap = two_way_gap(corrected, placebo, clusters, a, seed=0)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.intervals import Interval
-from interp.stats.resampling import FloatArray, Groups, Plan, checked, cluster_codes
+from interp.stats.resampling import FloatArray, Groups, Plan, binary, checked, cluster_codes
 
 
 def sums_bootstrap(
@@ -62,13 +65,91 @@ def sums_bootstrap(
 
     sums = groups.sums(array)
     estimate = float(of(sums.sum(-1, keepdims=True))[0])
+    draws = (of((w @ sums.T).T) for w in plan.weights(len(groups), "clusters"))
+    return _interval(estimate, draws, n, len(groups), plan, undefined)
+
+
+def two_way_gap(
+    treated: npt.ArrayLike,
+    control: npt.ArrayLike,
+    clusters: Iterable[object],
+    inside: npt.ArrayLike,
+    *,
+    undefined: str = "needs items inside the group and outside",
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int,
+    labels: Sequence[object] = (),
+) -> Interval:
+    """Effect of instructions on the items ``inside`` a group minus their effect on the other items.
+
+    ``treated [n_treated_texts, n_items]`` and ``control [n_control_texts, n_items]`` in nats of
+    margin; ``inside [n_items]`` holds 0 and 1. Both effects are mean(treated) - mean(control); texts
+    of either arm and item clusters are resampled as in :func:`two_way_bootstrap`, the same for both
+    groups. An item undefined under any text is left out.
+
+    Raises:
+        InterpError: Arms on different items, an ``inside`` of other length or values, unmatched
+            clusters.
+    """
+    plan = Plan(confidence, n_resamples, seed, labels)
+    arms = [checked("treated", treated, 2), checked("control", control, 2)]
+    member = binary("inside", inside)
+    if any(arm.ndim != 2 or arm.shape[1:] != member.shape for arm in arms):
+        shapes = ", ".join(str(list(array.shape)) for array in (*arms, member))
+        raise InterpError(
+            f"treated, control and inside are {shapes}: give [n_texts, n_items] twice and [n_items]"
+        )
+    codes = cluster_codes(clusters, len(member))
+    defined = ~(np.isnan(arms[0]).any(0) | np.isnan(arms[1]).any(0) | np.isnan(member))
+    n, texts = int(defined.sum()), (len(arms[0]), len(arms[1]))
+    if not n:
+        nan = float("nan")
+        return Interval(nan, nan, nan, 0, 0, confidence, undefined, texts=texts)
+    arms, member, groups = (
+        [arm[:, defined] for arm in arms],
+        member[defined],
+        Groups.of(codes[defined]),
+    )
+
+    def effect(side: FloatArray, clusters_drawn: FloatArray, drawn: list[FloatArray]) -> FloatArray:
+        """On one side, per resample; the weights are ``[resamples, n_clusters or n_texts]``."""
+        totals = [
+            np.einsum("rt,tc,rc->r", of_texts, groups.sums(arm * side), clusters_drawn) / len(arm)
+            for arm, of_texts in zip(arms, drawn, strict=True)
+        ]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray((totals[0] - totals[1]) / (clusters_drawn @ groups.sums(side)))
+
+    def gap(clusters_drawn: FloatArray, drawn: list[FloatArray]) -> FloatArray:
+        sides = (effect(side, clusters_drawn, drawn) for side in (member, 1.0 - member))
+        return next(sides) - next(sides)
+
+    estimate = float(gap(np.ones((1, len(groups))), [np.ones((1, k)) for k in texts])[0])
+    drawn = [plan.all_weights(k, arm) for k, arm in zip(texts, ("treated", "control"), strict=True)]
+    draws, start = [], 0
+    for weights in plan.weights(len(groups), "clusters"):
+        rows, start = slice(start, start + len(weights)), start + len(weights)
+        draws.append(gap(weights, [of_texts[rows] for of_texts in drawn]))
+    return replace(_interval(estimate, draws, n, len(groups), plan, undefined), texts=texts)
+
+
+def _interval(
+    estimate: float,
+    draws: Iterable[FloatArray],
+    n: int,
+    n_clusters: int,
+    plan: Plan,
+    undefined: str,
+) -> Interval:
+    """Percentile bounds, unless the estimate is undefined or rests on a single cluster."""
+    nan, confidence = float("nan"), plan.confidence
     if np.isnan(estimate):
-        return Interval(nan, nan, nan, n, len(groups), confidence, undefined)
-    if len(groups) == 1:
+        return Interval(nan, nan, nan, n, n_clusters, confidence, undefined)
+    if n_clusters == 1:
         return Interval(estimate, nan, nan, n, 1, confidence, "a single cluster: no interval")
-    draws = [of((w @ sums.T).T) for w in plan.weights(len(groups), "clusters")]
-    pooled = np.concatenate(draws)
+    pooled = np.concatenate(list(draws))
     if np.isnan(pooled).all():
-        return Interval(estimate, nan, nan, n, len(groups), confidence, "no defined resample")
+        return Interval(estimate, nan, nan, n, n_clusters, confidence, "no defined resample")
     low, high = plan.bounds(pooled)
-    return Interval(estimate, float(low), float(high), n, len(groups), confidence)
+    return Interval(estimate, float(low), float(high), n, n_clusters, confidence)

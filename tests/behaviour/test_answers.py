@@ -178,7 +178,7 @@ def scored(item, rank, gain, *, noise=0.0, correct=True, margin=1.0):
             rows.append(
                 {
                     "item": item, "cluster": item, "condition": condition, "order": order,
-                    "control_of": "instructed" if condition == "placebo" else "",
+                    "slot": 0, "control_of": "instructed" if condition == "placebo" else "",
                     "gold_rank": rank if first and condition == "clean" else 3 - rank % 3,
                     "margin": value + (99 + noise if first else 0.0),
                     "correct": (not correct) if first else correct,
@@ -236,6 +236,26 @@ def test_only_the_placebos_of_the_condition_are_compared():
     ]  # fmt: skip
     result = gain_by_rank(pd.DataFrame(scored("a", 1, 2.0) + foreign))
     assert result.table["estimate"][0] == pytest.approx(2.0)
+
+
+def test_the_gain_resamples_wordings_where_there_are_several():
+    """Six wordings that differ by much: their mean alone would have no width."""
+    rows = []
+    for slot, shift in enumerate((-3.0, -2.0, -1.0, 1.0, 2.0, 3.0)):
+        for k in range(12):
+            rows += [
+                {**row, "slot": slot}
+                for row in scored(f"i{k}", 1 + k % 2, 0.5 + shift * (k % 2))
+                if row["condition"] == "instructed" or slot == 0
+            ]
+    result = gain_by_rank(pd.DataFrame(rows))
+    table = result.table.set_index(["rank", "measure"])
+    assert table.loc[(1, "gain"), ["low", "high"]].tolist() == pytest.approx([0.5, 0.5])
+    assert table.loc[(2, "gain"), "low"] < -0.5 < 1.5 < table.loc[(2, "gain"), "high"]
+    assert result.top_minus_rest.texts == (6, 1)
+    assert result.top_minus_rest.low < -1 < 1 < result.top_minus_rest.high
+    with_gap = gain_by_rank(pd.DataFrame([r for r in rows if (r["item"], r["slot"]) != ("i0", 3)]))
+    assert with_gap.table["n"].tolist() == [5, 5, 6, 6]  # an item without one wording is left out
 
 
 # ---------------------------------------------------------------------------- letters
