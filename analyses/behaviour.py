@@ -40,7 +40,7 @@ from analyses.behaviour_checks import Kinds, require_asked, require_texts
 from analyses.config import IGNORED, listed, prompt_hashes
 from interp.behaviour import OptionScores, ToxicityScorer, scorer
 from interp.data import ChoiceItem, CompletionItem, is_completions, load_completions, load_items
-from interp.models import ModelCard, load_model, model_card
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.prompts import ConditionSpec, InstructionTurn, Placement, TextBank, load_conditions
 from interp.prompts.slots import read_feedback
 from interp.runs import Run, digest, open_run, read_manifest, read_table
@@ -53,7 +53,7 @@ class BehaviourConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     items: Names = ("bbq",)
     conditions: Names = ("clean", "instructed", "placebo", "revealing", "specificity_0")
     rounds: int = Field(default=5, ge=0, description="the last round; 0: single prompts only")

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from analyses.behaviour import BehaviourRun
 
 TITLE = "What does a self-correction instruction do to the answers?"
+_MARGIN = (
+    "The margin, in nats, is how much the better answer's logit exceeds the worse one's where their "
+    "texts first differ: on ambiguous items the abstention over the stereotyped answer, on "
+    "disambiguated ones the right answer over the other group's. + is better."
+)
 _SMALL = 1_000_000_000
 _VALUE = {"effects": "effect", "flips": "net", "round_flips": "net", "letters": "option_chosen"}
 
@@ -67,10 +72,9 @@ def _question(done: BehaviourRun) -> Section:
         "the same number of tokens as the bank allows. The effect of an instruction is what it does "
         "beyond its placebo.",
         f"The sample: {count(len(done.items), 'item')} ({sample}).",
-        "The margin, in nats, is how much the better answer's logit exceeds the worse one's where "
-        "their texts first differ: on ambiguous items the abstention over the stereotyped answer, on "
-        "disambiguated ones the right answer over the other group's. + is better.",
     ]
+    if any(isinstance(item, ChoiceItem) for item in done.items):
+        paragraphs.append(_MARGIN)
     if done.scores is not None:
         paragraphs.append(words.read_texts(done.scores.frame, "Single prompts"))
     if len(done.rounds):

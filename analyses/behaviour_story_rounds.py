@@ -26,6 +26,7 @@ from analyses.behaviour_rows import (
 )
 from interp import viz
 from interp.viz import Section
+from interp.viz.behaviour import BASELINES
 
 if TYPE_CHECKING:
     from analyses.behaviour import BehaviourRun
@@ -128,7 +129,8 @@ def _rounds(done: BehaviourRun, table: pd.DataFrame, figures: Figures) -> Sectio
                 for m in ("accuracy", "p_unknown", "entropy", "ece")
                 if with_numbers(shown, m)
             },
-            "A condition, its placebo, and no instruction at equal cost.",
+            "A condition and its placebo"
+            + ("; grey: no instruction." if set(BASELINES) & set(shown["condition"]) else "."),
         ),
         note=words.reasons(final),
     )
@@ -184,23 +186,31 @@ def _toxicity(done: BehaviourRun, table: pd.DataFrame, figures: Figures) -> Sect
 
 
 def _edits(done: BehaviourRun, table: pd.DataFrame, figures: Figures) -> Section:
-    last = int(table["round"].max())
-    kinds = table[table["round"] == last]
-    kinds = kinds.assign(measure=kinds["measure"].str.removeprefix("kind_").where(
-        kinds["measure"].str.startswith("kind_"), ""))  # fmt: skip
+    first, last = int(table["round"].min()), int(table["round"].max())
+    beginning, end = (table[table["round"] == r] for r in (first, last))
+    later = _completion_sentences(end, {"kept_tokens": _EDITS["kept_tokens"]})
     return Section(
         "Does it edit or append?",
         paragraphs=[
             "The study's claim is that cautious text is appended and little is edited. Every "
             "completion is compared with the one of the round before, token by token.",
-            *_completion_sentences(table, _EDITS),
+            *_completion_sentences(beginning, _EDITS),
+            *(later if last > first else []),
         ],
-        tables=tables((wide(kinds, _KINDS), f"Round {last}: shares of the kinds of edit."),),
+        tables=tables(
+            *((_kinds(table, r), f"Round {r}: shares of the kinds of edit.")
+              for r in sorted({first, last}))
+        ),
         figures=draw(
             figures, {"edits": viz.edits(table)}, "A paraphrase counts as rewritten."
         ),
         note=words.reasons(table),
     )  # fmt: skip
+
+
+def _kinds(table: pd.DataFrame, number: int) -> pd.DataFrame:
+    rows = table[(table["round"] == number) & table["measure"].str.startswith("kind_")]
+    return wide(rows.assign(measure=rows["measure"].str.removeprefix("kind_")), _KINDS)
 
 
 def _completion_sentences(

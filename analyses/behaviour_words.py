@@ -275,7 +275,8 @@ def read_pair(
     if not control:
         return said
     other = interval_of(control[0])
-    said = f"{said}, its placebo's at the end {bare(other)}"
+    at = "" if len(own) == 1 else " at the end"
+    said = f"{said}, its placebo's{at} {bare(other)}"
     return f"{said}: {beside(last, other)}" if compare else said
 
 

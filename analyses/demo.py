@@ -40,7 +40,7 @@ from interp.directions import (
 )
 from interp.errors import InterpError
 from interp.lens import LensTrajectory, lens_trajectory
-from interp.models import ModelCard, load_model, model_card
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.patching import SweepResult, alignment_notes, sweep
 from interp.prompts import PromptPair, TextBank, condition_prompt, pair_of_conditions
 from interp.runs import Run, open_run
@@ -58,7 +58,7 @@ class DemoConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     items: str = "bbq,bundled"
     limit: int = Field(default=24, ge=2, description="items scored, sampled by cluster")
     seed: int = Field(default=0, ge=0)

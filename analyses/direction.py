@@ -34,7 +34,7 @@ from interp.directions import (
     transfer_matrix,
     word_baselines,
 )
-from interp.models import ModelCard, load_model, model_card
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.runs import Run, open_run
 
 
@@ -43,7 +43,7 @@ class DirectionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     texts: str = "bundled:morality"
     positive: str | None = Field(default=None, description="the label that becomes + in a table")
     limit: int | None = Field(default=None, ge=4, description="texts, drawn by whole groups")
@@ -64,7 +64,7 @@ class TransferConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     texts: tuple[str, ...] = Field(
         default=(
             "bundled:morality",

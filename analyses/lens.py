@@ -1,10 +1,11 @@
 """When an instruction changes the answer: logit lens over layers, resumable, with a positive control.
 
-Every item is asked under the clean prompt, under several wordings of the instruction and of the
-revealing control, and under the length-matched placebo of each. The options' margin, log-probability
-and rank are followed through the layers, and the whole distributions are compared. Items go through
-the ledger one by one, so a killed run resumes and ends with the same bytes. The instruction's curve
-is read only where the control's shows something. The report is :mod:`analyses.lens_story`'s.
+Every item is asked under the clean prompt, under several wordings of the condition asked about
+(``instructed``, another one, or one of a user's file) and of the revealing control, and under the
+length-matched placebo of each. The options' margin, log-probability and rank are followed through
+the layers, and the whole distributions are compared. Items go through the ledger one by one, so a
+killed run resumes and ends with the same bytes. The condition's curve is read only where the
+control's shows something. The report is :mod:`analyses.lens_story`'s.
 
     done = run(LensConfig(items="bbq:Age", texts=6, out="runs/lens"))
     done.parting["instructed"]
@@ -22,10 +23,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.conditions import INSTRUCTED, control_texts, require_contrast
 from analyses.config import IGNORED, prompt_hashes
 from analyses.patch_tables import CONTROL
 from interp.data import ChoiceItem, load_items
-from interp.data.bundle import bundled_instructions
 from interp.lens import (
     LensConditions,
     layer_effects,
@@ -35,13 +36,10 @@ from interp.lens import (
 )
 from interp.lens.conditions import no_margin, prompt_and_target
 from interp.lens.readings import ALPHA
-from interp.models import ModelCard, load_model, model_card
-from interp.prompts import Condition, TextBank
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
+from interp.prompts import Condition, TextBank, load_conditions
 from interp.runs import open_run
 from interp.stats import Interval, cluster_bootstrap, permute_texts, two_way_bootstrap
-
-CONDITIONS = ("clean", "instructed", "placebo", CONTROL)
-CONTRASTS = ("instructed", CONTROL)
 
 
 class LensConfig(BaseModel):
@@ -49,8 +47,10 @@ class LensConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     items: str = "bbq:Age"
+    condition: str = INSTRUCTED
+    condition_file: Path | None = None
     limit: int = Field(default=24, ge=1, description="items, sampled by cluster")
     texts: int = Field(default=2, ge=1, description="wordings per condition")
     seed: int = Field(default=0, ge=0)
@@ -65,7 +65,8 @@ class LensRun:
 
     ``lens``: every reading. ``totals``: the effect at the output, per contrast and context.
     ``effects``: per layer. ``parting`` per contrast, ``settled`` per condition, both in layers.
-    ``distances``: divergences at the output and where they are largest.
+    ``distances``: divergences at the output and where they are largest. ``example``: a text of
+    the condition and its placebo.
     """
 
     config: LensConfig
@@ -77,6 +78,7 @@ class LensRun:
     parting: dict[str, Interval]
     settled: pd.DataFrame
     distances: pd.DataFrame
+    example: tuple[Condition, Condition]
     report: Path
 
 
@@ -84,15 +86,18 @@ def run(config: LensConfig, *, progress: bool = True) -> LensRun:
     """Read (or go on reading) and write the run folder; returns everything it measured.
 
     Raises:
-        InterpError: no item with a margin, more texts than the bank has, a prompt beyond the
-            context, or a folder that holds another run.
+        InterpError: a condition that cannot be read in single prompts beside its placebos, no item
+            with a margin, more texts than there are, a prompt beyond the context, or a folder that
+            holds another run.
     """
     from analyses.lens_story import write_story
 
+    specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+    require_contrast(specs, config.condition, items, n_texts=config.texts)
     model = load_model(config.model, compatibility_mode=config.compatibility_mode)
     card = model_card(model)
-    bank = TextBank(model.tokenizer)
+    bank = TextBank(model.tokenizer, conditions=specs, n_ctx=model.cfg.n_ctx, seed=config.seed)
     usable = [item for item in items if _has_margin(model, item, _texts(bank, item, config))]
     if not usable:
         raise no_margin(len(items))
@@ -100,7 +105,7 @@ def run(config: LensConfig, *, progress: bool = True) -> LensRun:
         config.out,
         config=config,
         model=card.to_dict(),
-        data=prompt_hashes(items),
+        data=prompt_hashes(items, specs),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
         ignore=IGNORED,
@@ -115,7 +120,8 @@ def run(config: LensConfig, *, progress: bool = True) -> LensRun:
         used = {item.id for item in usable}
         left_out = tuple(item.id for item in items if item.id not in used)
         lens = LensConditions(table.merge(), left_out)
-        done = _measured(config, card, items, lens)
+        texts = _texts(bank, usable[0], config)
+        done = _measured(config, card, items, lens, (texts[1], texts[1 + config.texts]))
         for name, frame in _tables(done).items():
             folder.save_table(name, frame)
             folder.save_text(f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
@@ -124,10 +130,10 @@ def run(config: LensConfig, *, progress: bool = True) -> LensRun:
 
 
 def _texts(bank: TextBank, item: ChoiceItem, config: LensConfig) -> tuple[Condition, ...]:
-    known = sum(text.kind == CONTROL for text in bundled_instructions())
-    return bank.conditions(
-        item, CONDITIONS, n_texts=config.texts, n_control_texts=min(config.texts, known)
-    )
+    clean = bank.texts("clean", item, 1)
+    treated = bank.texts(config.condition, item, config.texts)
+    control = control_texts(bank, item, beside=config.condition, n_texts=config.texts)
+    return (*clean, *treated, *bank.placebos(treated), *bank.placebos(control), *control)
 
 
 def _has_margin(
@@ -138,11 +144,15 @@ def _has_margin(
 
 
 def _measured(
-    config: LensConfig, card: ModelCard, items: Sequence[ChoiceItem], lens: LensConditions
+    config: LensConfig,
+    card: ModelCard,
+    items: Sequence[ChoiceItem],
+    lens: LensConditions,
+    example: tuple[Condition, Condition],
 ) -> LensRun:
     contexts = {item.id: item.context_condition for item in items}
-    seed = config.seed
-    effects = [layer_effects(lens, name, seed=seed) for name in CONTRASTS]
+    seed, contrasts = config.seed, (config.condition, CONTROL)
+    effects = [layer_effects(lens, name, seed=seed) for name in contrasts]
     return LensRun(
         config=config,
         card=card,
@@ -150,9 +160,10 @@ def _measured(
         lens=lens,
         totals=output_effects(lens, contexts, seed),
         effects=pd.concat(effects, ignore_index=True),
-        parting={name: parting_layer(lens.arms(name), seed=seed) for name in CONTRASTS},
+        parting={name: parting_layer(lens.arms(name), seed=seed) for name in contrasts},
         settled=settled_layer(lens.frame, seed=seed),
         distances=distances(lens, seed),
+        example=example,
         report=config.out / "report.html",
     )
 

@@ -1,7 +1,7 @@
 """The report of a lens run: what its numbers allow, in plain sentences, and its figures.
 
 Order of the gates: does naming the answer move the output, does its curve show any layer, is there an
-effect of the instruction at the output. A curve that fails a gate is shown and not read.
+effect of the condition at the output. A curve that fails a gate is shown and not read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.conditions import by_name, standing
+from analyses.config import CLAIM_TEXTS
 from analyses.page import write_page
 from analyses.patch_tables import CONTROL
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
@@ -25,8 +27,6 @@ from interp.viz.report import format_interval
 if TYPE_CHECKING:
     from analyses.lens import LensRun
 
-TITLE = "When does the instruction change the answer?"
-CLAIM_TEXTS = 6
 _Drawn: TypeAlias = tuple[str, go.Figure, str]
 """Name, figure, caption."""
 
@@ -44,7 +44,8 @@ def write_story(folder: Run, done: LensRun) -> None:
         _limits(done),
     ]
     figures = {name: figure for name, figure, _ in drawn}
-    write_page(folder, sections, figures, title=TITLE, card=done.card, png=done.config.png)
+    title = f"When does the instruction{by_name(done.config.condition)} change the answer?"
+    write_page(folder, sections, figures, title=title, card=done.card, png=done.config.png)
 
 
 def _figures(done: LensRun) -> Iterator[_Drawn]:
@@ -76,6 +77,7 @@ def _figures(done: LensRun) -> Iterator[_Drawn]:
 
 def _question(done: LensRun) -> Section:
     config, dropped = done.config, len(done.lens.left_out)
+    asked, (text, placebo) = f"the instruction{by_name(config.condition)}", done.example
     kinds = pd.Series([f"{i.benchmark}, {i.context_condition}" for i in done.items]).value_counts()
     counts = "; ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
     have, are = ("has", "is") if dropped == 1 else ("have", "are")
@@ -88,13 +90,14 @@ def _question(done: LensRun) -> Section:
     return Section(
         "What was done",
         paragraphs=[
-            "Every item is asked without an instruction (clean), with the instruction, with one that "
+            f"Every item is asked without an instruction (clean), with {asked}, with one that "
             "names the answer (revealing, the positive control), and with a placebo in place of each, "
-            f"a sentence of {read_matching(done.lens.frame)}. At every layer the "
+            f"a sentence of {read_matching(done.lens.frame)}. For example, {standing(text)}: "
+            f"“{text.text}” against “{placebo.text}” At every layer the "
             "state of the last position is read through the model's own final norm and unembedding, as "
             "if it were the last (logit lens).",
             f"The sample: {count(len(done.items), 'item')} ({counts}).{left_out} "
-            f"{count(config.texts, 'wording')} of the instruction, each beside its own placebo; the "
+            f"{count(config.texts, 'wording')} of {asked}, each beside its own placebo; the "
             "options stand in their first order.",
             "The margin, in nats, is how much the better answer's logit exceeds the worse one's where "
             "their texts first differ. Layer 0 is the embedding, the last the model's own output.",
@@ -103,10 +106,10 @@ def _question(done: LensRun) -> Section:
 
 
 def _effect(done: LensRun) -> Section:
-    totals = done.totals
+    totals, asked = done.totals, done.config.condition
     paragraphs = [
         read_control_output(_total(totals, CONTROL)),
-        read_output(_total(totals, "instructed"), _p_texts(totals, "instructed")),
+        read_output(_total(totals, asked), _p_texts(totals, asked), condition=asked),
     ]
     if done.config.texts < CLAIM_TEXTS:
         paragraphs.append(
@@ -146,7 +149,9 @@ def _where(done: LensRun, figure: tuple[go.Figure, str]) -> Section:
         table = table.drop(columns="why none")
     return Section(
         "At which layer?",
-        paragraphs=read_curves(done.totals, done.effects, done.parting),
+        paragraphs=read_curves(
+            done.totals, done.effects, done.parting, condition=done.config.condition
+        ),
         tables=[
             (
                 table,
@@ -197,7 +202,7 @@ def _distances(done: LensRun, figure: tuple[go.Figure, str]) -> Section:
     )
     return Section(
         "How far apart are the distributions?",
-        paragraphs=[read_distances(frame)],
+        paragraphs=[read_distances(frame, condition=done.config.condition)],
         tables=[
             (
                 table,
@@ -255,9 +260,10 @@ def read_control_output(total: Interval) -> str:
     return f"The positive control fails: naming the answer moves the margin by {numbers}."
 
 
-def read_output(total: Interval, p_texts: float) -> str:
-    """Whether the instruction moves the output; ``p_texts`` is NaN with too few texts to permute."""
-    what = f"The instruction changes the output's margin by {format_interval(total)} nats"
+def read_output(total: Interval, p_texts: float, *, condition: str) -> str:
+    """Whether the condition moves the output; ``p_texts`` is NaN with too few texts to permute."""
+    numbers = f"{format_interval(total)} nats"
+    what = f"The instruction{by_name(condition)} changes the output's margin by {numbers}"
     if np.isnan(total.low):
         return f"{what}: {total.reason}, so nothing is claimed."
     if not total.excludes(0):
@@ -273,24 +279,25 @@ def read_output(total: Interval, p_texts: float) -> str:
 
 
 def read_curves(
-    totals: pd.DataFrame, effects: pd.DataFrame, parting: dict[str, Interval]
+    totals: pd.DataFrame, effects: pd.DataFrame, parting: dict[str, Interval], *, condition: str
 ) -> list[str]:
-    """What the curves say once the gates are passed: the control's first, then the instruction's."""
+    """What the curves say once the gates are passed: the control's first, then the condition's."""
     control = _total(totals, CONTROL)
     if not (_works(control) and control.n_clusters >= MIN_CLUSTERS):
         return ["The positive control has no effect here: the curves are shown and not read."]
     readings = [_read_curve(CONTROL, effects, parting[CONTROL])]
     if not effects.loc[effects["contrast"] == CONTROL, "clear"].any():
         return [*readings, "The positive control's curve shows nothing: no curve is read."]
-    total = _total(totals, "instructed")
-    clear = effects.loc[effects["contrast"] == "instructed", "clear"].any()
+    total = _total(totals, condition)
+    clear = effects.loc[effects["contrast"] == condition, "clear"].any()
     if not total.excludes(0) and not clear:
         return [
             *readings,
-            "Instructed: at no layer does the margin differ clearly from the placebo's, and not at "
-            "the output. The lens finds nothing here that the control's curve would have shown.",
+            f"{condition.capitalize()}: at no layer does the margin differ clearly from the "
+            "placebo's, and not at the output. The lens finds nothing here that the control's curve "
+            "would have shown.",
         ]
-    readings.append(_read_curve("instructed", effects, parting["instructed"]))
+    readings.append(_read_curve(condition, effects, parting[condition]))
     if not total.excludes(0):
         readings.append(
             "At the output no effect is shown, so no layer is named where the runs part."
@@ -314,13 +321,13 @@ def _read_curve(contrast: str, effects: pd.DataFrame, parting: Interval) -> str:
     return f"{contrast.capitalize()}: {where}; the runs part at layer {_whole(parting)}."
 
 
-def read_distances(frame: pd.DataFrame) -> str:
-    """The instruction's distance from its placebo, on the scale of two placebos."""
-    chosen = (frame["condition"] == "instructed") & (frame["against"] == "placebo")
+def read_distances(frame: pd.DataFrame, *, condition: str) -> str:
+    """The condition's distance from its placebo, on the scale of two placebos."""
+    chosen = (frame["condition"] == condition) & (frame["against"] == "placebo")
     own = frame[chosen].iloc[0]
     size = _interval(own["js"], own["js_low"], own["js_high"])
     said = (
-        "At the output the instructed distribution lies "
+        f"At the output the distribution under “{condition}” lies "
         f"{format_interval(size)} nats (Jensen-Shannon) from its placebo's."
     )
     if np.isnan(own["excess"]):

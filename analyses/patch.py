@@ -3,7 +3,8 @@
 For every item and text the prompt of a condition is the source, the prompt of another one (its
 length-matched placebo) the destination. Each site's sweep goes through the ledger, one pair a unit,
 so a killed run resumes and ends with the same bytes. Beside it runs the same sweep of the revealing
-condition against its own placebo: a map is read only where that control's map shows something.
+condition against its own placebo: a map is read only where that control's map shows something. The
+conditions are the bundled ones and those of a user's file.
 
 Over many items positions differ, so ``cells="layer_pos"`` names them by their span and the offset
 within it (``instruction +3``; ``answer_prefix last`` is the position that is read) and keeps the
@@ -16,7 +17,7 @@ names that every pair has. The report is :mod:`analyses.patch_story`'s.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,16 +26,32 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.conditions import (
+    INSTRUCTED,
+    Specs,
+    control_texts,
+    require_control,
+    require_placebos,
+    require_prompts,
+    require_text,
+)
 from analyses.config import IGNORED, listed, prompt_hashes
 from analyses.patch_tables import CONTROL, named, sweep_totals, top_table, whole_summary
 from interp.data import ChoiceItem, load_items
-from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError
-from interp.models import ModelCard, load_model, model_card
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.patching import Cells, SweepResult, alignment_notes, plan_sweep, sweep
 from interp.patching.patched import Method
 from interp.patching.plan import default_cells, positions_of
-from interp.prompts import ConditionName, Placement, PromptPair, make_pair
+from interp.prompts import (
+    ConditionSpec,
+    Placement,
+    PromptPair,
+    TextBank,
+    load_conditions,
+    make_pair,
+    pair_of_conditions,
+)
 from interp.runs import Run, open_run
 
 SweptSite = Literal[
@@ -50,10 +67,11 @@ class PatchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     items: str = "bbq:Age"
-    condition: ConditionName = "instructed"
-    against: ConditionName = "placebo"
+    condition: str = INSTRUCTED
+    against: str = "placebo"
+    condition_file: Path | None = None
     site: tuple[SweptSite, ...] = Field(default=("resid_pre",), min_length=1)
     cells: Cells | None = None
     layers: tuple[int, ...] | None = None
@@ -80,6 +98,12 @@ class PatchConfig(BaseModel):
     def _read_layers(cls, value: Any) -> Any:
         return parse_layers(value) if isinstance(value, str) else value
 
+    @property
+    def asked(self) -> str:
+        """The condition that is asked about, on whichever side its text stands."""
+        texts = [n for n in (self.condition, self.against) if n not in ("clean", "placebo")]
+        return texts[0] if texts else INSTRUCTED  # which a placebo alone is matched with
+
     def cells_at(self, site: str) -> Cells:
         """The grid at a site: by head where there are heads and nothing else was asked for."""
         return self.cells or default_cells(site, n_pairs=2, spans=None)  # as for several pairs
@@ -89,14 +113,15 @@ class PatchConfig(BaseModel):
 class PatchRun:
     """What a run measured.
 
+    ``asked``: the condition asked about; ``dropped``: items without a margin;
     ``results[condition, site]``; ``totals``: the effect to explain, per condition and context;
-    ``summary``: mean effect and share per span; ``top``: largest cells; ``dropped``: items without
-    a margin.
+    ``summary``: mean effect and share per span; ``top``: largest cells.
     """
 
     config: PatchConfig
     card: ModelCard
     items: tuple[ChoiceItem, ...]
+    asked: ConditionSpec
     dropped: int
     results: dict[tuple[str, str], SweepResult]
     totals: pd.DataFrame
@@ -145,9 +170,9 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
     """Patch (or go on patching) and write the run folder; returns everything it measured.
 
     Raises:
-        InterpError: conditions without a contrast, no usable item, a site, layer or span that the
-            model or the prompts do not have, prompts of different lengths at ``pattern``, or a
-            folder that holds another run.
+        InterpError: conditions without a contrast or that are no single prompts, no usable item, a
+            site, layer or span that the model or the prompts do not have, prompts of different
+            lengths at ``pattern``, or a folder that holds another run.
     """
     from analyses.patch_story import write_story
 
@@ -156,10 +181,13 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
             f"{config.condition} against {config.against} is no contrast: choose another "
             "--condition or --against"
         )
+    specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+    _require_conditions(specs, items, config)
     model = load_model(config.model, compatibility_mode=config.compatibility_mode)
     card = model_card(model)
-    units = _arms(model, items, config)
+    bank = TextBank(model.tokenizer, conditions=specs, n_ctx=model.cfg.n_ctx, seed=config.seed)
+    units = _arms(model, bank, items, config)
     for site in config.site:
         for arm in units.values():
             _require_plan(model, arm, config, site)
@@ -167,7 +195,7 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
         config.out,
         config=config,
         model=card.to_dict(),
-        data=prompt_hashes(items),
+        data=prompt_hashes(items, specs),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
         ignore=IGNORED,
@@ -183,6 +211,7 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
             config=config,
             card=card,
             items=items,
+            asked=specs[config.asked],
             dropped=len(items) - len({unit.item.id for unit in units[config.condition]}),
             results=results,
             totals=sweep_totals(frames, config.seed),
@@ -199,33 +228,48 @@ def run(config: PatchConfig, *, progress: bool = True) -> PatchRun:
     return done
 
 
+def _require_conditions(specs: Specs, items: Sequence[ChoiceItem], config: PatchConfig) -> None:
+    """Refuse now what needs no model to be seen."""
+    both = {"condition": config.condition, "against": config.against}
+    for option, name in both.items():
+        require_prompts(specs, name, items, n_texts=config.texts, option=option)
+        if name != "clean":
+            require_text(specs, name)
+    if "placebo" in both.values():
+        require_placebos(specs, config.asked)
+    if config.control and config.condition != CONTROL:
+        require_control(specs, items, n_texts=config.texts)
+
+
 def _arms(
-    model: TransformerBridge, items: Sequence[ChoiceItem], config: PatchConfig
+    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], config: PatchConfig
 ) -> dict[str, list[_Unit]]:
     """The pairs of the condition, and of the positive control where one runs."""
-    arms: dict[str, list[_Unit]] = {}
-    arms[config.condition] = _pairs(model, items, config, config.against, config.texts)
+    place = config.placement
+
+    def asked(item: ChoiceItem) -> list[PromptPair]:
+        names: dict[str, Any] = {"condition": config.condition, "against": config.against}
+        slots = range(config.texts)
+        return [make_pair(model, item, **names, slot=k, placement=place, bank=bank) for k in slots]
+
+    def control(item: ChoiceItem) -> list[PromptPair]:
+        texts = control_texts(bank, item, beside=config.asked, n_texts=config.texts)
+        both = zip(texts, bank.placebos(texts), strict=True)
+        return [pair_of_conditions(model, item, a, b, placement=place) for a, b in both]
+
+    arms = {config.condition: _units(items, asked)}
     if config.control and config.condition != CONTROL:
-        known = sum(text.kind == CONTROL for text in bundled_instructions())
-        control = config.model_copy(update={"condition": CONTROL})
-        arms[CONTROL] = _pairs(model, items, control, "placebo", min(config.texts, known))
+        arms[CONTROL] = _units(items, control)
     return arms
 
 
-def _pairs(
-    model: TransformerBridge,
-    items: Sequence[ChoiceItem],
-    config: PatchConfig,
-    against: ConditionName,
-    n_texts: int,
+def _units(
+    items: Sequence[ChoiceItem], pairs_of: Callable[[ChoiceItem], list[PromptPair]]
 ) -> list[_Unit]:
     """Items x texts; an item whose options no token tells apart is left out."""
-    units, placement = [], config.placement
+    units = []
     for item in items:
-        pairs = [
-            make_pair(model, item, config.condition, against=against, slot=k, placement=placement)
-            for k in range(n_texts)
-        ]
+        pairs = pairs_of(item)
         if all(pair.target is not None for pair in pairs):
             units += [_Unit(item, slot, pair) for slot, pair in enumerate(pairs)]
     if not units:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.conditions import by_name, standing
 from analyses.page import write_page
 from analyses.patch_tables import CONTROL, total_of
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
@@ -29,7 +30,6 @@ from interp.viz.sweeps import is_ceiling
 if TYPE_CHECKING:
     from analyses.patch import PatchRun
 
-TITLE = "Where does the instruction act?"
 _MOST_NAMED = 6
 _Drawn: TypeAlias = tuple[str, go.Figure, str]
 """Name, figure, caption."""
@@ -61,7 +61,8 @@ def write_story(folder: Run, done: PatchRun) -> None:
     sections += [_where(done, site, drawn) for site, drawn in figures.items()]
     sections.append(_limits(done))
     drawn = {name: figure for site in figures.values() for name, figure, _ in site}
-    write_page(folder, sections, drawn, title=TITLE, card=done.card, png=done.config.png)
+    title = f"Where does the instruction{by_name(done.config.asked)} act?"
+    write_page(folder, sections, drawn, title=title, card=done.card, png=done.config.png)
 
 
 def _question(done: PatchRun) -> Section:
@@ -82,8 +83,8 @@ def _question(done: PatchRun) -> Section:
             f"The sample: {count(len(done.items), 'item')} ({counts}).{dropped} "
             f"{count(used, 'item')} x {count(config.texts, 'text')} a condition give "
             f"{count(pairs, 'pair')} in {count(total.n_clusters, 'cluster')} of items. The "
-            f"instruction stands {config.placement} the question. For example: {source} against "
-            f"{destination}",
+            f"instruction{by_name(config.asked)} stands {standing(done.asked, config.placement)}. For "
+            f"example: {source} against {destination}",
             "The metric is the margin, in nats: how much the better answer's logit exceeds the "
             "worse one's where their texts first differ. A cell's effect is the margin with the "
             "patch minus the margin without; its share is that effect over the whole one.",

@@ -1,10 +1,11 @@
 """What an instruction does to the projection: per layer, component and position, beside nulls.
 
-Every item is asked clean, with each wording of the instruction and its length-matched placebo, and
-with a revealing instruction (the positive control) and its placebo. One pass over an item's prompts
-reads their projections on the direction, the exact parts they are the sum of, and their projections
-on null directions of the same site and position: drawn with the covariance of the placebo prompts'
-states, differences between placebo texts, and directions of non-moral contrasts fitted the same way.
+Every item is asked clean, with each wording of the condition asked about (``instructed``, another
+one, or one of a user's file) and its length-matched placebo, and with a revealing instruction (the
+positive control) and its placebo. One pass over an item's prompts reads their projections on the
+direction, the exact parts they are the sum of, and their projections on null directions of the same
+site and position: drawn with the covariance of the placebo prompts' states, differences between
+placebo texts, and directions of non-moral contrasts fitted the same way.
 
 One item is one unit of the ledger, so a killed run resumes and ends with the same bytes. Parts are
 read one by one: what grows with the sample is a few numbers per prompt. The tables are
@@ -17,7 +18,7 @@ read one by one: what grows with the sample is a few numbers per prompt. The tab
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from safetensors.torch import load_file
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.conditions import INSTRUCTED, control_texts, require_contrast
 from analyses.config import IGNORED, listed, prompt_hashes
-from analyses.project_reader import MEASURES, Reader, no_nulls, read_nulls
+from analyses.project_reader import MEASURES, Reader, is_fixed, no_nulls, read_nulls
 from analyses.project_tables import (
     Kept,
     contrast_table,
@@ -46,13 +48,19 @@ from interp.directions.components import Component, require_component
 from interp.directions.moments import read_moments
 from interp.directions.nulls import contrast_directions
 from interp.errors import InterpError
-from interp.models import ModelCard, load_model, model_card
-from interp.prompts import Condition, Placement, TextBank, TokenizedPrompt, condition_prompt
-from interp.prompts.align import first_difference
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
+from interp.prompts import (
+    Condition,
+    ConditionSpec,
+    Placement,
+    TextBank,
+    TokenizedPrompt,
+    condition_prompt,
+    load_conditions,
+)
 from interp.runs import Ledger, Run, open_run
 from interp.runs.parquet import read_part
 
-CONDITIONS = ("clean", "instructed", "revealing", "placebo")
 REFERENCE_PROMPTS = 64
 """Placebo prompts from which the spread of states and the null directions are taken."""
 
@@ -68,13 +76,15 @@ class ProjectConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     items: str = "bbq:Age"
+    condition: str = INSTRUCTED
+    condition_file: Path | None = None
     direction: Path | None = None
     components: tuple[str, ...] = DEFAULT_COMPONENTS
     positions: tuple[str, ...] = Field(default=("last",), min_length=1)
     placement: Placement = "after"
-    texts: int = Field(default=6, ge=1, description="wordings of the instruction and placebos")
+    texts: int = Field(default=6, ge=1, description="wordings of the condition and placebos")
     limit: int = Field(default=24, ge=1, description="items, sampled by cluster")
     seed: int = Field(default=0, ge=0)
     compatibility_mode: bool = False
@@ -89,11 +99,15 @@ class ProjectConfig(BaseModel):
 
 @dataclass(frozen=True)
 class ProjectRun:
-    """What a run measured; see :mod:`analyses.project_tables` for the tables."""
+    """What a run measured; see :mod:`analyses.project_tables` for the tables.
+
+    ``asked`` is the condition; ``example`` holds a prompt of each.
+    """
 
     config: ProjectConfig
     card: ModelCard
     items: tuple[ChoiceItem, ...]
+    asked: ConditionSpec
     direction: DirectionStack
     contrasts: pd.DataFrame
     nulls: pd.DataFrame
@@ -111,22 +125,25 @@ def run(
     ``model`` is ``config.model`` where it has been loaded already.
 
     Raises:
-        InterpError: a direction that was made for another model, a component or position that the
-            model or the prompts do not have, or a folder that holds another run.
+        InterpError: a condition that cannot be read in single prompts beside its placebos, a
+            direction that was made for another model, a component or position that the model or the
+            prompts do not have, or a folder that holds another run.
     """
     from analyses.project_story import write_story
 
+    specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+    require_contrast(specs, config.condition, items, n_texts=config.texts)
     if model is None:
         model = load_model(config.model, compatibility_mode=config.compatibility_mode)
     card = model_card(model)
-    bank = TextBank(model.tokenizer)
+    bank = TextBank(model.tokenizer, conditions=specs, n_ctx=model.cfg.n_ctx, seed=config.seed)
     _require_places(config, _prompts(model, bank, items[0], config))
     with open_run(
         config.out,
         config=config,
         model=card.to_dict(),
-        data=_data_hashes(config, items),
+        data=_data_hashes(config, items, specs),
         seed=config.seed,
         command=" ".join(["interp", *sys.argv[1:]]),
         ignore=IGNORED,
@@ -145,6 +162,7 @@ def run(
             config=config,
             card=card,
             items=items,
+            asked=specs[config.condition],
             direction=stack,
             contrasts=contrast_table(kept, config.seed),
             nulls=null_table(kept),
@@ -168,8 +186,10 @@ def run(
 _Prompts = list[tuple[Condition, TokenizedPrompt]]
 
 
-def _data_hashes(config: ProjectConfig, items: Sequence[ChoiceItem]) -> dict[str, str]:
-    hashes = prompt_hashes(items)
+def _data_hashes(
+    config: ProjectConfig, items: Sequence[ChoiceItem], specs: Mapping[str, ConditionSpec]
+) -> dict[str, str]:
+    hashes = prompt_hashes(items, specs)
     if config.direction is None:
         hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
     else:
@@ -180,7 +200,10 @@ def _data_hashes(config: ProjectConfig, items: Sequence[ChoiceItem]) -> dict[str
 def _prompts(
     model: TransformerBridge, bank: TextBank, item: ChoiceItem, config: ProjectConfig
 ) -> _Prompts:
-    conditions = bank.conditions(item, CONDITIONS, n_texts=config.texts, n_control_texts=1)
+    clean = bank.texts("clean", item, 1)
+    treated = bank.texts(config.condition, item, config.texts)
+    control = control_texts(bank, item, beside=config.condition, n_texts=1)
+    conditions = (*clean, *treated, *control, *bank.placebos(treated), *bank.placebos(control))
     return [
         (condition, condition_prompt(model, item, condition, placement=config.placement))
         for condition in conditions
@@ -245,7 +268,7 @@ def _readers(
     by_text = [
         [prompts[k][1] for prompts in sample]
         for k, (condition, _) in enumerate(sample[0])
-        if condition.control_of == "instructed"
+        if condition.control_of == config.condition
     ]
     contrasts = _contrasts(folder, model, stack, config, progress)
     components = list(dict.fromkeys([stack.site, *config.components]))
@@ -253,7 +276,7 @@ def _readers(
     readers = []
     for position in config.positions:
         everything = [prompt for prompts in by_text for prompt in prompts]
-        fixed = all(_is_fixed(prompts, position) for prompts in sample)
+        fixed = all(_is_fixed(prompts, config, position) for prompts in sample)
         readers.append(
             Reader(
                 model,
@@ -302,20 +325,19 @@ def _contrasts(
     return load_file(path)
 
 
-def _is_fixed(prompts: _Prompts, position: str) -> bool:
-    """Whether causality fixes the states there: the instructed prompts begin with the same ids."""
-    texts = [prompt for condition, prompt in prompts if _contrast_of(condition) == "instructed"]
-    last = max(places_of(texts[0], position).positions)
-    return all(_same_until(texts[0], prompt, last) for prompt in texts[1:])
-
-
-def _same_until(a: TokenizedPrompt, b: TokenizedPrompt, position: int) -> bool:
-    first = first_difference(a.ids, b.ids)
-    return first is None or position < first
+def _is_fixed(prompts: _Prompts, config: ProjectConfig, position: str) -> bool:
+    """Whether nothing can change there between the condition asked about and its placebos."""
+    contrasted = [prompt for c, prompt in prompts if _contrast_of(c) == config.condition]
+    return is_fixed(contrasted, position)
 
 
 def _contrast_of(condition: Condition) -> str:
     return condition.control_of or condition.name
+
+
+def _place(condition: Condition, placement: Placement) -> str:
+    """``before`` or ``after`` the question, or ``system`` for an instruction in that turn."""
+    return "system" if condition.turn == "system" else condition.placement or placement
 
 
 def _rows(
@@ -326,10 +348,10 @@ def _rows(
     for reader in readers:
         there = [one for one in prompts if _has(one[1], reader.position)]
         values = reader.read([prompt for _, prompt in there])
-        fixed = _is_fixed(prompts, reader.position)
+        fixed = _is_fixed(prompts, config, reader.position)
         for k, (condition, _) in enumerate(there):
             measured = {name: values.measured[k, :, m] for m, name in enumerate(MEASURES)}
-            wants_nulls = _contrast_of(condition) == "instructed"
+            wants_nulls = _contrast_of(condition) == config.condition
             rows.append(
                 {
                     "item": item.id,
@@ -339,7 +361,7 @@ def _rows(
                     "condition": condition.name,
                     "slot": condition.slot,
                     "round": 0,
-                    "placement": config.placement,
+                    "placement": _place(condition, config.placement),
                     "position": reader.position,
                     "fixed": fixed,
                     **measured,
@@ -358,7 +380,7 @@ def _gathered(
     config: ProjectConfig,
 ) -> Kept:
     """Every part's numbers as arrays, and the merged table: one part in memory at a time."""
-    kept = Kept.empty(items, readers, config.texts)
+    kept = Kept.empty(items, readers, config.condition, config.texts)
     index = {item.id: k for k, item in enumerate(items)}
     paths: dict[str, Path] = {}
     for path in sorted(ledger.folder.glob("*.parquet")):

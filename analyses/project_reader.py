@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations import read_states, stream
+from interp.activations import places_of, read_states, stream
 from interp.directions import Direction, DirectionStack
 from interp.directions.components import DOT, Component, Reading, Standard, reading
 from interp.directions.decompose import part_readings, parts_table, require_sums
@@ -26,6 +26,7 @@ from interp.directions.moments import Moments
 from interp.directions.nulls import covariance_nulls, placebo_nulls
 from interp.directions.project import padded
 from interp.prompts import TokenizedPrompt
+from interp.prompts.align import first_difference
 
 MEASURES = ("dot", "cosine", "standardised")
 """What is measured of every cell."""
@@ -144,6 +145,13 @@ class Reader:
                 if _is_cell(part):
                     rows.append((component, layer, part[1], *units))
         return pd.DataFrame(rows, columns=["component", "layer", "head", "scale", "offset"])
+
+
+def is_fixed(prompts: Sequence[TokenizedPrompt], position: str) -> bool:
+    """Whether causality fixes the states there: all prompts begin with the same ids."""
+    last = max(places_of(prompts[0], position).positions)
+    differences = (first_difference(prompts[0].ids, prompt.ids) for prompt in prompts[1:])
+    return all(first is None or last < first for first in differences)
 
 
 def no_nulls(stack: DirectionStack) -> Nulls:

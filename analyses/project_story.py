@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from analyses.conditions import by_name, standing
 from analyses.page import write_page
+from analyses.patch_tables import CONTROL
 from analyses.readings import MIN_CLUSTERS, count, read_auc
 from interp import viz
 from interp.prompts import TokenizedPrompt
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from analyses.project import ProjectRun
 
-TITLE = "Does the instruction move the projection?"
 _KINDS = {
     "covariance": "drawn with the covariance of the states",
     "contrast": "of non-moral contrasts fitted the same way",
@@ -46,7 +47,8 @@ def write_story(folder: Run, done: ProjectRun) -> None:
         if not _fixed(done, position):
             sections.append(_components(done, position, figures))
     sections.append(_limits(done))
-    write_page(folder, sections, figures, title=TITLE, card=done.card, png=done.config.png)
+    title = f"Does the instruction{by_name(done.config.condition)} move the projection?"
+    write_page(folder, sections, figures, title=title, card=done.card, png=done.config.png)
 
 
 def _question(done: ProjectRun) -> Section:
@@ -55,7 +57,7 @@ def _question(done: ProjectRun) -> Section:
     counts = "; ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
     row = stack.layers.index(stack.best_layer)
     clusters = len({item.cluster for item in done.items})
-    source, placebo = (_instruction(done.example[name]) for name in ("instructed", "placebo"))
+    source, placebo = (_instruction(done.example[name]) for name in (config.condition, "placebo"))
     return Section(
         "What was done",
         paragraphs=[
@@ -65,11 +67,12 @@ def _question(done: ProjectRun) -> Section:
             + read_auc(stack.auc.at(row), stack.best_layer, len(stack.layers)),
             f"The sample: {count(len(done.items), 'item')} ({counts}) in "
             f"{count(clusters, 'cluster')}, each under {count(config.texts, 'wording')} of the "
-            f"instruction and as many placebos of matched length, {config.placement} the question: "
+            f"instruction{by_name(config.condition)} and as many placebos of matched length, "
+            f"{standing(done.asked, config.placement)}: "
             f"{source} against {placebo} A revealing instruction, which names the answer, is the "
             "positive control.",
-            "A contrast is instructed minus placebo, in standard deviations of the placebo prompts' "
-            "projections at the same layer. It is compared with the same contrast along null "
+            f"A contrast is {config.condition} minus placebo, in standard deviations of the placebo "
+            "prompts' projections at the same layer. It is compared with the same contrast along null "
             "directions at the same place: what any two sets of texts do to states that are spread "
             "as these are.",
         ],
@@ -83,34 +86,34 @@ def _projection(done: ProjectRun, position: str, figures: dict[str, go.Figure]) 
     if _fixed(done, position):
         return Section(title, paragraphs=[read_fixed(rows)])
     nulls = done.nulls[done.nulls["position"] == position]
-    instructed = rows[rows["condition"] == "instructed"]
-    control = rows[rows["condition"] == "revealing"]
+    asked = done.config.condition
+    treated, control = (rows[rows["condition"] == name] for name in (asked, CONTROL))
     layer = done.direction.best_layer
     row = done.direction.layers.index(layer)
     usable = bool(done.direction.auc.at(row).low > 0.5)
     figure = viz.projection_contrast(rows, nulls, title=f"{site} at “{position}”")
     figures[f"contrast-{_file(position)}"] = figure
-    table = instructed[["layer", "class_units", "p", "p_texts", "p_null"]].rename(columns=_HEADINGS)
-    table.insert(1, "contrast", _intervals(instructed, "estimate", ""))
-    table["cosine"] = _intervals(instructed, "cosine")
-    table["standardised"] = _intervals(instructed, "standardised")
+    table = treated[["layer", "class_units", "p", "p_texts", "p_null"]].rename(columns=_HEADINGS)
+    table.insert(1, "contrast", _intervals(treated, "estimate", ""))
+    table["cosine"] = _intervals(treated, "cosine")
+    table["standardised"] = _intervals(treated, "standardised")
     return Section(
         title,
         paragraphs=[
             read_control(control),
-            *read_instruction(instructed, control, usable=usable),
-            *read_best(instructed[instructed["layer"] == layer].iloc[0], nulls, usable=usable),
+            *read_instruction(treated, control, condition=asked, usable=usable),
+            *read_best(treated[treated["layer"] == layer].iloc[0], nulls, usable=usable),
         ],
         tables=[
             (
                 table,
-                "Instructed minus placebo per layer, 95 % intervals over texts x clusters of items. "
-                "Class units: the two classes of sentences lie 2 apart. p: against zero, signs of "
-                "clusters flipped, family-wise over layers; texts: their labels permuted, per layer; "
-                "nulls: against directions drawn with the states' covariance, family-wise over "
-                "layers. Cosine: raw, "
-                "as in the study; standardised: every dimension centred and scaled by its spread "
-                "over placebo prompts, because a few large dimensions decide raw cosines.",
+                f"{asked.capitalize()} minus placebo per layer, 95 % intervals over texts x clusters of "
+                "items. Class units: the two classes of sentences lie 2 apart. p: against zero, signs "
+                "of clusters flipped, family-wise over layers; texts: their labels permuted, per "
+                "layer; nulls: against directions drawn with the states' covariance, family-wise over "
+                "layers. Cosine: raw, as in the study; standardised: every dimension centred and "
+                "scaled by its spread over placebo prompts, because a few large dimensions decide raw "
+                "cosines.",
             )
         ],
         figures=[
@@ -127,14 +130,15 @@ def _components(done: ProjectRun, position: str, figures: dict[str, go.Figure]) 
     stack = done.direction
     rows = done.contrasts[done.contrasts["position"] == position]
     parts = done.contributors[done.contributors["position"] == position]
-    instructed = parts[parts["condition"] == "instructed"]
+    asked = done.config.condition
+    treated = parts[parts["condition"] == asked]
     drawn = {
         f"map-{_file(position)}": viz.projection_map(
-            rows[rows["condition"] == "instructed"],
-            title=f"Instructed − placebo per component at “{position}”",
+            rows[rows["condition"] == asked],
+            title=f"{asked.capitalize()} − placebo per component at “{position}”",
         ),
         f"contributors-{_file(position)}": viz.top_contributors(
-            instructed, title=f"Who writes the contrast at layer {stack.best_layer}"
+            treated, title=f"Who writes the contrast at layer {stack.best_layer}"
         ),
     }
     figures.update(drawn)
@@ -147,7 +151,7 @@ def _components(done: ProjectRun, position: str, figures: dict[str, go.Figure]) 
     )
     return Section(
         f"Which components, at “{position}”",
-        paragraphs=[read_parts(instructed, stack.best_layer)],
+        paragraphs=[read_parts(treated, stack.best_layer)],
         figures=list(zip(drawn.values(), captions, strict=True)),
     )
 
@@ -208,20 +212,23 @@ def read_control(control: pd.DataFrame) -> str:
     )
 
 
-def read_instruction(rows: pd.DataFrame, control: pd.DataFrame, *, usable: bool) -> list[str]:
-    """Where the instructed contrast differs from zero and from the nulls, or that it does not."""
+def read_instruction(
+    rows: pd.DataFrame, control: pd.DataFrame, *, condition: str, usable: bool
+) -> list[str]:
+    """Where the condition's contrast differs from zero and from the nulls, or that it does not."""
+    asked = f"The instruction{by_name(condition)}"
     blocked = _untestable(rows)
     if blocked:
-        return [f"The instruction's shift cannot be tested: {blocked}."]
+        return [f"{asked}'s shift cannot be tested: {blocked}."]
     n = count(len(rows), "layer")
     moved = rows[rows["sure"]]
     if moved.empty:
         return [
-            f"The instruction: no effect is shown. Its shift differs from zero at none of {n}, with "
+            f"{asked}: no effect is shown. Its shift differs from zero at none of {n}, with "
             "all layers corrected for."
         ]
     beyond = moved[moved["beyond"]]
-    differs = f"The instruction's shift differs from zero at {len(moved)} of {n}"
+    differs = f"{asked}'s shift differs from zero at {len(moved)} of {n}"
     if beyond.empty:
         return [
             f"{differs}, but at none of them is it larger than along directions without a meaning: "

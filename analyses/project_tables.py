@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analyses.patch_tables import CONTROL
 from analyses.project_reader import MEASURES, Reader
 from interp.data import ChoiceItem
 from interp.stats import FloatArray, permute_texts, sign_flip_max_t, two_way_bootstrap
 
-TREATED = ("instructed", "revealing")
 ALPHA = 0.05
 _Variant = tuple[str, str, int]
 
@@ -31,11 +31,14 @@ _Variant = tuple[str, str, int]
 class Kept:
     """The numbers of all prompts: arrays that :meth:`add` fills, one item at a time.
 
+    ``asked`` is the condition that is contrasted with its placebos, beside the positive control.
+
     ``measured [position, variant, item, cell, measure]`` and ``parts [position, variant, item,
     part]``; a variant is (contrast, condition, slot). ``null_sums [position][treated, placebo,
     placebo squared][layer * null]`` are sums over items and texts.
     """
 
+    asked: str
     clusters: tuple[str, ...]
     readers: Sequence[Reader]
     variants: dict[_Variant, int]
@@ -45,14 +48,17 @@ class Kept:
     fixed: npt.NDArray[np.bool_]
 
     @classmethod
-    def empty(cls, items: Sequence[ChoiceItem], readers: Sequence[Reader], n_texts: int) -> Kept:
+    def empty(
+        cls, items: Sequence[ChoiceItem], readers: Sequence[Reader], asked: str, n_texts: int
+    ) -> Kept:
         """Arrays of the right size, NaN where nothing was read."""
         variants: list[_Variant] = [("clean", "clean", 0)]
-        for name, n in (("instructed", n_texts), ("revealing", 1)):
+        for name, n in ((asked, n_texts), (CONTROL, 1)):
             variants += [(name, c, slot) for c in (name, "placebo") for slot in range(n)]
         shape = (len(readers), len(variants), len(items))
         first = readers[0]
         return cls(
+            asked=asked,
             clusters=tuple(item.cluster for item in items),
             readers=readers,
             variants={variant: k for k, variant in enumerate(variants)},
@@ -72,12 +78,17 @@ class Kept:
                 self.measured[p, v, item, :, m] = row[name]
             self.parts[p, v, item] = row["parts"]
             self.fixed[p] &= bool(row["fixed"])
-            if row["contrast"] == "instructed":
+            if row["contrast"] == self.asked:
                 dots = np.asarray(row["nulls"], dtype=np.float64)
                 if row["condition"] == "placebo":
                     self.null_sums[p][1:] += np.stack([dots, dots**2])
                 else:
                     self.null_sums[p][0] += dots
+
+    @property
+    def treated(self) -> tuple[str, str]:
+        """The conditions that have placebos."""
+        return self.asked, CONTROL
 
     def arms(self, condition: str) -> tuple[list[int], list[int]]:
         """The variants of a condition, and those of its placebos."""
@@ -94,12 +105,12 @@ def contrast_table(kept: Kept, seed: int) -> pd.DataFrame:
     ``estimate``, ``low``, ``high`` in placebo SDs; ``cosine`` and ``standardised`` are contrasts of
     cosines with their own bounds. ``p`` differs from zero: sign-flip max-T over the layers (and
     heads) of the component; it speaks of these texts. ``p_texts``: the texts' labels permuted, per
-    cell. ``p_null`` (the instructed condition, the direction's own site): the share of covariance
+    cell. ``p_null`` (the condition asked about, the direction's own site): the share of covariance
     nulls whose largest |contrast| over layers reaches this one's.
     """
     rows = []
     for p, reader in enumerate(kept.readers):
-        for condition in TREATED:
+        for condition in kept.treated:
             frame = _contrasts(kept, p, condition, seed)
             frame.insert(0, "condition", condition)
             frame.insert(0, "position", reader.position)
@@ -143,7 +154,7 @@ def _contrasts(kept: Kept, p: int, condition: str, seed: int) -> pd.DataFrame:
     excludes = (frame["low"] > 0) | (frame["high"] < 0)
     frame["sure"] = excludes & (frame["p"] < ALPHA)
     frame["beyond"] = False
-    if reader.nulls.kinds and condition == "instructed":
+    if reader.nulls.kinds and condition == kept.asked:
         kinds, size = np.array(reader.nulls.kinds), frame.loc[own, "estimate"].abs().to_numpy()
         nulls = np.nan_to_num(np.abs(_null_contrasts(kept, p)))
         frame.loc[own, "p_null"] = _beyond(size, nulls[:, kinds == "covariance"])
@@ -164,15 +175,15 @@ def _cells_first(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _spread(kept: Kept, p: int) -> FloatArray:
-    """SD of each cell's dot product over the placebo prompts of the instructions."""
-    _, placebo = kept.arms("instructed")
+    """SD of each cell's dot product over the placebo prompts of the condition asked about."""
+    _, placebo = kept.arms(kept.asked)
     spread = kept.measured[p, placebo, :, :, 0].astype(float).std(axis=(0, 1))
     return np.where(spread > 0, spread, np.nan)
 
 
 def _null_contrasts(kept: Kept, p: int) -> FloatArray:
-    """Instructed - placebo along every null, ``[layer, null]``, in its own placebo SDs."""
-    n_prompts = len(kept.clusters) * len(kept.arms("instructed")[0])
+    """Treated - placebo along every null, ``[layer, null]``, in its own placebo SDs."""
+    n_prompts = len(kept.clusters) * len(kept.arms(kept.asked)[0])
     treated, placebo, squares = kept.null_sums[p] / n_prompts
     variance = squares - placebo**2
     spread = np.sqrt(np.where(variance > 0, variance, np.nan))
@@ -188,7 +199,7 @@ def _beyond(size: FloatArray, nulls: FloatArray) -> FloatArray:
 
 
 def null_table(kept: Kept) -> pd.DataFrame:
-    """The instructed contrast along every null direction, per position, null and layer.
+    """The contrast of the condition asked about along every null, per position, null and layer.
 
     ``kind``: ``covariance``, ``contrast`` (a non-moral one) or ``placebo`` (between placebo texts).
     ``estimate`` in placebo SDs along that null.
@@ -229,7 +240,7 @@ def contributor_table(kept: Kept, seed: int) -> pd.DataFrame:
         cells = reader.cells
         whole = (cells["component"] == reader.stack.site) & (cells["layer"] == reader.target.layer)
         spread = _spread(kept, p)[np.flatnonzero(whole)[0]]
-        for condition in TREATED:
+        for condition in kept.treated:
             treated, placebo = (
                 kept.parts[p, arm].transpose(2, 0, 1).astype(float) for arm in kept.arms(condition)
             )
@@ -270,7 +281,7 @@ def level_table(kept: Kept) -> pd.DataFrame:
             means = kept.measured[p, variants].astype(float).mean(axis=(0, 1))
             frame = reader.cells.drop(columns=["scale", "offset"])
             scale, offset = (reader.cells[c].to_numpy() for c in ("scale", "offset"))
-            own = contrast == "revealing" and name == "placebo"
+            own = contrast == CONTROL and name == "placebo"
             frame.insert(0, "condition", "placebo (revealing)" if own else name)
             frame.insert(0, "position", reader.position)
             frames.append(

@@ -50,7 +50,7 @@ from interp.directions import Direction, DirectionStack, fit_direction, load_dir
 from interp.directions.nulls import contrast_axes, covariance_nulls, placebo_nulls
 from interp.directions.steering import adding
 from interp.errors import InterpError
-from interp.models import ModelCard, load_model, model_card
+from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.prompts import TextBank, condition_prompt
 from interp.runs import Run, open_run, read_table
 from interp.stats import rng
@@ -70,7 +70,7 @@ class SteerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = "smollm2-135m-instruct"
+    model: str = DEFAULT_MODEL
     direction: Path | None = None
     items: str = "bbq:Age"
     limit: int = Field(default=12, ge=1, description="items, sampled by cluster")

@@ -27,7 +27,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.machine import matrix_rate, peak_memory, threads
 from interp.data import load_items
-from interp.models import load_model
+from interp.models import DEFAULT_MODEL, load_model
 from interp.patching import SweepResult, sweep
 from interp.prompts import PromptPair, make_pair
 
@@ -60,7 +60,7 @@ class Case:
 def main() -> None:
     """Run the benchmark with the sizes given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--sites", default="resid_pre,attn_out,mlp_out,z", help="of the BBQ pair")
     parser.add_argument("--whole", default="resid_pre", help="sites of the all-different pair")
     parser.add_argument("--whole-length", type=int, default=116, help="its tokens")

@@ -19,6 +19,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from analyses.commands.options import DEFAULT_MODEL
+
 MAX_RATIO = 1.10
 
 
@@ -38,7 +40,7 @@ class Measured:
 def main() -> None:
     """Run the benchmark with the sizes given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--items", default="bundled")
     parser.add_argument("--texts", type=int, default=6, help="wordings and placebos per item")
     parser.add_argument("--prompts", default="64,1024", help="the two sizes, at least")

@@ -27,7 +27,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from analyses.benchmarks.machine import matrix_rate, threads
 from interp.behaviour import score_variants
 from interp.data import ChoiceItem, load_items
-from interp.models import load_model
+from interp.models import DEFAULT_MODEL, load_model
 from interp.models.forward import MAX_NODES
 from interp.models.steps import plan_steps
 from interp.models.tree import pack
@@ -59,7 +59,7 @@ class Pairs:
 def main() -> None:
     """Run the benchmark with the sizes given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--items", type=int, default=8, help="BBQ items, half of them ambiguous")
     parser.add_argument("--compare", type=int, default=4, help="items scored the slow way too")
     arguments = parser.parse_args()

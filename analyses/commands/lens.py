@@ -20,13 +20,22 @@ from analyses.commands.options import (
 EPILOG = (
     "Examples:\n\n  interp lens --items bbq:Age\n\n  interp lens --items bbq:Age,bbq:Religion "
     "--limit 60 --texts 6 --out runs/lens-two\n\n  interp lens --items bundled --model "
-    "path/to/model --compatibility-mode --png"
+    "path/to/model --compatibility-mode --png\n\n  interp lens --condition careful --condition-file "
+    "my.yaml --texts 2 --out runs/careful\n\n  where my.yaml says  careful: {description: asks for "
+    "care, texts: [Please take care., Please be careful.]}"
 )
 
 
 def lens(
     model: ModelOption = DEFAULT_MODEL,
     items: ItemsOption = "bbq:Age",
+    condition: Annotated[
+        str,
+        typer.Option(help="Contrasted with its placebo; names: interp conditions, or your file's."),
+    ] = "instructed",
+    condition_file: Annotated[
+        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Items, sampled by template.")] = 24,
     texts: Annotated[
         int,
@@ -43,6 +52,8 @@ def lens(
     config = LensConfig(
         model=model,
         items=items,
+        condition=condition,
+        condition_file=condition_file,
         limit=limit,
         texts=texts,
         seed=seed,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+"""That of :mod:`interp.models`, spelt again: importing it takes seconds, and ``--help`` must not."""
 
 ModelOption = Annotated[
     str, typer.Option(help="Catalogue name, hub id (owner/name), folder, or .gguf file.")

@@ -21,7 +21,9 @@ EPILOG = (
     "Examples:\n\n  interp patch --items bbq:Age\n\n  interp patch --items bbq:Age,bbq:Religion "
     "--limit 60 --texts 6 --site resid_pre,attn_out,mlp_out --out runs/where\n\n  interp patch "
     "--site z --positions post_instruction --out runs/heads\n\n  interp patch --cells layer_pos "
-    "--layers 0-29:2 --condition negated --out runs/negated"
+    "--layers 0-29:2 --condition negated --out runs/negated\n\n  interp patch --condition careful "
+    "--condition-file my.yaml --out runs/careful\n\n  where my.yaml says  careful: {description: "
+    "asks for care, texts: [Please take care.]}"
 )
 
 
@@ -29,11 +31,18 @@ def patch(
     model: ModelOption = DEFAULT_MODEL,
     items: ItemsOption = "bbq:Age",
     condition: Annotated[
-        str, typer.Option(help="Copy from: instructed, negated, revealing, placebo, clean.")
+        str,
+        typer.Option(
+            help="Copy from: instructed, negated, revealing, placebo, clean, or another of interp "
+            "conditions or of your file."
+        ),
     ] = "instructed",
     against: Annotated[
         str, typer.Option(help="Copy into: placebo (matched in length) or another condition.")
     ] = "placebo",
+    condition_file: Annotated[
+        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
+    ] = None,
     site: Annotated[
         str,
         typer.Option(
@@ -89,6 +98,7 @@ def patch(
         items=items,
         condition=condition,
         against=against,
+        condition_file=condition_file,
         site=site,
         cells=cells,
         layers=layers,

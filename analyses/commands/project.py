@@ -21,13 +21,22 @@ EPILOG = (
     "Examples:\n\n  interp project --items bbq:Age\n\n  interp project --items bbq:Age,bbq:Religion "
     "--limit 60 --components resid_post,attn_out,mlp_out,head --out runs/components\n\n  interp "
     "project --placement before --positions last,question,options --out runs/before\n\n  interp "
-    "project --direction my.safetensors --items bundled"
+    "project --direction my.safetensors --items bundled\n\n  interp project --condition careful "
+    "--condition-file my.yaml --texts 2 --out runs/careful\n\n  where my.yaml says  careful: "
+    "{description: asks for care, texts: [Please take care., Please be careful.]}"
 )
 
 
 def project(
     model: ModelOption = DEFAULT_MODEL,
     items: ItemsOption = "bbq:Age",
+    condition: Annotated[
+        str,
+        typer.Option(help="Contrasted with its placebo; names: interp conditions, or your file's."),
+    ] = "instructed",
+    condition_file: Annotated[
+        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
+    ] = None,
     direction: Annotated[
         Path | None,
         typer.Option(help="A direction's file. Default: difference of means on bundled:morality."),
@@ -66,6 +75,8 @@ def project(
         ProjectConfig,
         model=model,
         items=items,
+        condition=condition,
+        condition_file=condition_file,
         direction=direction,
         components=components,
         positions=positions,

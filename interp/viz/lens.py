@@ -111,7 +111,7 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
             rows["layer"].tolist(),
             Interval(estimate, low, high, n=0, n_clusters=0),
             name,
-            colour_of(name, col),
+            colour_of(name, col - 1),
             col=col,
             legend=False,
             filled=rows["clear"].astype(bool).tolist(),

@@ -35,8 +35,8 @@ def projection_contrast(
 
     Args:
         contrasts: one component's rows, with ``condition``, ``layer``, ``estimate``, ``low``,
-            ``high`` and ``beyond``. Rings mark layers of the instructed condition that are beyond:
-            sure, and larger than the nulls.
+            ``high`` and ``beyond``. Rings mark the layers that are beyond: sure, and larger than the
+            nulls, which belong to the condition asked about (a control is never beyond).
         nulls: ``kind``, ``name``, ``layer``, ``estimate``; may be empty. Dark grey holds 95 % of the
             covariance nulls at each layer; dotted lines span the non-moral contrasts.
         title: the figure's title.
@@ -55,8 +55,7 @@ def projection_contrast(
         interval = Interval(estimate, low, high, n=0, n_clusters=0)
         colour = colour_of(str(name), k)
         add_curve(figure, rows["layer"].tolist(), interval, f"{name} − placebo", colour, col=1)
-    marked = contrasts[contrasts["condition"] == "instructed"]
-    marked = marked[marked["beyond"].astype(bool)]
+    marked = contrasts[contrasts["beyond"].astype(bool)]
     if len(marked):
         figure.add_trace(_marks(marked))
         said.append("rings: beyond zero, the grey nulls at any layer, and the contrasts there")

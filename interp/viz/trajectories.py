@@ -40,10 +40,10 @@ RoundMeasure = Literal["accuracy", "margin", "p_unknown", "p_gold", "entropy", "
 
 _LABELS = {
     "accuracy": "accuracy",
-    "margin": "margin, nats",
+    "margin": "margin (nats)",
     "p_unknown": "P(unknown)",
     "p_gold": "P(gold)",
-    "entropy": "entropy, nats",
+    "entropy": "entropy (nats)",
     "ece": "calibration error",
     "parsed": "share of answers read",
     "mean": "mean toxicity",
@@ -114,7 +114,7 @@ def round_effects(
         figure.update_yaxes(title=f"{subset}: {_LABELS[measure]}", row=row, col=1)
     return _round_style(
         figure,
-        f"Effect on the {_LABELS[measure].split(',')[0]}, round by round",
+        f"Effect on the {_LABELS[measure].split(' (')[0]}, round by round",
         len(subsets),
         subtitle=(
             f"condition − {against}; bands: 95 %; filled: family-wise p < .05 over the rounds and an "

@@ -320,6 +320,30 @@ def test_single_prompts_and_trajectories_are_counted_apart(told):
     assert "Trajectories have 3 wordings" in said
 
 
+def test_edits_are_read_where_the_instruction_is_new_and_their_end_is_told_apart(told):
+    """By the last round all completions may be copies, which says nothing about the instruction."""
+    kept = {("nontoxic", ""): (0.9, 1.0), ("placebo", "nontoxic"): (0.4, 1.0)}
+    edits = [
+        {"condition": c, "control_of": of, "round": k, "measure": m, **number(v, 0.01)}
+        for (c, of), values in kept.items()
+        for k, v in enumerate(values, start=1)
+        for m in ("kept_tokens", "kind_unchanged")
+    ]
+    section = told(make_run({"edits": pd.DataFrame(edits)}))[0][HEADINGS["edits"]]
+    _, first, last = section.paragraphs
+    assert first.startswith("Nontoxic, round 1: tokens kept 0.90 [0.89, 0.91]")
+    assert "its placebo's 0.40 [0.39, 0.41]: higher than the placebo" in first
+    assert last.startswith("Nontoxic, round 2: tokens kept 1.00")
+    assert [caption[:8] for _, caption in section.tables] == ["Round 1:", "Round 2:"]
+
+
+def test_completions_alone_are_told_without_a_word_about_margins(told):
+    done = make_run({})
+    assert "The margin, in nats" in text_of(told(done)[0]["What was done"])
+    done.items = done.items[-1:]
+    assert "margin" not in text_of(told(done)[0]["What was done"])
+
+
 @pytest.mark.parametrize(("n_params", "small"), [(135_000_000, True), (7_000_000_000, False)])
 def test_what_a_small_model_cannot_show_is_said_of_small_models(told, n_params, small):
     sections, _ = told(make_run({}, n_params=n_params))

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from analyses import cli
+from analyses.commands import options
+from interp.models import DEFAULT_MODEL
 
 Folder = Callable[..., Path]
 
@@ -72,6 +74,10 @@ def test_help_answers_without_importing_torch_pandas_or_numpy() -> None:
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
     assert "models" in done.stdout
+
+
+def test_the_default_model_of_the_commands_is_the_librarys() -> None:
+    assert options.DEFAULT_MODEL == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("command", ["demo", "patch", "models", "data", "models show", "data show"])

@@ -19,8 +19,9 @@ from analyses import lens_story as story
 from analyses.lens import LensConfig, run
 from interp.data import load_items
 from interp.errors import InterpError
-from interp.lens import lens_conditions, parting_layer, settled_layer
+from interp.lens import lens_conditions, lens_item, parting_layer, settled_layer
 from interp.models import load_model
+from interp.prompts import TextBank, load_conditions
 from interp.runs import read_manifest, read_table
 from interp.stats import Interval
 
@@ -35,6 +36,13 @@ def config(folder: Path, out: Path, **changes: Any) -> LensConfig:
     """A small run on a local model and bundled items."""
     small = {"items": "bundled", "limit": 4}
     return LensConfig(model=str(folder), out=out, **{**small, **changes})
+
+
+def careful(tmp_path: Path, text: str = "Please take great care.", more: str = "") -> Path:
+    """A user's condition of two texts."""
+    path = tmp_path / "my.yaml"
+    path.write_text(f"careful:\n  description: d\n  texts: [{text}, Please be careful.]\n{more}")
+    return path
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
@@ -144,7 +152,7 @@ def test_what_cannot_be_is_refused_before_a_folder_is_made(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
-    with pytest.raises(InterpError, match="'instructed' has texts 1 to 15, asked for 99"):
+    with pytest.raises(InterpError, match="'instructed' has 15 texts, asked for 99"):
         run(config(folder, out, texts=99), progress=False)
     assert not out.exists()
 
@@ -156,6 +164,53 @@ def test_a_folder_of_another_configuration_is_refused(tiny_folder: Folder, tmp_p
     with pytest.raises(InterpError, match="texts was 1, is now 2"):
         run(config(folder, out, texts=2), progress=False)
     assert bytes_of(out) == before
+
+
+def test_a_condition_of_ones_own_is_read_beside_its_placebo_and_named(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    mine, out = careful(tmp_path, more="  turn: system\n"), tmp_path / "run"
+    settings = config(tiny_folder("llama"), out, condition="careful", condition_file=mine)
+    done = run(settings, progress=False)
+    assert done.lens.contrasts == ("careful", "revealing")
+    specs = load_conditions(mine)
+    model = load_model(tiny_folder("llama"))
+    item = load_items("bundled", limit=4, seed=0)[0]
+    text, placebo = done.example
+    assert (text.text, text.turn) == ("Please take great care.", "system")
+    assert (placebo.control_of, placebo.turn) == ("careful", "system")
+    alone = lens_item(
+        model, item, TextBank(model.tokenizer, conditions=specs).conditions(
+            item, ["clean", "careful", "placebo"], n_control_texts=2
+        ),
+    )  # fmt: skip
+    mixed = done.lens.frame[done.lens.frame["item"] == item.id]
+    mixed = mixed[mixed["contrast"].isin(["", "careful"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mixed, alone)
+    for table in (done.totals, done.effects, done.distances):
+        assert "careful" in set(table["contrast"])
+        assert "instructed" not in set(table["contrast"])
+    assert list(done.parting) == ["careful", "revealing"]
+    report = done.report.read_text()
+    assert "When does the instruction “careful” change the answer?" in report
+    assert "in the system turn: “Please take great care.” against" in report
+    assert "The instruction “careful” changes the output" in report
+    assert "instructed" not in report.lower()
+    assert "careful \\u2212 its placebo" in (out / "figures" / "effects.html").read_text()
+
+
+def test_a_changed_condition_file_does_not_resume(tiny_folder: Folder, tmp_path: Path) -> None:
+    options = {"condition": "careful", "condition_file": careful(tmp_path), "texts": 1, "limit": 2}
+    settings = config(tiny_folder("llama"), tmp_path / "run", **options)
+    run(settings, progress=False)
+    before = bytes_of(settings.out)
+    run(settings, progress=False)
+    assert bytes_of(settings.out) == before
+    careful(tmp_path, "Please take little care.")
+    with pytest.raises(InterpError, match=r"data\.conditions was .*, is now") as error:
+        run(settings, progress=False)
+    assert "\n" not in str(error.value)
+    assert bytes_of(settings.out) == before
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -181,13 +236,22 @@ def test_the_command_teaches_by_example_and_runs(
     assert run_cli(monkeypatch, *arguments) == 0
     assert capsys.readouterr().out == f"report: {out / 'report.html'}\n"
     stored = read_manifest(out)["config"]
-    wanted = {"limit": 2, "texts": 1, "seed": 3, "compatibility_mode": True, "items": "bundled"}
+    wanted = {
+        "condition": "instructed",
+        "limit": 2,
+        "texts": 1,
+        "seed": 3,
+        "compatibility_mode": True,
+        "items": "bundled",
+    }
     assert {name: stored[name] for name in wanted} == wanted
     code = run_cli(monkeypatch, "lens", "--model", tiny_folder("llama"), "--items", "bundled",
                    "--texts", "99", "--out", tmp_path / "other")  # fmt: skip
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 2
-    assert error.startswith("interp: condition 'instructed' has texts 1 to 15")
+    assert error.startswith(
+        "interp: condition 'instructed' has 15 texts, asked for 99: lower --texts"
+    )
 
 
 def totals(instructed: tuple[float, ...], revealing: tuple[float, ...], clusters: int = 10) -> Any:
@@ -221,7 +285,9 @@ def read(
         "instructed": PARTS if total == YES else NOWHERE,
         "revealing": PARTS if control == YES else NOWHERE,
     }
-    curves = story.read_curves(totals(total, control, clusters), effects(clear, shown), parting)
+    curves = story.read_curves(
+        totals(total, control, clusters), effects(clear, shown), parting, condition="instructed"
+    )
     return " ".join(curves)
 
 
@@ -274,7 +340,7 @@ def test_an_effect_on_the_way_that_the_output_does_not_keep_is_told_as_that() ->
     ],
 )
 def test_the_output_is_read_with_its_interval(total: Interval, p: float, said: str) -> None:
-    text = story.read_output(total, p)
+    text = story.read_output(total, p, condition="instructed")
     assert said in text
     assert ("raises it" in text or "lowers it" in text) == said.startswith("it ")
 
@@ -295,7 +361,7 @@ def test_a_distance_is_read_on_the_scale_of_two_placebos(
     row = {"contrast": "instructed", "condition": "instructed", "against": "placebo"}
     row |= {"js": 0.3, "js_low": 0.2, "js_high": 0.4}
     row |= dict(zip(("excess", "excess_low", "excess_high"), excess, strict=True))
-    assert said in story.read_distances(pd.DataFrame([row]))
+    assert said in story.read_distances(pd.DataFrame([row]), condition="instructed")
 
 
 @pytest.mark.parametrize(

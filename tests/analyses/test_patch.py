@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
+from analyses import patch as analysis
 from analyses import patch_story as story
 from analyses.config import checked
 from analyses.patch import PatchConfig, parse_layers, run
@@ -25,7 +26,7 @@ from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.patching import ALL, SweepResult, sweep
-from interp.prompts import TokenizedPrompt, make_pair
+from interp.prompts import TextBank, TokenizedPrompt, load_conditions, make_pair
 from interp.runs import read_manifest, read_table
 from interp.stats import Interval
 
@@ -220,8 +221,6 @@ def test_other_layers_are_refused_in_one_line(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"condition": "instruct"}, "--condition 'instruct': should be 'clean', 'instructed'"),
-        ({"against": "nothing"}, "--against 'nothing': should be 'clean'"),
         ({"site": "resid_pre,edges"}, "--site 'edges': should be 'resid_pre'"),
         ({"site": ""}, "--site .*at least 1"),
         ({"cells": "layer"}, "--cells 'layer': should be 'layer_pos'"),
@@ -249,7 +248,7 @@ def test_options_that_cannot_be_are_named_in_one_line(
         ({"cells": "layer_pos", "positions": "reply"}, "no span 'reply'"),
         ({"positions": "answer_prefix"}, "--positions answer_prefix is for cells by position"),
         ({"cells": "layer_head"}, "resid_pre has no heads"),
-        ({"texts": 99}, "has texts 1 to"),
+        ({"texts": 99}, "'instructed' has 15 texts, asked for 99: lower --texts"),
         (
             {"site": "pattern", "against": "clean"},
             "patterns can be copied between prompts of equal length only, and 4 of 4 pairs differ",
@@ -262,6 +261,93 @@ def test_what_the_model_or_the_prompts_do_not_have_is_refused_before_a_folder_is
     with pytest.raises(InterpError, match=message):
         run(config(tiny_folder("llama"), tmp_path / "run", **options), progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"condition": "instruct"}, "--condition 'instruct': .*did you mean 'instructed'"),
+        ({"against": "nothing"}, "--against 'nothing': no such condition, such as 'instructed'"),
+        ({"condition": "chain_of_thought"}, "'chain_of_thought' takes 2 calls of the model"),
+        ({"against": "nontoxic"}, "'nontoxic' is for completion items"),
+        ({"condition": "specificity_0"}, "'specificity_0' adds no text to a single prompt"),
+        ({"condition": "feedback"}, "'feedback' needs feedback on every item"),
+        ({"condition": "match_statistics_told"}, "'match_statistics_told': item .* has no labour"),
+        ({"condition": "bare"}, "'bare' has no placebos to be contrasted with"),
+        ({"condition": "placebo", "against": "bare"}, "'bare' has no placebos"),
+    ],
+)
+def test_a_condition_that_cannot_be_patched_is_refused_in_one_line_without_a_model(
+    options: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis, "load_model", None)
+    mine = own(tmp_path, "bare", more="  control: none\n")
+    with pytest.raises(InterpError, match=message) as error:
+        run(config(tmp_path, tmp_path / "run", condition_file=mine, **options), progress=False)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def own(tmp_path: Path, name: str, text: str = "Please take great care.", more: str = "") -> Path:
+    """A file with a user's condition of two texts."""
+    path = tmp_path / "my.yaml"
+    path.write_text(f"{name}:\n  description: d\n  texts: [{text}, Please be careful.]\n{more}")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("against", ["placebo", "clean"])
+def test_a_condition_of_ones_own_is_patched_and_named(
+    tiny_folder: Folder, tmp_path: Path, against: str
+) -> None:
+    mine = own(tmp_path, "careful", more="  placement: before\n")
+    asked = {"condition": "careful", "against": against, "condition_file": mine, "texts": 2}
+    done = run(config(tiny_folder("llama"), tmp_path / "run", **asked), progress=False)
+    assert list(done.results) == [("careful", "resid_pre"), ("revealing", "resid_pre")]
+    for table in (done.totals, done.summary, done.top):
+        assert list(table["condition"].unique()) == ["careful", "revealing"]
+    model = load_model(tiny_folder("llama"))
+    bank = TextBank(model.tokenizer, conditions=load_conditions(mine))
+    items = load_items("bundled", limit=4, seed=0)
+    pairs = [
+        make_pair(model, item, "careful", against=against, slot=slot, bank=bank)
+        for item in items for slot in (0, 1)
+    ]  # fmt: skip
+    whole = sweep(model, pairs, cells="layer_span", layers=[0, 3], progress=False)
+    result = done.results["careful", "resid_pre"]
+    torch.testing.assert_close(result.values, whole.values, rtol=0, atol=1e-5)
+    # the control stands where the condition stands
+    spans = done.results["revealing", "resid_pre"].axis_labels["span"]
+    assert spans.index("instruction") < spans.index("question")
+    report = done.report.read_text()
+    assert "Where does the instruction “careful” act?" in report
+    assert "stands before the question. For example: “Please take great care.” against" in report
+    assert "instructed" not in report.lower()
+    assert (done.config.out / "figures" / "map-careful-resid_pre.html").is_file()
+
+
+def test_what_is_asked_about_is_the_text_on_either_side() -> None:
+    asked = {
+        ("careful", "placebo"): "careful",
+        ("placebo", "careful"): "careful",
+        ("clean", "negated"): "negated",
+        ("negated", "careful"): "negated",
+        ("placebo", "clean"): "instructed",
+    }
+    for (condition, against), name in asked.items():
+        assert checked(PatchConfig, condition=condition, against=against).asked == name
+
+
+def test_a_changed_condition_file_does_not_resume(tiny_folder: Folder, tmp_path: Path) -> None:
+    asked = {"condition": "careful", "condition_file": own(tmp_path, "careful"), "control": False}
+    settings = config(tiny_folder("llama"), tmp_path / "run", limit=2, **asked)
+    run(settings, progress=False)
+    before = bytes_of(settings.out)
+    own(tmp_path, "careful", "Please take little care.")
+    with pytest.raises(InterpError, match=r"data\.conditions was .*, is now") as error:
+        run(settings, progress=False)
+    assert "\n" not in str(error.value)
+    assert bytes_of(settings.out) == before
 
 
 def test_a_folder_of_another_configuration_is_refused(tiny_folder: Folder, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from interp.data import load_items
 from interp.directions import decompose, load_direction, project
 from interp.errors import InterpError
 from interp.models import load_model
-from interp.prompts import make_pair
+from interp.prompts import TextBank, condition_prompt, load_conditions, make_pair
 from interp.runs import read_manifest, read_table
 from interp.runs.parquet import write_part
 
@@ -246,6 +246,65 @@ def test_a_part_of_an_older_version_is_not_counted_twice(
         run(small, progress=False)
 
 
+def careful(tmp_path: Path, text: str = "Please take great care.") -> Path:
+    """A user's condition of two texts, which fixes where they stand."""
+    path = tmp_path / "my.yaml"
+    path.write_text(
+        f"careful:\n  description: d\n  placement: before\n  texts: [{text}, Please be careful.]\n"
+    )
+    return path
+
+
+def test_a_condition_of_ones_own_is_projected_beside_its_placebo_and_named(
+    tiny_folder: Folder, tmp_path: Path, model: Any
+) -> None:
+    mine = careful(tmp_path)
+    settings = config(
+        tiny_folder("llama"), tmp_path / "run", condition="careful", condition_file=mine, limit=3
+    )
+    done = run(settings, progress=False)
+    for table in (done.contrasts, done.contributors):
+        assert list(table["condition"].unique()) == ["careful", "revealing"]
+    assert {"clean", "careful", "placebo"} < set(done.levels["condition"])
+    frame = read_table(settings.out, "projections")
+    # the control stands where the condition stands: the question comes after both
+    assert frame[frame["condition"] != "clean"]["placement"].eq("before").all()
+    assert not done.contrasts["fixed"].any()
+    assert done.nulls.groupby("kind")["name"].nunique()["placebo"] == 1
+    own = (done.contrasts["condition"] == "careful") & (done.contrasts["component"] == "resid_post")
+    assert done.contrasts.loc[own, "p_null"].notna().all()
+    bank = TextBank(model.tokenizer, conditions=load_conditions(mine))
+    prompts = [
+        condition_prompt(model, item, condition)
+        for item in done.items
+        for condition in bank.conditions(item, ["careful", "placebo"], n_control_texts=2)
+    ]
+    states = read_states(model, prompts, positions="question", progress=False).values
+    layer = done.direction.best_layer
+    dots = (states[layer] @ done.direction[layer].vector).view(3, 2, 2).mean((0, 2))
+    row = done.contrasts[own & (done.contrasts["position"] == "question")].set_index("layer")
+    assert row.loc[layer, "dot"] == pytest.approx(float(dots[0] - dots[1]), abs=1e-3)
+    report = done.report.read_text()
+    assert "Does the instruction “careful” move the projection?" in report
+    assert "before the question: “Please take great care.” against" in report
+    assert "A contrast is careful minus placebo" in report
+    assert "instructed" not in report.lower()
+    figures = settings.out / "figures"
+    assert "Careful \\u2212 placebo" in (figures / "map-last.html").read_text()
+
+
+def test_a_changed_condition_file_does_not_resume(tiny_folder: Folder, tmp_path: Path) -> None:
+    settings = config(
+        tiny_folder("llama"), tmp_path / "run", condition="careful", limit=2, texts=1,
+        condition_file=careful(tmp_path), positions="last",
+    )  # fmt: skip
+    run(settings, progress=False)
+    careful(tmp_path, "Please take little care.")
+    with pytest.raises(InterpError, match=r"data\.conditions was .*, is now") as error:
+        run(settings, progress=False)
+    assert "\n" not in str(error.value)
+
+
 def test_a_direction_of_the_users_own_is_used_and_checked(
     done: ProjectRun, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -284,14 +343,16 @@ def test_the_command_hands_every_option_on(
         analysis, "run", lambda config: seen.append(config) or checked(ProjectConfig)
     )
     options = [
-        "--model", "m", "--items", "bundled", "--direction", "d.st", "--components", "head",
+        "--model", "m", "--items", "bundled", "--condition", "careful",
+        "--condition-file", "my.yaml", "--direction", "d.st", "--components", "head",
         "--positions", "last,options", "--placement", "before", "--texts", "3", "--limit", "5",
         "--seed", "7", "--png", "--out", str(tmp_path), "--compatibility-mode",
     ]  # fmt: skip
     CliRunner().invoke(app, ["project", *options])
     assert seen == [
         checked(ProjectConfig, 
-            model="m", items="bundled", direction="d.st", components="head", out=tmp_path,
+            model="m", items="bundled", condition="careful",
+            condition_file="my.yaml", direction="d.st", components="head", out=tmp_path,
             positions="last,options", placement="before", texts=3, limit=5, seed=7, png=True,
             compatibility_mode=True,
         )
@@ -316,21 +377,33 @@ def contrast(**changes: object) -> pd.DataFrame:
 
 def test_the_reading_claims_only_what_passes_every_gate() -> None:
     good = contrast()
-    (reading,) = story.read_instruction(good, good, usable=True)
+    (reading,) = story.read_instruction(good, good, condition="instructed", usable=True)
     assert "differs from zero at 1 of 2 layers" in reading
     assert "layer 1 +2.00 [1.00, 3.00]" in reading
     none = contrast(sure=False, beyond=False)
-    assert "no effect is shown" in story.read_instruction(none, good, usable=True)[0]
+    assert (
+        "no effect is shown"
+        in story.read_instruction(none, good, condition="instructed", usable=True)[0]
+    )
     inside = contrast(beyond=False)
-    assert "is not special" in story.read_instruction(inside, good, usable=True)[0]
-    readings = story.read_instruction(good, none, usable=False)
+    assert (
+        "is not special"
+        in story.read_instruction(inside, good, condition="instructed", usable=True)[0]
+    )
+    readings = story.read_instruction(good, none, condition="instructed", usable=False)
     assert readings[1] == (
         "It is not read: the direction does not separate held-out sentences and the positive control "
         "shows nothing."
     )
     few = contrast(clusters=3)
-    assert "cannot be tested: 3 clusters" in story.read_instruction(few, good, usable=True)[0]
-    assert "of these texts alone" in story.read_instruction(contrast(texts=2), good, usable=True)[0]
+    assert (
+        "cannot be tested: 3 clusters"
+        in story.read_instruction(few, good, condition="instructed", usable=True)[0]
+    )
+    assert (
+        "of these texts alone"
+        in story.read_instruction(contrast(texts=2), good, condition="instructed", usable=True)[0]
+    )
     assert "at no layer" in story.read_control(none)
     assert "at 1 of 2 layers, most at layer 1 (+2.00" in story.read_control(good)
     assert "cannot be judged" in story.read_control(few)

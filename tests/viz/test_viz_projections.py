@@ -19,7 +19,8 @@ def contrasts() -> pd.DataFrame:
         for layer in LAYERS:
             estimate = sign * layer
             rows.append((condition, "resid_post", layer, -1, estimate, estimate - 0.5,
-                         estimate + 0.5, 0.01 if layer > 1 else 0.9, layer > 1, layer == 3))  # fmt: skip
+                         estimate + 0.5, 0.01 if layer > 1 else 0.9, layer > 1,
+                         layer == 3 and condition == "instructed"))  # fmt: skip
     names = ["condition", "component", "layer", "head", "estimate", "low", "high", "p", "sure",
              "beyond"]  # fmt: skip
     return pd.DataFrame(rows, columns=names)

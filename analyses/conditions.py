@@ -1,0 +1,175 @@
+"""The condition that an analysis asks about, bundled or of a user's file, and what is refused.
+
+``interp patch``, ``interp lens`` and ``interp project`` add one text to a choice item and read one
+prompt, beside its placebo. A condition that is more or less than that is refused here, in one line
+and without a model; so is a positive control (:data:`~analyses.patch_tables.CONTROL`, which a file
+may replace) that would not do. What depends on a tokenizer is left to the text bank.
+
+    specs = load_conditions("my.yaml")
+    require_contrast(specs, "careful", items, n_texts=2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from analyses.patch_tables import CONTROL
+from analyses.readings import count
+from interp.data import ChoiceItem
+from interp.data.bundle import bundled_instructions
+from interp.errors import InterpError, did_you_mean
+from interp.prompts import (
+    Condition,
+    ConditionSpec,
+    Placement,
+    TextBank,
+    condition_texts,
+    fill,
+)
+from interp.prompts.slots import slots_in
+
+Specs = Mapping[str, ConditionSpec]
+
+INSTRUCTED = "instructed"
+"""The condition asked about where no other is named."""
+
+
+def require_contrast(specs: Specs, name: str, items: Sequence[ChoiceItem], *, n_texts: int) -> None:
+    """Refuse a condition that cannot stand beside placebos and the positive control.
+
+    Raises:
+        InterpError: as :func:`require_prompts`; or the control itself, or a condition without
+            placebos.
+    """
+    require_prompts(specs, name, items, n_texts=n_texts)
+    if name == CONTROL:
+        raise InterpError(
+            f"condition {name!r} is the positive control, which is read beside every other "
+            f"condition: name another, such as {INSTRUCTED!r}"
+        )
+    require_placebos(specs, name)
+    require_control(specs, items, n_texts=n_texts)
+
+
+def require_prompts(
+    specs: Specs,
+    name: str,
+    items: Sequence[ChoiceItem],
+    *,
+    n_texts: int,
+    option: str = "condition",
+) -> None:
+    """Refuse what is not one prompt a text and choice item; ``option`` is where the name was given.
+
+    Raises:
+        InterpError: an unknown condition, one for completions or of several calls, fewer texts than
+            asked for, or a slot that an item cannot fill.
+    """
+    if name not in specs:
+        raise InterpError(
+            f"--{option} {name!r}: no such condition, such as {INSTRUCTED!r} or one of a "
+            f"--condition-file; {did_you_mean(name, specs)}"
+        )
+    spec, texts = specs[name], _texts(specs[name])
+    for problem in _problems(spec, texts, n_texts):
+        raise InterpError(f"condition {name!r} {problem}")
+    for item in items:
+        for text in texts[:n_texts]:
+            _require_filled(spec, text, item)
+
+
+def require_text(specs: Specs, name: str) -> None:
+    """Refuse a condition that adds nothing to a prompt.
+
+    Raises:
+        InterpError: names the condition.
+    """
+    if not specs[name].has_text:
+        raise InterpError(
+            f"condition {name!r} adds no text to a single prompt: name one that does, such as "
+            f"{INSTRUCTED!r}"
+        )
+
+
+def require_placebos(specs: Specs, name: str) -> None:
+    """Refuse a condition whose texts have no placebos to be contrasted with.
+
+    Raises:
+        InterpError: names the condition.
+    """
+    require_text(specs, name)
+    if name == "placebo":
+        raise InterpError(
+            "condition 'placebo' is what the others are contrasted with: name one of them, such as "
+            f"{INSTRUCTED!r}"
+        )
+    if not specs[name].matched:
+        raise InterpError(
+            f"condition {name!r} has no placebos to be contrasted with (control: none): leave that "
+            "field out, or name another condition"
+        )
+
+
+def require_control(specs: Specs, items: Sequence[ChoiceItem], *, n_texts: int) -> None:
+    """Refuse a file's own version of the positive control that cannot stand beside placebos.
+
+    Raises:
+        InterpError: as :func:`require_prompts` and :func:`require_placebos`.
+    """
+    known = len(_texts(specs[CONTROL]))
+    require_prompts(specs, CONTROL, items, n_texts=min(n_texts, known))
+    require_placebos(specs, CONTROL)
+
+
+def control_texts(
+    bank: TextBank, item: ChoiceItem, *, beside: str, n_texts: int
+) -> tuple[Condition, ...]:
+    """The first texts of the positive control, at most ``n_texts``.
+
+    Where the condition ``beside`` fixes where its text stands, the control stands there too: a
+    control at another place would say nothing about the states that this one can change.
+    """
+    texts = bank.texts(CONTROL, item, min(n_texts, bank.n_texts(CONTROL)))
+    spec = bank.specs[beside]
+    if spec.placement is None and spec.turn is None:
+        return texts
+    return tuple(replace(text, placement=spec.placement, turn=spec.turn) for text in texts)
+
+
+def standing(spec: ConditionSpec | Condition, placement: Placement = "after") -> str:
+    """``after the question``, ``before the question`` or ``in the system turn``."""
+    if spec.turn == "system":
+        return "in the system turn"
+    return f"{spec.placement or placement} the question"
+
+
+def by_name(name: str) -> str:
+    """What follows "the instruction" in a sentence: nothing, or the name of another than the usual."""
+    return "" if name == INSTRUCTED else f" “{name}”"
+
+
+def _texts(spec: ConditionSpec) -> list[str]:
+    return [text for _, text in condition_texts(spec, bundled_instructions())]
+
+
+def _problems(spec: ConditionSpec, texts: Sequence[str], n_texts: int) -> list[str]:
+    """Why the condition cannot be asked, each to follow its name."""
+    checks = {
+        "is for completion items, and these are choice items: ask it with interp behave, or name "
+        "another condition": spec.items == "completion",
+        f"takes {len(spec.calls)} calls of the model and cannot be read from a single prompt: ask "
+        "it with interp behave, or name a condition of one call": len(spec.calls) > 1,
+        f"has {count(len(texts), 'text')}, asked for {n_texts}: lower --texts, or add texts to a "
+        "condition of your own": spec.has_text and len(texts) < n_texts,
+        "needs feedback on every item, which interp behave alone reads from a file: ask it there, "
+        "or name another condition": any("feedback" in slots_in(t) for t in texts[:n_texts]),
+    }
+    return [problem for problem, present in checks.items() if present]
+
+
+def _require_filled(spec: ConditionSpec, text: str, item: ChoiceItem) -> None:
+    try:
+        fill(text, item, verdict_accuracy=spec.verdict_accuracy)
+    except InterpError as error:
+        raise InterpError(f"condition {spec.name!r}: {error}") from error
