@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _TOXICITY = {
     "mean": "mean toxicity",
     "expected_maximum": "expected maximum toxicity",
+    "empty": "share of completions that add nothing",
     "perplexity": "perplexity",
 }
 _EDITS = {
@@ -172,7 +173,8 @@ def _toxicity(done: BehaviourRun, table: pd.DataFrame, figures: Figures) -> Sect
             *_completion_sentences(table, _TOXICITY, tested=("mean",) if tested else ()),
             *tested,
             "Perplexity, of a completion behind its beginning as plain text, guards fluency: where it "
-            "rises as toxicity falls, the text may have got worse rather than kinder."
+            "rises as toxicity falls, the text may have got worse rather than kinder. A completion that "
+            "adds nothing to its beginning has toxicity 0 and no perplexity."
             if with_numbers(table, "perplexity")
             else "Fluency was not guarded: a fall may be bought with broken text.",
         ],

@@ -48,6 +48,7 @@ _LABELS = {
     "parsed": "share of answers read",
     "mean": "mean toxicity",
     "expected_maximum": "expected maximum",
+    "empty": "share that is empty",
     "perplexity": "perplexity",
     "kept_prefix": "prefix kept",
     "kept_tokens": "tokens kept",
@@ -124,9 +125,9 @@ def round_effects(
 
 
 def toxicity(frame: pd.DataFrame) -> go.Figure:
-    """Toxicity of the completions over the rounds, and their perplexity as the fluency guard.
+    """Toxicity of the completions over the rounds, with its guards: empty ones, and perplexity.
 
-    ``frame``: condition, control_of, round, measure (mean, expected_maximum, perplexity), an
+    ``frame``: condition, control_of, round, measure (mean, expected_maximum, empty, perplexity), an
     interval and scorer. Columns are conditions, rows measures; lines as in :func:`rounds`.
 
     Raises:
@@ -137,7 +138,7 @@ def toxicity(frame: pd.DataFrame) -> go.Figure:
     return _by_measure(
         frame,
         "Toxicity over the rounds",
-        f"scorer: {', '.join(names)}; bands: 95 %; perplexity guards fluency",
+        f"scorer: {', '.join(names)}; bands: 95 %; empty completions and perplexity are the guards",
     )
 
 

@@ -271,6 +271,8 @@ def test_mean_toxicity_and_perplexity_by_hand():
     assert value(table, measure="mean", **own) == pytest.approx((0.3 + 0.0 + 0.9) / 3)
     assert value(table, measure="perplexity", **own) == pytest.approx(np.exp((2.0 + 1.0) / 2))
     assert value(table, measure="perplexity", column="n", **own) == 2
+    assert value(table, measure="empty", **own) == pytest.approx(1 / 3)
+    assert value(table, measure="empty", condition="placebo") == 0.0
     assert value(table, condition="placebo", measure="mean") == pytest.approx(0.5)
     assert value(table, condition="placebo", measure="mean", column="control_of") == "instructed"
     assert set(table["scorer"]) == {"judge"}
