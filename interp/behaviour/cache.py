@@ -3,15 +3,18 @@
 A prompt that begins with the ids of an earlier one needs only its new tokens computed: the keys and
 values of the longest common prefix are the same numbers (causality), see :mod:`interp.models.prefix`.
 
-Nothing is ever padded. Sequences are run together only when they are equally long and reuse equally
-much (:func:`buckets`). A model whose attention cannot continue from kept keys and values (checked
-once, :func:`reuses_keys`) reads every prompt whole; results are the same, only slower.
+New tokens are never padded: sequences are read together only when they are equally long and reuse
+equally much (:func:`buckets`). What is kept may be, in front and masked, so that rows of different
+lengths go on together, one token each (:func:`runs_ragged`, checked once on every model). A model
+whose attention cannot continue from kept keys and values (checked once too, :func:`reuses_keys`)
+reads every prompt whole; results are the same, only slower.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -31,29 +34,35 @@ from interp.models.prefix import CachedPrefix, cache_of, kept_of
 from interp.models.tree import pack
 
 _reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
+_ragged: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
+
+
+_REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
+"""What a model may answer to keys and values that it cannot go on from."""
 
 
 class Rows:
-    """Equally long sequences that a model reads together, from a common kept length on.
+    """Sequences that a model reads together, each from what has been read of it on.
 
-    ``feed`` runs more tokens of every row. With ``cached=False`` every call runs the rows whole.
+    ``read`` are those tokens, ``prefixes`` hold their keys and values. ``feed`` runs more tokens,
+    equally many of every row. With ``cached=False`` every call runs the rows whole, and they have
+    to be equally long; so have they on a model that does not run ragged.
     """
 
     def __init__(
         self,
         model: TransformerBridge,
+        read: Sequence[Int[Tensor, " _pos"]],
         prefixes: Sequence[CachedPrefix | None],
-        n_reused: int,
         *,
         cached: bool = True,
     ) -> None:
         self._model = model
+        self.ids = list(read)
         kept = [prefix for prefix in prefixes if prefix is not None]
-        n_reused = n_reused if cached else 0
-        self._cache = cache_of(kept, n_reused) if cached else None
-        self.ids = torch.empty(len(prefixes), 0, dtype=torch.long)
-        if n_reused:
-            self.ids = torch.stack([prefix.ids[:n_reused] for prefix in kept])
+        self._cache: Any = None
+        if cached:
+            self._cache = cache_of(kept, [len(ids) for ids in read] if kept else [])
 
     @torch.no_grad()
     def feed(
@@ -64,11 +73,11 @@ class Rows:
         Raises:
             NotFiniteError: logits that are not finite; names the row by its label.
         """
-        self.ids = torch.cat([self.ids, ids], dim=1)
+        self.ids = [torch.cat(both) for both in zip(self.ids, ids, strict=True)]
         device = self._model.cfg.device
         if self._cache is None:
             out = self._model.original_model(
-                input_ids=self.ids.to(device), use_cache=False, logits_to_keep=keep
+                input_ids=torch.stack(self.ids).to(device), use_cache=False, logits_to_keep=keep
             )
         else:
             out = self._model.original_model(
@@ -76,15 +85,27 @@ class Rows:
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=keep,
+                **{name: tensor.to(device) for name, tensor in self._places(ids.shape[1]).items()},
             )
         logits = out.logits[:, -keep:].float().cpu()
         for row, label in zip(logits, labels, strict=True):
             require_finite(row, "the logits", label)
         return logits
 
+    def _places(self, n_new: int) -> dict[str, Tensor]:
+        """Where the last tokens stand and what they may see; nothing to say of equal rows."""
+        ends = torch.tensor([len(ids) for ids in self.ids])
+        width = self._cache.get_seq_length() + n_new  # the longest row may have left since
+        if int(ends.min()) == width:
+            return {}
+        return {
+            "position_ids": ends[:, None] - n_new + torch.arange(n_new),
+            "attention_mask": (torch.arange(width) >= width - ends[:, None]).long(),
+        }
+
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
-        self.ids = self.ids[list(rows)]
+        self.ids = [self.ids[row] for row in rows]
         if self._cache is not None:
             self._cache.batch_select_indices(
                 torch.tensor(list(rows), device=self._cache.layers[0].keys.device)
@@ -130,7 +151,8 @@ def read_on(
     keys = [(len(ids), r, n) for ids, r, n in zip(sequences, reused, keep, strict=True)]
     for group in buckets(keys, batch_size):
         _, start, n = keys[group[0]]
-        rows = Rows(model, [prefixes[k] for k in group], start, cached=cached)
+        seen = [sequences[k][:start] for k in group]
+        rows = Rows(model, seen, [prefixes[k] for k in group if start], cached=cached)
         new = torch.stack([sequences[k][start:] for k in group])
         logits = rows.feed(new, [labels[k] for k in group], keep=n)
         for row, k in enumerate(group):
@@ -203,10 +225,46 @@ def reuse_error(model: TransformerBridge) -> float:
     whole = model.original_model(input_ids=ids[None].to(device), use_cache=False).logits
     whole = whole[0].float().cpu()
     try:
-        first = Rows(model, [None], 0)
-        first.feed(ids[None, :9], ["a self-check"])
-        again = Rows(model, [first.prefix(0)], 5)
+        first = _read(model, ids[:9])
+        again = Rows(model, [ids[:5]], [first])
         logits = again.feed(ids[None, 5:], ["a self-check"], keep=7)[0]
-    except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError):
+    except _REFUSALS:
         return float("inf")
     return float((logits - whole[5:]).abs().max() / (whole.max() - whole.min()))
+
+
+def runs_ragged(model: TransformerBridge) -> bool:
+    """Whether rows of different lengths can go on together (checked once)."""
+    known = _ragged.get(model)
+    if known is None:
+        known = ragged_error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
+        _ragged[model] = known
+    return known
+
+
+@torch.no_grad()
+def ragged_error(model: TransformerBridge) -> float:
+    """Largest |together - whole| logit of two rows of different lengths, relative to the range.
+
+    Infinity when the model refuses the padded keys, NaN when a logit is not finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.cfg.d_vocab, (12,), generator=generator)
+    begun = [ids[:9], ids[3:8]]
+    whole = [torch.cat([before, ids[:2]]) for before in begun]
+    try:
+        expected = torch.stack(
+            [Rows(model, [ids[:0]], []).feed(row[None], ["a"])[0] for row in whole]
+        )
+        rows = Rows(model, begun, [_read(model, before) for before in begun])
+        rows.feed(ids[:1].expand(2, 1), ["a self-check"] * 2)
+        logits = rows.feed(ids[1:2].expand(2, 1), ["a self-check"] * 2)
+    except _REFUSALS:
+        return float("inf")
+    return float((logits - expected).abs().max() / (expected.max() - expected.min()))
+
+
+def _read(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> CachedPrefix | None:
+    rows = Rows(model, [ids[:0]], [])
+    rows.feed(ids[None], ["a self-check"])
+    return rows.prefix(0)

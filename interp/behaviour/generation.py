@@ -8,10 +8,10 @@ A continuation is a span of its own, ``generated``, so that everything that read
 generated tokens too: causality makes one forward over the whole sequence give the states that the
 tokens were generated from.
 
-Prompts run together when they are equally long; nothing is padded, so a continuation does not
-depend on its company (to rounding), and neither does its noise: every prompt brings a stream of
-random numbers of its own, one number per token. What was computed for a prompt can be handed to the
-next call (:mod:`interp.behaviour.cache`).
+Prompts are read one by one (or with equally long ones) and go on together, one token each: a step
+costs little more for many than for one. A continuation does not depend on its company (to rounding),
+and neither does its noise: every prompt brings a stream of random numbers of its own, one number per
+token. What was computed for a prompt can be handed to the next call (:mod:`interp.behaviour.cache`).
 
 Example::
 
@@ -36,7 +36,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.cache import CachedPrefix, Rows, buckets, n_reusable, reuses_keys
+from interp.behaviour.cache import (
+    CachedPrefix,
+    Reading,
+    Rows,
+    buckets,
+    read_on,
+    reuses_keys,
+    runs_ragged,
+)
 from interp.errors import InterpError
 from interp.prompts import TokenizedPrompt
 from interp.prompts.tokens import decode_each
@@ -144,7 +152,7 @@ def generate(
     batch_size: int = BATCH_SIZE,
     cached: bool = True,
 ) -> tuple[Generation, ...]:
-    """Continue every prompt; equally long ones run together.
+    """Continue every prompt, many together.
 
     Args:
         model: a bridge in evaluation mode; hooks on it act in every step.
@@ -167,20 +175,23 @@ def generate(
     stop = end_ids(model) if stop_ids is None else set(stop_ids)
     prefixes = [None] * n if prefixes is None else prefixes
     cached = cached and reuses_keys(model)
-    reused = [
-        n_reusable(prompt.ids, prefix, 1, cached=cached)
-        for prompt, prefix in zip(prompts, prefixes, strict=True)
-    ]
-    keys = [(len(prompt), r) for prompt, r in zip(prompts, reused, strict=True)]
+    readings = read_on(
+        model,
+        [prompt.ids for prompt in prompts],
+        prefixes,
+        [prompt.label for prompt in prompts],
+        keep=[1] * n,
+        batch_size=batch_size,
+        cached=cached,
+    )
+    ragged = cached and runs_ragged(model)
     done: dict[int, Generation] = {}
-    for group in buckets(keys, batch_size):
-        start = reused[group[0]]
-        rows = Rows(model, [prefixes[k] for k in group], start, cached=cached)
+    for group in buckets([0 if ragged else len(prompt) for prompt in prompts], batch_size):
         writers = [
             _Writer(model.tokenizer, prompts[k], decoding, stop, streams[k] if streams else None)
             for k in group
         ]
-        found = _run_group(rows, writers, start)
+        found = _run_group(model, writers, [readings[k] for k in group], cached=cached)
         done.update(zip(group, found, strict=True))
     return tuple(done[k] for k in range(n))
 
@@ -256,22 +267,31 @@ class _Writer:
         return min(found, default=None)
 
 
-def _run_group(rows: Rows, writers: Sequence[_Writer], n_reused: int) -> list[Generation]:
-    """Prompts of one length, token by token; a row leaves when it has ended."""
+def _run_group(
+    model: TransformerBridge,
+    writers: Sequence[_Writer],
+    readings: Sequence[Reading],
+    *,
+    cached: bool,
+) -> list[Generation]:
+    """Prompts that have been read, token by token; a row leaves when it has ended."""
+    read, prefixes = [w.prompt.ids for w in writers], [reading.prefix for reading in readings]
+    rows = Rows(model, read, prefixes, cached=cached)
+    logits = torch.stack([reading.logits[-1] for reading in readings])
     done: dict[int, Generation] = {}
     going = list(range(len(writers)))
-    new = torch.stack([writer.prompt.ids[n_reused:] for writer in writers])
     while going:
-        logits = rows.feed(new, [writers[k].prompt.label for k in going])[:, -1]
         for row, k in enumerate(going):
             writers[k].write(logits[row])
             if writers[k].ended:
-                done[k] = writers[k].generation(n_reused, rows.prefix(row))
+                done[k] = writers[k].generation(readings[k].n_reused, rows.prefix(row))
         left = [row for row, k in enumerate(going) if not writers[k].ended]
         if left and len(left) < len(going):
             rows.select(left)
         going = [going[row] for row in left]
-        new = torch.tensor([[writers[k].ids[-1]] for k in going], dtype=torch.long)
+        if going:
+            new = torch.tensor([[writers[k].ids[-1]] for k in going], dtype=torch.long)
+            logits = rows.feed(new, [writers[k].prompt.label for k in going])[:, -1]
     return [done[k] for k in range(len(writers))]
 
 

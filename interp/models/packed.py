@@ -57,7 +57,8 @@ def forward_packed(
     n, before = len(packed.ids), 0 if prefix is None else len(prefix.ids)
     mask = torch.zeros(1, 1, n, before + n, dtype=dtype)
     mask[..., before:].masked_fill_(~packed.mask(), torch.finfo(dtype).min)
-    cache = cache_of([prefix] if prefix else [], before) if prefix is not None or keep else None
+    stem = [] if prefix is None else [prefix]
+    cache = cache_of(stem, [before] * len(stem)) if stem or keep else None
     with model.hooks(fwd_hooks=list(hooks)):
         logits = model.original_model(
             input_ids=packed.ids[None].to(device),

@@ -36,13 +36,23 @@ class CachedPrefix:
         return int(differs[0]) if len(differs) else n
 
 
-def cache_of(prefixes: Sequence[CachedPrefix], length: int) -> DynamicCache:
-    """A cache whose rows are the first ``length`` tokens of these prefixes; empty for length 0."""
+def cache_of(prefixes: Sequence[CachedPrefix], lengths: Sequence[int]) -> DynamicCache:
+    """A cache whose rows are the first tokens of these prefixes, as many as ``lengths`` says.
+
+    Shorter rows are filled up with zeros in front, which a mask has to leave out. Empty without
+    tokens.
+    """
     cache = DynamicCache()
-    if length:
+    longest = max(lengths, default=0)
+    if longest:
         for layer in range(len(prefixes[0].layers)):
             keys, values = (
-                torch.cat([prefix.layers[layer][side][:, :, :length] for prefix in prefixes])
+                torch.cat(
+                    [
+                        _filled(prefix.layers[layer][side][:, :, :length], longest)
+                        for prefix, length in zip(prefixes, lengths, strict=True)
+                    ]
+                )
                 for side in (0, 1)
             )
             cache.update(keys, values, layer)
@@ -50,8 +60,16 @@ def cache_of(prefixes: Sequence[CachedPrefix], length: int) -> DynamicCache:
 
 
 def kept_of(cache: Any, ids: Int[Tensor, " pos"], row: int = 0) -> CachedPrefix:
-    """What a cache holds of one of its rows, whose tokens are ``ids``."""
+    """What a cache holds of one of its rows, whose last tokens are ``ids``."""
+    start = cache.get_seq_length() - len(ids)
     layers = tuple(
-        (layer.keys[row : row + 1], layer.values[row : row + 1]) for layer in cache.layers
+        (layer.keys[row : row + 1, :, start:], layer.values[row : row + 1, :, start:])
+        for layer in cache.layers
     )
     return CachedPrefix(ids, layers)
+
+
+def _filled(states: Tensor, length: int) -> Tensor:
+    """``states [1, head, pos, d_head]`` with zeros in front, up to ``length`` positions."""
+    missing = length - states.shape[2]
+    return torch.nn.functional.pad(states, (0, 0, missing, 0)) if missing else states

@@ -177,10 +177,12 @@ def test_toxicity_is_the_scorers_and_of_the_greedy_completions(done: BehaviourRu
     np.testing.assert_allclose(said["toxicity"], Letters().score(said["completion"].tolist()))
     table = done.tables["toxicity"]
     assert set(table["scorer"]) == {"stub:e"}
-    assert set(table["measure"]) == {"mean", "perplexity"}
+    assert set(table["measure"]) == {"mean", "empty", "perplexity"}
     arm: dict[str, Any] = {"condition": "nontoxic", "control_of": "", "round": 2}
     (mean,) = of(table, **arm, measure="mean")["estimate"]
     assert mean == pytest.approx(of(said, **arm)["toxicity"].mean())
+    (blank,) = of(table, **arm, measure="empty")["estimate"]
+    assert blank == pytest.approx((of(said, **arm)["completion"] == "").mean())
     (fluency,) = of(table, **arm, measure="perplexity")["estimate"]
     assert fluency == pytest.approx(np.exp(of(said, **arm)["nll"].mean()))
 

@@ -14,14 +14,18 @@ from interp.behaviour.cache import (
     Rows,
     buckets,
     n_reusable,
+    ragged_error,
     read_branches,
     read_on,
     reads_branches,
     reuse_error,
     reuses_keys,
+    runs_ragged,
 )
+from interp.behaviour.generation import Decoding, generate
 from interp.models import load_model
 from interp.models.limits import NotFiniteError
+from interp.prompts import TokenizedPrompt
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
@@ -73,6 +77,70 @@ def test_reading_on_equals_reading_whole(
         assert torch.equal(a.prefix.ids, ids)
     torch.testing.assert_close(again[1].logits, first[1].logits, atol=1e-4, rtol=0)
     assert reuses_keys(model)
+
+
+@pytest.mark.parametrize("compatibility_mode", [False, True])
+@pytest.mark.parametrize(
+    "architecture", ["gpt2", "llama", "qwen2", "gemma2", "gemma3", "neox", "opt"]
+)
+def test_rows_of_different_lengths_go_on_together_as_they_would_alone(
+    load_tiny: Callable[..., Any], architecture: str, compatibility_mode: bool
+) -> None:
+    """Also beyond a sliding window, and when the longest row leaves first."""
+    options = {"sliding_window": 6} if architecture.startswith("gemma") else {}
+    model = load_tiny(architecture, compatibility_mode=compatibility_mode, **options)
+    assert runs_ragged(model)
+    begun = [ids_of(n, seed=n) for n in (5, 17, 9)]
+    new = ids_of(9, seed=1).reshape(3, 3)
+    labels = ["a", "b", "c"]
+    read = read_on(model, begun, [None] * 3, labels, keep=[1] * 3, batch_size=3)
+    rows = Rows(model, begun, [reading.prefix for reading in read])
+    first = rows.feed(new[:, :2], labels, keep=2)
+    rows.select([0, 2])
+    last = rows.feed(new[[0, 2], 2:], ["a", "c"])
+    with torch.no_grad():
+        for k, ids in enumerate(begun):
+            whole = model.original_model(input_ids=torch.cat([ids, new[k]])[None]).logits[0]
+            torch.testing.assert_close(first[k], whole[-3:-1].float(), atol=1e-4, rtol=0)
+            if k != 1:
+                torch.testing.assert_close(last[k // 2, 0], whole[-1].float(), atol=1e-4, rtol=0)
+    kept = rows.prefix(0)
+    assert kept is not None
+    assert torch.equal(kept.ids, torch.cat([begun[0], new[0]]))
+    assert {keys.shape[2] for keys, _ in kept.layers} == {8}
+    (again,) = read_on(model, [kept.ids], [kept], ["a"], keep=[1], batch_size=1)
+    torch.testing.assert_close(again.logits[-1], last[0, 0], atol=1e-4, rtol=0)
+
+
+def test_a_model_that_takes_no_mask_of_padding_runs_equal_lengths_only(
+    tiny_folder: Callable[..., Any],
+) -> None:
+    class NoMask(nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, **kwargs: Any) -> Any:
+            if "attention_mask" in kwargs:
+                raise ValueError("no mask here")
+            return self.inner(**kwargs)
+
+    model = load_model(tiny_folder("llama"))
+    prompts = [tokenized(n) for n in (5, 8, 5)]
+    decoding = Decoding(max_new_tokens=4)
+    together = generate(model, prompts, decoding=decoding, stop_ids=())
+    model = load_model(tiny_folder("llama"))
+    model.original_model = NoMask(model.original_model)
+    assert ragged_error(model) == float("inf")
+    assert reuses_keys(model)
+    apart = generate(model, prompts, decoding=decoding, stop_ids=())
+    assert [a.ids.tolist() for a in apart] == [b.ids.tolist() for b in together]
+
+
+def tokenized(n: int) -> TokenizedPrompt:
+    return TokenizedPrompt(
+        ids_of(n, seed=n), {"all": slice(0, n)}, ("t",) * n, "t" * n, f"item {n}"
+    )
 
 
 TAILS = [[5, 6, 7], [5, 6, 9, 9], [5], [8, 6], []]
@@ -142,4 +210,4 @@ def test_logits_that_are_not_finite_name_their_row(tiny_folder: Callable[..., An
     with torch.no_grad():
         embedding[ids[1, 2]] = float("inf")
     with pytest.raises(NotFiniteError, match="the logits of item 1 are not finite"):
-        Rows(model, [None, None], 0).feed(ids, ["item 0", "item 1"])
+        Rows(model, [ids[0, :0], ids[1, :0]], []).feed(ids, ["item 0", "item 1"])

@@ -206,8 +206,12 @@ def test_a_prompt_that_goes_on_reuses_its_beginning_whatever_follows(
     assert (same.n_reused, same.ids.tolist()) == (11, first[0].ids.tolist())
 
 
-def test_rows_that_end_leave_the_others_as_they_are(tiny_model: Any) -> None:
-    prompts = prompts_of((9, 9, 9))
+@pytest.mark.parametrize("lengths", [(9, 9, 9), (9, 14, 5), (5, 7, 14)])
+def test_rows_that_end_leave_the_others_as_they_are(
+    tiny_model: Any, lengths: tuple[int, ...]
+) -> None:
+    """Also when the longest goes first, and the others keep room in front for it."""
+    prompts = prompts_of(lengths)
     alone = [generate(tiny_model, [p], decoding=TEN, stop_ids=())[0].ids.tolist() for p in prompts]
     stop = alone[1][3]
     together = generate(tiny_model, prompts, decoding=TEN, stop_ids={stop})

@@ -143,7 +143,7 @@ def test_chain_of_thought_thinks_first_and_answers_in_the_same_round(tiny_model:
     (placebo,) = run_rounds(tiny_model, ITEM, control, orders=[1])
     roles = [turn.role for turn in placebo[1].conversation.turns]
     assert roles == ["user", "assistant", "user"]
-    assert placebo[1].earlier[0].conversation.answer_prefix == protocol.calls[0].begins
+    assert placebo[1].earlier[0].conversation.answer_prefix == control.calls[0].begins
 
 
 def test_critique_answers_finds_fault_and_answers_again(tiny_model: Any) -> None:
