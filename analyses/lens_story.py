@@ -284,7 +284,9 @@ def read_curves(
     """What the curves say once the gates are passed: the control's first, then the condition's."""
     control = _total(totals, CONTROL)
     if not (_works(control) and control.n_clusters >= MIN_CLUSTERS):
-        return ["The positive control has no effect here: the curves are shown and not read."]
+        return [
+            "The positive control shows no effect here (see above): the curves are shown and not read."
+        ]
     readings = [_read_curve(CONTROL, effects, parting[CONTROL])]
     if not effects.loc[effects["contrast"] == CONTROL, "clear"].any():
         return [*readings, "The positive control's curve shows nothing: no curve is read."]

@@ -262,7 +262,9 @@ def read_site(
     if control is None or control_total is None:
         readings.append("No positive control was run, so the map is shown and not read.")
     elif not (control_total.excludes(0) and control_total.estimate > 0):
-        readings.append("The positive control has no effect here: the map is shown and not read.")
+        readings.append(
+            "The positive control shows no effect here (see above): the map is shown and not read."
+        )
     elif not _shows_something(control):
         readings.append("The positive control's map shows nothing: no map is read.")
     elif not (total.excludes(0) and total.n_clusters >= MIN_CLUSTERS):

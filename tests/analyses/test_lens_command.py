@@ -301,9 +301,9 @@ def test_curves_are_read_once_the_control_shows_something() -> None:
 @pytest.mark.parametrize(
     ("control", "shown", "clusters", "why"),
     [
-        (NO, SOME, 10, "control has no effect here"),
-        ((-1.0, -1.5, -0.5), SOME, 10, "control has no effect here"),
-        (YES, SOME, 4, "control has no effect here"),
+        (NO, SOME, 10, "control shows no effect here"),
+        ((-1.0, -1.5, -0.5), SOME, 10, "control shows no effect here"),
+        (YES, SOME, 4, "control shows no effect here"),
         (YES, NONE, 10, "control's curve shows nothing"),
     ],
 )
