@@ -24,9 +24,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.limits import require_finite
 from interp.models.packed import (
-    TOLERANCE,
+    REFUSALS,
     attention_window,
     forward_packed,
+    holds,
     supports_packing,
     supports_stems,
 )
@@ -35,10 +36,6 @@ from interp.models.tree import pack
 
 _reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 _ragged: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
-
-
-_REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
-"""What a model may answer to keys and values that it cannot go on from."""
 
 
 class Rows:
@@ -206,11 +203,7 @@ def buckets(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
 
 def reuses_keys(model: TransformerBridge) -> bool:
     """Whether reading on from kept keys and values equals reading whole (checked once)."""
-    known = _reuses.get(model)
-    if known is None:
-        known = reuse_error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
-        _reuses[model] = known
-    return known
+    return holds(model, _reuses, reuse_error)
 
 
 @torch.no_grad()
@@ -228,18 +221,14 @@ def reuse_error(model: TransformerBridge) -> float:
         first = _read(model, ids[:9])
         again = Rows(model, [ids[:5]], [first])
         logits = again.feed(ids[None, 5:], ["a self-check"], keep=7)[0]
-    except _REFUSALS:
+    except REFUSALS:
         return float("inf")
     return float((logits - whole[5:]).abs().max() / (whole.max() - whole.min()))
 
 
 def runs_ragged(model: TransformerBridge) -> bool:
     """Whether rows of different lengths can go on together (checked once)."""
-    known = _ragged.get(model)
-    if known is None:
-        known = ragged_error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
-        _ragged[model] = known
-    return known
+    return holds(model, _ragged, ragged_error)
 
 
 @torch.no_grad()
@@ -259,7 +248,7 @@ def ragged_error(model: TransformerBridge) -> float:
         rows = Rows(model, begun, [_read(model, before) for before in begun])
         rows.feed(ids[:1].expand(2, 1), ["a self-check"] * 2)
         logits = rows.feed(ids[1:2].expand(2, 1), ["a self-check"] * 2)
-    except _REFUSALS:
+    except REFUSALS:
         return float("inf")
     return float((logits - expected).abs().max() / (expected.max() - expected.min()))
 

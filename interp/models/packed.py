@@ -21,7 +21,8 @@ from interp.models.tree import PackedPrompts, pack
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
 
-_REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
+REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
+"""What a model may answer to a mask, positions or kept keys that it does not take."""
 _packs: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 _keeps: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
@@ -77,12 +78,12 @@ def forward_packed(
 
 def supports_packing(model: TransformerBridge) -> bool:
     """Whether the packed forward equals separate forwards on this model (checked once)."""
-    return _checked(model, _packs, packing_error)
+    return holds(model, _packs, packing_error)
 
 
 def supports_stems(model: TransformerBridge) -> bool:
     """Whether a packed forward on a kept stem does so too (checked once)."""
-    return _checked(model, _keeps, stem_error)
+    return holds(model, _keeps, stem_error)
 
 
 def packing_error(model: TransformerBridge) -> float:
@@ -108,11 +109,12 @@ def attention_window(model: TransformerBridge) -> int:
     return min([model.cfg.n_ctx, *(int(w) for w in windows if w)])
 
 
-def _checked(
+def holds(
     model: TransformerBridge,
     known: WeakKeyDictionary[TransformerBridge, bool],
     error: Callable[[TransformerBridge], float],
 ) -> bool:
+    """Whether a way of running a model is exact on it: its ``error`` is measured once, ``known``."""
     if model not in known:
         known[model] = error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
     return known[model]
@@ -130,7 +132,7 @@ def _error(model: TransformerBridge, *, keep: bool) -> float:
     ]
     try:
         logits = _on_stem(model, stem, tails) if keep else _packed(model, stem, tails)
-    except _REFUSALS:
+    except REFUSALS:
         return float("inf")
     reference = torch.cat(alone)
     return float((logits - reference).abs().max() / (reference.max() - reference.min()))

@@ -503,8 +503,8 @@ def test_surviving_cells_are_named_once_effect_and_control_are_there() -> None:
     [
         (CLEAR, None, None, "No positive control was run"),
         (CLEAR, [[0.0, 0.0], [0.0, 0.0]], CLEAR, "map shows nothing"),
-        (CLEAR, [[0.0, 0.0], [0.0, 2.0]], interval(0.2, -0.1, 0.5), "control has no effect"),
-        (CLEAR, [[0.0, 0.0], [0.0, 2.0]], interval(-1.0, -1.2, -0.8), "control has no effect"),
+        (CLEAR, [[0.0, 0.0], [0.0, 2.0]], interval(0.2, -0.1, 0.5), "control shows no effect"),
+        (CLEAR, [[0.0, 0.0], [0.0, 2.0]], interval(-1.0, -1.2, -0.8), "control shows no effect"),
         (interval(0.1, -1, 1), [[0.0, 0.0], [0.0, 2.0]], CLEAR, "Without an effect to localise"),
         (interval(1, 0.8, 2, 4), [[0.0, 0.0], [0.0, 2.0]], CLEAR, "Without an effect to localise"),
     ],
