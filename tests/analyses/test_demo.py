@@ -65,7 +65,7 @@ class _Balance(HTMLParser):
 @pytest.mark.parametrize(
     ("architecture", "chat", "compatibility_mode"),
     [
-        ("llama", True, False),
+        pytest.param("llama", True, False, marks=pytest.mark.slow),
         pytest.param("gpt2", False, False, marks=pytest.mark.slow),
         pytest.param("qwen2", True, False, marks=pytest.mark.slow),
         pytest.param("gemma", True, False, marks=pytest.mark.slow),

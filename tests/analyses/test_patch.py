@@ -178,6 +178,7 @@ def choice_line(name: str, roles: list[str], texts: list[str]) -> str:
     return json.dumps({"id": name, "question": "Who?", "gold": 0, "choices": choices})
 
 
+@pytest.mark.slow
 def test_items_without_a_margin_are_left_out_and_counted(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -338,6 +339,7 @@ def test_what_is_asked_about_is_the_text_on_either_side() -> None:
         assert checked(PatchConfig, condition=condition, against=against).asked == name
 
 
+@pytest.mark.slow
 def test_a_changed_condition_file_does_not_resume(tiny_folder: Folder, tmp_path: Path) -> None:
     asked = {"condition": "careful", "condition_file": own(tmp_path, "careful"), "control": False}
     settings = config(tiny_folder("llama"), tmp_path / "run", limit=2, **asked)
@@ -350,6 +352,7 @@ def test_a_changed_condition_file_does_not_resume(tiny_folder: Folder, tmp_path:
     assert bytes_of(settings.out) == before
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_configuration_is_refused(tiny_folder: Folder, tmp_path: Path) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
     run(config(folder, out, control=False), progress=False)

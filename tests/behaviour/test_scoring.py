@@ -153,6 +153,7 @@ def test_every_condition_and_placement_is_scored_on_its_own_prompt(tiny_model, p
     assert frame["margin"].nunique() == len(frame)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_nodes", [1, 200])
 def test_the_size_of_a_packed_forward_does_not_change_the_rows(tiny_model, max_nodes):
     wide = rows_of(tiny_model, AMBIGUOUS, PLAN, max_nodes=100_000)

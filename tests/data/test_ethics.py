@@ -143,6 +143,7 @@ def test_a_malformed_row_names_line_and_field(
         read_ethics(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published file is not beside the project")
 def test_the_published_file_gives_the_groups_that_the_docstring_says() -> None:
     texts = read_ethics(SHARED)

@@ -94,6 +94,7 @@ def test_a_smaller_limit_gives_the_beginning_of_a_larger_sample(
     assert sample_items(items, limit, seed=seed) == larger[:limit]
 
 
+@pytest.mark.slow
 @given(items=item_lists, limit=limits, seed=seeds)
 @settings(max_examples=150, deadline=None)
 def test_categories_differ_by_at_most_one_unless_one_ran_out(

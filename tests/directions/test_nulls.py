@@ -89,6 +89,7 @@ def test_placebo_differences_by_hand() -> None:
         placebo_nulls(texts[:1])
 
 
+@pytest.mark.slow
 def test_there_are_twelve_contrasts_and_each_is_the_fit_of_its_own_texts(tiny_model: Any) -> None:
     from interp.data import load_texts
 

@@ -91,6 +91,7 @@ token_lists = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     token_lists, st.none() | st.integers(0, 8), st.integers(1, 30), st.sampled_from([1, 4, 1000])
 )
@@ -164,6 +165,7 @@ def test_budget_of_nodes_changes_the_number_of_runs_and_no_number(
     assert (count_runs["packed"], count_runs["alone"]) == expected[max_nodes]
 
 
+@pytest.mark.slow
 def test_a_tree_may_have_more_nodes_than_the_context_has_positions(
     load_tiny: Callable[..., Any],
 ) -> None:

@@ -49,6 +49,7 @@ def test_whatever_the_count_a_built_placebo_has_it_in_words_of_bank_and_fillers(
     assert built.base == parts[0]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(6, 60), min_size=1, max_size=20))
 def test_built_placebos_that_use_each_other_up_are_all_different(wanted):
     pool, used, texts = PlaceboPool(words, BANK), set(), []

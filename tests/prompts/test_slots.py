@@ -38,6 +38,7 @@ def test_a_verdict_that_is_true_at_one_accuracy_stays_true_at_a_higher_one(seed,
     assert truths[0] <= truths[1]
 
 
+@pytest.mark.slow
 def test_drawn_options_are_gold_in_half_and_random_verdicts_true_in_half_independently():
     n = 2000
     items = [replace(ITEM, id=f"item-{k}") for k in range(n)]

@@ -271,6 +271,7 @@ def test_killed_before_any_of_its_steps_a_run_resumes_to_the_same_bytes(tmp_path
         assert (died, resumed, table, left) == (signal.SIGKILL, 0, whole, [])
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_a_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     script = WORK.replace("UNITS", "60") + "work(sys.argv[1], float(sys.argv[2]))\n"
 

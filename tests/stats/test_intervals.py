@@ -105,6 +105,7 @@ def test_one_item_per_cluster_is_the_ordinary_bootstrap_of_scipy() -> None:
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=tolerance)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_where_ignoring_clusters_does_not() -> None:
     by_cluster = ignoring = 0
     for seed in range(150):
