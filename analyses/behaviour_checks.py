@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from analyses.behaviour_asked import is_single_prompt
+from analyses.conditions import require_filled, texts_of
 from interp.behaviour.protocol import Item, Task
 from interp.data import ChoiceItem
-from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError, did_you_mean
-from interp.prompts import ConditionSpec, TextBank, condition_texts
-from interp.prompts.slots import fill
+from interp.prompts import ConditionSpec, TextBank
 
 if TYPE_CHECKING:
     from analyses.behaviour import BehaviourConfig
@@ -118,22 +117,14 @@ def _require_filled(
 ) -> None:
     for name, task, items in _fitting(config, specs, kinds):
         spec = specs[name]
-        texts = [text for _, text in condition_texts(spec, bundled_instructions())]
-        texts = texts[: _n_texts(config)]
+        texts = texts_of(spec)[: _n_texts(config)]
         if config.rounds:
             texts += [call.asks for call in spec.calls if call.asks]
         if config.rounds > 1:
             texts += spec.reasks(task)
         for item in items:
             for text in texts:
-                _fill(spec, text, item, feedback)
-
-
-def _fill(spec: ConditionSpec, text: str, item: Item, feedback: Mapping[str, str] | None) -> None:
-    try:
-        fill(text, item, verdict_accuracy=spec.verdict_accuracy, feedback=feedback)
-    except InterpError as error:
-        raise InterpError(f"condition {spec.name!r}: {error}") from error
+                require_filled(spec, text, item, feedback)
 
 
 def _fitting(

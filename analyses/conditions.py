@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from analyses.patch_tables import CONTROL
 from analyses.readings import count
-from interp.data import ChoiceItem
+from interp.data import ChoiceItem, CompletionItem
 from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError, did_you_mean
 from interp.prompts import (
@@ -71,12 +71,12 @@ def require_prompts(
             f"--{option} {name!r}: no such condition, such as {INSTRUCTED!r} or one of a "
             f"--condition-file; {did_you_mean(name, specs)}"
         )
-    spec, texts = specs[name], _texts(specs[name])
+    spec, texts = specs[name], texts_of(specs[name])
     for problem in _problems(spec, texts, n_texts):
         raise InterpError(f"condition {name!r} {problem}")
     for item in items:
         for text in texts[:n_texts]:
-            _require_filled(spec, text, item)
+            require_filled(spec, text, item)
 
 
 def require_text(specs: Specs, name: str) -> None:
@@ -117,7 +117,7 @@ def require_control(specs: Specs, items: Sequence[ChoiceItem], *, n_texts: int) 
     Raises:
         InterpError: as :func:`require_prompts` and :func:`require_placebos`.
     """
-    known = len(_texts(specs[CONTROL]))
+    known = len(texts_of(specs[CONTROL]))
     require_prompts(specs, CONTROL, items, n_texts=min(n_texts, known))
     require_placebos(specs, CONTROL)
 
@@ -149,8 +149,26 @@ def by_name(name: str) -> str:
     return "" if name == INSTRUCTED else f" “{name}”"
 
 
-def _texts(spec: ConditionSpec) -> list[str]:
+def texts_of(spec: ConditionSpec) -> list[str]:
+    """Its texts, slots not filled; those of a bundled bank too."""
     return [text for _, text in condition_texts(spec, bundled_instructions())]
+
+
+def require_filled(
+    spec: ConditionSpec,
+    text: str,
+    item: ChoiceItem | CompletionItem,
+    feedback: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse a text of a condition with a slot that the item cannot fill.
+
+    Raises:
+        InterpError: names the condition, the slot and the item.
+    """
+    try:
+        fill(text, item, verdict_accuracy=spec.verdict_accuracy, feedback=feedback)
+    except InterpError as error:
+        raise InterpError(f"condition {spec.name!r}: {error}") from error
 
 
 def _problems(spec: ConditionSpec, texts: Sequence[str], n_texts: int) -> list[str]:
@@ -166,10 +184,3 @@ def _problems(spec: ConditionSpec, texts: Sequence[str], n_texts: int) -> list[s
         "or name another condition": any("feedback" in slots_in(t) for t in texts[:n_texts]),
     }
     return [problem for problem, present in checks.items() if present]
-
-
-def _require_filled(spec: ConditionSpec, text: str, item: ChoiceItem) -> None:
-    try:
-        fill(text, item, verdict_accuracy=spec.verdict_accuracy)
-    except InterpError as error:
-        raise InterpError(f"condition {spec.name!r}: {error}") from error

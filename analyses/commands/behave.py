@@ -10,6 +10,7 @@ import typer
 from analyses.commands.options import (
     DEFAULT_MODEL,
     CompatibilityOption,
+    ConditionFileOption,
     ModelOption,
     OutOption,
     PngOption,
@@ -69,9 +70,7 @@ def behave(
         int | None,
         typer.Option(min=0, help="Build placebos; refuse a difference of more tokens than this."),
     ] = None,
-    condition_file: Annotated[
-        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
-    ] = None,
+    condition_file: ConditionFileOption = None,
     feedback: Annotated[
         Path | None, typer.Option(help='Feedback per item, lines {"id": ..., "feedback": ...}.')
     ] = None,

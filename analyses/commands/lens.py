@@ -10,6 +10,8 @@ import typer
 from analyses.commands.options import (
     DEFAULT_MODEL,
     CompatibilityOption,
+    ConditionFileOption,
+    ConditionOption,
     ItemsOption,
     ModelOption,
     OutOption,
@@ -29,13 +31,8 @@ EPILOG = (
 def lens(
     model: ModelOption = DEFAULT_MODEL,
     items: ItemsOption = "bbq:Age",
-    condition: Annotated[
-        str,
-        typer.Option(help="Contrasted with its placebo; names: interp conditions, or your file's."),
-    ] = "instructed",
-    condition_file: Annotated[
-        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
-    ] = None,
+    condition: ConditionOption = "instructed",
+    condition_file: ConditionFileOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Items, sampled by template.")] = 24,
     texts: Annotated[
         int,

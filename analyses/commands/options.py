@@ -17,6 +17,12 @@ ModelOption = Annotated[
 ItemsOption = Annotated[
     str, typer.Option(help="Data sets, comma-separated: bbq, bbq:Age, bundled, a .jsonl file.")
 ]
+ConditionOption = Annotated[
+    str, typer.Option(help="Contrasted with its placebo; names: interp conditions, or your file's.")
+]
+ConditionFileOption = Annotated[
+    Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sample and of all resampling.")]
 OutOption = Annotated[Path, typer.Option(help="Run folder; an interrupted run resumes.")]
 PngOption = Annotated[

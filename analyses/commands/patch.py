@@ -10,6 +10,7 @@ import typer
 from analyses.commands.options import (
     DEFAULT_MODEL,
     CompatibilityOption,
+    ConditionFileOption,
     ItemsOption,
     ModelOption,
     OutOption,
@@ -40,9 +41,7 @@ def patch(
     against: Annotated[
         str, typer.Option(help="Copy into: placebo (matched in length) or another condition.")
     ] = "placebo",
-    condition_file: Annotated[
-        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
-    ] = None,
+    condition_file: ConditionFileOption = None,
     site: Annotated[
         str,
         typer.Option(

@@ -10,6 +10,8 @@ import typer
 from analyses.commands.options import (
     DEFAULT_MODEL,
     CompatibilityOption,
+    ConditionFileOption,
+    ConditionOption,
     ItemsOption,
     ModelOption,
     OutOption,
@@ -30,13 +32,8 @@ EPILOG = (
 def project(
     model: ModelOption = DEFAULT_MODEL,
     items: ItemsOption = "bbq:Age",
-    condition: Annotated[
-        str,
-        typer.Option(help="Contrasted with its placebo; names: interp conditions, or your file's."),
-    ] = "instructed",
-    condition_file: Annotated[
-        Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
-    ] = None,
+    condition: ConditionOption = "instructed",
+    condition_file: ConditionFileOption = None,
     direction: Annotated[
         Path | None,
         typer.Option(help="A direction's file. Default: difference of means on bundled:morality."),

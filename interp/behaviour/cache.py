@@ -24,8 +24,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.limits import require_finite
 from interp.models.packed import (
-    REFUSALS,
     attention_window,
+    deviation,
     forward_packed,
     holds,
     supports_packing,
@@ -212,18 +212,14 @@ def reuse_error(model: TransformerBridge) -> float:
 
     Infinity when the model refuses the kept keys, NaN when a logit is not finite.
     """
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.cfg.d_vocab, (12,), generator=generator)
-    device = model.cfg.device
-    whole = model.original_model(input_ids=ids[None].to(device), use_cache=False).logits
-    whole = whole[0].float().cpu()
-    try:
-        first = _read(model, ids[:9])
-        again = Rows(model, [ids[:5]], [first])
-        logits = again.feed(ids[None, 5:], ["a self-check"], keep=7)[0]
-    except REFUSALS:
-        return float("inf")
-    return float((logits - whole[5:]).abs().max() / (whole.max() - whole.min()))
+    ids = _some_ids(model)
+    whole = _whole(model, ids)
+
+    def continued() -> Tensor:
+        rows = Rows(model, [ids[:5]], [_read(model, ids[:9])])
+        return torch.cat([whole[:5], rows.feed(ids[None, 5:], ["a self-check"], keep=7)[0]])
+
+    return deviation(continued, whole)
 
 
 def runs_ragged(model: TransformerBridge) -> bool:
@@ -237,20 +233,27 @@ def ragged_error(model: TransformerBridge) -> float:
 
     Infinity when the model refuses the padded keys, NaN when a logit is not finite.
     """
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.cfg.d_vocab, (12,), generator=generator)
-    begun = [ids[:9], ids[3:8]]
-    whole = [torch.cat([before, ids[:2]]) for before in begun]
-    try:
-        expected = torch.stack(
-            [Rows(model, [ids[:0]], []).feed(row[None], ["a"])[0] for row in whole]
-        )
+    ids = _some_ids(model)
+    begun, more = [ids[:9], ids[3:8]], ids[:2].repeat(2, 1)
+
+    def together() -> Tensor:
         rows = Rows(model, begun, [_read(model, before) for before in begun])
-        rows.feed(ids[:1].expand(2, 1), ["a self-check"] * 2)
-        logits = rows.feed(ids[1:2].expand(2, 1), ["a self-check"] * 2)
-    except REFUSALS:
-        return float("inf")
-    return float((logits - expected).abs().max() / (expected.max() - expected.min()))
+        rows.feed(more[:, :1], ["a self-check"] * 2)
+        return rows.feed(more[:, 1:], ["a self-check"] * 2)[:, 0]
+
+    alone = [_whole(model, torch.cat([before, ids[:2]]))[-1] for before in begun]
+    return deviation(together, torch.stack(alone))
+
+
+def _some_ids(model: TransformerBridge) -> Int[Tensor, " pos"]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, model.cfg.d_vocab, (12,), generator=generator)
+
+
+def _whole(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_vocab"]:
+    """What any forward computes, nothing kept."""
+    ids = ids[None].to(model.cfg.device)
+    return model.original_model(input_ids=ids, use_cache=False).logits[0].float().cpu()
 
 
 def _read(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> CachedPrefix | None:

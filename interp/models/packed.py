@@ -21,7 +21,7 @@ from interp.models.tree import PackedPrompts, pack
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
 
-REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
+_REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
 """What a model may answer to a mask, positions or kept keys that it does not take."""
 _packs: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 _keeps: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
@@ -120,6 +120,15 @@ def holds(
     return known[model]
 
 
+def deviation(run: Callable[[], Tensor], expected: Tensor) -> float:
+    """Largest difference of what ``run`` gives, relative to the range; infinity when refused."""
+    try:
+        logits = run()
+    except _REFUSALS:
+        return float("inf")
+    return float((logits - expected).abs().max() / (expected.max() - expected.min()))
+
+
 @torch.no_grad()
 def _error(model: TransformerBridge, *, keep: bool) -> float:
     generator = torch.Generator().manual_seed(0)
@@ -130,12 +139,8 @@ def _error(model: TransformerBridge, *, keep: bool) -> float:
         model(torch.cat([stem, tail])[None].to(device))[0].float().cpu()[len(stem) :]
         for tail in tails
     ]
-    try:
-        logits = _on_stem(model, stem, tails) if keep else _packed(model, stem, tails)
-    except REFUSALS:
-        return float("inf")
-    reference = torch.cat(alone)
-    return float((logits - reference).abs().max() / (reference.max() - reference.min()))
+    run = _on_stem if keep else _packed
+    return deviation(lambda: run(model, stem, tails), torch.cat(alone))
 
 
 def _packed(model: TransformerBridge, stem: Tensor, tails: Sequence[Tensor]) -> Tensor:

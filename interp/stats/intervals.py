@@ -194,9 +194,7 @@ def two_way_bootstrap(
         )
     item_weights = _item_weights(weights, arms[0].shape[-1])
     texts = (arms[0].shape[-2], arms[1].shape[-2])
-    drawn = [
-        plan.all_weights(k, name) for k, name in zip(texts, ("treated", "control"), strict=True)
-    ]
+    drawn = plan.text_weights(texts)
 
     def one(cells: IntArray, items: IntArray, groups: Groups) -> _Cells:
         weight = item_weights[items]
@@ -205,12 +203,11 @@ def two_way_bootstrap(
             groups.sums(arm.reshape(-1, *arm.shape[-2:])[cells][..., items] * weight)
             for arm in arms
         ]
-        chunks, start = [], 0
-        for w in plan.weights(len(groups), "clusters"):
-            rows, start = slice(start, start + len(w)), start + len(w)
+        chunks = []
+        for w, of_texts in plan.crossed(len(groups), drawn):
             means = [
-                np.einsum("ctr,rt->cr", table @ w.T, text_weights[rows]) / table.shape[1]
-                for table, text_weights in zip(tables, drawn, strict=True)
+                np.einsum("ctr,rt->cr", table @ w.T, text_weights) / table.shape[1]
+                for table, text_weights in zip(tables, of_texts, strict=True)
             ]
             chunks.append((means[0] - means[1]) / (w @ counts))
         means = [table.sum(-1).mean(-1) / counts.sum() for table in tables]

@@ -66,6 +66,21 @@ class Plan:
         """:meth:`weights` in one piece ``[n_resamples, n_units]``, the same stream."""
         return np.concatenate(list(self.weights(n_units, unit)))
 
+    def text_weights(self, texts: tuple[int, int]) -> list[FloatArray]:
+        """:meth:`all_weights` of the texts of a treated and a control arm."""
+        return [
+            self.all_weights(k, arm) for k, arm in zip(texts, ("treated", "control"), strict=True)
+        ]
+
+    def crossed(
+        self, n_clusters: int, text_weights: Sequence[FloatArray]
+    ) -> Iterator[tuple[FloatArray, list[FloatArray]]]:
+        """Chunks of resamples: the weights of clusters, and those of each arm's texts."""
+        start = 0
+        for weights in self.weights(n_clusters, "clusters"):
+            rows, start = slice(start, start + len(weights)), start + len(weights)
+            yield weights, [of_arm[rows] for of_arm in text_weights]
+
     def bounds(self, draws: FloatArray) -> FloatArray:
         """Percentile bounds ``[2, cells]`` of draws ``[cells, resamples]``, NaN draws left out."""
         tail = (1.0 - self.confidence) / 2.0

@@ -126,11 +126,7 @@ def two_way_gap(
         return next(sides) - next(sides)
 
     estimate = float(gap(np.ones((1, len(groups))), [np.ones((1, k)) for k in texts])[0])
-    drawn = [plan.all_weights(k, arm) for k, arm in zip(texts, ("treated", "control"), strict=True)]
-    draws, start = [], 0
-    for weights in plan.weights(len(groups), "clusters"):
-        rows, start = slice(start, start + len(weights)), start + len(weights)
-        draws.append(gap(weights, [of_texts[rows] for of_texts in drawn]))
+    draws = [gap(*drawn) for drawn in plan.crossed(len(groups), plan.text_weights(texts))]
     return replace(_interval(estimate, draws, n, len(groups), plan, undefined), texts=texts)
 
 
