@@ -128,7 +128,8 @@ def gain_by_rank(frame: pd.DataFrame, *, items: str = "all", chance: float = 1 /
         title=f"Who gains: {items} items by the rank of the right answer before",
         subtitle=(
             "rank from the first order of the options, gain and accuracy from the others; 95 % "
-            "intervals over item clusters; dashed: chance; every gain panel has its own scale",
+            "intervals over item clusters, of gains over texts too; dashed: chance; every gain panel "
+            "has its own scale",
         ),
         height=560,
         panels=True,
@@ -174,7 +175,7 @@ def categories(frame: pd.DataFrame) -> go.Figure:
         figure,
         title="Effect per category",
         subtitle=(
-            "treated − its placebo; 95 % intervals over item clusters, one category at a time",
+            "treated − its placebo; 95 % intervals over texts and item clusters, a category at a time",
             "the panels have their own scales",
         ),
         height=230 + len(labels) * (14 + 10 * len(conditions)),
