@@ -1,4 +1,4 @@
-"""The command line: one module of :mod:`analyses.commands` per command.
+"""The command line: a command per study, made of its configuration, and a few that compute nothing.
 
 Nothing heavy is imported until a command needs it, so that ``interp --help`` answers at once. A
 mistake of the user's prints one line and exits with code 2; Ctrl-C exits with 130 and keeps what was
@@ -9,49 +9,46 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 import typer
 
-from analyses.commands import (
-    behave,
-    conditions,
-    data,
-    demo,
-    direction,
-    lens,
-    models,
-    patch,
-    project,
-)
+from analyses.commands import conditions, data, direction, models
+from analyses.commands.from_config import command_of, epilog_of
+from analyses.registry import STUDIES, Entry
 from interp.errors import InterpError
 
-app = typer.Typer(
-    name="interp",
-    help="Where inside a transformer does an instruction act?",
-    epilog="First time here: [bold]interp demo[/bold]",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-app.command("demo", epilog=demo.EPILOG)(demo.demo)
-app.command("behave", epilog=behave.EPILOG)(behave.behave)
-app.command("patch", epilog=patch.EPILOG)(patch.patch)
-app.command("lens", epilog=lens.EPILOG)(lens.lens)
-app.command("project", epilog=project.EPILOG)(project.project)
-app.add_typer(direction.app, name="direction")
-app.add_typer(models.app, name="models")
-app.add_typer(data.app, name="data")
-app.add_typer(conditions.app, name="conditions")
-
 _INTERRUPTED = "interrupted; finished work is kept, the same command resumes it"
+
+
+def build_app(studies: Mapping[str, Entry] = STUDIES) -> typer.Typer:
+    """The application: the studies, then the catalogues and conditions."""
+    app = typer.Typer(
+        name="interp",
+        help="Where inside a transformer does an instruction act?",
+        epilog="First time here: [bold]interp demo[/bold]",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    groups = {"direction": direction.direction_group()}
+    for name in studies:
+        group, _, command = name.rpartition(" ")
+        home = groups[group] if group else app
+        home.command(command, epilog=epilog_of(name, studies))(command_of(name, studies))
+    app.add_typer(groups["direction"], name="direction")
+    app.add_typer(models.app, name="models")
+    app.add_typer(data.app, name="data")
+    app.add_typer(conditions.app, name="conditions")
+    return app
 
 
 def main() -> None:
     """Entry point of ``interp``: one clear line and exit code 2 for a mistake of the user's."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app()
+        build_app()()
     except InterpError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -65,3 +62,7 @@ def main() -> None:
 def _fail(message: str, code: int) -> None:
     sys.stderr.write(f"interp: {' '.join(message.split())}\n")
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,29 +1,109 @@
-"""What the configurations of all analyses share: lists as one types them, errors in one line."""
+"""What is asked, declared once: the fields that all studies share, and lists as one types them.
+
+A study's configuration is a :class:`StudyConfig` with fields of its own. The command line
+(:mod:`analyses.commands.from_config`), YAML and the manifest of a run are derived from the fields:
+their names, defaults, bounds and descriptions stand nowhere else. The types below are fields that
+several studies have; a study gives each its default::
+
+    class LensConfig(StudyConfig):
+        '''The answer through the layers.'''
+
+        examples: ClassVar = ("interp lens --items bbq:Age",)
+        items: Items = "bbq:Age"
+        texts: Texts = 6
+        out: Out = Path("runs/lens")
+
+Importing a configuration loads neither torch nor pandas, so that ``interp --help`` answers at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from interp.data import ChoiceItem, CompletionItem, LabelledText, dataset_hash
-from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError
-from interp.prompts import ConditionSpec
-from interp.runs import digest
+from interp.models.catalogue import DEFAULT_MODEL
+from interp.prompts.conversation import Placement
 
-IGNORED = ("config.out", "config.png", "model.checks", "model.versions")
-"""What may differ between a run and its resumption."""
+
+def parse_list(value: Any) -> Any:
+    """``"a, b,a"`` as ``("a", "b")``; what is no text is left to the configuration's check."""
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+INSTRUCTED = "instructed"
+"""The condition asked about where no other is named."""
 
 CLAIM_TEXTS = 6
 """The least number of wordings from which a report speaks of instructions, not of these sentences."""
 
+AsList = BeforeValidator(parse_list)
+"""Marks a tuple that is also spelt with commas."""
+
+Model = Annotated[
+    str, Field(description="Catalogue name, hub id (owner/name), folder, or .gguf file.")
+]
+Items = Annotated[
+    str, Field(description="Data sets, comma-separated: bbq, bbq:Age, bundled, a .jsonl file.")
+]
+Limit = Annotated[int, Field(ge=1, description="Items in all, sampled by cluster.")]
+Texts = Annotated[
+    int, Field(ge=1, description="Wordings per condition, each with its placebo; 6 for a claim.")
+]
+ConditionName = Annotated[
+    str,
+    Field(description="Contrasted with its placebo; names: interp conditions, or your file's."),
+]
+ConditionFile = Annotated[
+    Path | None, Field(description="Your own conditions, YAML (interp conditions --help).")
+]
+InstructionPlace = Annotated[
+    Placement, Field(description="The instruction after or before the question.")
+]
+Seed = Annotated[int, Field(ge=0, description="Seed of the sample and of all resampling.")]
+CompatibilityMode = Annotated[
+    bool, Field(description="TransformerLens's weight processing (folded norms).")
+]
+Png = Annotated[bool, Field(description="Also write the figures as PNG (needs Chrome/Chromium).")]
+Out = Annotated[Path, Field(description="Run folder; an interrupted run resumes.")]
+
+
+class StudyConfig(BaseModel):
+    """The fields of every study. A subclass's docstring is the command's help, its first line the list's.
+
+    ``examples`` are command lines that the help shows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    examples: ClassVar[tuple[str, ...]] = ()
+
+    model: Model = DEFAULT_MODEL
+    seed: Seed = 0
+    compatibility_mode: CompatibilityMode = False
+    png: Png = False
+    out: Out = Path("runs/study")
+
+
+class ContrastConfig(StudyConfig):
+    """The fields of a study that contrasts a condition with its placebo on choice items."""
+
+    items: Items = "bbq:Age"
+    condition: ConditionName = INSTRUCTED
+    condition_file: ConditionFile = None
+    limit: Limit = 24
+    texts: Texts = CLAIM_TEXTS
+
+
 _Config = TypeVar("_Config", bound=BaseModel)
 
 
-def checked(config: type[_Config], **options: Any) -> _Config:
-    """A configuration of the command line's options.
+def read_config(config: type[_Config], **options: Any) -> _Config:
+    """A configuration of options as they are typed.
 
     Raises:
         InterpError: the first option that cannot be, in one line.
@@ -35,26 +115,3 @@ def checked(config: type[_Config], **options: Any) -> _Config:
         option = str(first["loc"][0]).replace("_", "-")
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
         raise InterpError(f"--{option} {first['input']!r}: {message}") from errors
-
-
-def listed(value: Any) -> Any:
-    """``"a, b,a"`` as ``("a", "b")``; what is no text is left to the configuration's check."""
-    if not isinstance(value, str):
-        return value
-    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-
-
-def prompt_hashes(
-    items: Sequence[ChoiceItem | CompletionItem],
-    conditions: Mapping[str, ConditionSpec] | None = None,
-) -> dict[str, str]:
-    """Hashes of what prompts are made of: items, bundled instructions and a registry's conditions.
-
-    They stand in the manifest, so a changed file of conditions does not resume a run.
-    """
-    texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
-    hashes = {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
-    if conditions is None:
-        return hashes
-    registry = {name: spec.model_dump(mode="json") for name, spec in conditions.items()}
-    return hashes | {"conditions": digest(registry)}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from analyses.commands.options import DEFAULT_MODEL, ItemsOption, ModelOption, SeedOption, table
+from analyses.commands.options import ItemsOption, ModelOption, SeedOption, print_table
+from interp.models.catalogue import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from interp.data.items import ChoiceItem, CompletionItem
@@ -39,7 +40,7 @@ def list_(context: typer.Context, file: FileOption = None) -> None:
         n_texts = len(condition_texts(spec, bundled_instructions()))
         counts = [str(n_texts or ""), str(len(spec.calls))]
         rows.append([spec.name, *counts, spec.source, spec.description])
-    table(["name", "texts", "calls", "source", "what it is"], rows)
+    print_table(["name", "texts", "calls", "source", "what it is"], rows)
 
 
 @app.command(
@@ -166,4 +167,4 @@ def _print_spans(prompt: TokenizedPrompt) -> None:
     for name, span in prompt.spans.items():
         text = "".join(prompt.str_tokens[span]).replace("\n", "⏎")
         rows.append([name, f"{span.start}:{span.stop}", text])
-    table(["span", "tokens", "text"], rows)
+    print_table(["span", "tokens", "text"], rows)

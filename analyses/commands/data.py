@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from analyses.commands.options import table
+from analyses.commands.options import print_table
 
 app = typer.Typer(help="Data sets: list, fetch, show.", no_args_is_help=True)
 
@@ -17,7 +17,7 @@ def list_() -> None:
     from interp.data.catalogue import dataset_entry, dataset_names
 
     entries = [dataset_entry(name) for name in dataset_names()]
-    table(
+    print_table(
         ["name", "licence", "items", "what it is"],
         [[e.name, e.licence, str(e.n_items or ""), e.description] for e in entries],
     )
@@ -50,7 +50,7 @@ def show(
         texts = load_texts(name)
         typer.echo(f"{name}: {len(texts)} texts")
         rows = [[str(t.label), t.category, t.group, t.text] for t in texts[:limit]]
-        table(["label", "category", "group", "text"], rows)
+        print_table(["label", "category", "group", "text"], rows)
         return
     items = load_items(name, limit=limit, seed=seed)
     for item in items:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from analyses.commands.options import CompatibilityOption, table
+from analyses.commands.options import help_of, print_table
+from analyses.config import CompatibilityMode
 
 app = typer.Typer(help="Models: list, fetch, show.", no_args_is_help=True)
 
@@ -25,7 +26,7 @@ def list_() -> None:
     from interp.models.catalogue import model_entry, model_names
 
     entries = [model_entry(name) for name in model_names()]
-    table(
+    print_table(
         ["name", "licence", "born as", "MB", "in cache", "what it is"],
         [
             [
@@ -55,7 +56,9 @@ def fetch(
 @app.command("show", epilog="Example:  interp models show smollm2-135m-instruct")
 def show(
     name: Annotated[str, typer.Argument(help="Catalogue name, hub id, folder or .gguf file.")],
-    compatibility_mode: CompatibilityOption = False,
+    compatibility_mode: Annotated[
+        bool, typer.Option("--compatibility-mode", help=help_of(CompatibilityMode))
+    ] = False,
 ) -> None:
     """Load a model and print its card: provenance, shape, self-checks."""
     from interp.models import load_model, model_card
@@ -63,4 +66,4 @@ def show(
     card = model_card(load_model(name, compatibility_mode=compatibility_mode))
     rows = [[str(cell) for cell in row] for row in card.to_dataframe().to_numpy()]
     typer.echo(card.one_line)
-    table(["property", "value"], rows)
+    print_table(["property", "value"], rows)

@@ -1,42 +1,29 @@
-"""Options that several commands share, and how their tables are printed."""
+"""Options that the hand-written commands share, and how tables are printed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
-"""That of :mod:`interp.models`, spelt again: importing it takes seconds, and ``--help`` must not."""
+from analyses.config import Items, Model, Seed
 
-ModelOption = Annotated[
-    str, typer.Option(help="Catalogue name, hub id (owner/name), folder, or .gguf file.")
-]
-ItemsOption = Annotated[
-    str, typer.Option(help="Data sets, comma-separated: bbq, bbq:Age, bundled, a .jsonl file.")
-]
-ConditionOption = Annotated[
-    str, typer.Option(help="Contrasted with its placebo; names: interp conditions, or your file's.")
-]
-ConditionFileOption = Annotated[
-    Path | None, typer.Option(help="Your own conditions, YAML (interp conditions --help).")
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sample and of all resampling.")]
-OutOption = Annotated[Path, typer.Option(help="Run folder; an interrupted run resumes.")]
-PngOption = Annotated[
-    bool, typer.Option("--png", help="Also write the figures as PNG (needs Chrome/Chromium).")
-]
-CompatibilityOption = Annotated[
-    bool,
-    typer.Option(
-        "--compatibility-mode", help="TransformerLens's weight processing (folded norms)."
-    ),
-]
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def help_of(declared: Any) -> str:
+    """The description of a field that :mod:`analyses.config` declares."""
+    return str(get_args(declared)[1].description)
+
+
+ModelOption = Annotated[str, typer.Option(help=help_of(Model))]
+ItemsOption = Annotated[str, typer.Option(help=help_of(Items))]
+SeedOption = Annotated[int, typer.Option(min=0, help=help_of(Seed))]
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table without borders, its first column never wrapped."""
     from rich.console import Console
     from rich.table import Table
@@ -45,5 +32,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for k, name in enumerate(header):
         printed.add_column(name, no_wrap=k == 0)
     for row in rows:
-        printed.add_row(*(str(cell) for cell in row))
+        printed.add_row(*map(_cell, row))
     Console().print(printed, markup=False)
+
+
+def print_frame(frame: pd.DataFrame) -> None:
+    """Print a frame."""
+    print_table(list(frame.columns), frame.to_numpy().tolist())
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

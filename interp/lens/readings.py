@@ -12,6 +12,7 @@ import pandas as pd
 from interp.errors import InterpError
 from interp.lens.conditions import Arms, LensConditions
 from interp.stats import (
+    ALPHA,
     FloatArray,
     Interval,
     cluster_bootstrap,
@@ -20,7 +21,6 @@ from interp.stats import (
 )
 from interp.stats.resampling import Groups, Plan, cluster_codes
 
-ALPHA = 0.05
 _PARTED = 0.5
 _READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
 

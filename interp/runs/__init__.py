@@ -16,6 +16,15 @@ from interp.runs.canonical import digest
 from interp.runs.folder import Run, open_run
 from interp.runs.ledger import Ledger, Tally
 from interp.runs.manifest import read_manifest
-from interp.runs.parquet import read_table
+from interp.runs.parquet import read_parts, read_table
 
-__all__ = ["Ledger", "Run", "Tally", "digest", "open_run", "read_manifest", "read_table"]
+__all__ = [
+    "Ledger",
+    "Run",
+    "Tally",
+    "digest",
+    "open_run",
+    "read_manifest",
+    "read_parts",
+    "read_table",
+]

@@ -153,6 +153,7 @@ def open_run(
     path: str | Path,
     *,
     config: Any,
+    study: str = "",
     model: Any = None,
     data: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -163,9 +164,9 @@ def open_run(
     """Create the run folder ``path``, or take up the run in it, and lock it for the block.
 
     ``config`` and ``model`` (the model card) may be dicts, dataclasses or pydantic models of JSON
-    values; ``data`` maps data set names to hashes. With ``seed``, ``threads`` (default: torch's
-    number of threads) and the versions of the packages that make the numbers, they are the identity
-    of the run. ``ignore`` lists dotted places that are recorded and not compared. ``command`` and
+    values; ``study`` names the kind of run; ``data`` maps data set names to hashes. With ``seed``,
+    ``threads`` (default: torch's number of threads) and the versions of the packages that make the
+    numbers, they are the identity of the run. ``ignore`` lists dotted places that are recorded and not compared. ``command`` and
     ``path`` are recorded only.
 
     Raises InterpError, one line, if the folder is another run (each difference is named), is in use
@@ -174,6 +175,7 @@ def open_run(
     """
     folder = Path(path)
     now = manifests.identity(
+        study=study,
         config=config,
         model=model,
         data=data or {},

@@ -10,17 +10,23 @@ however often its making was interrupted, provided ``compute`` depends on its un
     table = run.ledger("scores", version=2)     # a new version forgets the parts of the old one
     table.run(batches, key=lambda b: {"ids": b.ids}, compute=score)
     frame = table.merge(sort_by=["item", "condition"])
+
+A table too large for memory is written by :meth:`Ledger.stream` and read unit by unit
+(:meth:`Ledger.parts`, :func:`read_parts <interp.runs.read_parts>`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from interp.errors import InterpError
@@ -29,6 +35,15 @@ from interp.runs.canonical import canonical, digest
 from interp.runs.parquet import concatenate, read_part, to_arrow, write_part
 
 Unit = TypeVar("Unit")
+
+
+class Mapper(Protocol):
+    """How units are computed: like ``map``, lazily and in order, in this process or in others."""
+
+    def __call__(
+        self, compute: Callable[[Unit], pd.DataFrame], units: Sequence[Unit], /
+    ) -> Iterable[pd.DataFrame]:
+        """The rows of every unit, in order."""
 
 
 @runtime_checkable
@@ -42,6 +57,9 @@ class Home(Protocol):
 
     def publish(self, name: str, table: pa.Table) -> None:
         """Write the merged ``<name>.parquet``."""
+
+    def file(self, name: str) -> AbstractContextManager[Path]:
+        """A temporary path that becomes ``name`` when the block ends well."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +88,15 @@ class Ledger:
         *,
         key: Callable[[Unit], Any],
         compute: Callable[[Unit], pd.DataFrame],
+        mapper: Mapper = map,
         progress: bool = True,
     ) -> Tally:
         """Do the units that are not on disk yet, in order, each stored before the next begins.
 
         ``key`` describes a unit in JSON values (anything that decides its rows and is not already
         part of the run's identity); ``compute`` returns its rows, with the same columns for every
-        unit, or an empty frame. May be called several times: the plans follow each other.
+        unit, or an empty frame. ``mapper`` computes the missing units in order, by default one after
+        the other in this process. May be called several times: the plans follow each other.
 
         Raises InterpError for two units of one description, for columns that change from unit to
         unit, and when a part cannot be written. Exceptions of ``compute`` and ``KeyboardInterrupt``
@@ -94,8 +114,9 @@ class Ledger:
         with tqdm(
             total=len(names), initial=resumed, desc=self.name, unit="unit", disable=not progress
         ) as bar:
-            for name, unit in missing:
-                self._store(name, names[name], compute(unit))
+            frames = mapper(compute, [unit for _, unit in missing])
+            for (name, _), frame in zip(missing, frames, strict=True):
+                self._store(name, names[name], frame)
                 bar.update()
         self._plan.update(names)
         return Tally(total=len(names), resumed=resumed, computed=len(missing))
@@ -107,15 +128,44 @@ class Ledger:
         last, ties in plan order). Columns that are integer in some parts and float in others become
         float. Raises InterpError before :meth:`run` has ended, or if a part has vanished since.
         """
-        self._home.require_open()
-        if not self._plan:
-            raise InterpError(f"table {self.name!r}: no unit has been run, nothing to merge")
-        parts = [self._reread(name, described) for name, described in self._plan.items()]
-        table = concatenate(parts, f"table {self.name!r}")
+        table = concatenate(list(self._parts()), f"table {self.name!r}")
         if sort_by is not None:
             table = self._sort(table, [sort_by] if isinstance(sort_by, str) else list(sort_by))
         self._home.publish(self.name, table)
         return table.to_pandas()
+
+    def parts(self) -> Iterator[pd.DataFrame]:
+        """The rows of every unit in plan order, one unit in memory at a time.
+
+        Raises InterpError before :meth:`run` has ended, or if a part has vanished since.
+        """
+        for part in self._parts():
+            yield part.to_pandas()
+
+    def stream(self) -> None:
+        """Write ``<table>.parquet`` unit by unit, a row group each, in constant memory.
+
+        For tables of lists that :meth:`merge` would hold whole; every unit must have the same column
+        types. Raises InterpError as :meth:`merge`, and for a unit whose types differ.
+        """
+        parts = self._parts()
+        first = next(parts)
+        with (
+            self._home.file(f"{self.name}.parquet") as path,
+            pq.ParquetWriter(path, first.schema, compression="zstd") as writer,
+        ):
+            for part in chain([first], parts):
+                if part.schema != first.schema:
+                    raise InterpError(
+                        f"table {self.name!r}: a unit's column types differ from the first unit's"
+                    )
+                writer.write_table(part)
+
+    def _parts(self) -> Iterator[pa.Table]:
+        self._home.require_open()
+        if not self._plan:
+            raise InterpError(f"table {self.name!r}: no unit has been run, nothing to merge")
+        return (self._reread(name, described) for name, described in self._plan.items())
 
     def _name_units(self, descriptions: Sequence[Any]) -> dict[str, str]:
         """Unit key -> canonical description, in plan order."""

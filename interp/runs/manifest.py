@@ -1,6 +1,6 @@
 """``manifest.json``: what a run folder is a run of, and what happened to it.
 
-The *identity* (config, model card, data hashes, seed, thread count, versions of the packages that
+The *identity* (study, config, model card, data hashes, seed, thread count, versions of the packages that
 make the numbers) is compared on resumption, because rows made under two identities must not share a
 table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
 (command, folder, times, process, other versions, hashes of the files) is recorded and never
@@ -24,7 +24,7 @@ from interp.runs.atomic import write_bytes
 from interp.runs.canonical import Json, differences, plain, summarise
 
 MANIFEST_NAME = "manifest.json"
-FORMAT = "interp-run/1"
+FORMAT = "interp-run/2"
 OWN_PACKAGE = "interp-workbench"
 
 COMPARED_PACKAGES = (
@@ -37,7 +37,7 @@ RECORDED_PACKAGES = (
 )  # fmt: skip
 """Packages that only read and write."""
 
-IDENTITY = ("config", "model", "data", "seed", "threads", "packages")
+IDENTITY = ("study", "config", "model", "data", "seed", "threads", "packages")
 
 Status = Literal["running", "complete", "interrupted", "failed", "killed"]
 """``interrupted``: by the keyboard; ``failed``: by an exception; ``killed``: without a word, found
@@ -45,10 +45,11 @@ so by the next opening (until then it reads ``running``)."""
 
 
 def identity(
-    *, config: Any, model: Any, data: Mapping[str, str], seed: int, threads: int
+    *, study: str, config: Any, model: Any, data: Mapping[str, str], seed: int, threads: int
 ) -> dict[str, Json]:
     """The compared part of a manifest. Raises InterpError for what JSON cannot hold."""
     return {
+        "study": plain(study, "study"),
         "config": plain(config, "config"),
         "model": plain(model, "model"),
         "data": plain(data, "data"),

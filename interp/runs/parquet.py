@@ -11,6 +11,7 @@ and a digest of the columns' names and types, all verified on reading.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,23 @@ def read_table(folder: str | Path, name: str) -> pd.DataFrame:
         raise InterpError(f"{path}: no such table: has the run that makes it ended?")
     try:
         return _read(path).to_pandas()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InterpError(f"{path}: cannot be read ({_one_line(error)}): run again") from error
+
+
+def read_parts(folder: str | Path, name: str) -> Iterator[pd.DataFrame]:
+    """The table ``<name>.parquet`` of a run folder, a row group at a time, in constant memory.
+
+    Of a table written by :meth:`Ledger.stream <interp.runs.Ledger.stream>` a row group is a unit.
+    Raises InterpError if there is none.
+    """
+    path = Path(folder) / f"{name}.parquet"
+    if not path.is_file():
+        raise InterpError(f"{path}: no such table: has the run that makes it ended?")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, use_threads=False).to_pandas()
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InterpError(f"{path}: cannot be read ({_one_line(error)}): run again") from error
 

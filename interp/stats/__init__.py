@@ -35,10 +35,11 @@ from interp.stats.intervals import (
     success_rate,
     two_way_bootstrap,
 )
-from interp.stats.permutation import MaxT, PermutationTest, holm, permute_texts, sign_flip_max_t
+from interp.stats.permutation import ALPHA, MaxT, PermutationTest, holm, permute_texts, sign_flip_max_t
 from interp.stats.resampling import FloatArray, IntArray, PerCell, rng
 
 __all__ = [
+    "ALPHA",
     "FloatArray",
     "IntArray",
     "Interval",

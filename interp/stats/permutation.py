@@ -26,6 +26,9 @@ from interp.stats.resampling import (
 _MAX_EXACT_FLIPS = 4096
 _TIE = 1e-10  # on a scale of order 1: absorbs the order of summation, far below real differences
 
+ALPHA = 0.05
+"""The level of every test."""
+
 
 @dataclass(frozen=True)
 class PermutationTest:
@@ -113,7 +116,7 @@ def sign_flip_max_t(
     values: npt.ArrayLike,
     clusters: Iterable[object],
     *,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     n_permutations: int = 2000,
     seed: int,
     labels: Sequence[object] = (),

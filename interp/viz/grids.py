@@ -22,9 +22,9 @@ from interp.errors import InterpError
 from interp.patching.metrics import METRICS
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
+from interp.stats import ALPHA
 from interp.viz.theme import DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, plain, styled, wrapped
 
-ALPHA = 0.05
 _MOST_TICKS = 16
 _MOST_POSITION_TICKS = 60
 _WIDE = 60

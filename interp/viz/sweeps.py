@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from interp.errors import InterpError
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
-from interp.stats import FloatArray
+from interp.stats import ALPHA, FloatArray
 from interp.viz.curves import band
-from interp.viz.grids import ALPHA, cell_name, sample_line, unit_of
+from interp.viz.grids import cell_name, sample_line, unit_of
 from interp.viz.theme import MUTED, ZERO, colour_of, plain, styled, wrapped
 
 _RAISES, _LOWERS = "#2166ac", "#b2182b"

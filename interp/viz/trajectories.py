@@ -200,7 +200,7 @@ def _curve(rows: pd.DataFrame, name: str, shade: str, dash: str) -> Iterator[go.
             yield band([x[k] for k in run], low[run], high[run], name, shade, alpha=alpha)
     inside: list[str] = [shade] * len(x)
     if "p" in rows:
-        clear = (rows["p"].to_numpy(float) < 0.05) & ((low > 0) | (high < 0))
+        clear = (rows["p"].to_numpy(float) < ALPHA) & ((low > 0) | (high < 0))
         inside = [shade if full else "white" for full in clear]
     yield go.Scatter(
         x=x,

@@ -98,10 +98,10 @@ def test_another_version_of_torch_is_refused_by_name(
 @pytest.mark.parametrize(
     ("text", "trouble"),
     [
-        ('{"format": "interp-run/1", "con', "is not JSON"),
-        ("[]", "is not a manifest of format interp-run/1"),
-        ('{"format": "other"}', "is not a manifest of format interp-run/1"),
-        (json.dumps({"format": "interp-run/1", "config": {}}), "lacks model, data, seed"),
+        ('{"format": "interp-run/2", "con', "is not JSON"),
+        ("[]", "is not a manifest of format interp-run/2"),
+        ('{"format": "other"}', "is not a manifest of format interp-run/2"),
+        (json.dumps({"format": "interp-run/2", "config": {}}), "lacks study, model, data, seed"),
     ],
 )
 def test_a_file_that_is_not_our_manifest_is_refused(

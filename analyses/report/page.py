@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import plotly.graph_objects as go
-
+from analyses.study import Story
 from interp import viz
 from interp.models import ModelCard
 from interp.runs import Run
-from interp.viz import Section
 
 
-def write_page(
-    folder: Run,
-    sections: Sequence[Section],
-    figures: Mapping[str, go.Figure],
-    *,
-    title: str,
-    card: ModelCard,
-    png: bool = False,
-) -> None:
+def write_page(folder: Run, story: Story, *, card: ModelCard, png: bool = False) -> None:
     """Write ``report.html``, every figure as HTML, and as PNG where that was asked for."""
     lead = f"Model: {card.one_line}."
-    folder.save_text("report.html", viz.render_report(sections, title=title, lead=lead))
-    for name, figure in figures.items():
+    folder.save_text("report.html", viz.render_report(story.sections, title=story.title, lead=lead))
+    for name, figure in story.figures.items():
         folder.save_figure(name, figure)
         if png:
             with folder.file(f"figures/{name}.png") as path:

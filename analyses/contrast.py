@@ -1,22 +1,29 @@
-"""The condition that an analysis asks about, bundled or of a user's file, and what is refused.
+"""The condition that a study asks about, its placebo and the positive control.
 
 ``interp patch``, ``interp lens`` and ``interp project`` add one text to a choice item and read one
-prompt, beside its placebo. A condition that is more or less than that is refused here, in one line
-and without a model; so is a positive control (:data:`~analyses.patch_tables.CONTROL`, which a file
-may replace) that would not do. What depends on a tokenizer is left to the text bank.
+prompt against its placebo. Their configurations are
+:class:`~analyses.config.ContrastConfig`'s, what they ask is a
+:class:`Question`, what they compute with a :class:`PromptBench`. A condition that is more or less than
+one text is refused here, in one line and without a model; so is a positive control (:data:`CONTROL`,
+which a file may replace) that would not do. What depends on a tokenizer is left to the text bank.
 
-    specs = load_conditions("my.yaml")
-    require_contrast(specs, "careful", items, n_texts=2)
+    question = ask_items(config)
+    require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
-from analyses.patch_tables import CONTROL
-from analyses.readings import count
-from interp.data import ChoiceItem, CompletionItem
+import pandas as pd
+from transformer_lens.model_bridge import TransformerBridge
+
+from analyses.config import INSTRUCTED, ContrastConfig
+from analyses.report.prose import count
+from analyses.study import Lab, Saved, Step
+from interp.data import ChoiceItem, CompletionItem, LabelledText, dataset_hash, load_items
 from interp.data.bundle import bundled_instructions
 from interp.errors import InterpError, did_you_mean
 from interp.prompts import (
@@ -26,13 +33,96 @@ from interp.prompts import (
     TextBank,
     condition_texts,
     fill,
+    load_conditions,
 )
 from interp.prompts.slots import slots_in
+from interp.runs import digest
+
+CONTROL = "revealing"
+"""The condition of the positive control: it names the answer."""
+
+MIN_CLUSTERS = 6
+"""With fewer, clusters that merely agree in sign (chance: 2 / 2**n) already exclude zero."""
 
 Specs = Mapping[str, ConditionSpec]
 
-INSTRUCTED = "instructed"
-"""The condition asked about where no other is named."""
+
+_Config = TypeVar("_Config", bound=ContrastConfig)
+
+
+@dataclass(frozen=True)
+class Question(Generic[_Config]):
+    """What is asked: the configuration, the items, all conditions, and what the prompts are made of."""
+
+    config: _Config
+    items: tuple[ChoiceItem, ...]
+    specs: Specs
+    data_hashes: Mapping[str, str]
+
+    @property
+    def spec(self) -> ConditionSpec:
+        """The condition asked about."""
+        return self.specs[self.config.condition]
+
+
+def ask_items(config: _Config, *, progress: bool = True) -> Question[_Config]:
+    """The items and conditions of a configuration.
+
+    Raises:
+        InterpError: items or a condition file that cannot be read.
+    """
+    specs = load_conditions(config.condition_file)
+    items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+    return Question(config, items, specs, prompt_hashes(items, specs))
+
+
+def prompt_hashes(
+    items: Sequence[ChoiceItem | CompletionItem], conditions: Specs | None = None
+) -> dict[str, str]:
+    """Hashes of what prompts are made of: items, bundled instructions and a registry's conditions.
+
+    They stand in the manifest, so a changed file of conditions does not resume a run.
+    """
+    texts = [LabelledText(t.text, 0, t.kind, t.id) for t in bundled_instructions()]
+    hashes = {"items": dataset_hash(items), "bundled:instructions": dataset_hash(texts)}
+    if conditions is None:
+        return hashes
+    registry = {name: spec.model_dump(mode="json") for name, spec in conditions.items()}
+    return hashes | {"conditions": digest(registry)}
+
+
+@dataclass(frozen=True)
+class PromptBench(Generic[_Config]):
+    """What prompts are made and run with; ``items`` are those that this model can be asked."""
+
+    config: _Config
+    model: TransformerBridge
+    bank: TextBank
+    items: tuple[ChoiceItem, ...]
+
+    @classmethod
+    def of(cls, question: Question[_Config], lab: Lab) -> PromptBench[_Config]:
+        """The bench of a question in a lab."""
+        model, config = lab.model, question.config
+        bank = TextBank(
+            model.tokenizer, conditions=question.specs, n_ctx=model.cfg.n_ctx, seed=config.seed
+        )
+        return cls(config, model, bank, question.items)
+
+
+def example_step(texts: Mapping[str, str]) -> Step:
+    """The table ``example``: a text of each condition, for the report to quote."""
+    return Step("example", [dict(texts)], key=lambda unit: unit, compute=_example_rows)
+
+
+def _example_rows(bench: Any, unit: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({"condition": list(unit), "text": list(unit.values())})
+
+
+def read_example(saved: Saved) -> dict[str, str]:
+    """The text of each condition in the table ``example``."""
+    table = saved.table("example")
+    return dict(zip(table["condition"], table["text"], strict=True))
 
 
 def require_contrast(specs: Specs, name: str, items: Sequence[ChoiceItem], *, n_texts: int) -> None:

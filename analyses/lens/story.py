@@ -1,0 +1,334 @@
+"""The report of a lens run: what its numbers allow, in plain sentences, and its figures.
+
+Order of the gates: does naming the answer move the output, does its curve show any layer, is there an
+effect of the condition at the output. A curve that fails a gate is shown but not interpreted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analyses.contrast import CONTROL, by_name, standing
+from analyses.lens.tables import LensResult
+from analyses.report.prose import count, number_ranges
+from analyses.report.sections import MIXED_CONTEXTS, left_out, limits, sample_counts
+from analyses.report.verdicts import control_works, read_control, read_effect, wordings_caveat
+from analyses.study import Story
+from interp import viz
+from interp.stats import Interval, interval_of, intervals_of
+from interp.viz import Section
+from interp.viz.report import format_interval
+
+_Drawn: TypeAlias = tuple[str, go.Figure, str]
+"""Name, figure, caption."""
+
+
+def tell(done: LensResult) -> Story:
+    """Sections and figures."""
+    drawn = list(_figures(done))
+    shown = {name: (figure, caption) for name, figure, caption in drawn}
+    return Story(
+        title=f"When does the instruction{by_name(done.config.condition)} change the answer?",
+        sections=[
+            _question(done),
+            _effect(done),
+            _where(done, shown["effects"]),
+            _levels(done, [shown["levels"], shown["options"]]),
+            _distances(done, shown["divergences"]),
+            _limits(done),
+        ],
+        figures={name: figure for name, figure, _ in drawn},
+    )
+
+
+def _figures(done: LensResult) -> Iterator[_Drawn]:
+    seed = done.config.seed
+    parting = {name: interval_of(row) for name, row in done.parting.set_index("contrast").iterrows()}
+    yield (
+        "effects",
+        viz.lens_effects(done.effects, parting),
+        "What each instruction adds to its placebo. The panels have their own scales. Dashed: the "
+        "layer where the runs part, its interval shaded.",
+    )
+    yield (
+        "levels",
+        viz.lens_levels(done.lens, seed=seed),
+        "The margin that each layer's state would give if it were the last.",
+    )
+    yield (
+        "options",
+        viz.lens_options(done.lens, seed=seed),
+        "The two options' first differing tokens: a margin can move because one rises or because the "
+        "other falls.",
+    )
+    yield (
+        "divergences",
+        viz.lens_divergences(done.lens, seed=seed),
+        "Whole distributions over the vocabulary. Any two sentences differ: the dotted line is two "
+        "placebos (none with one text a condition).",
+    )
+
+
+def _question(done: LensResult) -> Section:
+    config = done.config
+    asked = f"the instruction{by_name(config.condition)}"
+    text, placebo = done.example[config.condition], done.example["placebo"]
+    dropped = left_out(len(done.lens.left_out))
+    return Section(
+        "What was done",
+        paragraphs=[
+            f"Every item is asked without an instruction (clean), with {asked}, with one that "
+            "names the answer (revealing, the positive control), and with a placebo in place of each, "
+            f"a sentence of {read_matching(done.lens.frame)}. For example, {standing(done.spec)}: "
+            f"“{text}” against “{placebo}” At every layer the "
+            "state of the last position is read through the model's own final norm and unembedding, as "
+            "if it were the last (logit lens).",
+            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)})."
+            f"{' ' * bool(dropped)}{dropped} {count(config.texts, 'wording')} of {asked}, each with "
+            "its own placebo; the options stand in their first order.",
+            "The margin, in nats, is the logit difference: how much the better answer's logit exceeds "
+            "the worse one's where their texts first differ. Layer 0 is the embedding, the last the "
+            "model's own output.",
+        ],
+    )
+
+
+def _effect(done: LensResult) -> Section:
+    totals, asked = done.totals, done.config.condition
+    row = _total(totals, asked)
+    paragraphs = [
+        read_control(interval_of(_total(totals, CONTROL))),
+        read_effect(
+            f"The instruction{by_name(asked)}",
+            interval_of(row),
+            row["p_texts"],
+            of="the output's margin",
+        ),
+        wordings_caveat(done.config.texts),
+    ]
+    if totals["context"].nunique() > 1:
+        paragraphs.append(MIXED_CONTEXTS.format("the curves"))
+    table = pd.DataFrame(
+        {
+            "contrast": totals["contrast"],
+            "context": totals["context"],
+            "treated - placebo (nats)": intervals_of(totals),
+            "p (texts permuted)": totals["p_texts"],
+            "items": totals["n"],
+            "clusters": totals["n_clusters"],
+            "texts": totals["texts"],
+        }
+    ).dropna(axis=1, how="all")
+    over = "texts and clusters of items" if done.config.texts > 1 else "clusters of items"
+    return Section(
+        "Is there an effect at the output?",
+        paragraphs=[text for text in paragraphs if text],
+        tables=[(table, f"Effects on the output's margin, 95 % intervals over {over}.")],
+    )
+
+
+def _where(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
+    effects = done.effects
+    rows = []
+    for row, parting in zip(
+        done.parting.to_dict("records"), intervals_of(done.parting), strict=True
+    ):
+        own = effects[effects["contrast"] == row["contrast"]]
+        rows.append(
+            {
+                "contrast": f"{row['contrast']} - placebo",
+                "parts at layer": None if np.isnan(parting.estimate) else _whole(parting),
+                "clear layers": number_ranges(own.loc[own["clear"], "layer"]),
+                "why none": parting.reason,
+            }
+        )
+    table = pd.DataFrame(rows)
+    if not table["why none"].any():
+        table = table.drop(columns="why none")
+    return Section(
+        "At which layer?",
+        paragraphs=read_curves(
+            done.totals, effects, done.parting, condition=done.config.condition
+        ),
+        tables=[
+            (
+                table,
+                "Two runs part at the first layer from which their mean difference keeps its final "
+                "sign and at least half its final size; 95 % intervals over texts and clusters of "
+                "items. Clear layers: family-wise p < .05 over layers (sign-flip max-T over "
+                "clusters), and an interval over texts and clusters that excludes 0.",
+            )
+        ],
+        figures=[figure],
+    )
+
+
+def _levels(done: LensResult, figures: list[tuple[go.Figure, str]]) -> Section:
+    frame = done.settled
+    table = pd.DataFrame(
+        {
+            "condition": _names(frame),
+            "settled at layer (mean)": intervals_of(frame),
+            "prompts": frame["prompts"],
+            "items": frame["n"],
+            "clusters": frame["n_clusters"],
+        }
+    )
+    return Section(
+        "When is the answer settled?",
+        paragraphs=[
+            "A prompt's answer is settled at the first layer from which the sign of its margin (which "
+            f"of the two options is ahead) is that of the output, of {_n_layers(done)} layers. An "
+            "early layer can be right by chance, so low numbers need not mean knowledge."
+        ],
+        tables=[(table, "95 % intervals over clusters of items, texts fixed.")],
+        figures=figures,
+    )
+
+
+def _distances(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
+    frame = done.distances
+    table = pd.DataFrame(
+        {
+            "prompt": _names(frame),
+            "against": frame["against"],
+            "Jensen-Shannon at the output (nats)": intervals_of(frame, "js"),
+            "top-5 in common": intervals_of(frame, "overlap"),
+            "largest at layer": frame["peak_layer"],
+            "its size": frame["peak_js"],
+        }
+    )
+    return Section(
+        "How far apart are the distributions?",
+        paragraphs=[read_distances(frame, condition=done.config.condition)],
+        tables=[
+            (
+                table,
+                "Means over texts and items, 95 % intervals over clusters of items. The study's "
+                "reading is the overlap of the top 5 with and without the instruction (against clean); "
+                "the placebo against clean holds the same change of length.",
+            )
+        ],
+        figures=[figure],
+    )
+
+
+def _limits(done: LensResult) -> Section:
+    return limits(
+        done.card,
+        [
+            "The lens reads a middle state in the output's basis. Where it shows nothing, the "
+            "information may still be there in another form; where it shows something, nothing has "
+            "been shown to be used. Patching asks that.",
+            "Layers are correlated and were looked at together: p is corrected over all of them. A "
+            "layer chosen here has to be reported on other items.",
+        ],
+    )
+
+
+def read_matching(frame: pd.DataFrame) -> str:
+    """How long a placebo is compared with its instruction, to follow "a sentence of"."""
+    rows = frame[(frame["contrast"] != "") & (frame["layer"] == 0)]
+    lengths = rows.assign(treated=rows["condition"] != "placebo").pivot(
+        index=["contrast", "slot", "item"], columns="treated", values="n_tokens"
+    )
+    mismatch = (lengths[True] - lengths[False]).abs()
+    if not mismatch.any():
+        return "the same number of tokens"
+    return (
+        "as nearly the same number of tokens as the bank allows (they differ by "
+        f"{mismatch.mean():.1f} on average and by {mismatch.max():.0f} at most under this tokenizer)"
+    )
+
+
+def read_curves(
+    totals: pd.DataFrame, effects: pd.DataFrame, parting: pd.DataFrame, *, condition: str
+) -> list[str]:
+    """What the curves say once the gates are passed: the control's first, then the condition's."""
+    partings = dict(zip(parting["contrast"], intervals_of(parting), strict=True))
+    if not control_works(interval_of(_total(totals, CONTROL))):
+        return [
+            "The positive control shows no effect here (see above): the curves are shown but not "
+            "interpreted."
+        ]
+    readings = [_read_curve(CONTROL, effects, partings[CONTROL])]
+    if not effects.loc[effects["contrast"] == CONTROL, "clear"].any():
+        return [*readings, "The positive control's curve shows nothing: no curve is interpreted."]
+    total = interval_of(_total(totals, condition))
+    clear = effects.loc[effects["contrast"] == condition, "clear"].any()
+    if not total.excludes(0) and not clear:
+        return [
+            *readings,
+            f"{condition.capitalize()}: at no layer does the margin differ clearly from the "
+            "placebo's, and not at the output. The lens finds nothing here that the control's curve "
+            "would have shown.",
+        ]
+    readings.append(_read_curve(condition, effects, partings[condition]))
+    if not total.excludes(0):
+        readings.append(
+            "At the output no effect is shown, so no layer is named where the runs part."
+        )
+    return readings
+
+
+def _read_curve(contrast: str, effects: pd.DataFrame, parting: Interval) -> str:
+    rows = effects[effects["contrast"] == contrast]
+    if not rows["clear"].any():
+        where = "no layer is clear with all layers corrected for"
+    else:
+        clear = rows[rows["clear"]]
+        top = clear.loc[clear["estimate"].abs().idxmax()]
+        where = (
+            f"clear at layers {number_ranges(clear['layer'])}, most at {int(top['layer'])} "
+            f"({format_interval(interval_of(top))} nats)"
+        )
+    if np.isnan(parting.estimate):
+        return f"{contrast.capitalize()}: {where}."
+    return f"{contrast.capitalize()}: {where}; the runs part at layer {_whole(parting)}."
+
+
+def read_distances(frame: pd.DataFrame, *, condition: str) -> str:
+    """The condition's distance from its placebo, on the scale of two placebos."""
+    chosen = (frame["condition"] == condition) & (frame["against"] == "placebo")
+    own = frame[chosen].iloc[0]
+    said = (
+        f"At the output the distribution under “{condition}” lies "
+        f"{format_interval(interval_of(own, 'js'))} nats (Jensen-Shannon) from its placebo's."
+    )
+    excess = interval_of(own, "excess")
+    if np.isnan(excess.estimate):
+        return f"{said} With one text there are no two placebos to compare that with."
+    numbers = f"{format_interval(excess)} nats more than two placebos from each other"
+    if np.isnan(excess.low):
+        return f"{said} That is {numbers}; a single cluster has no interval."
+    if excess.excludes(0):
+        further = "further from its placebo than" if excess.estimate > 0 else "nearer to it than"
+        return f"{said} That is {numbers}: it lies {further} another placebo does."
+    return (
+        f"{said} That is {numbers}: the interval contains 0, so no more is shown than that two "
+        "sentences differ."
+    )
+
+
+def _total(totals: pd.DataFrame, contrast: str) -> pd.Series:
+    """The effect at the output over all items; its row is the first of the contrast."""
+    return totals[totals["contrast"] == contrast].iloc[0]
+
+
+def _whole(parting: Interval) -> str:
+    return f"{parting.estimate:.0f} [{parting.low:.0f}, {parting.high:.0f}]"
+
+
+def _names(frame: pd.DataFrame) -> list[str]:
+    """Every row's condition; placebos with what they stand in for."""
+    pairs = zip(frame["condition"], frame["contrast"], strict=True)
+    return [f"placebo of {of}" if name == "placebo" else str(name) for name, of in pairs]
+
+
+def _n_layers(done: LensResult) -> int:
+    return int(done.lens.frame["layer"].max())

@@ -1,0 +1,1 @@
+"""What all reports share: the page, common sections, and the one module of verdict sentences."""

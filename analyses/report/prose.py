@@ -1,0 +1,28 @@
+"""Small pieces of prose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def count(n: Any, unit: str) -> str:
+    """``1 item``, ``2 items``."""
+    return f"{n} {unit}{'s' * (n != 1)}"
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """``12, 20-30``; ``none`` of none."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    spelt = [f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs]
+    return ", ".join(spelt) or "none"
+
+
+def sentences(notes: Sequence[str]) -> list[str]:
+    """Notes as sentences."""
+    return [f"{note[:1].upper()}{note[1:]}." for note in notes]
