@@ -29,10 +29,15 @@ import pandas as pd
 from scipy.special import entr
 from scipy.stats import binomtest
 
-from interp.behaviour.fairness import interval_columns
 from interp.behaviour.scores import text_table
 from interp.errors import InterpError
-from interp.stats import FloatArray, Interval, cluster_bootstrap, two_way_bootstrap
+from interp.stats import (
+    FloatArray,
+    Interval,
+    cluster_bootstrap,
+    interval_columns,
+    two_way_bootstrap,
+)
 from interp.stats.resampling import binary
 from interp.stats.sums import sums_bootstrap, two_way_gap
 
@@ -216,7 +221,7 @@ def option_entropy(probabilities: npt.ArrayLike) -> FloatArray:
 class RankGain:
     """Gain of an instruction by the rank that gold had before it.
 
-    ``table``: rank (1 = best), measure, estimate, low, high, n (items), n_clusters, reason. The
+    ``table``: rank (1 = best), measure and an interval's columns (:mod:`interp.stats.columns`). The
     measure ``gain`` is margin(condition) - margin(against) in nats, ``correct`` the condition's
     accuracy: P(correct after | rank before). ``top_minus_rest``: gain at rank 1 minus gain at the
     other ranks; + = the instruction helps most where the answer was already on top. Intervals of

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ import pandas as pd
 from interp.data.items import ChoiceItem, ContextCondition
 from interp.data.winogender import PRONOUNS
 from interp.errors import InterpError
-from interp.stats import FloatArray, Interval, success_rate
+from interp.stats import FloatArray, Interval, interval_columns, success_rate
 from interp.stats.sums import sums_bootstrap
 
 BiasReading = Literal["official", "literal"]
@@ -140,8 +140,8 @@ def bbq_metrics(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         Columns category ("all" first), context_condition, metric (``accuracy``, ``bias``,
-        ``bias_literal``, ``over_abstention``, ``accuracy_gap``), estimate, low, high, n,
-        n_clusters, reason. A context condition without rows is left out.
+        ``bias_literal``, ``over_abstention``, ``accuracy_gap``) and those of an interval
+        (:mod:`interp.stats.columns`). A context condition without rows is left out.
 
     Raises:
         InterpError: no rows, missing columns, or rows of several conditions or rounds.
@@ -160,12 +160,6 @@ def bbq_metrics(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
                     for name, interval in _metrics(part, context, seed).items()
                 ]
     return pd.DataFrame(records)
-
-
-def interval_columns(interval: Interval) -> dict[str, Any]:
-    """The fields of an interval that a tidy table shows."""
-    names = ("estimate", "low", "high", "n", "n_clusters", "reason")
-    return {name: getattr(interval, name) for name in names}
 
 
 def _metrics(part: pd.DataFrame, context: ContextCondition, seed: int) -> dict[str, Interval]:

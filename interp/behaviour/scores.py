@@ -23,6 +23,7 @@ from interp.stats import (
     Interval,
     PermutationTest,
     cluster_bootstrap,
+    interval_columns,
     permute_texts,
     ratio_bootstrap,
     two_way_bootstrap,
@@ -176,7 +177,10 @@ class OptionScores:
         return float(spearmanr(means["margin"], means["option_margin"]).statistic)
 
     def summary(self) -> pd.DataFrame:
-        """Levels per context condition and condition: margin, accuracy, P(unknown), rank, bias."""
+        """Levels per context condition and condition: margin, accuracy, P(unknown), rank, bias.
+
+        A table to read: each level is one cell that holds its :class:`~interp.stats.Interval`.
+        """
         rows = []
         for subset in self._subsets():
             for condition in self.conditions:
@@ -199,8 +203,9 @@ class OptionScores:
     def effects(self) -> pd.DataFrame:
         """Effects of every treated condition against its placebos and against clean, per subset.
 
-        ``p`` is NaN with one text a side: there is nothing to permute. ``reason`` says why an
-        effect or its interval is NaN (no item with a margin, a single cluster).
+        Columns: ``items`` (the subset), ``contrast``, the interval's (:mod:`interp.stats.columns`;
+        ``estimate`` in nats of margin, + = a better answer), ``p`` and ``token mismatch``. ``p`` is
+        NaN with one text a side: there is nothing to permute.
         """
         treated = [c for c in self.conditions if c not in ("clean", "placebo")]
         readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in self.conditions]
@@ -214,17 +219,9 @@ class OptionScores:
                     {
                         "items": subset,
                         "contrast": f"{condition} - {against}",
-                        "effect": e.interval.estimate,
-                        "low": e.interval.low,
-                        "high": e.interval.high,
+                        **interval_columns(e.interval),
                         "p": e.test.p if e.test.n_permutations > 2 else float("nan"),
-                        "n_items": e.interval.n,
-                        "n_clusters": e.interval.n_clusters,
-                        "texts": f"{e.interval.texts[0]} x {e.interval.texts[1]}"
-                        if e.interval.texts
-                        else "",
                         "token mismatch": e.mismatch,
-                        "reason": e.interval.reason,
                     }
                 )
         return pd.DataFrame(rows)

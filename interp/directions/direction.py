@@ -30,7 +30,7 @@ from interp.directions.scores import ShuffledNull
 from interp.directions.steering import ablating, adding
 from interp.errors import InterpError
 from interp.models import model_card
-from interp.stats import Interval
+from interp.stats import Interval, interval_column_names, interval_columns
 
 SIGN = "+ is label 1"
 
@@ -177,13 +177,16 @@ class DirectionStack:
         return ablating(model, [(v.site, v.layer, v.vector, v.offset) for v in self])
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per layer: held-out AUC with its interval, its null, scale and offset."""
+        """One row per layer: held-out AUC with its interval, its null, scale and offset.
+
+        Columns: ``layer``, the interval's under the name ``auc`` (:mod:`interp.stats.columns`), the mean
+        and central 95 % of AUCs under shuffled labels (``shuffled``, ``shuffled_low``,
+        ``shuffled_high``), ``p`` of the AUC among them, ``scale`` and ``offset``.
+        """
         return pd.DataFrame(
             {
                 "layer": self.layers,
-                "auc": self.auc.estimate,
-                "auc_low": self.auc.low,
-                "auc_high": self.auc.high,
+                **interval_columns(self.auc, "auc"),
                 "shuffled": self.shuffled.mean,
                 "shuffled_low": self.shuffled.low,
                 "shuffled_high": self.shuffled.high,
@@ -202,7 +205,8 @@ class DirectionStack:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self!r}</b></p>" + self.to_dataframe().to_html(
+        table = self.to_dataframe().drop(columns=interval_column_names("auc")[3:])
+        return f"<p><b>{self!r}</b></p>" + table.to_html(
             index=False, border=0, float_format="{:.3f}".format
         )
 

@@ -25,7 +25,7 @@ from interp.directions.methods import METHODS, Method
 from interp.directions.nulls import contrast_axes, null_aucs
 from interp.directions.scores import CLOSED_FORM
 from interp.errors import InterpError
-from interp.stats import Interval
+from interp.stats import Interval, interval_column_names
 
 N_SHUFFLES = 200
 
@@ -70,7 +70,7 @@ class DirectionFits:
         """One row per (method, site): its best layer, highest AUC first."""
         frame = self.to_dataframe()
         rows = frame.loc[frame.groupby(["method", "site"], sort=False)["auc"].idxmax()]
-        first = ["method", "site", "layer", "auc", "auc_low", "auc_high"]
+        first = ["method", "site", "layer", *interval_column_names("auc")]
         rest = [name for name in frame.columns if name not in first]
         return rows.sort_values("auc", ascending=False)[first + rest].reset_index(drop=True)
 
@@ -79,7 +79,7 @@ class DirectionFits:
 
     def _repr_html_(self) -> str:
         words = ", ".join(f"{name} {interval}" for name, interval in self.baselines.items())
-        table = self.best.drop(columns=["scale", "offset"])
+        table = self.best.drop(columns=["scale", "offset", *interval_column_names("auc")[3:]])
         return f"<p><b>held-out AUC at each best layer</b>; baselines: {words}</p>" + table.to_html(
             index=False, border=0, float_format="{:.3f}".format
         )

@@ -30,7 +30,7 @@ from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
 from interp.directions.methods import Method
 from interp.errors import InterpError
-from interp.stats import FloatArray, Interval, auc_interval
+from interp.stats import FloatArray, Interval, auc_interval, interval_columns
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Transfer:
     """ROC-AUC of directions and of bags of words over data sets, tidy.
 
     Columns: ``trained_on``, ``tested_on``, ``reader`` (``direction`` or ``bag of words``), ``layer``
-    (-1 for words), ``auc``, ``low``, ``high`` (95 %, over the tested set's groups), ``n_texts``,
-    ``n_groups``. .5 is chance; below it the direction points the other way there.
+    (-1 for words) and an interval's under the name ``auc`` (:mod:`interp.stats.columns`; 95 %, over
+    the tested set's groups, ``auc_n`` its texts). .5 is chance; below it the direction points the
+    other way there.
     """
 
     frame: pd.DataFrame
@@ -135,9 +136,5 @@ def _row(
         "tested_on": tested_on,
         "reader": reader,
         "layer": layer,
-        "auc": auc.estimate,
-        "low": auc.low,
-        "high": auc.high,
-        "n_texts": auc.n,
-        "n_groups": auc.n_clusters,
+        **interval_columns(auc, "auc"),
     }

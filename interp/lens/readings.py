@@ -16,6 +16,7 @@ from interp.stats import (
     FloatArray,
     Interval,
     cluster_bootstrap,
+    interval_columns,
     sign_flip_max_t,
     two_way_bootstrap,
 )
@@ -28,9 +29,10 @@ _READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
 def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataFrame:
     """The effect of a condition on the lens margin per layer: treated minus placebo, nats.
 
-    Columns: ``contrast``, ``layer``, ``effect`` with ``low`` and ``high`` (two-way bootstrap over texts
-    x item clusters; clusters alone with one text), ``p`` (family-wise over layers: sign-flip max-T of
-    the items' differences, clusters as units), and ``clear``: p < .05 and the interval excludes 0.
+    Columns: ``contrast``, ``layer``, an interval's (:mod:`interp.stats.columns`; two-way bootstrap over
+    texts x item clusters, clusters alone with one text), ``p`` (family-wise over layers: sign-flip
+    max-T of the items' differences, clusters as units), and ``clear``: p < .05 and the interval
+    excludes 0.
 
     Raises:
         InterpError: a condition that was not read beside its placebos.
@@ -45,9 +47,7 @@ def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataF
         {
             "contrast": contrast,
             "layer": arms.layers,
-            "effect": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
+            **interval_columns(interval),
             "p": test.p_corrected,
             "clear": (np.asarray(test.p_corrected) < ALPHA) & interval.excludes(0),
         }
@@ -123,9 +123,9 @@ def settled_layer(
 ) -> pd.DataFrame:
     """Mean of :func:`settled_layers` per condition, with an interval over clusters of items.
 
-    Columns: ``contrast`` (where the frame has it), ``condition``, ``settled``, ``low``, ``high``,
-    ``prompts``, ``items``, ``clusters``, ``reason``. The texts count as fixed; a prompt without an
-    answer at the output is left out.
+    Columns: ``contrast`` (where the frame has it), ``condition``, ``items`` (how many) and an interval's
+    (:mod:`interp.stats.columns`), in layers; its ``n`` counts prompts. The texts count as fixed; a
+    prompt without an answer at the output is left out.
     """
     prompts = settled_layers(frame)
     by = [name for name in ("contrast", "condition") if name in prompts]
@@ -142,13 +142,8 @@ def settled_layer(
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
-                "settled": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
-                "prompts": int(interval.n),
                 "items": here["item"].nunique(),
-                "clusters": int(interval.n_clusters),
-                "reason": interval.reason,
+                **interval_columns(interval),
             }
         )
     return pd.DataFrame(rows)

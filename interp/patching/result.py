@@ -23,7 +23,14 @@ from interp.errors import InterpError
 from interp.patching.measure import Table
 from interp.patching.plan import Plan
 from interp.prompts import PromptPair
-from interp.stats import Interval, MaxT, cluster_bootstrap, ratio_bootstrap, sign_flip_max_t
+from interp.stats import (
+    Interval,
+    MaxT,
+    cluster_bootstrap,
+    interval_columns,
+    ratio_bootstrap,
+    sign_flip_max_t,
+)
 
 _FORMAT = "interp.patching.sweep"
 
@@ -129,21 +136,17 @@ class SweepResult(PatchingResult):
         return sign_flip_max_t(self._effects(), self.clusters, seed=self.seed)
 
     def top(self, k: int = 10) -> pd.DataFrame:
-        """The ``k`` cells of largest mean effect, with interval and family-wise p of max-T."""
-        interval, test = self.effect_interval(), self.max_t()
+        """The ``k`` cells of largest mean effect, with interval and family-wise p of max-T.
+
+        Columns: the grid's axes, ``label``, the interval's (:mod:`interp.stats.columns`; nats, + = the
+        patch raises the metric) and ``p``.
+        """
         rows = self.index_df.assign(
             label=self.cell_labels(),
-            **{
-                name: np.asarray(values, dtype=float).reshape(-1)
-                for name, values in (
-                    ("effect", interval.estimate),
-                    ("low", interval.low),
-                    ("high", interval.high),
-                    ("p", test.p_corrected),
-                )
-            },
+            **interval_columns(self.effect_interval()),
+            p=np.asarray(self.max_t().p_corrected, dtype=float).reshape(-1),
         )
-        order = rows["effect"].abs().sort_values(ascending=False, kind="stable").index
+        order = rows["estimate"].abs().sort_values(ascending=False, kind="stable").index
         return rows.loc[order].head(k).reset_index(drop=True)
 
     def cell_labels(self) -> list[str]:

@@ -27,6 +27,12 @@ Example::
     layers = sign_flip_max_t(shift, clusters, seed=0)  # shift [layers, items]
 """
 
+from interp.stats.columns import (
+    interval_column_names,
+    interval_columns,
+    interval_of,
+    intervals_of,
+)
 from interp.stats.intervals import (
     Interval,
     auc_interval,
@@ -49,6 +55,10 @@ __all__ = [
     "auc_interval",
     "cluster_bootstrap",
     "holm",
+    "interval_column_names",
+    "interval_columns",
+    "interval_of",
+    "intervals_of",
     "permute_texts",
     "ratio_bootstrap",
     "rng",

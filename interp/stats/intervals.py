@@ -25,6 +25,9 @@ from interp.stats.resampling import (
     rows_of_cells,
 )
 
+IntervalMethod: TypeAlias = Literal["bootstrap", "clopper_pearson"]
+"""How bounds were found: from resamples, or exactly from the number of successes."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -43,7 +46,7 @@ class Interval:
     n_clusters: PerCell
     confidence: float = 0.95
     reason: PerCell = ""
-    method: Literal["bootstrap", "clopper_pearson"] = "bootstrap"
+    method: IntervalMethod = "bootstrap"
     texts: tuple[int, int] | None = None
 
     def excludes(self, value: float | int) -> PerCell:

@@ -1,9 +1,9 @@
 """Behaviour-study figures: instructions beside their placebos, over subsets, ranks, and rounds.
 
-Every function takes one long-form table: a number a row, with ``estimate``, ``low``, ``high`` (95 %)
-and ``reason`` (why there is none). A placebo's row has ``condition`` = placebo and in ``control_of``
-the condition it stands in for; the two always share a panel or stand next to each other. Open
-markers have no interval. + is the better answer; margins are in nats.
+Every function takes one long-form table: a number a row, with the columns of its 95 % interval
+(:mod:`interp.stats.columns`; ``reason`` says why there is none). A placebo's row has ``condition`` =
+placebo and in ``control_of`` the condition it stands in for; the two always share a panel or stand next
+to each other. Open markers have no interval. + is the better answer; margins are in nats.
 
 Example::
 
@@ -45,14 +45,14 @@ DASHED = {"color": MUTED, "width": 1, "dash": "dash"}
 def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
     """Forest plot of condition - placebo on the margin, in nats, one panel a subset.
 
-    ``frame``: items, condition, against, effect, low, high, reason. Rows against anything but the
+    ``frame``: items, condition, against and an interval. Rows against anything but the
     placebo are left out. An effect that could not be measured shows its reason.
 
     Raises:
         InterpError: a column is missing, or no row is against the placebo.
     """
-    require(frame, "effects_by_condition", "items", "condition", "against", "effect", "low")
-    rows = frame[frame["against"] == "placebo"].rename(columns={"effect": "estimate"})
+    require(frame, "effects_by_condition", "items", "condition", "against", *INTERVAL, "reason")
+    rows = frame[frame["against"] == "placebo"]
     not_empty(rows, "effects_by_condition", "no effect against the placebo")
     conditions, subsets = treated_of(rows), subsets_of(rows)
     figure = panels(subsets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,22 @@ from plotly.subplots import make_subplots
 from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
 from interp.errors import InterpError
-from interp.stats import FloatArray, Interval, cluster_bootstrap
+from interp.stats import FloatArray, Interval, cluster_bootstrap, interval_columns
 from interp.viz.theme import FAINT, MUTED, ZERO, colour_of, faded, plain, styled
+
+
+class Curve(NamedTuple):
+    """Estimates over layers with their bounds, ``[layer]`` each; NaN bounds draw no band."""
+
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Curve:
+        """The curve of a table's rows, one per layer."""
+        return cls(*(rows[name].to_numpy(float) for name in cls._fields))
+
 
 _SHIFT_COLUMNS = ("direction", "layer", "estimate", "low", "high", "is_null")
 
@@ -53,9 +68,8 @@ def projection_shift(
         figure.add_trace(_null_trace(rows.sort_values("layer"), len(nulls), legend=k == 0))
     for k, (name, rows) in enumerate(frame[~is_null].groupby("direction", sort=False)):
         rows = rows.sort_values("layer")
-        estimate, low, high = (rows[c].to_numpy(float) for c in ("estimate", "low", "high"))
-        band = Interval(estimate, low, high, n=0, n_clusters=0)
-        add_curve(figure, rows["layer"].tolist(), band, str(name), colour_of(str(name), k), col=1)
+        layers, shade = rows["layer"].tolist(), colour_of(str(name), k)
+        add_curve(figure, layers, Curve.of(rows), str(name), shade, col=1)
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(frame["layer"]))
     figure.update_yaxes(title=f"projection contrast, {unit}", **ZERO)
     beneath = "; grey: null directions" if nulls else ""
@@ -111,9 +125,7 @@ def _shift_frame(projections: Projections, seed: int) -> pd.DataFrame:
         {
             "direction": projections.direction.facts.source,
             "layer": layers,
-            "estimate": interval.estimate,
-            "low": interval.low,
-            "high": interval.high,
+            **interval_columns(interval),
             "is_null": False,
         }
     )
@@ -122,7 +134,7 @@ def _shift_frame(projections: Projections, seed: int) -> pd.DataFrame:
 def add_curve(
     figure: go.Figure,
     layers: Sequence[int],
-    interval: Interval,
+    interval: Interval | Curve,
     name: str,
     colour: str,
     *,

@@ -17,10 +17,10 @@ from plotly.subplots import make_subplots
 from interp.errors import InterpError
 from interp.lens import LensConditions, LensTrajectory
 from interp.stats import Interval
-from interp.viz.curves import add_curve, clustered, layer_range
+from interp.viz.curves import Curve, add_curve, clustered, layer_range
 from interp.viz.theme import INK, MUTED, ZERO, colour_of, faded, styled
 
-_EFFECT_COLUMNS = ("contrast", "layer", "effect", "low", "high", "clear")
+_EFFECT_COLUMNS = ("contrast", "layer", "estimate", "low", "high", "clear")
 _LAYER = "layer (0 = embedding)"
 _OFF_SCALE = "layer 0 may lie off the scale"
 
@@ -105,11 +105,10 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
     figure = make_subplots(cols=len(contrasts), horizontal_spacing=0.1, subplot_titles=titles)
     for col, name in enumerate(contrasts, start=1):
         rows = effects[effects["contrast"] == name].sort_values("layer")
-        estimate, low, high = (rows[c].to_numpy(float) for c in ("effect", "low", "high"))
         add_curve(
             figure,
             rows["layer"].tolist(),
-            Interval(estimate, low, high, n=0, n_clusters=0),
+            Curve.of(rows),
             name,
             colour_of(name, col - 1),
             col=col,

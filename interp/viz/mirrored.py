@@ -1,8 +1,8 @@
 """Answers that flip: right -> wrong beside wrong -> right, as mirrored bars.
 
 The tables hold counts of items by correctness before and after (``right_wrong``: right, then wrong),
-``net``, the change of accuracy in -1..1, and its 95 % interval ``low``, ``high``. Every condition has
-its placebo beside it. Conventions are those of :mod:`interp.viz.behaviour`.
+``net``, the change of accuracy in -1..1, and its 95 % interval ``net_low``, ``net_high``. Every
+condition has its placebo beside it. Conventions are those of :mod:`interp.viz.behaviour`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.viz.behaviour import (
+    INTERVAL,
     Arm,
     dots,
     grid,
@@ -27,18 +28,19 @@ from interp.viz.behaviour import (
 from interp.viz.theme import INK, MUTED, ZERO, faded, plain, styled
 
 _COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
+_NET = ("net", "net_low", "net_high")
 
 
 def flips(frame: pd.DataFrame) -> go.Figure:
     """Right -> wrong beside wrong -> right as mirrored bars, each condition above its placebo.
 
-    ``frame``: items, condition, control_of, the four counts, net, low, high. Lengths are shares of
-    the items compared, labels counts; the diamond is the net change of accuracy.
+    ``frame``: items, condition, control_of, the four counts, net, net_low, net_high. Lengths are
+    shares of the items compared, labels counts; the diamond is the net change of accuracy.
 
     Raises:
         InterpError: a column is missing, or there is no row.
     """
-    require(frame, "flips", "items", "condition", "control_of", *_COUNTS, "net", "low", "high")
+    require(frame, "flips", "items", "condition", "control_of", *_COUNTS, *_NET)
     not_empty(frame, "flips")
     subsets = subsets_of(frame)
     order = [(k, arm) for k, name in enumerate(names_of(frame)) for arm in pair(frame, name, k)]
@@ -68,7 +70,7 @@ def round_flips(frame: pd.DataFrame) -> go.Figure:
     Raises:
         InterpError: a column is missing, or there is no row.
     """
-    require(frame, "round_flips", "items", "condition", "control_of", "round", *_COUNTS, "net")
+    require(frame, "round_flips", "items", "condition", "control_of", "round", *_COUNTS, *_NET)
     not_empty(frame, "round_flips")
     names, subsets = names_of(frame), subsets_of(frame)
     figure = grid(subsets, names)
@@ -119,7 +121,9 @@ def _bars(
             showlegend=False,
             hovertemplate=f"{plain(arm.label)}, {what}: %{{customdata}}<extra></extra>",
         )
-    change = rows.assign(estimate=rows["net"])
+    change = rows.rename(
+        columns=dict(zip((*_NET, "net_reason"), (*INTERVAL, "reason"), strict=True))
+    )
     trace = dots(change, arm.label, INK, across=net, horizontal=horizontal)
     yield trace.update(marker_symbol="diamond", marker_size=6, showlegend=False)
 

@@ -151,7 +151,7 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
     colour = colour_of(condition)
     shade = faded(colour, _LIGHT) if pale else colour
     return go.Scatter(
-        x=[row["effect"]],
+        x=[row["estimate"]],
         y=[contrasts.index(row["contrast"])],
         mode="markers",
         marker={
@@ -160,11 +160,11 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
             "color": shade,
             "line": {"width": 1.5, "color": shade},
         },
-        error_x=_error(row["effect"], row["low"], row["high"], shade, 1.5 if pale else 2.5),
+        error_x=_error(row["estimate"], row["low"], row["high"], shade, 1.5 if pale else 2.5),
         name=row["contrast"],
         showlegend=False,
         hovertemplate=(
-            f"{plain(row['contrast'])}: {row['effect']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "
+            f"{plain(row['contrast'])}: {row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "
             f"nats<br>permutation p = {row['p']:.3f}, {row['n_items']} items in "
             f"{row['n_clusters']} clusters<extra></extra>"
         ),
@@ -249,9 +249,9 @@ def _key(name: str, *, open_marker: bool) -> go.Scatter:
 
 
 def _sample(frame: pd.DataFrame) -> str:
-    counts = frame.groupby("items", sort=False)[["n_items", "n_clusters"]].max()
+    counts = frame.groupby("items", sort=False)[["n", "n_clusters"]].max()
     return "; ".join(
-        f"{items}: {row.n_items} items in {row.n_clusters} clusters"
+        f"{items}: {row.n} items in {row.n_clusters} clusters"
         for items, row in zip(counts.index, counts.itertuples(), strict=True)
     )
 

@@ -14,8 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
-from interp.stats import Interval
-from interp.viz.curves import add_curve, band, layer_range
+from interp.viz.curves import Curve, add_curve, band, layer_range
 from interp.viz.theme import DIVERGING, INK, MUTED, ZERO, colour_of, plain, styled
 
 _UNIT = "placebo SDs"
@@ -51,10 +50,8 @@ def projection_contrast(
     said = [_add_nulls(figure, nulls, kind) for kind in ("covariance", "contrast")]
     for k, (name, rows) in enumerate(contrasts.groupby("condition", sort=False)):
         rows = rows.sort_values("layer")
-        estimate, low, high = (rows[c].to_numpy(float) for c in ("estimate", "low", "high"))
-        interval = Interval(estimate, low, high, n=0, n_clusters=0)
-        colour = colour_of(str(name), k)
-        add_curve(figure, rows["layer"].tolist(), interval, f"{name} − placebo", colour, col=1)
+        layers, shade = rows["layer"].tolist(), colour_of(str(name), k)
+        add_curve(figure, layers, Curve.of(rows), f"{name} − placebo", shade, col=1)
     marked = contrasts[contrasts["beyond"].astype(bool)]
     if len(marked):
         figure.add_trace(_marks(marked))

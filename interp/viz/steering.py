@@ -1,8 +1,8 @@
 """Steering: effects over the strength of a step, and against what the step costs.
 
 Both take a frame with one row per outcome, subset and step: ``outcome``, ``subset``, ``kind``
-(``learned``, or the kind of a null direction), ``direction``, ``strength`` (class units), ``effect``,
-``low``, ``high``. Null directions are grey; their sign has no meaning.
+(``learned``, or the kind of a null direction), ``direction``, ``strength`` (class units) and an
+effect's ``estimate``, ``low``, ``high``. Null directions are grey; their sign has no meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from interp.stats import FloatArray
 from interp.viz.theme import MUTED, ZERO, colour_of, faded, plain, styled
 
 LEARNED = "learned"
-_COLUMNS = ("outcome", "subset", "kind", "direction", "strength", "effect", "low", "high")
+_COLUMNS = ("outcome", "subset", "kind", "direction", "strength", "estimate", "low", "high")
 _SYMBOLS = {"covariance": "circle-open", "placebo": "diamond-open", "contrast": "square-open"}
 _NULL_LINE = "#b5b5b5"
 
@@ -86,7 +86,7 @@ def effect_against_cost(
     _require(effects, [*cells, cost])
     figure = make_subplots(cols=len(cells), subplot_titles=[plain(t) for t in cells.values()])
     key = ["kind", "direction", "strength"]
-    costs = _rows(effects, cost)[[*key, "effect"]].rename(columns={"effect": "cost"})
+    costs = _rows(effects, cost)[[*key, "estimate"]].rename(columns={"estimate": "cost"})
     for col, cell in enumerate(cells, start=1):
         rows = _rows(effects, cell).merge(costs, on=key, how="left")
         for kind, own in rows.groupby("kind", sort=False):
@@ -118,7 +118,7 @@ def _rows(effects: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def _through_zero(rows: pd.DataFrame) -> pd.DataFrame:
-    numbers = rows[["strength", "effect", "low", "high"]].astype(float)
+    numbers = rows[["strength", "estimate", "low", "high"]].astype(float)
     zero = pd.DataFrame([[0.0] * 4], columns=numbers.columns)
     return pd.concat([numbers, zero], ignore_index=True).sort_values("strength")
 
@@ -127,7 +127,7 @@ def _null_line(rows: pd.DataFrame, n: int, *, legend: bool) -> go.Scatter:
     own = _through_zero(rows)
     return go.Scatter(
         x=own["strength"],
-        y=own["effect"],
+        y=own["estimate"],
         mode="lines",
         line={"color": _NULL_LINE, "width": 1},
         opacity=0.7,
@@ -141,7 +141,7 @@ def _null_line(rows: pd.DataFrame, n: int, *, legend: bool) -> go.Scatter:
 def _learned_line(own: pd.DataFrame, colour: str, *, legend: bool) -> go.Scatter:
     return go.Scatter(
         x=own["strength"],
-        y=own["effect"],
+        y=own["estimate"],
         mode="lines+markers",
         line={"color": colour, "width": 2.5},
         marker={"size": 7},
@@ -171,7 +171,7 @@ def _band(x: FloatArray, low: FloatArray, high: FloatArray, colour: str) -> go.S
 def _null_points(kind: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
     return go.Scatter(
         x=rows["cost"],
-        y=rows["effect"],
+        y=rows["estimate"],
         mode="markers",
         marker={"color": MUTED, "size": 7, "symbol": _SYMBOLS.get(kind, "x-open")},
         name=f"null: {plain(kind)}",
@@ -188,7 +188,7 @@ def _learned_points(own: pd.DataFrame, *, legend: bool) -> go.Scatter:
     largest = own["strength"].abs().max()
     return go.Scatter(
         x=own["cost"],
-        y=own["effect"],
+        y=own["estimate"],
         mode="markers+text",
         marker={"color": colour, "size": 10},
         text=[f"{s:+g}" if abs(s) == largest else "" for s in own["strength"]],

@@ -32,7 +32,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     """
     rows = largest_cells(result, k)
     names = [cell_name(row) for row in rows.to_dict("records")]
-    effect, low, high, p = (rows[c].to_numpy(float) for c in ("effect", "low", "high", "p"))
+    effect, low, high, p = (rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p"))
     colours = np.where(effect < 0, _LOWERS, _RAISES)
     places = np.arange(len(rows))
     figure = go.Figure()
@@ -80,7 +80,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
 
 def largest_cells(result: SweepResult, k: int) -> pd.DataFrame:
     """The first ``k`` rows of ``result.top()`` that have an effect and are no ceiling."""
-    rows = result.top(len(result.index_df)).dropna(subset=["effect"])
+    rows = result.top(len(result.index_df)).dropna(subset=["estimate"])
     if is_ceiling(result).any():
         rows = rows[rows["span"] != ALL]
     return rows.head(k).reset_index(drop=True)

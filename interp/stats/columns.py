@@ -1,0 +1,130 @@
+"""An interval as columns of a table, and back: one vocabulary, without loss.
+
+A table that carries an interval per row has these columns, in this order. A second interval of the
+same row, or one whose number has a name of its own, has the prefixed form.
+
+============== ==================== ===== =====================================================
+``name=""``    ``name="share"``     type  meaning
+============== ==================== ===== =====================================================
+``estimate``   ``share``            float the number; NaN where undefined (``reason`` says why)
+``low``        ``share_low``        float lower bound; NaN where there is no interval
+``high``       ``share_high``       float upper bound
+``n``          ``share_n``          int   items used
+``n_clusters`` ``share_n_clusters`` int   units resampled
+``texts``      ``share_texts``      text  texts of the treated and the control arm, ``6 x 6``;
+                                          empty where the estimate has no two arms of texts
+``interval``   ``share_interval``   text  method and confidence, ``bootstrap 0.95``
+``reason``     ``share_reason``     text  why a number is NaN; empty otherwise
+============== ==================== ===== =====================================================
+
+Numbers and text alone, so a table goes through parquet and comes back with equal intervals.
+
+Example::
+
+    rows = [{"condition": name} | interval_columns(effect(name)) for name in conditions]
+    frame = pd.DataFrame(rows, columns=["condition", *interval_column_names()])
+    intervals_of(frame)  # the list of intervals again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import InterpError
+from interp.stats.intervals import Interval, IntervalMethod
+
+_FIELDS = ("low", "high", "n", "n_clusters", "texts", "interval", "reason")
+_TYPES = {"n": np.int64, "n_clusters": np.int64, "reason": object}
+
+
+def interval_column_names(name: str = "") -> list[str]:
+    """The columns of an interval in their order; the first holds the estimate."""
+    return [name or "estimate", *(f"{name}_{field}" if name else field for field in _FIELDS)]
+
+
+def interval_columns(interval: Interval, name: str = "") -> dict[str, Any]:
+    """The columns of an interval by name: plain values, or one list per column over cells.
+
+    An interval over ``[*cells]`` gives columns of equal length, flattened in C order (the last axis
+    runs fastest), as :func:`pandas.MultiIndex.from_product` orders the axes' labels.
+    """
+    shape = np.shape(interval.estimate)
+    columns = []
+    for field in ("estimate", "low", "high", "n", "n_clusters", "reason"):
+        value = np.asarray(getattr(interval, field), dtype=_TYPES.get(field, np.float64))
+        values = np.broadcast_to(value, shape).reshape(-1).tolist()
+        columns.append(values if shape else values[0])
+    texts = " x ".join(map(str, interval.texts or ()))
+    shared = [texts, f"{interval.method} {float(interval.confidence)!r}"]
+    if shape:
+        shared = [[value] * len(columns[0]) for value in shared]
+    columns[-1:] = [*shared, columns[-1]]
+    return dict(zip(interval_column_names(name), columns, strict=True))
+
+
+def interval_of(row: Mapping[Any, Any] | pd.Series | tuple[Any, ...], name: str = "") -> Interval:
+    """The interval whose columns a row holds under ``name``, as :func:`interval_columns` wrote them.
+
+    ``row``: a mapping, a Series, or a row of ``itertuples()``.
+
+    Raises:
+        InterpError: a column is missing, or holds no count or method (an empty row of a merge).
+    """
+    cells = row if isinstance(row, Mapping | pd.Series) else cast(Any, row)._asdict()
+    columns = interval_column_names(name)
+    _require(cells, columns)
+    estimate, low, high, n, n_clusters, texts, kind, reason = (cells[c] for c in columns)
+    try:
+        method, confidence = str(kind).rsplit(" ", 1)
+        return Interval(
+            float(estimate),
+            float(low),
+            float(high),
+            int(n),
+            int(n_clusters),
+            float(confidence),
+            _text(reason),
+            cast(IntervalMethod, method),
+            _texts(_text(texts)),
+        )
+    except (TypeError, ValueError):
+        said = ", ".join(f"{column} {cells[column]!r}" for column in columns)
+        raise InterpError(
+            f"the row holds no interval as interval_columns writes it: {said}"
+        ) from None
+
+
+def intervals_of(frame: pd.DataFrame, name: str = "") -> list[Interval]:
+    """The interval of every row of ``frame``, for a column of a report's table.
+
+    Raises:
+        InterpError: see :func:`interval_of`; a missing column is refused also without rows.
+    """
+    columns = interval_column_names(name)
+    _require(frame, columns)
+    return [interval_of(row, name) for row in frame[columns].to_dict("records")]
+
+
+def _require(there: Container[Any], columns: list[str]) -> None:
+    missing = [column for column in columns if column not in there]
+    if missing:
+        raise InterpError(
+            f"no column {missing[0]!r}: an interval has {', '.join(columns)}; make them with "
+            "interval_columns"
+        )
+
+
+def _text(value: Any) -> str:
+    """Text of a cell, where pandas may hold None or NaN in the place of nothing."""
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def _texts(value: str) -> tuple[int, int] | None:
+    if not value:
+        return None
+    treated, control = value.split(" x ")
+    return int(treated), int(control)
