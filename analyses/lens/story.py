@@ -174,8 +174,8 @@ def _levels(done: LensResult, figures: list[tuple[go.Figure, str]]) -> Section:
         {
             "condition": _names(frame),
             "settled at layer (mean)": intervals_of(frame),
-            "prompts": frame["prompts"],
-            "items": frame["n"],
+            "prompts": frame["n"],
+            "items": frame["items"],
             "clusters": frame["n_clusters"],
         }
     )

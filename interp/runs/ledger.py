@@ -37,6 +37,7 @@ from interp.runs.parquet import concatenate, read_part, to_arrow, write_part
 Unit = TypeVar("Unit")
 
 
+@runtime_checkable
 class Mapper(Protocol):
     """How units are computed: like ``map``, lazily and in order, in this process or in others."""
 

@@ -13,17 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import analyses.lens as lens_analysis
+import analyses.lens.study as lens_study
 from analyses import cli
-from analyses import lens_story as story
-from analyses.lens import LensConfig, run
+from analyses.lens import story
+from analyses.lens.config import LensConfig
+from analyses.lens.study import Lens
+from analyses.lens.tables import LensResult
+from analyses.report import verdicts
+from analyses.runner import load
+from analyses.runner import run as run_study
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.lens import lens_conditions, lens_item, parting_layer, settled_layer
 from interp.models import load_model
 from interp.prompts import TextBank, load_conditions
 from interp.runs import read_manifest, read_table
-from interp.stats import Interval
+from interp.stats import Interval, interval_columns
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
@@ -34,8 +39,12 @@ TABLES = ("totals", "effects", "parting", "settled", "distances")
 
 def config(folder: Path, out: Path, **changes: Any) -> LensConfig:
     """A small run on a local model and bundled items."""
-    small = {"items": "bundled", "limit": 4}
+    small = {"items": "bundled", "limit": 4, "texts": 2}
     return LensConfig(model=str(folder), out=out, **{**small, **changes})
+
+
+def run(settings: LensConfig, *, progress: bool) -> LensResult:
+    return run_study(Lens(), settings, progress=progress)
 
 
 def careful(tmp_path: Path, text: str = "Please take great care.", more: str = "") -> Path:
@@ -62,23 +71,24 @@ def test_the_run_holds_what_the_library_gives(tiny_folder: Folder, tmp_path: Pat
     pd.testing.assert_frame_equal(done.settled, settled_layer(alone.frame, seed=0))
     for name in ("instructed", "revealing"):
         expected = parting_layer(alone.arms(name), seed=0)
-        np.testing.assert_equal(done.parting[name].estimate, expected.estimate)
+        parting = done.parting.set_index("contrast").loc[name]
+        np.testing.assert_equal(parting["estimate"], expected.estimate)
         arms = alone.arms(name)
         total = done.totals.set_index(["contrast", "context"]).loc[(name, "all")]
-        assert total["effect"] == pytest.approx(arms.difference()[-1].mean())
-        assert (total["items"], total["texts"]) == (4, 2)
+        assert total["estimate"] == pytest.approx(arms.difference()[-1].mean())
+        assert (total["n"], total["texts"]) == (4, "2 x 2")
         effects = done.effects[done.effects["contrast"] == name]
         last = effects.iloc[-1]
         np.testing.assert_allclose(
-            last[["effect", "low", "high"]].astype(float),
-            total[["effect", "low", "high"]].astype(float),
+            last[["estimate", "low", "high"]].astype(float),
+            total[["estimate", "low", "high"]].astype(float),
         )
 
 
 def test_run_folder_holds_tables_figures_and_report(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run(config(tiny_folder("llama"), out), progress=False)
-    assert {p.stem for p in out.glob("*.parquet")} == {"lens", *TABLES}
+    assert {p.stem for p in out.glob("*.parquet")} == {"lens", "example", *TABLES}
     for name in TABLES:
         assert len(pd.read_csv(out / f"{name}.csv")) == len(read_table(out, name))
     figures = {p.stem for p in (out / "figures").glob("*.html")}
@@ -97,7 +107,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(
     tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "stopped"
-    original, seen = lens_analysis.lens_item, []
+    original, seen = lens_study.lens_item, []
 
     def stops(*args: Any, **options: Any) -> pd.DataFrame:
         if len(seen) == 2:
@@ -105,7 +115,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(
         seen.append(args[1].id)
         return original(*args, **options)
 
-    monkeypatch.setattr(lens_analysis, "lens_item", stops)
+    monkeypatch.setattr(lens_study, "lens_item", stops)
     with pytest.raises(KeyboardInterrupt):
         run(config(folder, out), progress=False)
     computed = []
@@ -114,7 +124,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(
         computed.append(args[1].id)
         return original(*args, **options)
 
-    monkeypatch.setattr(lens_analysis, "lens_item", counted)
+    monkeypatch.setattr(lens_study, "lens_item", counted)
     run(config(folder, out), progress=False)
     assert len(computed) == 2
     assert not set(computed) & set(seen)
@@ -176,9 +186,8 @@ def test_a_condition_of_ones_own_is_read_beside_its_placebo_and_named(
     specs = load_conditions(mine)
     model = load_model(tiny_folder("llama"))
     item = load_items("bundled", limit=4, seed=0)[0]
-    text, placebo = done.example
-    assert (text.text, text.turn) == ("Please take great care.", "system")
-    assert (placebo.control_of, placebo.turn) == ("careful", "system")
+    assert list(done.example) == ["careful", "placebo"]
+    assert done.example["careful"] == "Please take great care."
     alone = lens_item(
         model, item, TextBank(model.tokenizer, conditions=specs).conditions(
             item, ["clean", "careful", "placebo"], n_control_texts=2
@@ -190,7 +199,7 @@ def test_a_condition_of_ones_own_is_read_beside_its_placebo_and_named(
     for table in (done.totals, done.effects, done.distances):
         assert "careful" in set(table["contrast"])
         assert "instructed" not in set(table["contrast"])
-    assert list(done.parting) == ["careful", "revealing"]
+    assert done.parting["contrast"].tolist() == ["careful", "revealing"]
     report = done.report.read_text()
     assert "When does the instruction “careful” change the answer?" in report
     assert "in the system turn: “Please take great care.” against" in report
@@ -256,20 +265,22 @@ def test_the_command_teaches_by_example_and_runs(
 
 def totals(instructed: tuple[float, ...], revealing: tuple[float, ...], clusters: int = 10) -> Any:
     rows = [
-        {"contrast": name, "context": "all", "effect": e, "low": lo, "high": hi, "p_texts": NAN,
-         "items": 10, "clusters": clusters, "texts": 2, "reason": ""}
-        for name, (e, lo, hi) in (("instructed", instructed), ("revealing", revealing))
-    ]  # fmt: skip
+        {"contrast": name, "context": "all"}
+        | interval_columns(Interval(e, low, high, 10, clusters))
+        | {"p_texts": NAN}
+        for name, (e, low, high) in (("instructed", instructed), ("revealing", revealing))
+    ]
     return pd.DataFrame(rows)
 
 
 def effects(instructed: list[bool], revealing: list[bool]) -> pd.DataFrame:
     rows = [
-        (name, layer, float(layer), layer - 0.5, layer + 0.5, clear)
+        {"contrast": name, "layer": layer, "clear": clear}
+        | interval_columns(Interval(float(layer), layer - 0.5, layer + 0.5, 10, 10))
         for name, flags in (("instructed", instructed), ("revealing", revealing))
         for layer, clear in enumerate(flags)
     ]
-    return pd.DataFrame(rows, columns=["contrast", "layer", "effect", "low", "high", "clear"])
+    return pd.DataFrame(rows)
 
 
 PARTS, NOWHERE = Interval(2.0, 1.0, 3.0, 10, 10), Interval(NAN, NAN, NAN, 10, 10, reason="why")
@@ -281,12 +292,15 @@ def read(
     total: tuple[float, ...], control: tuple[float, ...], clear: list[bool], shown: list[bool],
     clusters: int = 10,
 ) -> str:  # fmt: skip
-    parting = {
-        "instructed": PARTS if total == YES else NOWHERE,
-        "revealing": PARTS if control == YES else NOWHERE,
-    }
+    parting = [
+        {"contrast": name} | interval_columns(PARTS if given == YES else NOWHERE)
+        for name, given in (("instructed", total), ("revealing", control))
+    ]
     curves = story.read_curves(
-        totals(total, control, clusters), effects(clear, shown), parting, condition="instructed"
+        totals(total, control, clusters),
+        effects(clear, shown),
+        pd.DataFrame(parting),
+        condition="instructed",
     )
     return " ".join(curves)
 
@@ -329,23 +343,6 @@ def test_an_effect_on_the_way_that_the_output_does_not_keep_is_told_as_that() ->
 
 
 @pytest.mark.parametrize(
-    ("total", "p", "said"),
-    [
-        (Interval(0.5, 0.2, 0.8, 10, 10), NAN, "it raises it"),
-        (Interval(-0.5, -0.8, -0.2, 10, 10), 0.01, "it lowers it"),
-        (Interval(0.5, 0.2, 0.8, 10, 10), 0.3, "differ as much (p = 0.30)"),
-        (Interval(0.1, -0.2, 0.4, 10, 10), NAN, "contains 0, so no effect"),
-        (Interval(0.5, 0.2, 0.8, 10, 4), NAN, "4 clusters of items are too few"),
-        (Interval(0.5, NAN, NAN, 10, 1, reason="one cluster"), NAN, "nothing is claimed"),
-    ],
-)
-def test_the_output_is_read_with_its_interval(total: Interval, p: float, said: str) -> None:
-    text = story.read_output(total, p, condition="instructed")
-    assert said in text
-    assert ("raises it" in text or "lowers it" in text) == said.startswith("it ")
-
-
-@pytest.mark.parametrize(
     ("excess", "said"),
     [
         ((0.2, 0.1, 0.3), "further from its placebo than another placebo"),
@@ -359,8 +356,8 @@ def test_a_distance_is_read_on_the_scale_of_two_placebos(
     excess: tuple[float, ...], said: str
 ) -> None:
     row = {"contrast": "instructed", "condition": "instructed", "against": "placebo"}
-    row |= {"js": 0.3, "js_low": 0.2, "js_high": 0.4}
-    row |= dict(zip(("excess", "excess_low", "excess_high"), excess, strict=True))
+    row |= interval_columns(Interval(0.3, 0.2, 0.4, 10, 10), "js")
+    row |= interval_columns(Interval(*excess, 10, 10), "excess")
     assert said in story.read_distances(pd.DataFrame([row]), condition="instructed")
 
 
@@ -378,20 +375,6 @@ def test_the_mismatch_of_lengths_is_told(lengths: list[int], said: str) -> None:
             rows += [(contrast, name, 0, "a", n, layer) for layer in (0, 1)]
     columns = ["contrast", "condition", "slot", "item", "n_tokens", "layer"]
     assert said in story.read_matching(pd.DataFrame(rows, columns=columns))
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ([], "none"),
-        ([0, 0, 0], "none"),
-        ([1, 0, 1, 1, 1, 0, 1], "0, 2-4, 6"),
-        ([0, 1, 1], "1-2"),
-    ],
-)
-def test_layers_are_spelt_as_ranges(flags: list[int], said: str) -> None:
-    frame = pd.DataFrame({"layer": range(len(flags)), "clear": [bool(f) for f in flags]})
-    assert story.layer_ranges(frame) == said
 
 
 @pytest.mark.browser
