@@ -228,7 +228,7 @@ def _variants(
     for name in names:
         treated = bank.texts(name, item, min(config.texts, bank.n_texts(name)))
         found += treated
-        if "placebo" in config.conditions and bank.specs[name].matched:
+        if "placebo" in config.conditions and bank.specs[name].has_placebo:
             found += bank.placebos(treated)
     free = config.turn == "system"
     return [

@@ -55,7 +55,7 @@ def require_texts(bank: TextBank, config: BehaviourConfig, kinds: Kinds) -> None
     """
     for name, _, items in _fitting(config, bank.specs, kinds):
         texts = bank.texts(name, items[0], min(_n_texts(config), bank.n_texts(name)))
-        if "placebo" in config.conditions and bank.specs[name].matched:
+        if "placebo" in config.conditions and bank.specs[name].has_placebo:
             bank.placebos(texts)
 
 
@@ -68,7 +68,7 @@ def _require_conditions(specs: Specs, names: Sequence[str], tasks: Sequence[Task
                 f"condition {name!r} is for {specs[name].items} items, and there are none among "
                 "the items: leave it out, or add such items"
             )
-    if "placebo" in names and not any(specs[name].controlled for name in names):
+    if "placebo" in names and not any(specs[name].has_control for name in names):
         raise InterpError(
             "condition 'placebo' has nothing to be matched with: add an instruction, such as "
             "'instructed'"

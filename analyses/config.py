@@ -73,7 +73,7 @@ Out = Annotated[Path, Field(description="Run folder; an interrupted run resumes.
 
 
 class StudyConfig(BaseModel):
-    """The fields of every study. A subclass's docstring is the command's help, its first line the list's.
+    """The fields of every study. A subclass's docstring is the command's help.
 
     ``examples`` are command lines that the help shows.
     """

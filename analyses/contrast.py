@@ -194,7 +194,7 @@ def require_placebos(specs: Specs, name: str) -> None:
             "condition 'placebo' is what the others are contrasted with: name one of them, such as "
             f"{INSTRUCTED!r}"
         )
-    if not specs[name].matched:
+    if not specs[name].has_placebo:
         raise InterpError(
             f"condition {name!r} has no placebos to be contrasted with (control: none): leave that "
             "field out, or name another condition"

@@ -27,7 +27,7 @@ from interp.data import LabelledText, dataset_hash, load_texts
 from interp.directions import (
     METHODS,
     DirectionFits,
-    Method,
+    FitMethod,
     Transfer,
     fit_directions,
     load_direction,
@@ -47,7 +47,7 @@ class DirectionConfig(BaseModel):
     texts: str = "bundled:morality"
     positive: str | None = Field(default=None, description="the label that becomes + in a table")
     limit: int | None = Field(default=None, ge=4, description="texts, drawn by whole groups")
-    methods: tuple[Method, ...] = Field(default=METHODS, min_length=1)
+    methods: tuple[FitMethod, ...] = Field(default=METHODS, min_length=1)
     sites: tuple[Site, ...] = Field(default=("resid_post", "attn_out", "mlp_out"), min_length=1)
     folds: int = Field(default=5, ge=2)
     shuffles: int = Field(default=200, ge=1)
@@ -76,7 +76,7 @@ class TransferConfig(BaseModel):
         min_length=2,
     )
     limit: int | None = Field(default=400, ge=4, description="texts of each set, by whole groups")
-    method: Method = "mean_difference"
+    method: FitMethod = "mean_difference"
     site: Site = "resid_post"
     folds: int = Field(default=5, ge=2)
     seed: int = Field(default=0, ge=0)

@@ -41,7 +41,7 @@ from interp.data import ChoiceItem, load_items
 from interp.errors import InterpError
 from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.patching import Cells, SweepResult, alignment_notes, plan_sweep, sweep
-from interp.patching.patched import Method
+from interp.patching.patched import SweepMethod
 from interp.patching.plan import default_cells, positions_of
 from interp.prompts import (
     ConditionSpec,
@@ -77,7 +77,7 @@ class PatchConfig(BaseModel):
     layers: tuple[int, ...] | None = None
     positions: str = "aligned"
     window: int = Field(default=1, ge=1)
-    method: Method = "exact"
+    method: SweepMethod = "exact"
     placement: Placement = "after"
     limit: int = Field(default=24, ge=1, description="items, sampled by cluster")
     texts: int = Field(default=1, ge=1, description="wordings per condition")

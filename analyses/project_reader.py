@@ -20,11 +20,17 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import places_of, read_states, stream
 from interp.directions import Direction, DirectionStack
-from interp.directions.components import DOT, Component, Reading, Standard, reading
+from interp.directions.components import (
+    DOT,
+    Component,
+    ComponentReader,
+    Standardisation,
+    component_reader,
+)
 from interp.directions.decompose import part_readings, parts_table, require_sums
 from interp.directions.moments import Moments
 from interp.directions.nulls import covariance_nulls, placebo_nulls
-from interp.directions.project import padded
+from interp.directions.project import pad_measures
 from interp.prompts import TokenizedPrompt
 from interp.prompts.align import first_difference
 
@@ -128,7 +134,7 @@ class Reader:
         one = self._readings[request.key]
         values = found[one.hook][0, ..., request.start]
         values = torch.stack([v for v, p in zip(values, one.parts, strict=True) if _is_cell(p)])
-        return padded(values, len(MEASURES))
+        return pad_measures(values, len(MEASURES))
 
     def _dots(self, found: dict[str, Tensor], request: _Request) -> Tensor:
         """Dot products ``[part, direction]``."""
@@ -206,14 +212,14 @@ class _Hooks:
 
     def __init__(self) -> None:
         self._vectors: dict[_Key, list[Tensor]] = {}
-        self._standard: dict[_Key, Standard] = {}
+        self._standard: dict[_Key, Standardisation] = {}
 
     def add(
         self,
         component: str,
         layer: int,
         vectors: Float[Tensor, "direction d_model"],
-        standard: Standard | None = None,
+        standard: Standardisation | None = None,
     ) -> _Request:
         # the embedding is the residual stream before layer 0: one hook serves both
         key: _Key = ("resid_pre" if component == "embedding" else component, layer)  # type: ignore[assignment]
@@ -224,8 +230,8 @@ class _Hooks:
             self._standard[key] = standard
         return _Request(key, start, start + len(vectors))
 
-    def readings(self, model: TransformerBridge) -> dict[_Key, Reading]:
+    def readings(self, model: TransformerBridge) -> dict[_Key, ComponentReader]:
         return {
-            key: reading(model, *key, torch.cat(vectors), standard=self._standard.get(key))
+            key: component_reader(model, *key, torch.cat(vectors), standard=self._standard.get(key))
             for key, vectors in self._vectors.items()
         }

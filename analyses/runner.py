@@ -118,7 +118,7 @@ def run_and_tell(
 
 
 def _config_of(config: ConfigT, card: ModelCard) -> ConfigT:
-    """The configuration as it is recorded for a model in memory: its mode, and its name if none was given."""
+    """The configuration recorded for a model in memory: its mode, and its name if none was given."""
     mode = card.mode == "compatibility"
     if "compatibility_mode" in config.model_fields_set and config.compatibility_mode != mode:
         raise InterpError(
@@ -186,9 +186,7 @@ def load(folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None) 
     return study.read(asked, Saved(folder, ModelCard.from_dict(manifest["model"])))
 
 
-def _refuse_other_data(
-    folder: Path, before: Mapping[str, str], now: Mapping[str, str]
-) -> None:
+def _refuse_other_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:
         raise InterpError(

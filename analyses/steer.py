@@ -48,7 +48,7 @@ from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items, load
 from interp.data.bundle import bundled_completions
 from interp.directions import Direction, DirectionStack, fit_direction, load_direction
 from interp.directions.nulls import contrast_axes, covariance_nulls, placebo_nulls
-from interp.directions.steering import adding
+from interp.directions.steering import add_vector
 from interp.errors import InterpError
 from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
 from interp.prompts import TextBank, condition_prompt
@@ -345,7 +345,7 @@ def _units(direction: Direction, nulls: pd.DataFrame, strengths: Sequence[float]
 
 def _rows(model: TransformerBridge, at: Direction, outcomes: Outcomes, unit: _Unit) -> pd.DataFrame:
     """Every outcome under one step; texts are generated for the learned direction only."""
-    steering = None if unit.kind == UNSTEERED else adding(model, at.site, at.layer, unit.step)
+    steering = None if unit.kind == UNSTEERED else add_vector(model, at.site, at.layer, unit.step)
     generate = unit.kind in (LEARNED, UNSTEERED)
     rows = outcomes.measure(steering, generate=generate)
     return rows.assign(kind=unit.kind, direction=unit.direction, strength=unit.strength)

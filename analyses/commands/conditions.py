@@ -105,7 +105,7 @@ def show(
     _print_spans(prompt)
     reasks = specs[name].reasks("choice" if isinstance(item, ChoiceItem) else "completion")
     for k, wording in enumerate(reasks, start=1):
-        typer.echo(f"re-ask {k}: {bank.filled(name, wording, item)}")
+        typer.echo(f"re-ask {k}: {bank.fill(name, wording, item)}")
 
 
 def _require_one_of(option: str, value: str, allowed: Any) -> None:
@@ -141,7 +141,7 @@ def _conversation(
         item, condition, placement=placement, turn=turn, answer_prefix=calls[0].answer_prefix
     )
     for before, call in pairwise(calls):
-        asked = bank.filled(condition.name, call.asks or "", item)
+        asked = bank.fill(condition.name, call.asks or "", item)
         reply = f"[the model's {before.gives}]"
         conversation = follow_up(conversation, reply, asked, answer_prefix=call.answer_prefix)
     return conversation
@@ -154,7 +154,7 @@ def _print_control(
         words = " / ".join(text for text in (call.asks, call.begins) if text)
         if words:
             typer.echo(f"placebo, call {k}: {words}")
-    if not spec.matched or spec.name == "placebo":
+    if not spec.has_placebo or spec.name == "placebo":
         return
     treated = bank.texts(spec.name, item, slot + 1)
     placebo = bank.placebos(treated)[slot]

@@ -48,7 +48,9 @@ def tell(done: LensResult) -> Story:
 
 def _figures(done: LensResult) -> Iterator[_Drawn]:
     seed = done.config.seed
-    parting = {name: interval_of(row) for name, row in done.parting.set_index("contrast").iterrows()}
+    parting = {
+        name: interval_of(row) for name, row in done.parting.set_index("contrast").iterrows()
+    }
     yield (
         "effects",
         viz.lens_effects(done.effects, parting),
@@ -152,9 +154,7 @@ def _where(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
         table = table.drop(columns="why none")
     return Section(
         "At which layer?",
-        paragraphs=read_curves(
-            done.totals, effects, done.parting, condition=done.config.condition
-        ),
+        paragraphs=read_curves(done.totals, effects, done.parting, condition=done.config.condition),
         tables=[
             (
                 table,

@@ -120,9 +120,7 @@ def read_control(effect: Interval, *, where: str = "", sample: Sequence[str] = (
     numbers = f"{format_interval(effect)} nats{where}" + (f" ({', '.join(said)})" if said else "")
     if control_works(effect):
         return f"The positive control works: naming the answer raises the margin by {numbers}."
-    return (
-        f"The positive control fails: naming the answer moves the margin by {numbers}, {rest}."
-    )
+    return f"The positive control fails: naming the answer moves the margin by {numbers}, {rest}."
 
 
 def wordings_caveat(n_texts: int) -> str:

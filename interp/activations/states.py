@@ -11,7 +11,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations.sites import Site, hook_name
-from interp.activations.stream import MAX_BYTES, Prompt, checked_places, stream
+from interp.activations.stream import MAX_BYTES, Prompt, resolve_places, stream
 from interp.errors import InterpError
 
 
@@ -76,7 +76,7 @@ def read_sites(
     if not layers or not sites:
         raise InterpError("no layers or sites to read: the list is empty")
     if any(
-        len(p.positions) > 1 and not p.averaged for p in checked_places(model, prompts, positions)
+        len(p.positions) > 1 and not p.averaged for p in resolve_places(model, prompts, positions)
     ):
         raise InterpError(
             f"positions {positions!r} are several per prompt: choose last, mean, a span or span:last"

@@ -34,7 +34,7 @@ from interp.models.forward import MAX_NODES
 from interp.models.limits import NotFiniteError, out_of_memory
 from interp.prompts import TokenizedPrompt
 
-Reduce: TypeAlias = Callable[[Tensor], Tensor]
+Reducer: TypeAlias = Callable[[Tensor], Tensor]
 """Rows ``[row, ...]`` of a hook, on the model's device, to what is kept of them, ``[row, ...]``."""
 
 Prompt: TypeAlias = TokenizedPrompt | Int[Tensor, " _pos"]
@@ -49,7 +49,7 @@ _REDUCED_WIDTH = 64  # assumed of a reduction, to count its bytes
 def stream(
     model: TransformerBridge,
     prompts: Sequence[Prompt],
-    hooks: Mapping[str, Reduce | None],
+    hooks: Mapping[str, Reducer | None],
     *,
     positions: str | Sequence[int] = "last",
     max_bytes: int = MAX_BYTES,
@@ -76,7 +76,7 @@ def stream(
             does not have, an unknown hook.
         NotFiniteError: an activation that is not finite; names hook and prompt.
     """
-    where = checked_places(model, prompts, positions)
+    where = resolve_places(model, prompts, positions)
     ids = [prompt.ids if isinstance(prompt, TokenizedPrompt) else prompt for prompt in prompts]
     widest = max(int(model.cfg.d_model), int(model.cfg.n_heads * model.cfg.d_head))
     row_bytes = 4 * sum(widest if reduce is None else _REDUCED_WIDTH for reduce in hooks.values())
@@ -96,7 +96,7 @@ def stream(
             start = stop
 
 
-def checked_places(
+def resolve_places(
     model: TransformerBridge, prompts: Sequence[Prompt], positions: str | Sequence[int]
 ) -> list[Places]:
     """The places of every prompt, with every prompt's length checked.
@@ -139,7 +139,7 @@ def _run(
     model: TransformerBridge,
     ids: Sequence[Tensor],
     where: Sequence[Places],
-    hooks: Mapping[str, Reduce | None],
+    hooks: Mapping[str, Reducer | None],
     batch: range,
     max_nodes: int,
 ) -> list[tuple[int, dict[str, Tensor]]]:

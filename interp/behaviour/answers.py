@@ -38,7 +38,7 @@ from interp.stats import (
     interval_columns,
     two_way_bootstrap,
 )
-from interp.stats.resampling import binary
+from interp.stats.resampling import check_binary
 from interp.stats.sums import sums_bootstrap, two_way_gap
 
 
@@ -80,7 +80,7 @@ def flip_matrix(
     Raises:
         InterpError: no items, arrays of different length, or values other than 0 and 1.
     """
-    first, second = binary("before", before), binary("after", after)
+    first, second = check_binary("before", before), check_binary("after", after)
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise InterpError(
             f"before {list(first.shape)} and after {list(second.shape)}: give one value per item, "
@@ -123,7 +123,7 @@ def calibration(
     Raises:
         InterpError: no answers, confidences outside 0..1, arrays of different length, no bins.
     """
-    given, right = np.asarray(confidence, dtype=np.float64), binary("correct", correct)
+    given, right = np.asarray(confidence, dtype=np.float64), check_binary("correct", correct)
     if n_bins < 1:
         raise InterpError(f"n_bins is {n_bins}: give at least 1")
     if given.shape != right.shape or given.ndim != 1 or not given.size or np.isnan(right).any():
@@ -170,7 +170,7 @@ def calibration_error(
     Raises:
         InterpError: as in :func:`calibration`, or clusters that do not match.
     """
-    given, right = np.asarray(confidence, dtype=np.float64), binary("correct", correct)
+    given, right = np.asarray(confidence, dtype=np.float64), check_binary("correct", correct)
     names = list(clusters)
     if not given.shape == right.shape == (len(names),):
         raise InterpError(

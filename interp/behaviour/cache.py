@@ -5,9 +5,9 @@ values of the longest common prefix are the same numbers (causality), see :mod:`
 
 New tokens are never padded: sequences are read together only when they are equally long and reuse
 equally much (:func:`buckets`). What is kept may be, in front and masked, so that rows of different
-lengths go on together, one token each (:func:`runs_ragged`, checked once on every model). A model
-whose attention cannot continue from kept keys and values (checked once too, :func:`reuses_keys`)
-reads every prompt whole; results are the same, only slower.
+lengths go on together, one token each (:func:`supports_ragged`, checked once on every model). A model
+whose attention cannot continue from kept keys and values (checked once too,
+:func:`supports_cache_reuse`) reads every prompt whole; results are the same, only slower.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from interp.models.packed import (
     attention_window,
     deviation,
     forward_packed,
-    holds,
+    is_exact,
+    supports_cached_prefix,
     supports_packing,
-    supports_stems,
 )
-from interp.models.prefix import CachedPrefix, cache_of, kept_of
+from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.tree import pack
 
 _reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
@@ -59,7 +59,7 @@ class Rows:
         kept = [prefix for prefix in prefixes if prefix is not None]
         self._cache: Any = None
         if cached:
-            self._cache = cache_of(kept, [len(ids) for ids in read] if kept else [])
+            self._cache = build_cache(kept, [len(ids) for ids in read] if kept else [])
 
     @torch.no_grad()
     def feed(
@@ -112,11 +112,11 @@ class Rows:
         """What is kept of a row so far; None where nothing is."""
         if self._cache is None:
             return None
-        return kept_of(self._cache, self.ids[row], row)
+        return prefix_from_cache(self._cache, self.ids[row], row)
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class SequenceOutput:
     """``logits``: at the last positions of a sequence; ``n_reused``: its tokens not computed."""
 
     logits: Float[Tensor, "keep d_vocab"]
@@ -124,7 +124,7 @@ class Reading:
     n_reused: int
 
 
-def read_on(
+def forward_cached(
     model: TransformerBridge,
     sequences: Sequence[Int[Tensor, " _pos"]],
     prefixes: Sequence[CachedPrefix | None],
@@ -134,13 +134,13 @@ def read_on(
     batch_size: int,
     cached: bool = True,
     keep_prefixes: bool = True,
-) -> list[Reading]:
+) -> list[SequenceOutput]:
     """Read every sequence, each from its kept prefix, with logits at its last ``keep`` positions.
 
     ``labels`` name the sequences in errors. Without ``keep_prefixes`` the new keys and values are
     given up at once.
     """
-    out: dict[int, Reading] = {}
+    out: dict[int, SequenceOutput] = {}
     reused = [
         n_reusable(ids, prefix, n, cached=cached)
         for ids, prefix, n in zip(sequences, prefixes, keep, strict=True)
@@ -154,12 +154,12 @@ def read_on(
         logits = rows.feed(new, [labels[k] for k in group], keep=n)
         for row, k in enumerate(group):
             prefix = rows.prefix(row) if keep_prefixes else None
-            out[k] = Reading(logits[row], prefix, start)
+            out[k] = SequenceOutput(logits[row], prefix, start)
     return [out[k] for k in range(len(sequences))]
 
 
 @torch.no_grad()
-def read_branches(
+def forward_branches(
     model: TransformerBridge,
     prefix: CachedPrefix,
     tails: Sequence[Int[Tensor, " _more"]],
@@ -167,7 +167,7 @@ def read_branches(
 ) -> list[Float[Tensor, "_more d_vocab"]]:
     """Logits at every token of several continuations of one prefix, packed into one forward.
 
-    Only where :func:`reads_branches` says so. ``label`` names the prefix in errors.
+    Only where :func:`supports_branches` says so. ``label`` names the prefix in errors.
     """
     packed = pack(tails)
     if not len(packed.ids):
@@ -177,9 +177,13 @@ def read_branches(
     return [logits[path] for path in packed.nodes]
 
 
-def reads_branches(model: TransformerBridge, n_pos: int) -> bool:
+def supports_branches(model: TransformerBridge, n_pos: int) -> bool:
     """Whether continuations that reach this length can be packed on a kept prefix."""
-    return supports_packing(model) and supports_stems(model) and n_pos <= attention_window(model)
+    return (
+        supports_packing(model)
+        and supports_cached_prefix(model)
+        and n_pos <= attention_window(model)
+    )
 
 
 def n_reusable(
@@ -201,9 +205,9 @@ def buckets(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
             yield group[start : start + batch_size]
 
 
-def reuses_keys(model: TransformerBridge) -> bool:
+def supports_cache_reuse(model: TransformerBridge) -> bool:
     """Whether reading on from kept keys and values equals reading whole (checked once)."""
-    return holds(model, _reuses, reuse_error)
+    return is_exact(model, _reuses, reuse_error)
 
 
 @torch.no_grad()
@@ -222,9 +226,9 @@ def reuse_error(model: TransformerBridge) -> float:
     return deviation(continued, whole)
 
 
-def runs_ragged(model: TransformerBridge) -> bool:
+def supports_ragged(model: TransformerBridge) -> bool:
     """Whether rows of different lengths can go on together (checked once)."""
-    return holds(model, _ragged, ragged_error)
+    return is_exact(model, _ragged, ragged_error)
 
 
 @torch.no_grad()

@@ -38,12 +38,12 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.behaviour.cache import (
     CachedPrefix,
-    Reading,
     Rows,
+    SequenceOutput,
     buckets,
-    read_on,
-    reuses_keys,
-    runs_ragged,
+    forward_cached,
+    supports_cache_reuse,
+    supports_ragged,
 )
 from interp.errors import InterpError
 from interp.prompts import TokenizedPrompt
@@ -106,7 +106,7 @@ class Generation:
     str_tokens: tuple[str, ...] = ()
 
     @property
-    def completed(self) -> TokenizedPrompt:
+    def full_prompt(self) -> TokenizedPrompt:
         """The prompt with all new tokens behind it, as the span ``generated``."""
         start = len(self.prompt)
         generated = {"generated": slice(start, start + len(self.ids))} if len(self.ids) else {}
@@ -138,7 +138,7 @@ def complete(
     """
     decoding = Decoding(max_new_tokens=max_new_tokens)
     (done,) = generate(model, [prompt], decoding=decoding, stop_ids=stop_ids)
-    return done.completed
+    return done.full_prompt
 
 
 def generate(
@@ -174,8 +174,8 @@ def generate(
     _check(model, prompts, decoding, streams, prefixes, batch_size)
     stop = end_ids(model) if stop_ids is None else set(stop_ids)
     prefixes = [None] * n if prefixes is None else prefixes
-    cached = cached and reuses_keys(model)
-    readings = read_on(
+    cached = cached and supports_cache_reuse(model)
+    readings = forward_cached(
         model,
         [prompt.ids for prompt in prompts],
         prefixes,
@@ -184,7 +184,7 @@ def generate(
         batch_size=batch_size,
         cached=cached,
     )
-    ragged = cached and runs_ragged(model)
+    ragged = cached and supports_ragged(model)
     done: dict[int, Generation] = {}
     for group in buckets([0 if ragged else len(prompt) for prompt in prompts], batch_size):
         writers = [
@@ -270,7 +270,7 @@ class _Writer:
 def _run_group(
     model: TransformerBridge,
     writers: Sequence[_Writer],
-    readings: Sequence[Reading],
+    readings: Sequence[SequenceOutput],
     *,
     cached: bool,
 ) -> list[Generation]:

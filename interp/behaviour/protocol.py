@@ -215,7 +215,7 @@ def placebo_protocols(
     controlled = [
         protocol
         for protocol in protocols
-        if protocol.condition not in bank.specs or bank.specs[protocol.condition].controlled
+        if protocol.condition not in bank.specs or bank.specs[protocol.condition].has_control
     ]
     return tuple(_placebo(bank, protocol) for protocol in controlled)
 

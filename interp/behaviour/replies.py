@@ -17,35 +17,44 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.cache import Reading, read_branches, read_on, reads_branches
+from interp.behaviour.cache import (
+    SequenceOutput,
+    forward_branches,
+    forward_cached,
+    supports_branches,
+)
+from interp.behaviour.dialogue import Dialogue, DialogueSetup, PendingCall
 from interp.behaviour.generation import Decoding, Generation, end_ids, generate
 from interp.behaviour.history import Round
 from interp.behaviour.options import contrast_margin, option_ids
 from interp.behaviour.parse import parse_choice
-from interp.behaviour.talk import Asked, Run, Talk
 from interp.data.items import ChoiceItem
 from interp.stats.resampling import rng
 
 
-def reply(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
+def reply(
+    setup: DialogueSetup, dialogues: Sequence[Dialogue], asked: Sequence[PendingCall]
+) -> list[Round]:
     """The replies to one call of several conversations, all in the same round.
 
     Their keys and values are kept in the conversations.
     """
-    scored = run.protocol.answer == "score" and asked[0].call.gives == "answer"
-    return _score(run, talks, asked) if scored else _generate(run, talks, asked)
+    scored = setup.protocol.answer == "score" and asked[0].call.gives == "answer"
+    return _score(setup, dialogues, asked) if scored else _generate(setup, dialogues, asked)
 
 
-def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
+def _score(
+    setup: DialogueSetup, dialogues: Sequence[Dialogue], asked: Sequence[PendingCall]
+) -> list[Round]:
     """The most likely option of every conversation, by the mean log-probability of its tokens."""
-    readings = _read_prompts(run, talks, asked) if run.cached else None
-    items = [cast(ChoiceItem, talk.item) for talk in talks]
+    readings = _read_prompts(setup, dialogues, asked) if setup.cached else None
+    items = [cast(ChoiceItem, dialogue.item) for dialogue in dialogues]
     options = [
-        [option_ids(run.model, a.prompt, choice.text.strip()) for choice in item.choices]
+        [option_ids(setup.model, a.prompt, choice.text.strip()) for choice in item.choices]
         for a, item in zip(asked, items, strict=True)
     ]
     done = []
-    for k, logits in enumerate(_option_logits(run, talks, asked, options, readings)):
+    for k, logits in enumerate(_option_logits(setup, dialogues, asked, options, readings)):
         log_probs = _log_probs(logits, options[k])
         chosen = int(log_probs.argmax())
         text = items[k].choices[chosen].text.strip()
@@ -67,62 +76,64 @@ def _score(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Roun
     return done
 
 
-def _read_prompts(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Reading]:
+def _read_prompts(
+    setup: DialogueSetup, dialogues: Sequence[Dialogue], asked: Sequence[PendingCall]
+) -> list[SequenceOutput]:
     """Read every prompt up to its end and keep its keys and values."""
-    readings = read_on(
-        run.model,
+    readings = forward_cached(
+        setup.model,
         [a.prompt.ids for a in asked],
-        [talk.prefix for talk in talks],
+        [dialogue.prefix for dialogue in dialogues],
         [a.prompt.label for a in asked],
-        keep=[1] * len(talks),
-        batch_size=len(talks),
+        keep=[1] * len(dialogues),
+        batch_size=len(dialogues),
     )
-    for talk, reading in zip(talks, readings, strict=True):
-        talk.prefix = reading.prefix
+    for dialogue, reading in zip(dialogues, readings, strict=True):
+        dialogue.prefix = reading.prefix
     return readings
 
 
 def _option_logits(
-    run: Run,
-    talks: Sequence[Talk],
-    asked: Sequence[Asked],
+    setup: DialogueSetup,
+    dialogues: Sequence[Dialogue],
+    asked: Sequence[PendingCall],
     options: Sequence[Sequence[Int[Tensor, " _more"]]],
-    readings: Sequence[Reading] | None,
+    readings: Sequence[SequenceOutput] | None,
 ) -> list[list[Float[Tensor, "_more d_vocab"]]]:
     """The logits that every token of every option is read from, per conversation and option.
 
     On a kept prompt its options are a tree; else every option is read behind the whole prompt.
     """
     ends = [len(a.prompt) + len(ids) for a, own in zip(asked, options, strict=True) for ids in own]
-    if readings is None or not reads_branches(run.model, max(ends)):
-        return _options_apart(run, talks, asked, options)
+    if readings is None or not supports_branches(setup.model, max(ends)):
+        return _options_apart(setup, dialogues, asked, options)
     out = []
     for a, reading, own in zip(asked, readings, options, strict=True):
         assert reading.prefix is not None
         tails = [ids[:-1] for ids in own]
-        later = read_branches(run.model, reading.prefix, tails, a.prompt.label)
+        later = forward_branches(setup.model, reading.prefix, tails, a.prompt.label)
         out.append([torch.cat([reading.logits[-1:], rows]) for rows in later])
     return out
 
 
 def _options_apart(
-    run: Run,
-    talks: Sequence[Talk],
-    asked: Sequence[Asked],
+    setup: DialogueSetup,
+    dialogues: Sequence[Dialogue],
+    asked: Sequence[PendingCall],
     options: Sequence[Sequence[Int[Tensor, " _more"]]],
 ) -> list[list[Float[Tensor, "_more d_vocab"]]]:
     rows = [(k, ids) for k, listed in enumerate(options) for ids in listed]
-    readings = read_on(
-        run.model,
+    readings = forward_cached(
+        setup.model,
         [torch.cat([asked[k].prompt.ids, ids[:-1]]) for k, ids in rows],
-        [talks[k].prefix for k, _ in rows],
+        [dialogues[k].prefix for k, _ in rows],
         [asked[k].prompt.label for k, _ in rows],
         keep=[len(ids) for _, ids in rows],
-        batch_size=len(talks),
-        cached=run.cached,
+        batch_size=len(dialogues),
+        cached=setup.cached,
         keep_prefixes=False,
     )
-    out: list[list[Tensor]] = [[] for _ in talks]
+    out: list[list[Tensor]] = [[] for _ in dialogues]
     for (k, _), reading in zip(rows, readings, strict=True):
         out[k].append(reading.logits)
     return out
@@ -148,33 +159,43 @@ def _margin(
     return contrast_margin(item, options, lambda k, at: logits[k][at])
 
 
-def _generate(run: Run, talks: Sequence[Talk], asked: Sequence[Asked]) -> list[Round]:
+def _generate(
+    setup: DialogueSetup, dialogues: Sequence[Dialogue], asked: Sequence[PendingCall]
+) -> list[Round]:
     generations = generate(
-        run.model,
+        setup.model,
         [a.prompt for a in asked],
-        decoding=_decoding(run),
-        stop_ids=end_ids(run.model) | set(_special_tokens(run.model)),
+        decoding=_decoding(setup),
+        stop_ids=end_ids(setup.model) | set(_special_tokens(setup.model)),
         streams=[
-            rng(run.seed, "rounds", talk.item.id, talk.order_index, talk.sample, a.number, a.index)
-            for talk, a in zip(talks, asked, strict=True)
+            rng(
+                setup.seed,
+                "rounds",
+                dialogue.item.id,
+                dialogue.order_index,
+                dialogue.sample,
+                a.number,
+                a.index,
+            )
+            for dialogue, a in zip(dialogues, asked, strict=True)
         ],
-        prefixes=[talk.prefix for talk in talks],
-        batch_size=len(talks),
-        cached=run.cached,
+        prefixes=[dialogue.prefix for dialogue in dialogues],
+        batch_size=len(dialogues),
+        cached=setup.cached,
     )
     done = []
-    for talk, a, generation in zip(talks, asked, generations, strict=True):
-        talk.prefix = generation.prefix
-        done.append(_generated_round(talk, a, generation))
+    for dialogue, a, generation in zip(dialogues, asked, generations, strict=True):
+        dialogue.prefix = generation.prefix
+        done.append(_generated_round(dialogue, a, generation))
     return done
 
 
-def _decoding(run: Run) -> Decoding:
+def _decoding(setup: DialogueSetup) -> Decoding:
     """The protocol's, ended by every special token, and by a blank line without a chat template."""
-    decoding = run.protocol.decoding
-    blank_line = () if getattr(run.model.tokenizer, "chat_template", None) else ("\n\n",)
-    stop = dict.fromkeys((*decoding.stop, *_special_tokens(run.model).values(), *blank_line))
-    scored = run.protocol.answer == "score"
+    decoding = setup.protocol.decoding
+    blank_line = () if getattr(setup.model.tokenizer, "chat_template", None) else ("\n\n",)
+    stop = dict.fromkeys((*decoding.stop, *_special_tokens(setup.model).values(), *blank_line))
+    scored = setup.protocol.answer == "score"
     return replace(decoding, stop=tuple(stop), temperature=0.0 if scored else decoding.temperature)
 
 
@@ -183,11 +204,13 @@ def _special_tokens(model: TransformerBridge) -> dict[int, str]:
     return {i: token.content for i, token in added if token.special}
 
 
-def _generated_round(talk: Talk, asked: Asked, generation: Generation) -> Round:
+def _generated_round(dialogue: Dialogue, asked: PendingCall, generation: Generation) -> Round:
     choice, reason = None, "" if generation.text.strip() else "the answer is empty"
-    if isinstance(talk.item, ChoiceItem) and asked.call.gives == "answer":
-        parsed = parse_choice(generation.text, [talk.item.choices[k].text for k in talk.order])
-        choice = None if parsed.choice is None else talk.order[parsed.choice]
+    if isinstance(dialogue.item, ChoiceItem) and asked.call.gives == "answer":
+        parsed = parse_choice(
+            generation.text, [dialogue.item.choices[k].text for k in dialogue.order]
+        )
+        choice = None if parsed.choice is None else dialogue.order[parsed.choice]
         reason = parsed.reason
     return Round(
         number=asked.number,

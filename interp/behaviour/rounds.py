@@ -11,7 +11,7 @@ how many tokens were computed (``Round.n_recomputed``).
 generated, and stand in ``Round.earlier``. No generated text may spell a special token, so each of
 those ends it, as a token or as text; without a chat template a blank line does, since it ends a turn
 there. A reply of white space alone stands in the history as
-:data:`~interp.behaviour.talk.EMPTY_REPLY`.
+:data:`~interp.behaviour.dialogue.EMPTY_REPLY`.
 
 **Batches.** Conversations are taken in the given order, ``batch_size`` at a time; of these, equally
 long ones run together, unpadded. Sampling noise depends on (seed, item, order, sample, round, call)
@@ -40,12 +40,12 @@ from dataclasses import replace
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.cache import reuses_keys
+from interp.behaviour.cache import supports_cache_reuse
+from interp.behaviour.dialogue import Dialogue, DialogueSetup, render_call, require_fillable
 from interp.behaviour.generation import BATCH_SIZE
 from interp.behaviour.history import RoundHistory
 from interp.behaviour.protocol import Item, RoundProtocol
 from interp.behaviour.replies import reply
-from interp.behaviour.talk import Run, Talk, ask, require_filled
 from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError
 from interp.models import model_card
@@ -92,52 +92,52 @@ def run_rounds(
     chosen = [items] if isinstance(items, ChoiceItem | CompletionItem) else list(items)
     last = protocol.n_rounds if n_rounds is None else n_rounds
     _check(chosen, protocol, last, n_samples, batch_size)
-    require_filled(protocol, chosen, last, feedback)
-    run = Run(model, protocol, seed, cached and reuses_keys(model), feedback)
-    talks = [
-        Talk(item, index, order, sample)
+    require_fillable(protocol, chosen, last, feedback)
+    setup = DialogueSetup(model, protocol, seed, cached and supports_cache_reuse(model), feedback)
+    dialogues = [
+        Dialogue(item, index, order, sample)
         for item in chosen
         for index, order in _orders(item, orders)
         for sample in range(n_samples)
     ]
     out: list[RoundHistory] = []
-    bar = tqdm(total=len(talks) * (last + 1), desc=protocol.name, disable=not progress)
-    for start in range(0, len(talks), batch_size):
-        batch = talks[start : start + batch_size]
+    bar = tqdm(total=len(dialogues) * (last + 1), desc=protocol.name, disable=not progress)
+    for start in range(0, len(dialogues), batch_size):
+        batch = dialogues[start : start + batch_size]
         for number in range(last + 1):
-            _run_round(run, batch, number)
+            _run_round(setup, batch, number)
             bar.update(len(batch))
-        for talk in batch:
-            talk.prefix = None
-            out.append(_history(run, talk))
+        for dialogue in batch:
+            dialogue.prefix = None
+            out.append(_history(setup, dialogue))
     bar.close()
     return tuple(out)
 
 
-def _run_round(run: Run, talks: Sequence[Talk], number: int) -> None:
+def _run_round(setup: DialogueSetup, dialogues: Sequence[Dialogue], number: int) -> None:
     """All calls of a round, each of all conversations together."""
-    for index in range(len(run.calls(number))):
-        asked = [ask(run, talk, number, index) for talk in talks]
-        for talk, done in zip(talks, reply(run, talks, asked), strict=True):
-            talk.earlier.append(done)
-    for talk in talks:
-        *earlier, last = talk.earlier
-        talk.rounds.append(replace(last, earlier=tuple(earlier)))
-        talk.earlier = []
+    for index in range(len(setup.calls(number))):
+        asked = [render_call(setup, dialogue, number, index) for dialogue in dialogues]
+        for dialogue, done in zip(dialogues, reply(setup, dialogues, asked), strict=True):
+            dialogue.earlier.append(done)
+    for dialogue in dialogues:
+        *earlier, last = dialogue.earlier
+        dialogue.rounds.append(replace(last, earlier=tuple(earlier)))
+        dialogue.earlier = []
 
 
-def _history(run: Run, talk: Talk) -> RoundHistory:
-    card = model_card(run.model)
+def _history(setup: DialogueSetup, dialogue: Dialogue) -> RoundHistory:
+    card = model_card(setup.model)
     return RoundHistory(
-        item=talk.item,
-        protocol=run.protocol,
-        order_index=talk.order_index,
-        order=talk.order,
-        sample=talk.sample,
-        seed=run.seed,
+        item=dialogue.item,
+        protocol=setup.protocol,
+        order_index=dialogue.order_index,
+        order=dialogue.order,
+        sample=dialogue.sample,
+        seed=setup.seed,
         fingerprint=card.fingerprint,
         mode=card.mode,
-        rounds=tuple(talk.rounds),
+        rounds=tuple(dialogue.rounds),
     )
 
 

@@ -30,7 +30,7 @@ from interp.stats import (
 )
 
 Subset = Literal["all", "ambiguous", "disambiguated"]
-Metric = Literal["margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"]
+ScoreName = Literal["margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Effect:
     condition: str
     against: str
     subset: Subset
-    metric: Metric
+    metric: ScoreName
     interval: Interval
     test: PermutationTest
     mismatch: float
@@ -107,7 +107,7 @@ class OptionScores:
         *,
         against: Literal["placebo", "clean"] = "placebo",
         subset: Subset = "all",
-        metric: Metric = "margin",
+        metric: ScoreName = "margin",
     ) -> Effect:
         """``condition`` minus its matched placebos (or the clean prompt).
 
@@ -152,7 +152,7 @@ class OptionScores:
         )
 
     def level(
-        self, condition: str, *, subset: Subset = "all", metric: Metric = "margin"
+        self, condition: str, *, subset: Subset = "all", metric: ScoreName = "margin"
     ) -> Interval:
         """Mean of a metric under one condition, over texts and orders, clustered."""
         rows = self.rows(condition, subset, self._control_of(condition))
@@ -314,8 +314,8 @@ def text_table(
 
     Items in the order of their names; NaN where any order of the text is undefined or missing.
     """
-    if metric not in get_args(Metric):
-        raise InterpError(f"no metric {metric!r}; known: {', '.join(get_args(Metric))}")
+    if metric not in get_args(ScoreName):
+        raise InterpError(f"no metric {metric!r}; known: {', '.join(get_args(ScoreName))}")
     values = frame.assign(value=frame[metric].astype(float))
     table = values.pivot_table(
         values="value", index="item", columns="slot", aggfunc=_mean_of_all, dropna=False

@@ -37,7 +37,7 @@ from jaxtyping import Float
 from interp.errors import InterpError, did_you_mean
 from interp.models.convert import quiet_transformers
 from interp.stats import FloatArray, Interval, cluster_bootstrap, success_rate
-from interp.stats.resampling import checked
+from interp.stats.resampling import check_array
 
 MIN_SAMPLES = 10
 """Fewest samples per prompt for an expected maximum."""
@@ -255,7 +255,7 @@ def _sampled(scores: npt.ArrayLike, scorer: str) -> FloatArray:
 
 
 def _scores(scores: npt.ArrayLike, axes: int, scorer: str) -> FloatArray:
-    array = checked("scores", scores)
+    array = check_array("scores", scores)
     if not scorer.strip():
         raise InterpError("the scorer has no name: every toxicity is reported with its instrument")
     if array.ndim != axes or not array.size:

@@ -27,14 +27,14 @@ from interp.data.fields import check_category, file_in, one_of, text_of
 from interp.data.items import LabelledText
 from interp.errors import InterpError
 
-Part = Literal["intrasentence", "intersentence", "all"]
+StereoSetPart = Literal["intrasentence", "intersentence", "all"]
 """Which items of StereoSet: a gap inside one sentence, a second sentence, or both in this order."""
 
 _SOURCE = "stereoset"
 _FILE = "dev.json"
 _LABELS = {"stereotype": 0, "anti-stereotype": 1}
 _GOLD = (*_LABELS, "unrelated")
-_PARTS: Mapping[Part, tuple[str, ...]] = {
+_PARTS: Mapping[StereoSetPart, tuple[str, ...]] = {
     "intrasentence": ("intrasentence",),
     "intersentence": ("intersentence",),
     "all": ("intrasentence", "intersentence"),
@@ -42,7 +42,7 @@ _PARTS: Mapping[Part, tuple[str, ...]] = {
 
 
 def read_stereoset(
-    path: str | Path, *, part: Part = "intrasentence", category: str | None = None
+    path: str | Path, *, part: StereoSetPart = "intrasentence", category: str | None = None
 ) -> tuple[LabelledText, ...]:
     """Two texts per item, the stereotype (label 0) then the anti-stereotype (label 1).
 

@@ -11,7 +11,7 @@ from interp.directions.direction import (
 )
 from interp.directions.fit import DirectionFits, fit_direction, fit_directions
 from interp.directions.fitting import sentence_ids
-from interp.directions.methods import METHODS, Method
+from interp.directions.methods import METHODS, FitMethod
 from interp.directions.moments import Moments, read_moments
 from interp.directions.nulls import contrast_directions, covariance_nulls, placebo_nulls
 from interp.directions.project import Projections, project, project_prompts
@@ -26,7 +26,7 @@ __all__ = [
     "DirectionFacts",
     "DirectionFits",
     "DirectionStack",
-    "Method",
+    "FitMethod",
     "Moments",
     "Projections",
     "Transfer",

@@ -11,7 +11,7 @@
 ``resid_post``
 ==============  =======================================================================
 
-A :class:`Reading` is a hook with a *reduction* for :func:`interp.activations.stream`: inside the
+A :class:`ComponentReader` is a hook with a *reduction* for :func:`interp.activations.stream`: inside the
 hook the rows become a few numbers per direction, and nothing else is kept. A head's product with a
 direction v is ``z @ (W_O[head] @ v)`` and its norm ``z (W_O W_O^T) z``, so that no head's output of
 width ``d_model`` is ever formed.
@@ -34,7 +34,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations.sites import hook_name
-from interp.activations.stream import Reduce
+from interp.activations.stream import Reducer
 from interp.errors import InterpError
 
 Component = Literal[
@@ -51,7 +51,7 @@ _TINY = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class ComponentReader:
     """One hook and what is kept of its rows: ``[row, part, measure, direction]``.
 
     ``parts`` names the second axis as (component, head): one part with head -1, or a layer's heads
@@ -61,25 +61,25 @@ class Reading:
     layer: int
     hook: str
     parts: tuple[tuple[str, int], ...]
-    reduce: Reduce
+    reduce: Reducer
 
 
 @dataclass(frozen=True, eq=False)
-class Standard:
+class Standardisation:
     """Mean and standard deviation of every dimension of one component at one layer."""
 
     mean: Float[Tensor, " d_model"]
     std: Float[Tensor, " d_model"]
 
 
-def reading(
+def component_reader(
     model: TransformerBridge,
     component: Component,
     layer: int,
     vectors: Vectors,
     *,
-    standard: Standard | None = None,
-) -> Reading:
+    standard: Standardisation | None = None,
+) -> ComponentReader:
     """How one component at one layer is read against some directions.
 
     Args:
@@ -103,7 +103,7 @@ def reading(
         raise InterpError(f"the embedding is read at layer 0, not at layer {layer}")
     site = "resid_pre" if component == "embedding" else component
     hook = hook_name(model, site, layer)
-    return Reading(layer, hook, ((component, -1),), _rows(vectors, standard))
+    return ComponentReader(layer, hook, ((component, -1),), _rows(vectors, standard))
 
 
 def require_component(component: str) -> None:
@@ -112,7 +112,7 @@ def require_component(component: str) -> None:
         raise InterpError(f"no component {component!r}; known: {', '.join(COMPONENTS)}")
 
 
-def _rows(vectors: Vectors, standard: Standard | None) -> Reduce:
+def _rows(vectors: Vectors, standard: Standardisation | None) -> Reducer:
     norms = vectors.norm(dim=-1)
     if standard is not None:
         inverse = torch.where(standard.std > 0, 1 / standard.std, 0.0)
@@ -140,7 +140,7 @@ def _dots(rows: Tensor, vectors: Tensor) -> Float[Tensor, "row direction"]:
 
 
 @torch.no_grad()
-def _head_reading(model: TransformerBridge, layer: int, vectors: Vectors) -> Reading:
+def _head_reading(model: TransformerBridge, layer: int, vectors: Vectors) -> ComponentReader:
     """Heads and bias of a layer: a few numbers each, whatever ``d_model``."""
     if not 0 <= layer < model.cfg.n_layers:
         raise InterpError(f"layer {layer} is outside 0..{model.cfg.n_layers - 1}")
@@ -172,7 +172,7 @@ def _head_reading(model: TransformerBridge, layer: int, vectors: Vectors) -> Rea
         return torch.stack([dots, cosines], dim=2)
 
     parts = [("head", head) for head in range(len(out))] + [("attn_bias", -1)] * has_bias
-    return Reading(layer, f"blocks.{layer}.attn.hook_z", tuple(parts), reduce)
+    return ComponentReader(layer, f"blocks.{layer}.attn.hook_z", tuple(parts), reduce)
 
 
 def _gain(norm: Any) -> Float[Tensor, " d_model"]:

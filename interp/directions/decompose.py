@@ -26,8 +26,8 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import hook_name, stream
-from interp.activations.stream import checked_places
-from interp.directions.components import DOT, Component, Reading, Vectors, reading
+from interp.activations.stream import resolve_places
+from interp.directions.components import DOT, Component, ComponentReader, Vectors, component_reader
 from interp.directions.direction import Direction
 from interp.directions.project import Subject, named_prompts
 from interp.errors import InterpError
@@ -117,10 +117,10 @@ def decompose(
     """
     direction.require(model)
     prompts, rows = named_prompts(what)
-    where = checked_places(model, prompts, positions)
+    where = resolve_places(model, prompts, positions)
     vector = direction.vector[None]
     readings = part_readings(model, direction, vector)
-    total = reading(model, direction.site, direction.layer, vector)
+    total = component_reader(model, direction.site, direction.layer, vector)
     hooks = {one.hook: one.reduce for one in [*readings, total]}
     blocks, totals, places = [], [], []
     for index, found in stream(
@@ -145,7 +145,7 @@ def decompose(
 
 def part_readings(
     model: TransformerBridge, direction: Direction, vectors: Vectors
-) -> list[Reading]:
+) -> list[ComponentReader]:
     """Readings of every component that wrote to the residual stream up to a direction's place.
 
     Raises:
@@ -164,10 +164,10 @@ def part_readings(
             wanted.append(("head", layer))
         if layer < last or site == "resid_post":
             wanted.append(("mlp_out", layer))
-    return [reading(model, component, layer, vectors) for component, layer in wanted]
+    return [component_reader(model, component, layer, vectors) for component, layer in wanted]
 
 
-def parts_table(readings: Sequence[Reading]) -> pd.DataFrame:
+def parts_table(readings: Sequence[ComponentReader]) -> pd.DataFrame:
     """``label``, ``component``, ``layer`` and ``head`` of every part, in order."""
     rows = [
         (_label(component, one.layer, head), component, one.layer, head)

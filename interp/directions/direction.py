@@ -25,9 +25,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import Site, States
-from interp.directions.methods import Method
+from interp.directions.methods import FitMethod
 from interp.directions.scores import ShuffledNull
-from interp.directions.steering import ablating, adding
+from interp.directions.steering import ablate_vectors, add_vector
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.stats import Interval, interval_column_names, interval_columns
@@ -43,7 +43,7 @@ class DirectionFacts:
     play no part); ``source`` and ``data_hash`` the labelled texts.
     """
 
-    method: Method
+    method: FitMethod
     source: str
     data_hash: str
     n_texts: int
@@ -102,7 +102,7 @@ class Direction:
         """
         self.require(model)
         step = strength * self.scale * self.vector
-        return adding(model, self.site, self.layer, step)
+        return add_vector(model, self.site, self.layer, step)
 
     def ablate(self, model: TransformerBridge) -> AbstractContextManager[None]:
         """Inside the context the states at the layer and site have no component along the direction.
@@ -114,7 +114,7 @@ class Direction:
             InterpError: another model or processing mode, or site ``resid_mid``.
         """
         self.require(model)
-        return ablating(model, [(self.site, self.layer, self.vector, self.offset)])
+        return ablate_vectors(model, [(self.site, self.layer, self.vector, self.offset)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ class DirectionStack:
     def ablate(self, model: TransformerBridge) -> AbstractContextManager[None]:
         """:meth:`Direction.ablate` at every layer, each with its own vector."""
         self.require(model)
-        return ablating(model, [(v.site, v.layer, v.vector, v.offset) for v in self])
+        return ablate_vectors(model, [(v.site, v.layer, v.vector, v.offset) for v in self])
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per layer: held-out AUC with its interval, its null, scale and offset.

@@ -21,7 +21,7 @@ from interp.data.items import LabelledText
 from interp.directions.baselines import word_baselines
 from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
-from interp.directions.methods import METHODS, Method
+from interp.directions.methods import METHODS, FitMethod
 from interp.directions.nulls import contrast_axes, null_aucs
 from interp.directions.scores import CLOSED_FORM
 from interp.errors import InterpError
@@ -38,11 +38,11 @@ class DirectionFits:
     the same folds; ``nulls``: AUC of null directions for the same labels (see :func:`.nulls.null_aucs`).
     """
 
-    stacks: Mapping[tuple[Method, Site], DirectionStack]
+    stacks: Mapping[tuple[FitMethod, Site], DirectionStack]
     baselines: Mapping[str, Interval]
     nulls: pd.DataFrame
 
-    def __getitem__(self, key: tuple[Method, Site]) -> DirectionStack:
+    def __getitem__(self, key: tuple[FitMethod, Site]) -> DirectionStack:
         if key not in self.stacks:
             known = ", ".join(f"{method} at {site}" for method, site in self.stacks)
             raise InterpError(f"no {key[0]} at {key[1]}; fitted: {known}")
@@ -51,7 +51,7 @@ class DirectionFits:
     def __iter__(self) -> Iterator[DirectionStack]:
         return iter(self.stacks.values())
 
-    def best_site(self, method: Method) -> Site:
+    def best_site(self, method: FitMethod) -> Site:
         """The site with the highest held-out AUC of a method, at its best layer."""
         return _best_site(self.stacks, method)
 
@@ -89,7 +89,7 @@ def fit_direction(
     model: TransformerBridge,
     texts: Sequence[LabelledText],
     *,
-    method: Method = "mean_difference",
+    method: FitMethod = "mean_difference",
     site: Site = "resid_post",
     n_folds: int = 5,
     n_shuffles: int = N_SHUFFLES,
@@ -133,7 +133,7 @@ def fit_directions(
     model: TransformerBridge,
     texts: Sequence[LabelledText],
     *,
-    methods: Sequence[Method] = METHODS,
+    methods: Sequence[FitMethod] = METHODS,
     sites: Sequence[Site] = ("resid_post", "attn_out", "mlp_out"),
     n_folds: int = 5,
     n_shuffles: int = N_SHUFFLES,
@@ -153,7 +153,7 @@ def fit_directions(
         raise InterpError("no methods or sites to fit: the list is empty")
     labels, groups = labels_and_groups(texts, n_folds)
     states = sentence_states(model, texts, sites, progress=progress)
-    stacks: dict[tuple[Method, Site], DirectionStack] = {}
+    stacks: dict[tuple[FitMethod, Site], DirectionStack] = {}
     plan = [(method, site) for method in methods for site in sites]
     for method, site in tqdm(plan, desc="fitting directions", disable=not progress):
         shuffles = n_shuffles if method in CLOSED_FORM else 0
@@ -179,6 +179,6 @@ def fit_directions(
     )
 
 
-def _best_site(stacks: Mapping[tuple[Method, Site], DirectionStack], method: Method) -> Site:
+def _best_site(stacks: Mapping[tuple[FitMethod, Site], DirectionStack], method: FitMethod) -> Site:
     sites = [site for name, site in stacks if name == method]
     return max(sites, key=lambda site: float(np.max(stacks[method, site].auc.estimate)))

@@ -15,7 +15,7 @@ from interp.activations import Site, States, read_sites
 from interp.data.catalogue import dataset_hash
 from interp.data.items import LabelledText
 from interp.directions.direction import DirectionFacts, DirectionStack
-from interp.directions.methods import Labels, Method, axes, class_units
+from interp.directions.methods import FitMethod, Labels, axes, class_units
 from interp.directions.scores import folds, score_and_null
 from interp.errors import InterpError
 from interp.models import model_card
@@ -77,7 +77,7 @@ def sentence_states(
 
 
 def facts_of(
-    model: TransformerBridge, texts: Sequence[LabelledText], method: Method
+    model: TransformerBridge, texts: Sequence[LabelledText], method: FitMethod
 ) -> DirectionFacts:
     """How a direction of these texts on this model is made."""
     card = model_card(model)

@@ -35,10 +35,10 @@ from torch import Tensor
 
 from interp.errors import InterpError
 
-Method = Literal[
+FitMethod = Literal[
     "mean_difference", "logistic_regression", "lda", "pca", "statements", "statements_last"
 ]
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[FitMethod, ...] = get_args(FitMethod)
 
 Values: TypeAlias = Float[Tensor, "layer prompt d_model"]
 Labels: TypeAlias = Bool[Tensor, " prompt"]
@@ -47,7 +47,7 @@ Axes: TypeAlias = Float[Tensor, "layer d_model"]
 _C = 0.01
 
 
-def axes(method: Method, values: Values, labels: Labels, groups: Sequence[str]) -> Axes:
+def axes(method: FitMethod, values: Values, labels: Labels, groups: Sequence[str]) -> Axes:
     """One unit vector per layer (see the module).
 
     Raises:
@@ -64,7 +64,7 @@ def axes(method: Method, values: Values, labels: Labels, groups: Sequence[str]) 
     return found / norms[:, None]
 
 
-def _require_direction(method: Method, there: Bool[Tensor, " layer"]) -> None:
+def _require_direction(method: FitMethod, there: Bool[Tensor, " layer"]) -> None:
     if not bool(there.all()):
         raise InterpError(
             f"{method} finds no direction at layer row {int(there.int().argmin())}: both classes "

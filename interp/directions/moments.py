@@ -15,8 +15,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import hook_name, stream
-from interp.activations.stream import Prompt, Reduce
-from interp.directions.components import Component, Standard, require_component
+from interp.activations.stream import Prompt, Reducer
+from interp.directions.components import Component, Standardisation, require_component
 from interp.errors import InterpError
 
 
@@ -30,7 +30,7 @@ class Moments:
     positions: str
     n_prompts: int
 
-    def at(self, component: str, layer: int) -> Standard | None:
+    def at(self, component: str, layer: int) -> Standardisation | None:
         """The moments of one component at one layer; None for heads, which have none.
 
         Raises:
@@ -44,7 +44,7 @@ class Moments:
                 f"at {component}, layer {layer}; read them there too"
             )
         row = self.layers.index(layer)
-        return Standard(self.mean[component][row], self.std[component][row])
+        return Standardisation(self.mean[component][row], self.std[component][row])
 
 
 def read_moments(
@@ -105,7 +105,7 @@ def _hook(model: TransformerBridge, component: Component, layer: int) -> str:
     return hook_name(model, component, layer)
 
 
-def _powers(origin: Tensor) -> Reduce:
+def _powers(origin: Tensor) -> Reducer:
     def reduce(rows: Tensor) -> Tensor:
         moved = rows.float() - origin.to(rows.device)
         return torch.stack([moved, moved * moved], dim=1)

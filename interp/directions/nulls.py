@@ -30,7 +30,7 @@ from interp.data.bundle import bundled_categories, bundled_texts
 from interp.data.items import LabelledText
 from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
-from interp.directions.methods import Axes, Labels, Method, axes
+from interp.directions.methods import Axes, FitMethod, Labels, axes
 from interp.directions.scores import rank_auc
 from interp.errors import InterpError
 from interp.stats import rng
@@ -76,7 +76,7 @@ def contrast_directions(
     model: TransformerBridge,
     *,
     site: Site = "resid_post",
-    method: Method = "mean_difference",
+    method: FitMethod = "mean_difference",
     n_folds: int = 5,
     seed: int = 0,
     progress: bool = True,
@@ -98,9 +98,9 @@ def contrast_axes(
     model: TransformerBridge,
     *,
     sites: Sequence[Site],
-    methods: Sequence[Method],
+    methods: Sequence[FitMethod],
     progress: bool = True,
-) -> dict[tuple[str, Method, Site], Axes]:
+) -> dict[tuple[str, FitMethod, Site], Axes]:
     """The vectors of :func:`contrast_directions` for several methods and sites, without scores."""
     found = {}
     for name, texts, states in _contrast_states(model, sites, progress):
@@ -126,7 +126,7 @@ def _contrast_states(
 def null_aucs(
     states: States,
     labels: Labels,
-    contrasts: Mapping[tuple[str, Method, Site], Axes],
+    contrasts: Mapping[tuple[str, FitMethod, Site], Axes],
     *,
     n_random: int = 100,
     seed: int = 0,

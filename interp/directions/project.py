@@ -26,8 +26,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import read_states, stream
-from interp.activations.stream import checked_places
-from interp.directions.components import Component, Reading, reading
+from interp.activations.stream import resolve_places
+from interp.directions.components import Component, ComponentReader, component_reader
 from interp.directions.direction import Direction, DirectionStack
 from interp.directions.moments import Moments
 from interp.errors import InterpError
@@ -165,7 +165,7 @@ def project(
         raise InterpError("no components to project: the list is empty")
     by_layer = _directions_of(model, direction)
     readings = [
-        reading(
+        component_reader(
             model,
             component,
             layer,
@@ -241,7 +241,9 @@ def _directions_of(
     return {one.layer: one for one in direction}
 
 
-def _cells(readings: Sequence[Reading], direction: DirectionStack | Direction) -> pd.DataFrame:
+def _cells(
+    readings: Sequence[ComponentReader], direction: DirectionStack | Direction
+) -> pd.DataFrame:
     own = [direction] if isinstance(direction, Direction) else list(direction)
     units = {one.layer: (one.scale, one.offset) for one in own}
     nothing = (np.nan, np.nan)
@@ -263,7 +265,7 @@ def _cells(readings: Sequence[Reading], direction: DirectionStack | Direction) -
 def _read(
     model: TransformerBridge,
     prompts: Sequence[TokenizedPrompt],
-    readings: Sequence[Reading],
+    readings: Sequence[ComponentReader],
     positions: str | Sequence[int],
     n_measures: int,
     progress: bool,
@@ -271,19 +273,19 @@ def _read(
     """Values ``[row, cell, measure]``, and the (prompt, position) of every row."""
     blocks: list[npt.NDArray[np.float32]] = []
     rows: list[tuple[int, int]] = []
-    where = checked_places(model, prompts, positions)
+    where = resolve_places(model, prompts, positions)
     hooks = {one.hook: one.reduce for one in readings}
     for index, found in stream(
         model, prompts, hooks, positions=positions, progress=progress, description="projecting"
     ):
-        parts = [padded(found[one.hook][..., 0], n_measures) for one in readings]
+        parts = [pad_measures(found[one.hook][..., 0], n_measures) for one in readings]
         blocks.append(torch.cat(parts, dim=1).numpy())
         places = where[index]
         rows += [(index, -1)] if places.averaged else [(index, p) for p in places.positions]
     return np.concatenate(blocks), rows
 
 
-def padded(values: Float[Tensor, "*part measure"], n_measures: int) -> Tensor:
+def pad_measures(values: Float[Tensor, "*part measure"], n_measures: int) -> Tensor:
     """The values with NaN for the measures that this component lacks."""
     missing = n_measures - values.shape[-1]
     return torch.nn.functional.pad(values, (0, missing), value=float("nan"))

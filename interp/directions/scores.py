@@ -24,7 +24,7 @@ from scipy.stats import rankdata
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
-from interp.directions.methods import Labels, Method, Values, axes, class_units, lda_metric
+from interp.directions.methods import FitMethod, Labels, Values, axes, class_units, lda_metric
 from interp.errors import InterpError
 from interp.stats import FloatArray, IntArray, Interval, auc_interval, rng
 
@@ -75,7 +75,7 @@ def folds(labels: Labels, groups: Sequence[str], n_folds: int) -> list[tuple[Int
 
 
 def held_out_scores(
-    method: Method,
+    method: FitMethod,
     values: Values,
     labellings: Bool[Tensor, "labelling prompt"],
     groups: Sequence[str],
@@ -96,7 +96,7 @@ def held_out_scores(
 
 
 def _one_by_one(
-    method: Method, train: Values, test: HeldOut, labellings: Tensor, groups: Sequence[str]
+    method: FitMethod, train: Values, test: HeldOut, labellings: Tensor, groups: Sequence[str]
 ) -> FloatArray:
     found = []
     for labels in labellings:
@@ -108,7 +108,7 @@ def _one_by_one(
 
 
 def _in_closed_form(
-    method: Method, train: Values, test: HeldOut, labellings: Tensor, groups: Sequence[str]
+    method: FitMethod, train: Values, test: HeldOut, labellings: Tensor, groups: Sequence[str]
 ) -> FloatArray:
     """All labellings at once: the metric (identity, or S^-1) does not depend on the labels."""
     centre = train.mean(1, keepdim=True)
@@ -124,7 +124,7 @@ def _in_closed_form(
 
 
 def score_and_null(
-    method: Method,
+    method: FitMethod,
     values: Values,
     labels: Labels,
     groups: Sequence[str],

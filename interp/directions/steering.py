@@ -20,7 +20,7 @@ from interp.errors import InterpError
 
 
 @contextmanager
-def adding(
+def add_vector(
     model: TransformerBridge, site: Site, layer: int, step: Float[Tensor, " d_model"]
 ) -> Iterator[None]:
     """Add ``step`` to every state at a site and layer.
@@ -39,7 +39,7 @@ def adding(
 
 
 @contextmanager
-def ablating(
+def ablate_vectors(
     model: TransformerBridge,
     places: Sequence[tuple[Site, int, Float[Tensor, " d_model"], float]],
 ) -> Iterator[None]:

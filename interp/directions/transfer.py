@@ -28,7 +28,7 @@ from interp.data.items import LabelledText
 from interp.directions.baselines import held_out_words, words_classifier
 from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
-from interp.directions.methods import Method
+from interp.directions.methods import FitMethod
 from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, auc_interval, interval_columns
 
@@ -44,7 +44,7 @@ class Transfer:
     """
 
     frame: pd.DataFrame
-    method: Method
+    method: FitMethod
     site: Site
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def transfer_matrix(
     model: TransformerBridge,
     sets: Mapping[str, Sequence[LabelledText]],
     *,
-    method: Method = "mean_difference",
+    method: FitMethod = "mean_difference",
     site: Site = "resid_post",
     n_folds: int = 5,
     seed: int = 0,

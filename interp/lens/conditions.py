@@ -261,7 +261,7 @@ def prompt_and_target(
     prompt = condition_prompt(model, item, condition, order=order, placement=placement)
     target, shared = margin_target(model.tokenizer, item, prompt)
     if len(shared):
-        prompt = prompt.extended(shared, tuple(decode_each(model.tokenizer, shared)))
+        prompt = prompt.extend(shared, tuple(decode_each(model.tokenizer, shared)))
     require_context(prompt.label, len(prompt), model.cfg.n_ctx)
     return prompt, target
 

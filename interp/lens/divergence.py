@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.lens.trajectory import lens_logits, numbered, with_pair
+from interp.lens.trajectory import enumerate_pairs, lens_logits, with_pair
 from interp.prompts import PromptPair
 
 TOP_K = 5
@@ -42,7 +42,7 @@ def lens_divergence(
         InterpError: no pairs, or a ``k`` outside the vocabulary.
     """
     frames = []
-    for number, pair in numbered(pairs, progress):
+    for number, pair in enumerate_pairs(pairs, progress):
         source, destination = (lens_logits(model, p) for p in (pair.source, pair.destination))
         frame = compare(source, destination, k=k)
         frame.insert(0, "layer", range(len(frame)))

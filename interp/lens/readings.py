@@ -20,7 +20,7 @@ from interp.stats import (
     sign_flip_max_t,
     two_way_bootstrap,
 )
-from interp.stats.resampling import Groups, Plan, cluster_codes
+from interp.stats.resampling import Groups, ResamplingPlan, cluster_codes
 
 _PARTED = 0.5
 _READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
@@ -88,7 +88,7 @@ def parting_layer(
     if len(groups) < 2:
         reason = "a single cluster: no interval"
         return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
-    plan = Plan(confidence, n_resamples, seed, ("lens", arms.contrast))
+    plan = ResamplingPlan(confidence, n_resamples, seed, ("lens", arms.contrast))
     draws = _resampled(arms, groups, plan)
     low, high = plan.bounds(draws[-1])
     if low <= 0.0 <= high:
@@ -168,7 +168,7 @@ def _arms_of(frame: pd.DataFrame) -> Arms:
     return Arms("", wide.index.tolist(), table, 0 * table, units, clusters)
 
 
-def _resampled(arms: Arms, groups: Groups, plan: Plan) -> FloatArray:
+def _resampled(arms: Arms, groups: Groups, plan: ResamplingPlan) -> FloatArray:
     """Mean differences ``[layers, resamples]``, drawn as :func:`two_way_bootstrap` draws them."""
     weights = plan.all_weights(len(groups), "clusters")
     counts = weights @ groups.sums(np.ones(len(arms.items)))

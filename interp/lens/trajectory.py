@@ -57,7 +57,7 @@ def lens_trajectory(
         >>> lens_trajectory(model, pair).difference()          # doctest: +SKIP
     """
     frames = []
-    for k, pair in numbered(pairs, progress):
+    for k, pair in enumerate_pairs(pairs, progress):
         if pair.target is None:
             raise InterpError(f"{pair.label}: no margin target; its options cannot be told apart")
         for run, prompt, condition in (
@@ -121,7 +121,7 @@ def option_readings(logits: Float[Tensor, "entry d_vocab"], target: MarginTarget
     )
 
 
-def numbered(
+def enumerate_pairs(
     pairs: PromptPair | Sequence[PromptPair], progress: bool
 ) -> Iterator[tuple[int, PromptPair]]:
     """The pairs with their numbers, under a bar.

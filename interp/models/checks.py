@@ -15,7 +15,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.packed import TOLERANCE, packing_error, stem_error
+from interp.models.packed import TOLERANCE, cached_prefix_error, packing_error
 
 _N_TOKENS = 16
 
@@ -65,7 +65,9 @@ def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
             tolerance,
         ),
         Check("packed prompts = separate prompts", packing_error(model), tolerance, required=False),
-        Check("prompts on a kept stem = whole", stem_error(model), tolerance, required=False),
+        Check(
+            "prompts on a kept stem = whole", cached_prefix_error(model), tolerance, required=False
+        ),
     )
     failed = [check for check in checks if check.required and not check.passed]
     if failed:

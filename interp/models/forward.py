@@ -40,8 +40,8 @@ from interp.models.packed import (
     attention_window,
     forward_alone,
     forward_packed,
+    supports_cached_prefix,
     supports_packing,
-    supports_stems,
 )
 from interp.models.prefix import CachedPrefix
 from interp.models.steps import Step, plan_steps
@@ -239,7 +239,7 @@ def _steps(
         prompts=prompts,
         share_until=request.share_until,
         max_nodes=max_nodes,
-        stems=supports_stems(model),
+        stems=supports_cached_prefix(model),
     )
 
 

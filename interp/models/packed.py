@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.models.prefix import CachedPrefix, cache_of, kept_of
+from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.tree import PackedPrompts, pack
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -59,7 +59,7 @@ def forward_packed(
     mask = torch.zeros(1, 1, n, before + n, dtype=dtype)
     mask[..., before:].masked_fill_(~packed.mask(), torch.finfo(dtype).min)
     stem = [] if prefix is None else [prefix]
-    cache = cache_of(stem, [before] * len(stem)) if stem or keep else None
+    cache = build_cache(stem, [before] * len(stem)) if stem or keep else None
     with model.hooks(fwd_hooks=list(hooks)):
         logits = model.original_model(
             input_ids=packed.ids[None].to(device),
@@ -72,18 +72,18 @@ def forward_packed(
     kept = None
     if keep:
         ids = packed.ids if prefix is None else torch.cat([prefix.ids, packed.ids])
-        kept = kept_of(cache, ids)
+        kept = prefix_from_cache(cache, ids)
     return logits[0].float().cpu(), kept
 
 
 def supports_packing(model: TransformerBridge) -> bool:
     """Whether the packed forward equals separate forwards on this model (checked once)."""
-    return holds(model, _packs, packing_error)
+    return is_exact(model, _packs, packing_error)
 
 
-def supports_stems(model: TransformerBridge) -> bool:
+def supports_cached_prefix(model: TransformerBridge) -> bool:
     """Whether a packed forward on a kept stem does so too (checked once)."""
-    return holds(model, _keeps, stem_error)
+    return is_exact(model, _keeps, cached_prefix_error)
 
 
 def packing_error(model: TransformerBridge) -> float:
@@ -94,7 +94,7 @@ def packing_error(model: TransformerBridge) -> float:
     return _error(model, keep=False)
 
 
-def stem_error(model: TransformerBridge) -> float:
+def cached_prefix_error(model: TransformerBridge) -> float:
     """The same where the branches of that tree stand on its kept stem."""
     return _error(model, keep=True)
 
@@ -109,7 +109,7 @@ def attention_window(model: TransformerBridge) -> int:
     return min([model.cfg.n_ctx, *(int(w) for w in windows if w)])
 
 
-def holds(
+def is_exact(
     model: TransformerBridge,
     known: WeakKeyDictionary[TransformerBridge, bool],
     error: Callable[[TransformerBridge], float],

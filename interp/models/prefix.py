@@ -36,7 +36,7 @@ class CachedPrefix:
         return int(differs[0]) if len(differs) else n
 
 
-def cache_of(prefixes: Sequence[CachedPrefix], lengths: Sequence[int]) -> DynamicCache:
+def build_cache(prefixes: Sequence[CachedPrefix], lengths: Sequence[int]) -> DynamicCache:
     """A cache whose rows are the first tokens of these prefixes, as many as ``lengths`` says.
 
     Shorter rows are filled up with zeros in front, which a mask has to leave out. Empty without
@@ -59,7 +59,7 @@ def cache_of(prefixes: Sequence[CachedPrefix], lengths: Sequence[int]) -> Dynami
     return cache
 
 
-def kept_of(cache: Any, ids: Int[Tensor, " pos"], row: int = 0) -> CachedPrefix:
+def prefix_from_cache(cache: Any, ids: Int[Tensor, " pos"], row: int = 0) -> CachedPrefix:
     """What a cache holds of one of its rows, whose last tokens are ``ids``."""
     start = cache.get_seq_length() - len(ids)
     layers = tuple(

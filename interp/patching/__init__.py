@@ -13,7 +13,7 @@ from interp.patching.drop_in import (
 from interp.patching.knockout import knockout
 from interp.patching.metrics import Metric
 from interp.patching.patched import PatchedRuns
-from interp.patching.plan import ALL, Cells, Plan, plan_sweep
+from interp.patching.plan import ALL, Cells, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.patching.sweep import sweep
 
@@ -26,7 +26,7 @@ __all__ = [
     "Patch",
     "PatchSite",
     "PatchedRuns",
-    "Plan",
+    "SweepPlan",
     "SweepResult",
     "alignment_notes",
     "attribute",

@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.patching.rows import Group, Write
+from interp.patching.rows import Group, RowWrite
 
 _Qkv: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
-def projected(attn: Any, name: str, x: Float[Tensor, "1 row d_model"]) -> Tensor:
+def project_heads(attn: Any, name: str, x: Float[Tensor, "1 row d_model"]) -> Tensor:
     """``q``, ``k`` or ``v`` of every row, ``[row, head, d_head]``."""
     out = getattr(attn, name)(x)[0]
     return out.view(len(out), -1, attn.config.d_head)
 
 
-def head_normed(attn: Any, name: str, x: Float[Tensor, "row head d_head"]) -> Tensor:
+def apply_head_norm(attn: Any, name: str, x: Float[Tensor, "row head d_head"]) -> Tensor:
     """The queries or keys after the model's norm over a head (or over all), if it has one."""
     if name not in attn.submodules:
         return x
@@ -37,7 +37,7 @@ def head_normed(attn: Any, name: str, x: Float[Tensor, "row head d_head"]) -> Te
     return norm(x[None])[0]
 
 
-def rotated(x: Float[Tensor, "row head d_head"], embeddings: Any) -> Tensor:
+def apply_rotary(x: Float[Tensor, "row head d_head"], embeddings: Any) -> Tensor:
     """Rotary positions on the first dimensions that the embeddings cover."""
     if embeddings is None:
         return x
@@ -54,7 +54,7 @@ def attend(
     layer: int,
     qkv: _Qkv,
     groups: Sequence[Group],
-    writes: Sequence[Write],
+    writes: Sequence[RowWrite],
     read: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, "row head d_head"]:
     """``z`` of every row, or of the rows of each cell that ``read[g]`` names for group ``g``."""
@@ -62,7 +62,7 @@ def attend(
     hf = attn.original_component
     scale = float(getattr(hf, "scaling", None) or q.shape[-1] ** -0.5)
     cap = getattr(hf, "attn_logit_softcapping", None)
-    edits: list[list[Write]] = [[] for _ in groups]
+    edits: list[list[RowWrite]] = [[] for _ in groups]
     for write in writes:
         if write.patch.site in ("pattern", "edges"):
             edits[write.group].append(write)
@@ -90,7 +90,7 @@ def _attend_group(
     layer: int,
     scale: float,
     cap: float | None,
-    edits: Sequence[Write],
+    edits: Sequence[RowWrite],
     read: Tensor | None,
 ) -> Float[Tensor, "row head d_head"]:
     """Attention of cells that share start and run: to the run's keys, then to their own."""
@@ -130,7 +130,7 @@ def _attend_group(
 
 def _edit(
     grid: Float[Tensor, "kv_head cell query repeat key"],
-    write: Write,
+    write: RowWrite,
     group: Group,
     site: str,
     lowest: float | None,

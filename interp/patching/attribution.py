@@ -9,7 +9,7 @@ cells and sites there are.
 Signs and units are those of :func:`interp.patching.sweep`: positive moves the metric up, in nats for
 the margin. The estimate is the exact derivative towards the source; it says nothing of how the
 effect bends on the way there. Where the difference is large (early layers, many positions at once)
-or a norm or softmax is saturated, compare it with exact cells (:func:`interp.patching.screened`).
+or a norm or softmax is saturated, compare it with exact cells (:func:`interp.patching.screen.screen`).
 
 With ``steps`` the gradient is averaged along a path on which the input embeddings go from the
 destination's to the source's (integrated gradients, "EAP-IG inputs" of arXiv 2403.17806). At the
@@ -35,10 +35,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.patching.cells import PatchSite
-from interp.patching.hooked import hook_of, hookable
+from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.measure import Table, enter_zeros
-from interp.patching.metrics import Metric, measured, named_metrics, require_target
-from interp.patching.plan import Cells, Plan, PlannedCell, Positions, plan_sweep
+from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
+from interp.patching.plan import Cells, PlannedCell, Positions, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.prompts import PromptPair
 
@@ -99,7 +99,7 @@ def attribute(
     metrics, several = named_metrics(metric)
     _require_sites(model, sites)
     grid = {"cells": cells, "layers": layers, "spans": spans, "heads": heads}
-    plans: dict[str, Plan] = {
+    plans: dict[str, SweepPlan] = {
         site: plan_sweep(model, pairs, site=site, positions=positions, **grid)  # type: ignore[arg-type]
         for site in sites
     }
@@ -178,8 +178,8 @@ def _estimate(
     return _Estimates(
         terms,
         row_of,
-        measured(metrics, source_logits, pair)[:, 0],
-        measured(metrics, logits, pair)[:, 0],
+        evaluate_metrics(metrics, source_logits, pair)[:, 0],
+        evaluate_metrics(metrics, logits, pair)[:, 0],
     )
 
 
@@ -348,7 +348,7 @@ def _last_logits(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Te
     return out.logits[0].float()
 
 
-def _by_pair(plan: Plan) -> list[list[PlannedCell]]:
+def _by_pair(plan: SweepPlan) -> list[list[PlannedCell]]:
     """The cells to estimate, by pair."""
     cells: list[list[PlannedCell]] = [[] for _ in plan.lengths]
     for cell in plan.to_run:
@@ -371,7 +371,7 @@ def _require_sites(model: TransformerBridge, sites: Sequence[str]) -> None:
             "edges cannot be attributed: they are removed and not copied; use knockout()"
         )
     for site in sites:
-        if not hookable(model, site):
+        if not supports_hook(model, site):
             raise InterpError(
                 f"{site} has no gradient on this model: its attention is opaque; use z or v"
             )

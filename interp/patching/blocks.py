@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.patching.attend import attend, head_normed, projected, rotated
-from interp.patching.rows import Group, Run, Write, written
+from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
+from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
 
 
 class NotFastError(Exception):
@@ -30,27 +30,28 @@ def run_block(
     layer: int,
     hidden: Float[Tensor, "row d_model"],
     groups: Sequence[Group],
-    writes: Sequence[Write] = (),
+    writes: Sequence[RowWrite] = (),
 ) -> Float[Tensor, "row d_model"]:
     """The residual stream after ``layer`` of every row, with the patches applied.
 
-    All but those of ``resid_pre``: they are a matter of ``hidden`` (:func:`written`).
+    All but those of ``resid_pre``: they are a matter of ``hidden`` (:func:`apply_writes`).
     """
 
     def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
         q, k, v = (
-            written(projected(attn, name, x), writes, groups, name) for name in ("q", "k", "v")
+            apply_writes(project_heads(attn, name, x), writes, groups, name)
+            for name in ("q", "k", "v")
         )
         embeddings = kwargs.get("position_embeddings")
-        q = rotated(head_normed(attn, "q_norm", q), embeddings)
-        k = rotated(head_normed(attn, "k_norm", k), embeddings)
+        q = apply_rotary(apply_head_norm(attn, "q_norm", q), embeddings)
+        k = apply_rotary(apply_head_norm(attn, "k_norm", k), embeddings)
         z = attend(attn, layer, (q, k, v), groups, writes)
-        return written(z, writes, groups, "z")
+        return apply_writes(z, writes, groups, "z")
 
     hooks = _residual_hooks(layer, hidden, writes, groups)
     with model.hooks(fwd_hooks=hooks):
         out = _call_block(model, layer, hidden, groups, attention)
-    return written(out, writes, groups, "resid_post")
+    return apply_writes(out, writes, groups, "resid_post")
 
 
 def run_last_block(
@@ -69,8 +70,8 @@ def run_last_block(
     rows = _read_rows(groups, read).to(hidden.device)
 
     def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        q = rotated(
-            head_normed(attn, "q_norm", projected(attn, "q", x)),
+        q = apply_rotary(
+            apply_head_norm(attn, "q_norm", project_heads(attn, "q", x)),
             kwargs.get("position_embeddings"),
         )
         return attend(attn, layer, (q, k, v), groups, (), read)
@@ -79,7 +80,9 @@ def run_last_block(
 
 
 @torch.no_grad()
-def record(model: TransformerBridge, ids: Int[Tensor, " pos"], read: Int[Tensor, " read"]) -> Run:
+def record(
+    model: TransformerBridge, ids: Int[Tensor, " pos"], read: Int[Tensor, " read"]
+) -> UnpatchedRun:
     """Run one prompt as it is and keep what its patched copies reuse.
 
     Raises:
@@ -127,7 +130,7 @@ def record(model: TransformerBridge, ids: Int[Tensor, " pos"], read: Int[Tensor,
         values.append(v.transpose(0, 1).contiguous())
     # layers share their masks; each is turned into numbers once
     additive = {id(mask): _additive(mask, len(ids), model) for mask in _distinct(masks)}
-    return Run(
+    return UnpatchedRun(
         ids=ids,
         resid=torch.stack([*inputs, *final]),
         keys=tuple(keys),
@@ -144,8 +147,10 @@ def _keys_values(
 ) -> tuple[Tensor, Tensor]:
     """Keys (rotated) and values of rows before a block, ``[row, head, d_head]``."""
     normed = block.ln1(hidden[None])
-    k, v = (projected(block.attn, name, normed) for name in ("k", "v"))
-    return rotated(head_normed(block.attn, "k_norm", k), kwargs.get("position_embeddings")), v
+    k, v = (project_heads(block.attn, name, normed) for name in ("k", "v"))
+    return apply_rotary(
+        apply_head_norm(block.attn, "k_norm", k), kwargs.get("position_embeddings")
+    ), v
 
 
 def _distinct(masks: Sequence[Any]) -> list[Any]:
@@ -257,21 +262,21 @@ def _read_rows(groups: Sequence[Group], read: Sequence[Tensor]) -> Tensor:
 
 
 def _residual_hooks(
-    layer: int, hidden: Tensor, writes: Sequence[Write], groups: Sequence[Group]
+    layer: int, hidden: Tensor, writes: Sequence[RowWrite], groups: Sequence[Group]
 ) -> list[tuple[str, Callable[..., Tensor]]]:
     """Hooks for the patches that lie between the block's modules."""
     sites = {write.patch.site for write in writes}
 
     def attn_out(activation: Tensor, hook: Any) -> Tensor:
-        out = written(activation[0], writes, groups, "attn_out")
+        out = apply_writes(activation[0], writes, groups, "attn_out")
         if "resid_mid" in sites:
             # the sum is what the skip connection and the MLP both read
-            out = written(hidden + out, writes, groups, "resid_mid") - hidden
+            out = apply_writes(hidden + out, writes, groups, "resid_mid") - hidden
         return out[None]
 
     def mlp_out(activation: Tensor, hook: Any) -> Tensor:
         rows = activation.reshape(-1, activation.shape[-1])
-        return written(rows, writes, groups, "mlp_out").view_as(activation)
+        return apply_writes(rows, writes, groups, "mlp_out").view_as(activation)
 
     hooks: list[tuple[str, Callable[..., Tensor]]] = []
     if sites & {"attn_out", "resid_mid"}:

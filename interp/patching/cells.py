@@ -70,7 +70,7 @@ class Patch:
     vector: Float[Tensor, " d_model"] | None = None
     orthogonal: bool = False
 
-    def applied(self, current: Tensor) -> Tensor:
+    def apply(self, current: Tensor) -> Tensor:
         """The new value of ``current``, the activation at the positions (and heads)."""
         values = self.values.to(current)
         if self.vector is None:

@@ -69,7 +69,7 @@ class _Call:
     logits: Float[Tensor, "batch pos d_vocab"]
     max_bytes: int
 
-    def measured(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "metric ..."]:
+    def evaluate(self, logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, "metric ..."]:
         """Every metric on full-shape logits, ``[metric, batch?]``."""
         wanted = logits.shape[:1] if self.per_example else ()
         rows = []
@@ -122,7 +122,7 @@ def _get_act_patch(
     }
     logits = model(tokens).float()
     call = _Call(model, tokens, metrics, reduce != "scalar", sizes, cells, logits, max_bytes)
-    values, own = _values(call, progress), call.measured(logits)
+    values, own = _values(call, progress), call.evaluate(logits)
     if reduce == "mean":
         values, own = values.mean(-1), own.mean(-1)
     keep = slice(None) if several else 0
@@ -221,7 +221,7 @@ def _values_of_rows(
 ) -> Float[Tensor, "metric ..."]:
     """The same, with logits computed at the named rows of every example."""
     runs = PatchedRuns(call.model, list(call.tokens.cpu()), rows, max_bytes=call.max_bytes)
-    own = call.measured(call.logits)
+    own = call.evaluate(call.logits)
     ones = [1] * len(call.sizes)
     values = own.view(len(own), *ones, *own.shape[1:]).repeat(1, *call.sizes, *[1] * (own.ndim - 1))
     buffer = call.logits.clone()
@@ -243,7 +243,7 @@ def _values_of_rows(
                     for example, where in enumerate(rows):
                         own_rows = call.logits[example, where]
                         buffer[example, where] = found.get(example, own_rows)
-                    for grid, value in zip(values, call.measured(buffer), strict=True):
+                    for grid, value in zip(values, call.evaluate(buffer), strict=True):
                         grid[index] = value
                     del waiting[index]
 
@@ -292,7 +292,7 @@ def _holds(call: _Call, values: Float[Tensor, "metric ..."]) -> bool:
         logits = call.logits.clone()
         for cell in call.cells[index]:
             logits[cell.run] = run_cell(call.model, call.tokens[cell.run], cell.patches, every_row)
-        full = call.measured(logits).view(len(call.metrics), -1)
+        full = call.evaluate(logits).view(len(call.metrics), -1)
         here = torch.stack([grid[index] for grid in values]).view(len(call.metrics), -1)
         allowed = 1e-3 * spread + 1e-5 * full.abs().amax(1)
         if not bool(((full - here).abs().amax(1) <= allowed).all()):

@@ -30,7 +30,7 @@ def hook_of(site: str, layer: int) -> str:
     return f"blocks.{layer}.{_HOOKS.get(site, f'hook_{site}')}"
 
 
-def hookable(model: TransformerBridge, site: str) -> bool:
+def supports_hook(model: TransformerBridge, site: str) -> bool:
     """Whether a hook at the site changes what follows.
 
     Attention that TransformerLens delegates to the wrapped model shows its pattern after use.
@@ -52,7 +52,7 @@ def run_cell(
         InterpError: a site that this model's hooks can only read.
     """
     for patch in patches:
-        if not hookable(model, patch.site):
+        if not supports_hook(model, patch.site):
             raise InterpError(f"{patch.site} cannot be set on this model: its attention is opaque")
     device = model.cfg.device
     hooks = [hook for patch in patches for hook in _hooks(patch)]
@@ -78,9 +78,9 @@ def _on_rows(activation: Tensor, patch: Patch) -> Tensor:
     positions = patch.positions.to(activation.device)
     if patch.heads:
         where = (0, positions[:, None], torch.tensor(patch.heads, device=activation.device))
-        activation[where] = patch.applied(activation[where])
+        activation[where] = patch.apply(activation[where])
     else:
-        activation[0, positions] = patch.applied(activation[0, positions])
+        activation[0, positions] = patch.apply(activation[0, positions])
     return activation
 
 

@@ -16,7 +16,7 @@ span deleted and the other position ids kept.
 
 Example::
 
-    pair = make_pair(model, item, "instructed").reversed     # placebo -> corrected
+    pair = make_pair(model, item, "instructed").swap()     # placebo -> corrected
     knockout(model, pair, window=5).share()
 """
 
@@ -36,13 +36,13 @@ from interp.errors import InterpError
 from interp.patching.cells import Patch
 from interp.patching.hooked import run_cell
 from interp.patching.measure import Table, measure, pair_batches
-from interp.patching.metrics import Metric, measured, named_metrics, require_target
-from interp.patching.patched import MAX_BYTES, Method
+from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
+from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import (
-    Plan,
     PlannedCell,
-    checked_heads,
-    checked_layers,
+    SweepPlan,
+    resolve_heads,
+    resolve_layers,
     window_label,
     window_layers,
 )
@@ -69,7 +69,7 @@ def knockout(
     spans: Sequence[str] | None = None,
     window: int = 1,
     metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
-    method: Method = "exact",
+    method: SweepMethod = "exact",
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     progress: bool = True,
@@ -112,7 +112,7 @@ def knockout(
             for k in batch:
                 ids = pairs[k].source.ids
                 logits = run_cell(model, ids, (), torch.tensor([len(ids) - 1]))
-                table.source[:, k] = measured(metrics, logits, pairs[k])[:, 0]
+                table.source[:, k] = evaluate_metrics(metrics, logits, pairs[k])[:, 0]
             measure(
                 model,
                 {k: pairs[k] for k in batch},
@@ -150,13 +150,13 @@ def _plan(
     spans: Sequence[str] | None,
     window: int,
     seed: int,
-) -> Plan:
+) -> SweepPlan:
     """The cells; ``source`` holds the blocked keys, ``destination`` the queries."""
     if not pairs:
         raise InterpError("no pairs to edit: the list is empty")
     n_layers = int(model.cfg.n_layers)
-    starts = checked_layers(model, "edges", layers)
-    chosen = checked_heads(model, "edges", heads)
+    starts = resolve_layers(model, "edges", layers)
+    chosen = resolve_heads(model, "edges", heads)
     axes = tuple(cells.split("_"))
     columns: list[Queries] = [queries]
     if "span" in axes:
@@ -179,7 +179,7 @@ def _plan(
             covered = window_layers(layer, window, n_layers)
             planned.append(PlannedCell(number, index, covered, subset, blocked, who, "run"))
     lengths = tuple(len(pair.destination) for pair in pairs)
-    return Plan("edges", axes, labels, tuple(planned), lengths, n_layers)
+    return SweepPlan("edges", axes, labels, tuple(planned), lengths, n_layers)
 
 
 def _keys(prompt: TokenizedPrompt, to: str, seed: int) -> Int[Tensor, " key"]:
@@ -234,7 +234,7 @@ def _later_spans(pairs: Sequence[PromptPair], to: str) -> list[str]:
     ]
 
 
-def _patches(plan: Plan, cell: PlannedCell) -> tuple[Patch, ...]:
+def _patches(plan: SweepPlan, cell: PlannedCell) -> tuple[Patch, ...]:
     gone = torch.zeros(plan.lengths[cell.pair], dtype=torch.bool)
     gone[cell.source] = True
     rows = gone.expand(len(cell.destination), len(cell.heads), -1)

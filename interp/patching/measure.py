@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.patching.cells import Cell, Part, Patch
-from interp.patching.metrics import Metric, measured
-from interp.patching.patched import MAX_BYTES, Method, PatchedRuns
-from interp.patching.plan import Plan, PlannedCell
+from interp.patching.metrics import Metric, evaluate_metrics
+from interp.patching.patched import MAX_BYTES, PatchedRuns, SweepMethod
+from interp.patching.plan import PlannedCell, SweepPlan
 from interp.patching.source import patches_of, read_source
 from interp.patching.wavefront import row_bytes
 from interp.prompts import PromptPair
@@ -34,7 +34,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, plan: Plan, n_metrics: int) -> Table:
+    def empty(cls, plan: SweepPlan, n_metrics: int) -> Table:
         """Nothing measured yet."""
         n_pairs = len(plan.lengths)
         nan = float("nan")
@@ -53,11 +53,11 @@ class Table:
 def run_plan(
     model: TransformerBridge,
     pairs: Sequence[PromptPair],
-    plan: Plan,
+    plan: SweepPlan,
     metrics: Mapping[str, Metric],
     *,
     part: Part | None = None,
-    method: Method = "exact",
+    method: SweepMethod = "exact",
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     progress: bool = True,
@@ -77,7 +77,9 @@ def run_plan(
                 for number in batch
             }
             for number, source in sources.items():
-                table.source[:, number] = measured(metrics, source.logits, pairs[number])[:, 0]
+                table.source[:, number] = evaluate_metrics(metrics, source.logits, pairs[number])[
+                    :, 0
+                ]
             measure(
                 model,
                 {number: pairs[number] for number in batch},
@@ -104,7 +106,7 @@ def measure(
     metrics: Mapping[str, Metric],
     table: Table,
     *,
-    method: Method,
+    method: SweepMethod,
     seed: int,
     max_bytes: int,
     advance: Callable[[int], object],
@@ -121,11 +123,11 @@ def measure(
         max_bytes=max_bytes,
     )
     for number, logits in zip(numbers, runs.logits, strict=True):
-        table.destination[:, number] = measured(metrics, logits, pairs[number])[:, 0]
+        table.destination[:, number] = evaluate_metrics(metrics, logits, pairs[number])[:, 0]
 
     def enter(indices: list[int], logits: Tensor) -> None:
         number = bound[indices[0]][0].pair  # the engine hands over runs of one prompt
-        values = measured(metrics, logits[:, 0], pairs[number])
+        values = evaluate_metrics(metrics, logits[:, 0], pairs[number])
         for k, index in enumerate(indices):
             table.enter(bound[index][0], values[:, k])
 
@@ -134,14 +136,14 @@ def measure(
     table.notes.extend(note for note in runs.notes if note not in table.notes)
 
 
-def enter_zeros(plan: Plan, table: Table) -> None:
+def enter_zeros(plan: SweepPlan, table: Table) -> None:
     """Cells that causality keeps at the destination's own value."""
     for cell in plan.cells:
         if cell.state == "zero":
             table.enter(cell, table.destination[:, cell.pair])
 
 
-def pair_batches(model: TransformerBridge, plan: Plan, max_bytes: int) -> Iterator[list[int]]:
+def pair_batches(model: TransformerBridge, plan: SweepPlan, max_bytes: int) -> Iterator[list[int]]:
     """Consecutive pairs whose runs and rows take a quarter of the budget each (one at least)."""
     rows = [0] * len(plan.lengths)
     for cell in plan.to_run:

@@ -75,7 +75,7 @@ def _known(name: str) -> Metric:
     return METRICS[name]
 
 
-def measured(
+def evaluate_metrics(
     metrics: Mapping[str, Metric], logits: Float[Tensor, "run d_vocab"], pair: PromptPair
 ) -> Float[Tensor, "metric run"]:
     """Every metric of some runs of one pair, on the CPU in float32.

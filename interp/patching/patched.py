@@ -16,12 +16,12 @@ from interp.models.limits import out_of_memory, require_finite
 from interp.models.packed import TOLERANCE
 from interp.patching.blocks import NotFastError, record
 from interp.patching.cells import Cell, Patch, reaches
-from interp.patching.hooked import hookable, run_cell
-from interp.patching.rows import Run
+from interp.patching.hooked import run_cell, supports_hook
+from interp.patching.rows import UnpatchedRun
 from interp.patching.wavefront import Consume, least_bytes, run_cells
 from interp.stats import rng
 
-Method = Literal["exact", "hooked"]
+SweepMethod = Literal["exact", "hooked"]
 
 MAX_BYTES = 1 << 30
 """Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""
@@ -58,16 +58,16 @@ class PatchedRuns:
         prompts: Sequence[Int[Tensor, " _pos"]],
         read: Sequence[Int[Tensor, " _read"]],
         *,
-        method: Method = "exact",
+        method: SweepMethod = "exact",
         seed: int = 0,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.model, self.prompts, self.read = model, prompts, read
         self.seed, self.max_bytes = seed, max_bytes
         self.notes: list[str] = []
-        self._runs: list[Run] | None = None
-        if method not in get_args(Method):
-            raise InterpError(f"no method {method!r}; known: {', '.join(get_args(Method))}")
+        self._runs: list[UnpatchedRun] | None = None
+        if method not in get_args(SweepMethod):
+            raise InterpError(f"no method {method!r}; known: {', '.join(get_args(SweepMethod))}")
         if method == "exact":
             try:
                 self._runs = [record(model, *both) for both in zip(prompts, read, strict=True)]
@@ -195,7 +195,7 @@ class PatchedRuns:
 
     def _checkable(self, cell: Cell) -> Cell:
         """The cell, or where hooks cannot set its site, its rows written back unchanged."""
-        if all(hookable(self.model, patch.site) for patch in cell.patches):
+        if all(supports_hook(self.model, patch.site) for patch in cell.patches):
             return cell
         assert self._runs is not None
         positions = cell.first_patches[0].positions

@@ -60,7 +60,7 @@ class PlannedCell:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SweepPlan:
     """A sweep before it runs; ``print(plan)`` says how many cells and what they cost."""
 
     site: PatchSite
@@ -145,7 +145,7 @@ def plan_sweep(
     heads: Sequence[int] | None = None,
     positions: Positions = "aligned",
     window: int = 1,
-) -> Plan:
+) -> SweepPlan:
     """The cells of a sweep; the arguments are those of :func:`interp.patching.sweep`.
 
     Raises:
@@ -155,7 +155,7 @@ def plan_sweep(
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to patch between: the list is empty")
-    layers = checked_layers(model, site, layers)
+    layers = resolve_layers(model, site, layers)
     if site == "edges":
         raise InterpError("edges are not copied but removed: use knockout()")
     cells = default_cells(site, len(pairs), spans) if cells is None else cells
@@ -167,7 +167,7 @@ def plan_sweep(
         raise InterpError(f"{site} has no heads: use cells='layer_pos' or 'layer_span'")
     if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
         raise InterpError("patterns can be copied between equal positions only: equal lengths")
-    chosen = checked_heads(model, site, heads)
+    chosen = resolve_heads(model, site, heads)
     columns, labels = _columns(axes, pairs, spans, positions)
     n_layers = int(model.cfg.n_layers)
     axis_labels = {"layer": [window_label(layer, window, n_layers) for layer in layers]}
@@ -196,7 +196,7 @@ def plan_sweep(
                     state,
                 )
             )
-    return Plan(
+    return SweepPlan(
         site,
         axes,
         axis_labels,
@@ -330,7 +330,7 @@ def _reaches(pair: PromptPair, span: str) -> bool:
     return bool((positions_of(pair, span)[1] >= first).any())
 
 
-def checked_layers(model: TransformerBridge, site: str, layers: Sequence[int] | None) -> list[int]:
+def resolve_layers(model: TransformerBridge, site: str, layers: Sequence[int] | None) -> list[int]:
     """The layers asked for (all for None) of a known site."""
     if site not in PATCH_SITES:
         raise InterpError(f"no site {site!r}; known: {', '.join(PATCH_SITES)}")
@@ -342,7 +342,7 @@ def checked_layers(model: TransformerBridge, site: str, layers: Sequence[int] | 
     return chosen
 
 
-def checked_heads(
+def resolve_heads(
     model: TransformerBridge, site: str, heads: Sequence[int] | None
 ) -> tuple[int, ...]:
     """The heads of a site that are asked for (all for None); empty at sites without heads."""

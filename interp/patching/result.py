@@ -21,7 +21,7 @@ from transformer_lens.patching import PatchingResult
 
 from interp.errors import InterpError
 from interp.patching.measure import Table
-from interp.patching.plan import Plan
+from interp.patching.plan import SweepPlan
 from interp.prompts import PromptPair
 from interp.stats import (
     Interval,
@@ -59,7 +59,7 @@ class SweepResult(PatchingResult):
     @classmethod
     def of_table(
         cls,
-        plan: Plan,
+        plan: SweepPlan,
         table: Table,
         pairs: Sequence[PromptPair],
         *,

@@ -14,7 +14,7 @@ from interp.patching.cells import Patch
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class UnpatchedRun:
     """One unpatched prompt: what every patched copy of it reuses.
 
     ``resid[l]`` is the residual stream before layer ``l``, ``resid[n_layers]`` the final one;
@@ -43,7 +43,7 @@ class Run:
 class Group:
     """Cells of one run whose rows are the positions ``start`` to ``stop``."""
 
-    run: Run
+    run: UnpatchedRun
     start: int
     stop: int
     cells: tuple[int, ...]
@@ -60,7 +60,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Write:
+class RowWrite:
     """A patch of one cell among the rows: its cell is the ``cell``-th of group ``group``."""
 
     patch: Patch
@@ -70,7 +70,9 @@ class Write:
     """The row of position ``start`` of this cell."""
 
 
-def written(rows: Tensor, writes: Sequence[Write], groups: Sequence[Group], site: str) -> Tensor:
+def apply_writes(
+    rows: Tensor, writes: Sequence[RowWrite], groups: Sequence[Group], site: str
+) -> Tensor:
     """``rows`` with the patches of one site applied, in a copy; as they are without one."""
     chosen = [write for write in writes if write.patch.site == site]
     if not chosen:
@@ -81,7 +83,7 @@ def written(rows: Tensor, writes: Sequence[Write], groups: Sequence[Group], site
         at = (write.first_row + patch.positions - groups[write.group].start).to(rows.device)
         if patch.heads:
             where = (at[:, None], torch.tensor(patch.heads, device=rows.device))
-            rows[where] = patch.applied(rows[where])
+            rows[where] = patch.apply(rows[where])
         else:
-            rows[at] = patch.applied(rows[at])
+            rows[at] = patch.apply(rows[at])
     return rows

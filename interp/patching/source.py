@@ -16,7 +16,7 @@ from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.patching.cells import Part, Patch, PatchSite
 from interp.patching.hooked import hook_of
-from interp.patching.plan import Plan, PlannedCell
+from interp.patching.plan import PlannedCell, SweepPlan
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class SourceRun:
 
 @torch.no_grad()
 def read_source(
-    model: TransformerBridge, ids: Int[Tensor, " pos"], plan: Plan, pair: int
+    model: TransformerBridge, ids: Int[Tensor, " pos"], plan: SweepPlan, pair: int
 ) -> SourceRun:
     """Run the source of one pair and keep what the plan copies from it."""
     cells = [cell for cell in plan.to_run if cell.pair == pair]

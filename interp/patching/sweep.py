@@ -21,10 +21,10 @@ from interp.errors import InterpError
 from interp.patching.cells import Part, PatchSite
 from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics, require_target
-from interp.patching.patched import MAX_BYTES, Method
+from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import Cells, Positions, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
-from interp.patching.screened import screened
+from interp.patching.screen import screen
 from interp.patching.source import require_part
 from interp.prompts import PromptPair
 
@@ -42,7 +42,7 @@ def sweep(
     window: int = 1,
     part: Part | None = None,
     metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
-    method: Method | Literal["screened"] = "exact",
+    method: SweepMethod | Literal["screened"] = "exact",
     k: int = 20,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
@@ -68,7 +68,7 @@ def sweep(
             (:data:`interp.patching.Metric`), or several by name.
         method: ``"exact"``, ``"hooked"`` for one forward per cell through hooks, or
             ``"screened"`` for the ``k`` cells of largest attribution
-            (:func:`interp.patching.screened`).
+            (:func:`interp.patching.screen.screen`).
         k: how many cells a screened sweep runs.
         seed: seed of the checks and of the result's bootstraps.
         max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
@@ -90,7 +90,7 @@ def sweep(
     if method == "screened":
         if part is not None or window != 1:
             raise InterpError("a screened sweep copies whole activations of one layer per cell")
-        return screened(
+        return screen(
             model,
             pairs,
             k=k,

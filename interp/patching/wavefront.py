@@ -29,7 +29,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.patching.blocks import final_logits, run_block, run_last_block
 from interp.patching.cells import Cell
-from interp.patching.rows import Group, Run, Write, written
+from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
 
 Consume: TypeAlias = Callable[[list[int], Float[Tensor, "_cell _read d_vocab"]], None]
 """Takes indices of cells and their logits at the positions that are read."""
@@ -59,7 +59,7 @@ class _Section:
 @torch.no_grad()
 def run_cells(
     model: TransformerBridge,
-    runs: Sequence[Run],
+    runs: Sequence[UnpatchedRun],
     cells: Sequence[Cell],
     consume: Consume,
     *,
@@ -90,7 +90,9 @@ def _first(cell: Cell) -> int:
     return cell.layer if cell.spreads else cell.layer + 1
 
 
-def least_bytes(model: TransformerBridge, runs: Sequence[Run], cells: Sequence[Cell]) -> int:
+def least_bytes(
+    model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
+) -> int:
     """The smallest budget that :func:`run_cells` can keep to: the longest cell alone."""
     longest = max(len(runs[cell.run].ids) - cell.start for cell in cells)
     keys = max(len(run.ids) for run in runs)
@@ -110,7 +112,7 @@ def working_bytes(model: TransformerBridge, n_keys: int) -> int:
     return int(width * size + 3 * cfg.n_heads * n_keys * max(size, 4))
 
 
-def _chunk_rows(model: TransformerBridge, runs: Sequence[Run], max_bytes: int) -> int:
+def _chunk_rows(model: TransformerBridge, runs: Sequence[UnpatchedRun], max_bytes: int) -> int:
     longest = max(len(run.ids) for run in runs)
     affordable = int(_PART * max_bytes) // working_bytes(model, longest)
     usual = CHUNK_ROWS.get(torch.device(model.cfg.device).type, CHUNK_ROWS["cpu"])
@@ -120,7 +122,7 @@ def _chunk_rows(model: TransformerBridge, runs: Sequence[Run], max_bytes: int) -
 def _batches(
     order: Sequence[int],
     cells: Sequence[Cell],
-    runs: Sequence[Run],
+    runs: Sequence[UnpatchedRun],
     model: TransformerBridge,
     max_bytes: int,
 ) -> Iterator[list[int]]:
@@ -142,7 +144,7 @@ def _batches(
 @dataclass(frozen=True, eq=False)
 class _Engine:
     model: TransformerBridge
-    runs: Sequence[Run]
+    runs: Sequence[UnpatchedRun]
     cells: Sequence[Cell]
     chunk_rows: int
     max_bytes: int
@@ -228,7 +230,7 @@ class _Engine:
             where = [slice(slots[g.cells[0]], slots[g.cells[0]] + g.rows) for g in chunk]
             hidden = torch.cat([state[rows] for rows in where])
             writes = self._writes(chunk, layer)
-            hidden = written(hidden, writes, chunk, "resid_pre")
+            hidden = apply_writes(hidden, writes, chunk, "resid_pre")
             writes = [write for write in writes if write.patch.site != "resid_pre"]
             if last and not writes:
                 read = [_read_in(group.run, group.start) for group in chunk]
@@ -250,12 +252,12 @@ class _Engine:
                 groups += list(_split(group, self.chunk_rows))
         yield from _packed(groups, self.chunk_rows)
 
-    def _writes(self, chunk: Sequence[Group], layer: int) -> list[Write]:
+    def _writes(self, chunk: Sequence[Group], layer: int) -> list[RowWrite]:
         writes, row = [], 0
         for g, group in enumerate(chunk):
             for k, cell in enumerate(group.cells):
                 writes += [
-                    Write(patch, g, k, row + k * group.n)
+                    RowWrite(patch, g, k, row + k * group.n)
                     for patch in self.cells[cell].patches
                     if patch.layer == layer
                 ]
@@ -325,7 +327,7 @@ class _Engine:
             done += n
 
 
-def _read_in(run: Run, start: int) -> Tensor:
+def _read_in(run: UnpatchedRun, start: int) -> Tensor:
     """The positions that are read, counted from a start."""
     return run.read[run.read >= start] - start
 

@@ -153,13 +153,13 @@ class TextBank:
         out = []
         for wording in self.wordings(name, n_texts):
             if wording.text is not None:
-                filled = self.filled(name, wording.text, item, option=option)
+                filled = self.fill(name, wording.text, item, option=option)
                 self._require_context(name, wording.text_id, filled)
                 wording = replace(wording, text=filled)
             out.append(wording)
         return tuple(out)
 
-    def filled(
+    def fill(
         self,
         name: str,
         text: str,
@@ -253,7 +253,7 @@ class TextBank:
             raise InterpError(f"a condition is named twice: {', '.join(names)}")
         for name in specs:
             self.require_single(name)
-        treated = [name for name in names if specs[name].matched and name != "placebo"]
+        treated = [name for name in names if specs[name].has_placebo and name != "placebo"]
         out: list[Condition] = []
         for name in names:
             for other in (treated or ["instructed"]) if name == "placebo" else [name]:
@@ -286,7 +286,7 @@ class TextBank:
         assert nearest is not None  # there are at least as many placebos as texts
         if self._require_match is None or nearest.n_tokens == wanted:
             return nearest
-        built = self._placebos.built(wanted, used)
+        built = self._placebos.build(wanted, used)
         if built is not None:
             return built
         if abs(nearest.n_tokens - wanted) <= self._require_match:

@@ -60,8 +60,7 @@ class PromptPair:
         item = f" ({self.item.id})" if self.item is not None else ""
         return f"{self.source_name} -> {self.destination_name}{item}"
 
-    @property
-    def reversed(self) -> PromptPair:
+    def swap(self) -> PromptPair:
         """The pair with both roles exchanged."""
         return PromptPair(
             source=self.destination,
@@ -154,7 +153,7 @@ def pair_of_conditions(
     target, shared = margin_target(model.tokenizer, item, b)
     if len(shared):
         tokens = tuple(decode_each(model.tokenizer, shared))
-        a, b = a.extended(shared, tokens), b.extended(shared, tokens)
+        a, b = a.extend(shared, tokens), b.extend(shared, tokens)
     for prompt in (a, b):
         require_context(prompt.label, len(prompt), model.cfg.n_ctx)
     return PromptPair(a, b, align(a, b), target, here.name, there.name, item)

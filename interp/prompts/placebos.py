@@ -84,7 +84,7 @@ class PlaceboPool:
         free = [p for p in self._bank if p.base not in used]
         return min(free, key=lambda p: abs(p.n_tokens - wanted)) if free else None
 
-    def built(self, wanted: int, used: Collection[str]) -> Placebo | None:
+    def build(self, wanted: int, used: Collection[str]) -> Placebo | None:
         """An unused placebo with fillers, of exactly the wanted count; None where none is found.
 
         Placebos of the bank are tried before fillers alone; then the fewest fillers, the longest

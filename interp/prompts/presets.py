@@ -109,14 +109,14 @@ class ConditionSpec(BaseModel):
         return bool(self.texts) or self.bank is not None
 
     @property
-    def matched(self) -> bool:
+    def has_placebo(self) -> bool:
         """Whether its texts have placebos."""
         return self.has_text and self.control == "placebo"
 
     @property
-    def controlled(self) -> bool:
+    def has_control(self) -> bool:
         """Whether a trajectory under it has a control: of its texts, of its calls, or of both."""
-        return self.matched or bool(self.control_calls)
+        return self.has_placebo or bool(self.control_calls)
 
     def reasks(self, task: Literal["choice", "completion"]) -> tuple[str, ...]:
         """The re-asks for items of this kind; none for a condition that only asks once."""

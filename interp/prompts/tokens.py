@@ -82,7 +82,7 @@ class TokenizedPrompt:
         """One unique label per position, ``token_index``."""
         return tuple(f"{token}_{i}" for i, token in enumerate(self.str_tokens))
 
-    def extended(self, ids: Int[Tensor, " more"], str_tokens: tuple[str, ...]) -> TokenizedPrompt:
+    def extend(self, ids: Int[Tensor, " more"], str_tokens: tuple[str, ...]) -> TokenizedPrompt:
         """The prompt with more tokens at the end, counted to the last span."""
         last = max(self.spans, key=lambda name: self.spans[name].stop)
         start = self.spans[last].start

@@ -2,7 +2,8 @@
 
 A file is written under a temporary name in its own folder, flushed to the disk and renamed; then
 the folder is flushed, so that the new name survives too. A process that dies before the rename
-leaves a temporary file, which :func:`sweep` removes, and never half a file under the real name.
+leaves a temporary file, which :func:`remove_leftovers` removes, and never half a file under the
+real name.
 
     with atomic_path(folder / "direction.safetensors") as temporary:
         direction.save(temporary)
@@ -71,7 +72,7 @@ def make_folder(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files a killed writer left in ``folder`` or below.
 
     Only for the one who holds the folder's lock: a living writer's file looks the same.

@@ -1,10 +1,10 @@
 """One text for one value: the JSON that keys are hashed from and configurations compared by.
 
-:func:`plain` turns dicts, dataclasses and pydantic models into JSON values and refuses what JSON
-cannot say (NaN, infinities, sets, arbitrary objects, keys that are not text), naming the place.
-:func:`canonical` writes a value with sorted keys, no spaces and ASCII only, so that the text does
-not depend on insertion order or locale. ``1``, ``1.0`` and ``true`` are three different values; a
-tuple and a list are the same.
+:func:`to_json_values` turns dicts, dataclasses and pydantic models into JSON values and refuses what
+JSON cannot say (NaN, infinities, sets, arbitrary objects, keys that are not text), naming the place.
+:func:`canonical_json` writes a value with sorted keys, no spaces and ASCII only, so that the text
+does not depend on insertion order or locale. ``1``, ``1.0`` and ``true`` are three different
+values; a tuple and a list are the same.
 
     canonical({"b": 1, "a": (2, 3)}) == '{"a":[2,3],"b":1}'
 """
@@ -32,12 +32,12 @@ _LONGEST_VALUE = 84
 _MOST_DIFFERENCES = 5
 
 
-def plain(value: Any, where: str) -> Json:
+def to_json_values(value: Any, where: str) -> Json:
     """``value`` as JSON values; ``where`` names it in errors (``config``: ``config.limit``)."""
     if isinstance(value, enum.Enum):
-        return plain(value.value, where)
+        return to_json_values(value.value, where)
     if isinstance(value, np.generic):
-        return plain(value.item(), where)
+        return to_json_values(value.item(), where)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -47,7 +47,7 @@ def plain(value: Any, where: str) -> Json:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [to_json_values(item, f"{where}[{index}]") for index, item in enumerate(value)]
     return _plain_mapping(value, where)
 
 
@@ -64,17 +64,19 @@ def _plain_mapping(value: Any, where: str) -> Json:
     for key in value:
         if not isinstance(key, str):
             raise InterpError(f"{where} has the key {key!r}, which is not text: write it as text")
-    return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+    return {str(key): to_json_values(item, f"{where}.{key}") for key, item in value.items()}
 
 
-def canonical(value: Any, where: str = "value") -> str:
-    """The canonical JSON text of ``value``. Errors: as :func:`plain`."""
-    return json.dumps(plain(value, where), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+def canonical_json(value: Any, where: str = "value") -> str:
+    """The canonical JSON text of ``value``. Errors: as :func:`to_json_values`."""
+    return json.dumps(
+        to_json_values(value, where), sort_keys=True, separators=(",", ":"), ensure_ascii=True
+    )
 
 
 def digest(value: Any, where: str = "value") -> str:
     """SHA-256 of the canonical text, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value, where).encode("ascii")).hexdigest()
+    return hashlib.sha256(canonical_json(value, where).encode("ascii")).hexdigest()
 
 
 def differences(before: Json, now: Json, *, ignore: Collection[str] = ()) -> list[str]:
@@ -110,7 +112,7 @@ def _leaves(value: Json, place: _Place) -> Iterator[tuple[_Place, str]]:
         for index, item in enumerate(value):
             yield from _leaves(item, (*place, index))
     else:
-        yield place, canonical(value)
+        yield place, canonical_json(value)
 
 
 def _covered(place: _Place, ignore: Collection[str]) -> bool:

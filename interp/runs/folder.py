@@ -30,10 +30,10 @@ from interp.runs.atomic import (
     atomic_path,
     cannot_write,
     make_folder,
-    sweep,
+    remove_leftovers,
     write_bytes,
 )
-from interp.runs.canonical import canonical
+from interp.runs.canonical import canonical_json
 from interp.runs.ledger import Ledger
 from interp.runs.manifest import MANIFEST_NAME
 from interp.runs.parquet import encode, to_arrow
@@ -103,7 +103,7 @@ class Run:
         ``facts`` (JSON values) are stored as canonical JSON in the file's metadata entry ``facts``:
         one entry, because the order of several is not fixed.
         """
-        metadata = {"facts": canonical(facts, "facts")} if facts else None
+        metadata = {"facts": canonical_json(facts, "facts")} if facts else None
         content = _tensor_bytes(tensors, metadata)
         with self.file(f"{name}.safetensors") as path:
             path.write_bytes(content)
@@ -166,8 +166,8 @@ def open_run(
     ``config`` and ``model`` (the model card) may be dicts, dataclasses or pydantic models of JSON
     values; ``study`` names the kind of run; ``data`` maps data set names to hashes. With ``seed``,
     ``threads`` (default: torch's number of threads) and the versions of the packages that make the
-    numbers, they are the identity of the run. ``ignore`` lists dotted places that are recorded and not compared. ``command`` and
-    ``path`` are recorded only.
+    numbers, they are the identity of the run. ``ignore`` lists dotted places that are recorded and
+    not compared. ``command`` and ``path`` are recorded only.
 
     Raises InterpError, one line, if the folder is another run (each difference is named), is in use
     (by which process), holds files but no manifest, or cannot be written. An exception of the block
@@ -201,7 +201,7 @@ def _begin(folder: Path, now: dict[str, Any], *, command: str, ignore: Collectio
     if (folder / MANIFEST_NAME).exists():
         previous = manifests.read_manifest(folder)
         manifests.refuse_other_identity(folder, previous, now, ignore=ignore)
-    sweep(folder)
+    remove_leftovers(folder)
     manifest = manifests.begin(folder, now, command=command, previous=previous)
     manifests.write_manifest(folder, manifest)
     return Run(folder, manifest)

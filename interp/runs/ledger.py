@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from interp.errors import InterpError
 from interp.runs.atomic import make_folder
-from interp.runs.canonical import canonical, digest
+from interp.runs.canonical import canonical_json, digest
 from interp.runs.parquet import concatenate, read_part, to_arrow, write_part
 
 Unit = TypeVar("Unit")
@@ -173,7 +173,7 @@ class Ledger:
         names: dict[str, str] = {}
         where = f"table {self.name!r}: the key of a unit"
         for description in descriptions:
-            text = canonical(description, where)
+            text = canonical_json(description, where)
             name = digest([self.name, description, self.version], where)
             if name in names or name in self._plan:
                 raise InterpError(

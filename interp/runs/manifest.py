@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from interp.errors import InterpError
 from interp.runs.atomic import write_bytes
-from interp.runs.canonical import Json, differences, plain, summarise
+from interp.runs.canonical import Json, differences, summarise, to_json_values
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "interp-run/2"
@@ -49,12 +49,12 @@ def identity(
 ) -> dict[str, Json]:
     """The compared part of a manifest. Raises InterpError for what JSON cannot hold."""
     return {
-        "study": plain(study, "study"),
-        "config": plain(config, "config"),
-        "model": plain(model, "model"),
-        "data": plain(data, "data"),
-        "seed": plain(seed, "seed"),
-        "threads": plain(threads, "threads"),
+        "study": to_json_values(study, "study"),
+        "config": to_json_values(config, "config"),
+        "model": to_json_values(model, "model"),
+        "data": to_json_values(data, "data"),
+        "seed": to_json_values(seed, "seed"),
+        "threads": to_json_values(threads, "threads"),
         "packages": _versions(COMPARED_PACKAGES),
     }
 

@@ -41,7 +41,14 @@ from interp.stats.intervals import (
     success_rate,
     two_way_bootstrap,
 )
-from interp.stats.permutation import ALPHA, MaxT, PermutationTest, holm, permute_texts, sign_flip_max_t
+from interp.stats.permutation import (
+    ALPHA,
+    MaxT,
+    PermutationTest,
+    holm,
+    permute_texts,
+    sign_flip_max_t,
+)
 from interp.stats.resampling import FloatArray, IntArray, PerCell, rng
 
 __all__ = [

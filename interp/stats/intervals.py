@@ -16,13 +16,13 @@ from interp.stats.resampling import (
     Groups,
     IntArray,
     PerCell,
-    Plan,
-    binary,
-    checked,
+    ResamplingPlan,
+    check_array,
+    check_binary,
     cluster_codes,
-    plain,
     rows_at_once,
     rows_of_cells,
+    scalar_or_array,
 )
 
 IntervalMethod: TypeAlias = Literal["bootstrap", "clopper_pearson"]
@@ -100,8 +100,8 @@ def cluster_bootstrap(
     Raises:
         InterpError: Cluster names that are missing or do not match the items; infinite values.
     """
-    plan = Plan(confidence, n_resamples, seed, labels)
-    array = checked("values", values)
+    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
+    array = check_array("values", values)
 
     def one(cells: IntArray, items: IntArray, groups: Groups) -> _Cells:
         sums = groups.sums(rows_of_cells(array)[np.ix_(cells, items)])
@@ -136,8 +136,10 @@ def ratio_bootstrap(
     Raises:
         InterpError: Shapes that do not broadcast, unmatched clusters, infinite values.
     """
-    plan = Plan(confidence, n_resamples, seed, labels)
-    above, below = _broadcast(checked("numerator", numerator), checked("denominator", denominator))
+    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
+    above, below = _broadcast(
+        check_array("numerator", numerator), check_array("denominator", denominator)
+    )
 
     def one(cells: IntArray, items: IntArray, groups: Groups) -> _Cells:
         pick = np.ix_(cells, items)
@@ -188,8 +190,8 @@ def two_way_bootstrap(
     Raises:
         InterpError: Arms on different items or cells, negative weights, unmatched clusters.
     """
-    plan = Plan(confidence, n_resamples, seed, labels)
-    arms = [checked("treated", treated, 2), checked("control", control, 2)]
+    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
+    arms = [check_array("treated", treated, 2), check_array("control", control, 2)]
     if arms[0].shape[:-2] != arms[1].shape[:-2] or arms[0].shape[-1] != arms[1].shape[-1]:
         raise InterpError(
             f"treated {list(arms[0].shape)} and control {list(arms[1].shape)} differ outside the "
@@ -207,7 +209,7 @@ def two_way_bootstrap(
             for arm in arms
         ]
         chunks = []
-        for w, of_texts in plan.crossed(len(groups), drawn):
+        for w, of_texts in plan.crossed_weights(len(groups), drawn):
             means = [
                 np.einsum("ctr,rt->cr", table @ w.T, text_weights) / table.shape[1]
                 for table, text_weights in zip(tables, of_texts, strict=True)
@@ -240,8 +242,8 @@ def auc_interval(
     Raises:
         InterpError: Labels other than 0/1, lengths that differ, infinite scores.
     """
-    plan = Plan(confidence, n_resamples, seed, ())
-    values, truth = checked("scores", scores), binary("labels", labels)
+    plan = ResamplingPlan(confidence, n_resamples, seed, ())
+    values, truth = check_array("scores", scores), check_binary("labels", labels)
     if truth.ndim != 1 or values.shape[-1:] != truth.shape or np.isnan(truth).any():
         raise InterpError(
             f"scores {list(values.shape)} and labels {list(truth.shape)}: give [*cells, n_items] "
@@ -301,7 +303,7 @@ def success_rate(
     Raises:
         InterpError: A value other than 0, 1 or NaN, more than one axis, unmatched clusters.
     """
-    values = binary("successes", successes)
+    values = check_binary("successes", successes)
     if values.ndim != 1:
         raise InterpError(f"successes {list(values.shape)}: give one axis, [n_items]")
     result = cluster_bootstrap(
@@ -321,7 +323,7 @@ def _assemble(
     defined: npt.NDArray[np.bool_],
     codes: IntArray,
     one: Callable[[IntArray, IntArray, Groups], _Cells],
-    plan: Plan,
+    plan: ResamplingPlan,
     *,
     keep_single: bool = True,
 ) -> Interval:
@@ -351,9 +353,15 @@ def _assemble(
                 reason[block] = "a single cluster: no interval"
                 estimate[block] = estimate[block] if keep_single else np.nan
     values, counts = (estimate, low, high), (n, n_clusters)
-    e, lo, hi, items_used, units = (plain(x.reshape(shape)) for x in (*values, *counts))
+    e, lo, hi, items_used, units = (scalar_or_array(x.reshape(shape)) for x in (*values, *counts))
     return Interval(
-        e, lo, hi, items_used, units, plan.confidence, plain(reason.astype(str).reshape(shape))
+        e,
+        lo,
+        hi,
+        items_used,
+        units,
+        plan.confidence,
+        scalar_or_array(reason.astype(str).reshape(shape)),
     )
 
 
@@ -373,7 +381,7 @@ def _broadcast(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _item_weights(weights: npt.ArrayLike | None, n_items: int) -> FloatArray:
-    array = np.ones(n_items) if weights is None else checked("weights", weights)
+    array = np.ones(n_items) if weights is None else check_array("weights", weights)
     if array.shape != (n_items,) or not (array >= 0).all():
         raise InterpError(f"weights {list(array.shape)}: give {n_items} numbers >= 0, one per item")
     return array

@@ -16,11 +16,11 @@ from interp.stats.resampling import (
     Groups,
     IntArray,
     PerCell,
-    checked,
+    check_array,
     cluster_codes,
-    plain,
     rng,
     rows_of_cells,
+    scalar_or_array,
 )
 
 _MAX_EXACT_FLIPS = 4096
@@ -86,8 +86,8 @@ def permute_texts(
     Raises:
         InterpError: A missing or infinite mean, an empty arm, arms of different cells.
     """
-    first = checked("treated_means", treated_means)
-    second = checked("control_means", control_means)
+    first = check_array("treated_means", treated_means)
+    second = check_array("control_means", control_means)
     if np.isnan(first).any() or np.isnan(second).any():
         raise InterpError("a text has a NaN mean: leave out that text, or the items it lacks")
     if first.shape[:-1] != second.shape[:-1] or 0 in (first.shape[-1], second.shape[-1]):
@@ -109,7 +109,9 @@ def permute_texts(
         differences = np.abs(_contrast(pooled, chosen))
         hits += (differences >= (np.abs(observed) - slack)[..., None]).sum(-1)
         drawn += len(chosen)
-    return PermutationTest(plain(observed), plain(np.asarray(hits / drawn)), drawn, exact)
+    return PermutationTest(
+        scalar_or_array(observed), scalar_or_array(np.asarray(hits / drawn)), drawn, exact
+    )
 
 
 def sign_flip_max_t(
@@ -141,7 +143,7 @@ def sign_flip_max_t(
         raise InterpError(
             f"alpha {alpha}, n_permutations {n_permutations}: need 0 < alpha < 1, n >= 1"
         )
-    array = checked("values", values)
+    array = check_array("values", values)
     shape, flat = array.shape[:-1], rows_of_cells(array)
     alive = ~np.isnan(flat).all(axis=-1)
     means, n_items = _cluster_means(flat[alive], cluster_codes(clusters, array.shape[-1]))
@@ -149,7 +151,7 @@ def sign_flip_max_t(
     t, corrected, raw = (np.full(len(flat), np.nan) for _ in range(3))
     exact = 2**n_units <= _MAX_EXACT_FLIPS
     if not alive.any() or n_units < 2:
-        empty = plain(t.reshape(shape))
+        empty = scalar_or_array(t.reshape(shape))
         return MaxT(empty, empty, empty, np.nan, alpha, n_items, n_units, 0, exact)
 
     # z = sum / sqrt(sum of squares) orders flips as t does and stays finite for constant cells
@@ -168,7 +170,7 @@ def sign_flip_max_t(
     corrected[alive], raw[alive] = reached / total, hits / total
     bound = largest[::-1][math.floor(alpha * total + 1e-9)] + _TIE
     critical = float(_t_of(np.array([bound]), n_units)[0])
-    stats = [plain(x.reshape(shape)) for x in (t, corrected, raw)]
+    stats = [scalar_or_array(x.reshape(shape)) for x in (t, corrected, raw)]
     return MaxT(stats[0], stats[1], stats[2], critical, alpha, n_items, n_units, total, exact)
 
 

@@ -39,7 +39,7 @@ def rows_at_once(width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResamplingPlan:
     """How to resample, checked once."""
 
     confidence: float
@@ -72,7 +72,7 @@ class Plan:
             self.all_weights(k, arm) for k, arm in zip(texts, ("treated", "control"), strict=True)
         ]
 
-    def crossed(
+    def crossed_weights(
         self, n_clusters: int, text_weights: Sequence[FloatArray]
     ) -> Iterator[tuple[FloatArray, list[FloatArray]]]:
         """Chunks of resamples: the weights of clusters, and those of each arm's texts."""
@@ -113,7 +113,7 @@ class Groups:
         return np.add.reduceat(values[..., self.order], self.starts, axis=-1)
 
 
-def plain(array: npt.NDArray[Any] | np.generic) -> PerCell:
+def scalar_or_array(array: npt.NDArray[Any] | np.generic) -> PerCell:
     """A Python scalar for a single cell, the array itself otherwise."""
     return array if np.ndim(array) else array.item()
 
@@ -123,7 +123,7 @@ def rows_of_cells(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def checked(name: str, values: npt.ArrayLike, min_axes: int = 1) -> FloatArray:
+def check_array(name: str, values: npt.ArrayLike, min_axes: int = 1) -> FloatArray:
     """The values as float64; refuses infinite ones and too few axes. NaN (undefined) passes."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim < min_axes:
@@ -134,9 +134,9 @@ def checked(name: str, values: npt.ArrayLike, min_axes: int = 1) -> FloatArray:
     return array
 
 
-def binary(name: str, values: npt.ArrayLike) -> FloatArray:
+def check_binary(name: str, values: npt.ArrayLike) -> FloatArray:
     """The values as float64; refuses what is not 0, 1 or NaN."""
-    array = checked(name, values)
+    array = check_array(name, values)
     wrong = array[~np.isnan(array) & (array != 0.0) & (array != 1.0)]
     if wrong.size:
         raise InterpError(f"{name} holds {wrong[0]:g}: give 0, 1, True or False")

@@ -23,7 +23,14 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.intervals import Interval
-from interp.stats.resampling import FloatArray, Groups, Plan, binary, checked, cluster_codes
+from interp.stats.resampling import (
+    FloatArray,
+    Groups,
+    ResamplingPlan,
+    check_array,
+    check_binary,
+    cluster_codes,
+)
 
 
 def sums_bootstrap(
@@ -48,8 +55,8 @@ def sums_bootstrap(
     Raises:
         InterpError: A value that is missing or infinite, or clusters that do not match the items.
     """
-    plan = Plan(confidence, n_resamples, seed, labels)
-    array = checked("columns", columns, 2)
+    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
+    array = check_array("columns", columns, 2)
     if array.ndim != 2 or np.isnan(array).any():
         raise InterpError(f"columns {list(array.shape)}: give [n_columns, n_items] without NaN")
     groups = Groups.of(cluster_codes(clusters, array.shape[-1]))
@@ -92,9 +99,9 @@ def two_way_gap(
         InterpError: Arms on different items, an ``inside`` of other length or values, unmatched
             clusters.
     """
-    plan = Plan(confidence, n_resamples, seed, labels)
-    arms = [checked("treated", treated, 2), checked("control", control, 2)]
-    member = binary("inside", inside)
+    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
+    arms = [check_array("treated", treated, 2), check_array("control", control, 2)]
+    member = check_binary("inside", inside)
     if any(arm.ndim != 2 or arm.shape[1:] != member.shape for arm in arms):
         shapes = ", ".join(str(list(array.shape)) for array in (*arms, member))
         raise InterpError(
@@ -126,7 +133,7 @@ def two_way_gap(
         return next(sides) - next(sides)
 
     estimate = float(gap(np.ones((1, len(groups))), [np.ones((1, k)) for k in texts])[0])
-    draws = [gap(*drawn) for drawn in plan.crossed(len(groups), plan.text_weights(texts))]
+    draws = [gap(*drawn) for drawn in plan.crossed_weights(len(groups), plan.text_weights(texts))]
     return replace(_interval(estimate, draws, n, len(groups), plan, undefined), texts=texts)
 
 
@@ -135,7 +142,7 @@ def _interval(
     draws: Iterable[FloatArray],
     n: int,
     n_clusters: int,
-    plan: Plan,
+    plan: ResamplingPlan,
     undefined: str,
 ) -> Interval:
     """Percentile bounds, unless the estimate is undefined or rests on a single cluster."""

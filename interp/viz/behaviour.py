@@ -27,10 +27,10 @@ from interp.viz.theme import (
     FAINT,
     MUTED,
     ZERO,
-    plain,
-    styled,
+    apply_style,
+    escape_label,
     symbol_of,
-    wrapped,
+    wrap_label,
 )
 
 BASELINES = ("clean", "specificity_0")
@@ -53,7 +53,7 @@ def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
     """
     require(frame, "effects_by_condition", "items", "condition", "against", *INTERVAL, "reason")
     rows = frame[frame["against"] == "placebo"]
-    not_empty(rows, "effects_by_condition", "no effect against the placebo")
+    require_rows(rows, "effects_by_condition", "no effect against the placebo")
     conditions, subsets = treated_of(rows), subsets_of(rows)
     figure = panels(subsets)
     for col, subset in enumerate(subsets, start=1):
@@ -64,7 +64,7 @@ def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
             figure.add_trace(_reasons(own, [-k] * len(own), horizontal=True), row=1, col=col)
     figure.update_xaxes(title="effect on the margin, nats", nticks=6, matches="x", **ZERO)
     name_rows(figure, conditions, [-k for k in range(len(conditions))])
-    return styled(
+    return apply_style(
         figure,
         title="Effect of each instruction",
         subtitle=("treated − its placebo; 95 % intervals over texts and item clusters",),
@@ -85,14 +85,14 @@ def gain_by_rank(frame: pd.DataFrame, *, items: str = "all", chance: float = 1 /
     """
     require(frame, "gain_by_rank", "items", "condition", "against", "rank", "measure", "n", "low")
     frame = frame[frame["items"] == items]
-    not_empty(frame[frame["estimate"].notna()], "gain_by_rank", f"no gain on {items} items")
+    require_rows(frame[frame["estimate"].notna()], "gain_by_rank", f"no gain on {items} items")
     frame = frame.assign(rank=frame["rank"].astype(str))
     ranks = sorted({rank for rank in frame["rank"] if rank.isdigit()}, key=int)
     ticks = {rank: float(k) for k, rank in enumerate(ranks)} | {"top - rest": len(ranks) + 0.25}
     pairs = list(frame.groupby(["condition", "against"], sort=False))
     figure = make_subplots(
         rows=2, cols=len(pairs), vertical_spacing=0.16, horizontal_spacing=0.09,
-        subplot_titles=[plain(f"{name} − {against}") for (name, against), _ in pairs],
+        subplot_titles=[escape_label(f"{name} − {against}") for (name, against), _ in pairs],
     )  # fmt: skip
     for col, ((name, _), own) in enumerate(pairs, start=1):
         for row, measure in enumerate(("gain", "correct"), start=1):
@@ -123,7 +123,7 @@ def gain_by_rank(frame: pd.DataFrame, *, items: str = "all", chance: float = 1 /
     figure.update_yaxes(range=[0, 1.05], row=2)
     figure.update_yaxes(title="gain in margin, nats", row=1, col=1)
     figure.update_yaxes(title="accuracy after", row=2, col=1)
-    return styled(
+    return apply_style(
         figure,
         title=f"Who gains: {items} items by the rank of the right answer before",
         subtitle=(
@@ -149,7 +149,7 @@ def categories(frame: pd.DataFrame) -> go.Figure:
     rows = frame[frame["measure"] == "effect"]
     apart = rows[rows["items"] != "all"]
     rows = rows if apart.empty else apart
-    not_empty(rows, "categories", "no effect per category")
+    require_rows(rows, "categories", "no effect per category")
     several = rows["benchmark"].nunique() > 1
     prefix = rows["benchmark"] + ": " if several else ""
     rows = rows.assign(label=prefix + rows["category"].astype(str))
@@ -171,7 +171,7 @@ def categories(frame: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(title="effect on the margin, nats", nticks=6, **ZERO)
     shown = [label.replace("_", " ") for label in labels]
     name_rows(figure, shown, [-k for k in range(len(labels))])
-    return styled(
+    return apply_style(
         figure,
         title="Effect per category",
         subtitle=(
@@ -196,7 +196,7 @@ def letters(frame: pd.DataFrame) -> go.Figure:
     require(frame, "letters", "condition", "letter", "share", "option_chosen")
     titles = {"share": "letter most probable", "option_chosen": "option chosen by its text"}
     panels = [column for column in titles if frame[column].notna().any()]
-    not_empty(frame if panels else frame.iloc[:0], "letters")
+    require_rows(frame if panels else frame.iloc[:0], "letters")
     names, ticks = list(dict.fromkeys(frame["condition"])), list(dict.fromkeys(frame["letter"]))
     figure = make_subplots(
         cols=len(panels), shared_yaxes=True, horizontal_spacing=0.05,
@@ -218,7 +218,7 @@ def letters(frame: pd.DataFrame) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="share of prompts", col=1)
-    return styled(
+    return apply_style(
         figure,
         title="Preference for a letter",
         subtitle=("over all cyclic orders, items and texts; dashed: no preference",),
@@ -284,7 +284,7 @@ def require(frame: pd.DataFrame, who: str, *columns: str) -> None:
         )
 
 
-def not_empty(frame: pd.DataFrame, who: str, what: str = "the table has no row") -> None:
+def require_rows(frame: pd.DataFrame, who: str, what: str = "the table has no row") -> None:
     """Refuse to draw an empty panel."""
     if frame.empty:
         raise InterpError(f"{who}: nothing to draw, {what}: leave the figure out")
@@ -296,8 +296,8 @@ def dots(
     """Estimates with their error bars; open where there is no interval, the reason on hover."""
     along, other = ("x", "y") if horizontal else ("y", "x")
     estimate, low, high = (rows[c].to_numpy(float) for c in INTERVAL)
-    reason = [f" ({plain(r)})" if r else "" for r in rows.get("reason", pd.Series(index=rows.index))
-              .fillna("").astype(str)]  # fmt: skip
+    reasons = rows.get("reason", pd.Series(index=rows.index)).fillna("").astype(str)
+    reason = [f" ({escape_label(r)})" if r else "" for r in reasons]
     return go.Scatter(
         {along: estimate, other: list(across)},
         mode="markers",
@@ -319,10 +319,10 @@ def dots(
             }
         },
         cliponaxis=False,
-        name=plain(name),
+        name=escape_label(name),
         legendgroup=name,
         customdata=list(zip(low, high, reason, strict=True)),
-        hovertemplate=f"{plain(name)}: %{{{along}:.3f}} [%{{customdata[0]:.3f}}, "
+        hovertemplate=f"{escape_label(name)}: %{{{along}:.3f}} [%{{customdata[0]:.3f}}, "
         "%{customdata[1]:.3f}]%{customdata[2]}<extra></extra>",
     )
 
@@ -332,7 +332,7 @@ def grid(rows: Sequence[str], names: Sequence[str], *, shared: bool = True) -> g
     return make_subplots(
         rows=len(rows), cols=len(names), shared_xaxes=True, shared_yaxes=shared,
         horizontal_spacing=0.04 if shared else 0.08, vertical_spacing=0.16 / len(rows),
-        column_titles=[wrapped(name, 16) for name in names],
+        column_titles=[wrap_label(name, 16) for name in names],
     )  # fmt: skip
 
 
@@ -349,7 +349,7 @@ def _reasons(rows: pd.DataFrame, across: Sequence[float | int], *, horizontal: b
         },
         mode="text",
         text=[
-            wrapped(reason or "not measured", 26 if horizontal else 14)
+            wrap_label(reason or "not measured", 26 if horizontal else 14)
             for reason in rows.loc[missing, "reason"]
         ],
         textposition=f"middle {side}" if horizontal else f"{side} center",
@@ -371,7 +371,7 @@ def name_rows(figure: go.Figure, names: Sequence[str], at: Sequence[float | int]
     """Labels of the rows of a panel, at these heights."""
     figure.update_yaxes(
         tickvals=list(at),
-        ticktext=[plain(name) for name in names],
+        ticktext=[escape_label(name) for name in names],
         range=[min(at) - 0.7, max(at) + 0.7],
         showgrid=False,
     )

@@ -14,7 +14,7 @@ from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
 from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, cluster_bootstrap, interval_columns
-from interp.viz.theme import FAINT, MUTED, ZERO, colour_of, faded, plain, styled
+from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, escape_label, fade
 
 
 class Curve(NamedTuple):
@@ -74,7 +74,7 @@ def projection_shift(
     figure.update_yaxes(title=f"projection contrast, {unit}", **ZERO)
     beneath = "; grey: null directions" if nulls else ""
     subtitle = f"+ = towards the moral class; bands: 95 % intervals{beneath}"
-    return styled(figure, title=title, subtitle=(subtitle,), height=430, legend=True)
+    return apply_style(figure, title=title, subtitle=(subtitle,), height=430, legend=True)
 
 
 def direction_auc(
@@ -92,7 +92,7 @@ def direction_auc(
     figure.add_hline(y=0.5, line={"color": MUTED, "width": 1, "dash": "dash"})
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(stack.layers))
     figure.update_yaxes(title="held-out AUC")
-    return styled(
+    return apply_style(
         figure,
         title=f"How well {stack.facts.source} separates at {stack.site}",
         subtitle=(
@@ -103,7 +103,7 @@ def direction_auc(
     )
 
 
-def clustered(
+def mean_per_layer(
     frame: pd.DataFrame, column: str, seed: int, *, unit: str = "pair"
 ) -> tuple[list[int], Interval]:
     """Mean of a column per layer over pairs (or another ``unit``, its rows averaged first).
@@ -120,7 +120,7 @@ def clustered(
 
 
 def _shift_frame(projections: Projections, seed: int) -> pd.DataFrame:
-    layers, interval = clustered(projections.shift(), "shift", seed)
+    layers, interval = mean_per_layer(projections.shift(), "shift", seed)
     return pd.DataFrame(
         {
             "direction": projections.direction.facts.source,
@@ -165,7 +165,7 @@ def add_curve(
             mode="lines" if light else "lines+markers",
             line={"color": colour, "width": 2 if light else 2.5, "dash": dash},
             marker=marker,
-            name=plain(name),
+            name=escape_label(name),
             legendgroup=name,
             showlegend=legend,
             customdata=np.stack([low, high], axis=-1),
@@ -190,18 +190,18 @@ def band(
         x=[*layers, *reversed(layers)],
         y=[*high, *low[::-1]],
         fill="toself",
-        fillcolor=faded(colour, alpha),
+        fillcolor=fade(colour, alpha),
         mode="lines",
         line={"width": 0},
         hoverinfo="skip",
-        name=f"{plain(name)}, 95 %",
+        name=f"{escape_label(name)}, 95 %",
         legendgroup=name,
         showlegend=False,
     )
 
 
 def _null_trace(rows: pd.DataFrame, n: int, *, legend: bool) -> go.Scatter:
-    name = plain(rows["direction"].iloc[0])
+    name = escape_label(rows["direction"].iloc[0])
     return go.Scatter(
         x=rows["layer"].tolist(),
         y=rows["estimate"].to_numpy(float),
@@ -229,7 +229,7 @@ def add_baseline(
             y=[level, level],
             mode="lines",
             line={"color": colour, "width": 2, "dash": "dot"},
-            name=f"{plain(name)} ({level:.2f})",
+            name=f"{escape_label(name)} ({level:.2f})",
             legendgroup=name,
             hovertemplate="%{y:.3f}",
         )

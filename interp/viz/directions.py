@@ -9,11 +9,11 @@ from plotly.subplots import make_subplots
 
 from interp.directions.direction import DirectionStack
 from interp.directions.fit import DirectionFits
-from interp.directions.methods import Method
+from interp.directions.methods import FitMethod
 from interp.directions.transfer import Transfer
 from interp.stats import FloatArray
 from interp.viz.curves import add_baseline, add_curve, band, layer_range
-from interp.viz.theme import DIVERGING, FAINT, MUTED, colour_of, plain, styled
+from interp.viz.theme import DIVERGING, FAINT, MUTED, apply_style, colour_of, escape_label
 
 METHOD_NAMES = {
     "mean_difference": "difference of means",
@@ -54,7 +54,7 @@ def direction_scores(fits: DirectionFits) -> go.Figure:
     figure.update_xaxes(title="layer", showgrid=False)
     figure.update_yaxes(title="held-out AUC", col=1)
     first = next(iter(fits))
-    return styled(
+    return apply_style(
         figure,
         title=f"How well directions separate {first.facts.source}",
         subtitle=(
@@ -68,7 +68,7 @@ def direction_scores(fits: DirectionFits) -> go.Figure:
 
 
 def _line(
-    layers: list[int], stack: DirectionStack, method: Method, colour: str, *, legend: bool
+    layers: list[int], stack: DirectionStack, method: FitMethod, colour: str, *, legend: bool
 ) -> go.Scatter:
     return go.Scatter(
         x=layers,
@@ -83,7 +83,7 @@ def _line(
     )
 
 
-def direction_nulls(fits: DirectionFits, method: Method, site: str) -> go.Figure:
+def direction_nulls(fits: DirectionFits, method: FitMethod, site: str) -> go.Figure:
     """A direction's held-out AUC beside null directions, scored on the same sentences.
 
     Grey band: 95 % of random directions with the states' own covariance. Grey lines: directions of
@@ -109,7 +109,7 @@ def direction_nulls(fits: DirectionFits, method: Method, site: str) -> go.Figure
     figure.add_hline(y=0.5, line={"color": MUTED, "width": 1, "dash": "dash"})
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(layers))
     figure.update_yaxes(title="AUC")
-    return styled(
+    return apply_style(
         figure,
         title=f"{name[:1].upper()}{name[1:]} at {site}, beside null directions",
         subtitle=(
@@ -130,7 +130,7 @@ def _contrast_line(layers: list[int], name: str, auc: FloatArray, *, first: bool
         name="non-moral contrasts",
         legendgroup="contrasts",
         showlegend=first,
-        hovertemplate=f"{plain(name)}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
+        hovertemplate=f"{escape_label(name)}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
     )
 
 
@@ -164,7 +164,7 @@ def direction_cosines(fits: DirectionFits, site: str, layer: int) -> go.Figure:
     figure.update_xaxes(tickangle=-40, col=1)
     figure.update_xaxes(title="layer (with the one before)", showgrid=False, col=2)
     figure.update_yaxes(title="cosine", range=[min(0.0, _lowest(figure)), 1.05], col=2)
-    return styled(
+    return apply_style(
         figure,
         title=f"Do the methods agree, do the layers? ({site})",
         subtitle=(
@@ -201,7 +201,7 @@ def transfer_heatmap(transfer: Transfer) -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     figure.update_yaxes(title="trained on", col=1)
     figure.update_xaxes(title="tested on", tickangle=-30)
-    return styled(
+    return apply_style(
         figure,
         title="Does a direction learned on one data set separate another?",
         subtitle=("ROC-AUC, .5 is chance; diagonal: held-out folds; blue is above chance",),
@@ -220,8 +220,8 @@ def _matrix(
 ) -> go.Heatmap:
     return go.Heatmap(
         z=values,
-        x=[plain(name) for name in columns],
-        y=[plain(name) for name in rows],
+        x=[escape_label(name) for name in columns],
+        y=[escape_label(name) for name in rows],
         zmin=zmin,
         zmax=zmax,
         colorscale=DIVERGING,

@@ -23,7 +23,16 @@ from interp.patching.metrics import METRICS
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
 from interp.stats import ALPHA
-from interp.viz.theme import DIVERGING, FAINT, INK, MUTED, SEQUENTIAL, plain, styled, wrapped
+from interp.viz.theme import (
+    DIVERGING,
+    FAINT,
+    INK,
+    MUTED,
+    SEQUENTIAL,
+    apply_style,
+    escape_label,
+    wrap_label,
+)
 
 _MOST_TICKS = 16
 _MOST_POSITION_TICKS = 60
@@ -72,11 +81,11 @@ def heatmap(
         go.Heatmap(
             z=grid.z,
             **_diverging(grid.z),
-            colorbar={"title": {"text": plain(unit)}, "thickness": 14, "outlinewidth": 0},
+            colorbar={"title": {"text": escape_label(unit)}, "thickness": 14, "outlinewidth": 0},
             customdata=_hover_columns(grid, len(result.pair_labels)),
             hovertemplate=(
                 f"{result.axis_names[0]} %{{y}}, %{{customdata[0]}}<br>"
-                f"{value} %{{z:.3f}} {plain(unit) if value == 'effect' else ''}%{{customdata[1]}}"
+                f"{value} %{{z:.3f}} {escape_label(unit) if value == 'effect' else ''}%{{customdata[1]}}"
                 "<extra></extra>"
             ),
             hoverongaps=False,
@@ -96,7 +105,7 @@ def heatmap(
     _set_ceiling_apart(figure, grid.columns)
     if undefined:
         _say(figure, f"{value} undefined: {grid.reason.flat[0]}")
-    return styled(
+    return apply_style(
         figure,
         title=result.title,
         subtitle=(
@@ -158,7 +167,7 @@ def attention_to_span(
     rows = [str(k) for k in (range(len(first)) if layers is None else layers)]
     heads = [str(k) for k in range(first.shape[1])]
     figure = make_subplots(
-        cols=3, shared_yaxes=True, subplot_titles=[plain(name) for name, _ in panels],
+        cols=3, shared_yaxes=True, subplot_titles=[escape_label(name) for name, _ in panels],
         horizontal_spacing=0.11,
     )  # fmt: skip
     top = float(np.nanmax([first, second]))
@@ -167,7 +176,7 @@ def attention_to_span(
         bar = {"thickness": 10, "outlinewidth": 0, "x": (0, 0.63, 1.0)[k], "xpad": 6}
         figure.add_trace(
             go.Heatmap(
-                z=z, **scale, name=plain(name), xgap=1, ygap=1, colorbar=bar, showscale=k > 0,
+                z=z, **scale, name=escape_label(name), xgap=1, ygap=1, colorbar=bar, showscale=k > 0,
                 hovertemplate="L%{y}H%{x}: %{z:.3f}",
             ),
             row=1, col=k + 1,
@@ -175,7 +184,7 @@ def attention_to_span(
     figure.update_xaxes(title="head", showgrid=False, **_ticks(heads, most=8))
     figure.update_yaxes(showgrid=False, **_ticks(rows))
     figure.update_yaxes(title="layer", col=1)
-    return styled(
+    return apply_style(
         figure,
         title=f"Attention to the {span}",
         subtitle=("mean mass (0 to 1) that later positions give to the span",),
@@ -226,7 +235,9 @@ def _diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 def _hover_columns(grid: _Grid, n_pairs: int) -> list[list[list[str]]]:
     def facts(i: int, j: int) -> str:
-        where = "" if grid.picked is None else f" at {plain(position_label(grid.picked[i, j]))}"
+        where = (
+            "" if grid.picked is None else f" at {escape_label(position_label(grid.picked[i, j]))}"
+        )
         some = "" if grid.n[i, j] == n_pairs else f"<br>{grid.n[i, j]} of {n_pairs} pairs"
         if np.isnan(grid.low[i, j]):
             return f"{where}<br>{grid.reason[i, j]}{some}"
@@ -234,7 +245,7 @@ def _hover_columns(grid: _Grid, n_pairs: int) -> list[list[list[str]]]:
         corrected = "" if np.isnan(p) else f"<br>family-wise p = {p:.3f}"
         return f"{where} [{grid.low[i, j]:.3f}, {grid.high[i, j]:.3f}]{corrected}{some}"
 
-    names = [plain(position_label(name)) for name in grid.columns]
+    names = [escape_label(position_label(name)) for name in grid.columns]
     return [[[name, facts(i, j)] for j, name in enumerate(names)] for i in range(len(grid.z))]
 
 
@@ -281,7 +292,7 @@ def _name_largest(
     for i, j in zip(*np.unravel_index(order, z.shape), strict=True):
         if size[i, j] > 0:
             figure.add_annotation(
-                x=int(j), y=int(i), text=plain(position_label(picked[i, j])), showarrow=False,
+                x=int(j), y=int(i), text=escape_label(position_label(picked[i, j])), showarrow=False,
                 font={"size": 9, "color": "white" if size[i, j] > 0.6 * size.max() else INK},
             )  # fmt: skip
 
@@ -291,7 +302,7 @@ def _label_grid(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
     by_position = name == "pos"
     if name == "span":
         ticks = _ticks(grid.columns, most=len(grid.columns))
-        ticks["ticktext"] = [wrapped(column, 16) for column in grid.columns]
+        ticks["ticktext"] = [wrap_label(column, 16) for column in grid.columns]
     else:
         labels = [position_label(column) for column in grid.columns]
         ticks = _ticks(labels, _MOST_POSITION_TICKS, from_end=by_position)
@@ -302,7 +313,9 @@ def _label_grid(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
         tickfont={"size": 9} if by_position else None,
         **ticks,
     )
-    figure.update_yaxes(title=plain(result.axis_names[0]), showgrid=False, **_ticks(grid.rows))
+    figure.update_yaxes(
+        title=escape_label(result.axis_names[0]), showgrid=False, **_ticks(grid.rows)
+    )
 
 
 def _ticks(
@@ -316,7 +329,7 @@ def _ticks(
     chosen = range((len(labels) - 1) % step if from_end else 0, len(labels), step)
     return {
         "tickvals": list(chosen),
-        "ticktext": [plain(labels[k]) for k in chosen],
+        "ticktext": [escape_label(labels[k]) for k in chosen],
         "range": [-0.5, len(labels) - 0.5],
     }
 
@@ -328,7 +341,7 @@ def _set_ceiling_apart(figure: go.Figure, columns: Sequence[str]) -> None:
     k = list(columns).index(ALL)
     for edge in {k - 0.5, k + 0.5} - {-0.5, len(columns) - 0.5}:
         figure.add_vline(x=edge, line={"color": "white", "width": 8})
-    labels = [wrapped(name, 16) for name in columns]
+    labels = [wrap_label(name, 16) for name in columns]
     labels[k] += "<br>(ceiling)"
     figure.update_xaxes(ticktext=labels)
 
@@ -367,6 +380,6 @@ def _reading_line(grid: _Grid, grey: bool) -> str:
 
 def _say(figure: go.Figure, text: str) -> None:
     figure.add_annotation(
-        text=plain(text), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
+        text=escape_label(text), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
         font={"color": MUTED, "size": 13},
     )  # fmt: skip

@@ -17,8 +17,8 @@ from plotly.subplots import make_subplots
 from interp.errors import InterpError
 from interp.lens import LensConditions, LensTrajectory
 from interp.stats import Interval
-from interp.viz.curves import Curve, add_curve, clustered, layer_range
-from interp.viz.theme import INK, MUTED, ZERO, colour_of, faded, styled
+from interp.viz.curves import Curve, add_curve, layer_range, mean_per_layer
+from interp.viz.theme import INK, MUTED, ZERO, apply_style, colour_of, fade
 
 _EFFECT_COLUMNS = ("contrast", "layer", "estimate", "low", "high", "clear")
 _LAYER = "layer (0 = embedding)"
@@ -38,15 +38,15 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
     for k, run in enumerate(("source", "destination")):
         rows = frame[frame["run"] == run]
         name = str(rows["condition"].iloc[0])
-        layers, margin = clustered(rows, "margin", seed)
+        layers, margin = mean_per_layer(rows, "margin", seed)
         label = f"{name} ({run})" if name != run else name
         add_curve(figure, layers, margin, label, colour_of(name, k), col=1)
-    layers, difference = clustered(trajectory.difference(), "difference", seed)
+    layers, difference = mean_per_layer(trajectory.difference(), "difference", seed)
     add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(frame["layer"]))
     figure.update_yaxes(title="lens margin, nats", col=1, **ZERO)
     figure.update_yaxes(title="difference, nats", col=2, **ZERO)
-    return styled(
+    return apply_style(
         figure,
         title="Margin through the layers",
         subtitle=(_sample(difference, "pair"),),
@@ -65,14 +65,14 @@ def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     figure = make_subplots()
     drawn = []
     for line in _lines(lens):
-        layers, interval = clustered(line.rows, "margin", seed, unit="item")
+        layers, interval = mean_per_layer(line.rows, "margin", seed, unit="item")
         drawn.append(interval)
         add_curve(
             figure, layers, interval, line.name, line.colour, col=1, dash=line.dash, light=True
         )
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(lens.frame["layer"]))
     figure.update_yaxes(title="lens margin, nats", **{**ZERO, "range": _beyond_embedding(drawn)})
-    return styled(
+    return apply_style(
         figure,
         title="Margin through the layers, by condition",
         subtitle=(_sample(drawn[0], "item"), _OFF_SCALE),
@@ -119,7 +119,7 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(effects["layer"]))
     figure.update_yaxes(**ZERO)
     figure.update_yaxes(title="effect on the lens margin, nats", col=1)
-    return styled(
+    return apply_style(
         figure,
         title="Effect of each instruction through the layers",
         subtitle=(
@@ -147,14 +147,14 @@ def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     drawn: dict[int, list[Interval]] = {1: [], 2: []}
     for line in _lines(lens):
         for row, option in enumerate("ab", start=1):
-            layers, interval = clustered(line.rows, f"log_prob_{option}", seed, unit="item")
+            layers, interval = mean_per_layer(line.rows, f"log_prob_{option}", seed, unit="item")
             drawn[row].append(interval)
             add_curve(
                 figure, layers, interval, line.name, line.colour,
                 row=row, col=1, dash=line.dash, legend=row == 1, light=True,
             )  # fmt: skip
             logs = line.rows.assign(rank=np.log10(line.rows[f"rank_{option}"]))
-            layers, rank = clustered(logs, "rank", seed, unit="item")
+            layers, rank = mean_per_layer(logs, "rank", seed, unit="item")
             low, high = (10.0 ** np.asarray(x) for x in (rank.low, rank.high))
             rank = replace(rank, estimate=10.0**rank.estimate, low=low, high=high)
             add_curve(
@@ -172,7 +172,7 @@ def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
         title="rank", type="log", autorange="reversed", col=2,
         tickvals=powers, ticktext=[f"{power:,}" for power in powers],
     )  # fmt: skip
-    return styled(
+    return apply_style(
         figure,
         title="The two answers' first tokens through the layers",
         subtitle=(
@@ -207,7 +207,7 @@ def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     sample = ""
     for name, line in _compared(frame):
         for col, column in enumerate(panels, start=1):
-            layers, interval = clustered(line.rows, column, seed, unit="item")
+            layers, interval = mean_per_layer(line.rows, column, seed, unit="item")
             sample = sample or _sample(interval, "item")
             shown = interval if line.dash == "solid" else _bare(interval)
             add_curve(
@@ -217,7 +217,7 @@ def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(frame["layer"]))
     for col in (1, 2):
         figure.update_yaxes(type="log", dtick=1, exponentformat="none", col=col)
-    return styled(
+    return apply_style(
         figure,
         title="How far apart the lens distributions are",
         subtitle=(sample, "solid: its placebo; dotted: two placebos; dashed: the clean prompt"),
@@ -285,7 +285,7 @@ def _beyond_embedding(intervals: Sequence[Interval]) -> list[float]:
 def _mark_parting(figure: go.Figure, parting: Interval | None, col: int) -> None:
     if parting is None or np.isnan(parting.estimate):
         return
-    shade = faded(MUTED, 0.12)
+    shade = fade(MUTED, 0.12)
     figure.add_vrect(
         x0=parting.low,
         x1=parting.high,

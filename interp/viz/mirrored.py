@@ -19,13 +19,13 @@ from interp.viz.behaviour import (
     grid,
     name_rows,
     names_of,
-    not_empty,
     pair,
     panels,
     require,
+    require_rows,
     subsets_of,
 )
-from interp.viz.theme import INK, MUTED, ZERO, faded, plain, styled
+from interp.viz.theme import INK, MUTED, ZERO, apply_style, escape_label, fade
 
 _COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
 _NET = ("net", "net_low", "net_high")
@@ -41,7 +41,7 @@ def flips(frame: pd.DataFrame) -> go.Figure:
         InterpError: a column is missing, or there is no row.
     """
     require(frame, "flips", "items", "condition", "control_of", *_COUNTS, *_NET)
-    not_empty(frame, "flips")
+    require_rows(frame, "flips")
     subsets = subsets_of(frame)
     order = [(k, arm) for k, name in enumerate(names_of(frame)) for arm in pair(frame, name, k)]
     heights = {arm.label: -(n + 0.6 * k) for n, (k, arm) in enumerate(order)}
@@ -71,7 +71,7 @@ def round_flips(frame: pd.DataFrame) -> go.Figure:
         InterpError: a column is missing, or there is no row.
     """
     require(frame, "round_flips", "items", "condition", "control_of", "round", *_COUNTS, *_NET)
-    not_empty(frame, "round_flips")
+    require_rows(frame, "round_flips")
     names, subsets = names_of(frame), subsets_of(frame)
     figure = grid(subsets, names)
     for k, name in enumerate(names):
@@ -111,15 +111,15 @@ def _bars(
             {along: sign * rows[column] / n, across: bars},
             orientation="h" if horizontal else "v",
             width=0.54 if horizontal else 0.36,
-            marker={"color": faded(arm.colour, opacity), "line": {"width": 0}},
+            marker={"color": fade(arm.colour, opacity), "line": {"width": 0}},
             text=[str(k) if k else "" for k in rows[column]] if horizontal else None,
             customdata=rows[column],
             textposition="outside",
             textfont={"size": 10, "color": MUTED},
             cliponaxis=False,
-            name=f"{plain(arm.label)}, {what}",
+            name=f"{escape_label(arm.label)}, {what}",
             showlegend=False,
-            hovertemplate=f"{plain(arm.label)}, {what}: %{{customdata}}<extra></extra>",
+            hovertemplate=f"{escape_label(arm.label)}, {what}: %{{customdata}}<extra></extra>",
         )
     change = rows.rename(
         columns=dict(zip((*_NET, "net_reason"), (*INTERVAL, "reason"), strict=True))
@@ -131,8 +131,8 @@ def _bars(
 def _style(figure: go.Figure, title: str, subtitle: str, *, height: int) -> go.Figure:
     """The key of :func:`_bars`, and the house's look."""
     for name, symbol, shade in (
-        ("right → wrong", "square", faded(MUTED, 0.4)),
-        ("wrong → right", "square", faded(MUTED, 0.85)),
+        ("right → wrong", "square", fade(MUTED, 0.4)),
+        ("wrong → right", "square", fade(MUTED, 0.85)),
         ("net change of accuracy, 95 %", "diamond", INK),
     ):
         key = {"size": 10 if symbol == "square" else 7, "symbol": symbol, "color": shade}
@@ -140,6 +140,6 @@ def _style(figure: go.Figure, title: str, subtitle: str, *, height: int) -> go.F
             go.Scatter(x=[None], y=[None], mode="markers", marker=key, name=name, legendgroup=name)
         )
     figure.update_layout(barmode="overlay")
-    return styled(
+    return apply_style(
         figure, title=title, subtitle=(subtitle,), height=height, panels=True, legend=True
     )

@@ -15,10 +15,10 @@ from interp.errors import InterpError
 from interp.viz.theme import (
     MUTED,
     ZERO,
+    apply_style,
     colour_of,
-    faded,
-    plain,
-    styled,
+    escape_label,
+    fade,
     symbol_of,
 )
 
@@ -56,11 +56,11 @@ def effects(scores: OptionScores) -> go.Figure:
         for row in frame[frame["items"] == panel].to_dict("records"):
             figure.add_trace(_effect_trace(row, contrasts), row=1, col=k)
     figure.update_xaxes(title="effect on the margin, nats", nticks=7, matches="x", **ZERO)
-    labels = [plain(name).replace(" - ", " − ") for name in contrasts]
+    labels = [escape_label(name).replace(" - ", " − ") for name in contrasts]
     figure.update_yaxes(
         tickvals=list(range(len(contrasts))), ticktext=labels, range=[-0.6, len(contrasts) - 0.4]
     )
-    return styled(
+    return apply_style(
         figure,
         title="Effect of each instruction",
         subtitle=(
@@ -94,12 +94,12 @@ def levels(scores: OptionScores) -> go.Figure:
         figure.add_trace(_key(subset, open_marker=subset == "disambiguated"), row=1, col=1)
     figure.update_yaxes(
         tickvals=list(range(len(conditions))),
-        ticktext=[plain(name) for name in conditions],
+        ticktext=[escape_label(name) for name in conditions],
         range=[-0.6, len(conditions) - 0.4],
     )
     figure.update_xaxes(title="proportion", col=1)
     figure.update_xaxes(title="option score", col=2)
-    return styled(
+    return apply_style(
         figure,
         title="Levels under each condition",
         subtitle=("95 % intervals over item clusters; dashed: chance",),
@@ -135,7 +135,7 @@ def position_bias(scores: OptionScores) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="mean probability", col=1)
-    return styled(
+    return apply_style(
         figure,
         title="Position bias",
         subtitle=("mean over items, texts and cyclic orders; dashed: no bias",),
@@ -149,7 +149,7 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
     condition, against = row["contrast"].split(" - ")
     pale = against == "clean"
     colour = colour_of(condition)
-    shade = faded(colour, _LIGHT) if pale else colour
+    shade = fade(colour, _LIGHT) if pale else colour
     return go.Scatter(
         x=[row["estimate"]],
         y=[contrasts.index(row["contrast"])],
@@ -164,8 +164,8 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
         name=row["contrast"],
         showlegend=False,
         hovertemplate=(
-            f"{plain(row['contrast'])}: {row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "
-            f"nats<br>permutation p = {row['p']:.3f}, {row['n_items']} items in "
+            f"{escape_label(row['contrast'])}: {row['estimate']:.3f} "
+            f"[{row['low']:.3f}, {row['high']:.3f}] nats<br>permutation p = {row['p']:.3f}, {row['n_items']} items in "
             f"{row['n_clusters']} clusters<extra></extra>"
         ),
     )
@@ -193,7 +193,7 @@ def _level_trace(
         error_x=_error(level.estimate, level.low, level.high, colour, 1.5),
         name=f"{condition}, {subset}",
         showlegend=False,
-        hovertemplate=f"{plain(condition)}, {subset}: {level}<extra></extra>",
+        hovertemplate=f"{escape_label(condition)}, {subset}: {level}<extra></extra>",
     )
 
 
@@ -204,9 +204,9 @@ def _position_trace(
         x=np.arange(len(rows)) + shift,
         y=rows[column].to_numpy(),
         mode="lines+markers",
-        line={"color": faded(colour_of(name), 0.35), "width": 1.5},
+        line={"color": fade(colour_of(name), 0.35), "width": 1.5},
         marker={"size": 9, "symbol": symbol_of(name), "color": colour_of(name)},
-        name=plain(name),
+        name=escape_label(name),
         legendgroup=name,
         showlegend=legend,
         hovertemplate="%{y:.3f}",

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
 from interp.viz.curves import Curve, add_curve, band, layer_range
-from interp.viz.theme import DIVERGING, INK, MUTED, ZERO, colour_of, plain, styled
+from interp.viz.theme import DIVERGING, INK, MUTED, ZERO, apply_style, colour_of, escape_label
 
 _UNIT = "placebo SDs"
 _BAND = ("#9a9a9a", "#c9c9c9")
@@ -59,7 +59,7 @@ def projection_contrast(
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(contrasts["layer"]))
     figure.update_yaxes(title=f"contrast, {_UNIT}", **ZERO)
     line = "; ".join(part for part in ("bands: 95 % intervals", *said) if part)
-    return styled(figure, title=title, subtitle=(subtitle, line), height=460, legend=True)
+    return apply_style(figure, title=title, subtitle=(subtitle, line), height=460, legend=True)
 
 
 def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
@@ -116,14 +116,16 @@ def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(layers))
     figure.update_yaxes(
         tickvals=list(range(len(names))),
-        ticktext=[plain(name) for name in names],
+        ticktext=[escape_label(name) for name in names],
         range=[len(names) - 0.5, -0.5],
         showgrid=False,
     )
     line = (
         "blue: towards the moral class; dots: differs from zero, a component's layers corrected for"
     )
-    return styled(figure, title=title, subtitle=(line,), height=max(280, 200 + 26 * len(names)))
+    return apply_style(
+        figure, title=title, subtitle=(line,), height=max(280, 200 + 26 * len(names))
+    )
 
 
 def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figure:
@@ -169,7 +171,7 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
     )
     figure.update_yaxes(
         tickvals=list(range(len(rows))),
-        ticktext=[plain(label) for label in rows["label"]],
+        ticktext=[escape_label(label) for label in rows["label"]],
         range=[len(rows) - 0.5, -0.5],
         showgrid=False,
     )
@@ -177,7 +179,7 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
     line = f"{len(rows)} of {len(parts)} parts; filled: differs from zero, all parts corrected for"
     legend = "blue: heads; orange: MLPs; grey: embedding and attention bias"
     height = max(280, 180 + 24 * len(rows))
-    return styled(figure, title=title, subtitle=(line, legend), height=height)
+    return apply_style(figure, title=title, subtitle=(line, legend), height=height)
 
 
 def _add_nulls(figure: go.Figure, nulls: pd.DataFrame, kind: str) -> str:

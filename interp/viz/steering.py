@@ -16,20 +16,20 @@ from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
 from interp.stats import FloatArray
-from interp.viz.theme import MUTED, ZERO, colour_of, faded, plain, styled
+from interp.viz.theme import MUTED, ZERO, apply_style, colour_of, escape_label, fade
 
 LEARNED = "learned"
 _COLUMNS = ("outcome", "subset", "kind", "direction", "strength", "estimate", "low", "high")
 _SYMBOLS = {"covariance": "circle-open", "placebo": "diamond-open", "contrast": "square-open"}
 _NULL_LINE = "#b5b5b5"
 
-Cell = tuple[str, str]
+Panel = tuple[str, str]
 """(outcome, subset)."""
 
 
 def dose_response(
     effects: pd.DataFrame,
-    cells: Mapping[Cell, str],
+    cells: Mapping[Panel, str],
     *,
     title: str = "Effect of a step along the direction",
     unit: str = "nats",
@@ -46,7 +46,9 @@ def dose_response(
         InterpError: a column is missing, or a panel has no row of the learned direction.
     """
     _require(effects, cells)
-    figure = make_subplots(cols=len(cells), subplot_titles=[plain(t) for t in cells.values()])
+    figure = make_subplots(
+        cols=len(cells), subplot_titles=[escape_label(t) for t in cells.values()]
+    )
     for col, cell in enumerate(cells, start=1):
         rows = _rows(effects, cell)
         nulls = [g for _, g in rows[rows["kind"] != LEARNED].groupby("direction", sort=False)]
@@ -63,14 +65,16 @@ def dose_response(
         figure.update_xaxes(title="step, class units", dtick=_tick(x), row=1, col=col)
         figure.update_yaxes(title=f"effect, {unit}" if col == 1 else "", row=1, col=col, **ZERO)
     subtitle = "+ = the better answer, or the moral sentences the likelier; band: 95 % interval"
-    return styled(figure, title=title, subtitle=(subtitle,), height=430, panels=True, legend=True)
+    return apply_style(
+        figure, title=title, subtitle=(subtitle,), height=430, panels=True, legend=True
+    )
 
 
 def effect_against_cost(
     effects: pd.DataFrame,
-    cells: Mapping[Cell, str],
+    cells: Mapping[Panel, str],
     *,
-    cost: Cell = ("nll", "all"),
+    cost: Panel = ("nll", "all"),
     title: str = "What a step does, and what it costs",
     unit: str = "nats",
 ) -> go.Figure:
@@ -84,7 +88,9 @@ def effect_against_cost(
         InterpError: see :func:`dose_response`; also without rows of the cost.
     """
     _require(effects, [*cells, cost])
-    figure = make_subplots(cols=len(cells), subplot_titles=[plain(t) for t in cells.values()])
+    figure = make_subplots(
+        cols=len(cells), subplot_titles=[escape_label(t) for t in cells.values()]
+    )
     key = ["kind", "direction", "strength"]
     costs = _rows(effects, cost)[[*key, "estimate"]].rename(columns={"estimate": "cost"})
     for col, cell in enumerate(cells, start=1):
@@ -99,10 +105,12 @@ def effect_against_cost(
     subtitle = (
         "cost: rise of the negative log-likelihood of plain sentences; numbers: the largest steps"
     )
-    return styled(figure, title=title, subtitle=(subtitle,), height=440, panels=True, legend=True)
+    return apply_style(
+        figure, title=title, subtitle=(subtitle,), height=440, panels=True, legend=True
+    )
 
 
-def _require(effects: pd.DataFrame, cells: Mapping[Cell, str] | Sequence[Cell]) -> None:
+def _require(effects: pd.DataFrame, cells: Mapping[Panel, str] | Sequence[Panel]) -> None:
     missing = [name for name in _COLUMNS if name not in effects.columns]
     if missing:
         raise InterpError(
@@ -113,7 +121,7 @@ def _require(effects: pd.DataFrame, cells: Mapping[Cell, str] | Sequence[Cell]) 
             raise InterpError(f"no effect of the learned direction on {cell[0]}, {cell[1]}")
 
 
-def _rows(effects: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+def _rows(effects: pd.DataFrame, cell: Panel) -> pd.DataFrame:
     return effects[(effects["outcome"] == cell[0]) & (effects["subset"] == cell[1])]
 
 
@@ -134,7 +142,9 @@ def _null_line(rows: pd.DataFrame, n: int, *, legend: bool) -> go.Scatter:
         name=f"null directions ({n})",
         legendgroup="nulls",
         showlegend=legend,
-        hovertemplate=f"{plain(rows['direction'].iloc[0])}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+        hovertemplate=(
+            f"{escape_label(rows['direction'].iloc[0])}, step %{{x}}: %{{y:.3f}}<extra></extra>"
+        ),
     )
 
 
@@ -158,7 +168,7 @@ def _band(x: FloatArray, low: FloatArray, high: FloatArray, colour: str) -> go.S
         x=[*x, *x[::-1]],
         y=[*high, *low[::-1]],
         fill="toself",
-        fillcolor=faded(colour, 0.18),
+        fillcolor=fade(colour, 0.18),
         mode="lines",
         line={"width": 0},
         hoverinfo="skip",
@@ -174,10 +184,10 @@ def _null_points(kind: str, rows: pd.DataFrame, *, legend: bool) -> go.Scatter:
         y=rows["estimate"],
         mode="markers",
         marker={"color": MUTED, "size": 7, "symbol": _SYMBOLS.get(kind, "x-open")},
-        name=f"null: {plain(kind)}",
+        name=f"null: {escape_label(kind)}",
         legendgroup=kind,
         showlegend=legend,
-        customdata=rows[["direction", "strength"]].astype(str).map(plain).to_numpy(),
+        customdata=rows[["direction", "strength"]].astype(str).map(escape_label).to_numpy(),
         hovertemplate="%{customdata[0]}, step %{customdata[1]}: %{y:.3f} at %{x:.3f}"
         "<extra></extra>",
     )

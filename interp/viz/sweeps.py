@@ -13,7 +13,7 @@ from interp.patching.result import SweepResult
 from interp.stats import ALPHA, FloatArray
 from interp.viz.curves import band
 from interp.viz.grids import cell_name, sample_line, unit_of
-from interp.viz.theme import MUTED, ZERO, colour_of, plain, styled, wrapped
+from interp.viz.theme import MUTED, ZERO, apply_style, colour_of, escape_label, wrap_label
 
 _RAISES, _LOWERS = "#2166ac", "#b2182b"
 _DASHES = ("solid", "dash", "dot")
@@ -50,7 +50,8 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
                 },
                 error_x=_bars(effect[here], low[here], high[here], colour),
                 customdata=[
-                    [plain(names[i]), _facts(low[i], high[i], p[i])] for i in np.flatnonzero(here)
+                    [escape_label(names[i]), _facts(low[i], high[i], p[i])]
+                    for i in np.flatnonzero(here)
                 ],
                 hovertemplate="%{customdata[0]}: %{x:.3f}%{customdata[1]}<extra></extra>",
                 showlegend=False,
@@ -58,11 +59,11 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
         )
     figure.update_yaxes(
         tickvals=places.tolist(),
-        ticktext=[wrapped(name, 34) for name in names],
+        ticktext=[wrap_label(name, 34) for name in names],
         range=[len(rows) - 0.5, -0.5],
         gridcolor="#f4f4f4",
     )
-    figure.update_xaxes(title=f"mean effect, {plain(unit_of(result))}", **ZERO)
+    figure.update_xaxes(title=f"mean effect, {escape_label(unit_of(result))}", **ZERO)
     n_cells = len(result.index_df)
     tested = (
         f"bars: 95 % over clusters; filled: family-wise p < .05 over all {n_cells:,} cells"
@@ -70,7 +71,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
         else ""
     )
     aside = "the ceiling column is left out" if is_ceiling(result).any() else ""
-    return styled(
+    return apply_style(
         figure,
         title=f"Largest cells: {result.title}",
         subtitle=(sample_line(result), tested, aside),
@@ -133,7 +134,7 @@ def layer_profile(result: SweepResult) -> go.Figure:
                 mode="lines" if name == ALL else "lines+markers",
                 line={"color": colour, "width": 1.5 if name == ALL else 2.5, "dash": dash},
                 marker={"size": 5},
-                name=plain(name),
+                name=escape_label(name),
                 legendgroup=name,
                 showlegend=len(spans) > 1,
                 customdata=np.stack([low[:, k], high[:, k]], axis=-1),
@@ -146,9 +147,9 @@ def layer_profile(result: SweepResult) -> go.Figure:
         range=[min(layers) - 0.5, max(layers) + 0.5],
         tickvals=layers[:: -(-len(layers) // 16)],
     )
-    figure.update_yaxes(title=f"mean effect, {plain(unit_of(result))}", **ZERO)
+    figure.update_yaxes(title=f"mean effect, {escape_label(unit_of(result))}", **ZERO)
     bands = "bands: 95 % over clusters" if not np.isnan(low).all() else ""
-    return styled(
+    return apply_style(
         figure,
         title=f"Over layers: {result.title}",
         subtitle=(sample_line(result), bands, *result.notes),

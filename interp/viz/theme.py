@@ -54,21 +54,21 @@ def symbol_of(condition: str) -> str:
     return _CONDITION_SYMBOLS.get(condition, "circle")
 
 
-def faded(colour: str, alpha: float) -> str:
+def fade(colour: str, alpha: float) -> str:
     """A ``#rrggbb`` colour as rgba with this opacity (0..1)."""
     red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def plain(text: str) -> str:
+def escape_label(text: str) -> str:
     """User text for a plotly label: plotly would read ``<b>`` as a tag."""
     return html.escape(str(text), quote=False)
 
 
-def wrapped(text: str, width: int = 13) -> str:
+def wrap_label(text: str, width: int = 13) -> str:
     """A label broken into lines, at spaces and underscores."""
     lines = textwrap.wrap(str(text).replace("_", "_ "), width)
-    return "<br>".join(plain(line.replace("_ ", "_")) for line in lines)
+    return "<br>".join(escape_label(line.replace("_ ", "_")) for line in lines)
 
 
 def template() -> go.layout.Template:
@@ -118,7 +118,7 @@ def template() -> go.layout.Template:
     return go.layout.Template(layout=layout)
 
 
-def styled(
+def apply_style(
     figure: go.Figure,
     *,
     title: str,
@@ -131,10 +131,10 @@ def styled(
 
     ``panels`` makes room for the titles of subplots, ``legend`` for a legend along the bottom.
     """
-    lines = [plain(line) for part in subtitle if part for line in textwrap.wrap(part, 110)]
+    lines = [escape_label(line) for part in subtitle if part for line in textwrap.wrap(part, 110)]
     figure.update_layout(
         template=template(),
-        title={"text": plain(title), "subtitle": {"text": "<br>".join(lines)}},
+        title={"text": escape_label(title), "subtitle": {"text": "<br>".join(lines)}},
         height=height,
         margin={"t": 64 + 18 * len(lines) + 22 * panels, "b": 95 if legend else 60},
     )

@@ -26,14 +26,14 @@ from interp.viz.behaviour import (
     colour,
     grid,
     names_of,
-    not_empty,
     pair,
     require,
+    require_rows,
     subsets_of,
     treated_of,
 )
 from interp.viz.curves import band
-from interp.viz.theme import ZERO, plain, styled
+from interp.viz.theme import ZERO, apply_style, escape_label
 
 RoundMeasure = Literal["accuracy", "margin", "p_unknown", "p_gold", "entropy", "ece", "parsed"]
 """What can be drawn over rounds."""
@@ -73,7 +73,7 @@ def rounds(
     """
     require(frame, "rounds", "items", "condition", "control_of", "round", "measure", *INTERVAL)
     rows = frame[(frame["measure"] == measure) & frame["estimate"].notna()]
-    not_empty(rows, "rounds", f"no {measure} over rounds")
+    require_rows(rows, "rounds", f"no {measure} over rounds")
     subsets = subsets_of(rows)
     figure = _curves(rows, "items", subsets, {s: f"{s}: {_LABELS[measure]}" for s in subsets})
     if measure in _PROPORTIONS:
@@ -102,7 +102,7 @@ def round_effects(
     require(frame, "round_effects", "items", "condition", "against", "round", "measure", "p")
     rows = frame[(frame["measure"] == measure) & (frame["against"] == against)]
     rows = rows[rows["estimate"].notna()]
-    not_empty(rows, "round_effects", f"no effect on {measure} against {against}")
+    require_rows(rows, "round_effects", f"no effect on {measure} against {against}")
     names, subsets = treated_of(rows), subsets_of(rows)
     figure = grid(subsets, names, shared=False)
     for col, name in enumerate(names, start=1):
@@ -158,7 +158,7 @@ def edits(frame: pd.DataFrame) -> go.Figure:
 
 def _by_measure(frame: pd.DataFrame, title: str, subtitle: str) -> go.Figure:
     rows = frame[frame["estimate"].notna()]
-    not_empty(rows, title, "no number")
+    require_rows(rows, title, "no number")
     measures = list(dict.fromkeys(rows["measure"]))
     figure = _curves(rows, "measure", measures, _LABELS)
     return _round_style(figure, title, len(measures), subtitle=subtitle)
@@ -209,7 +209,7 @@ def _curve(rows: pd.DataFrame, name: str, shade: str, dash: str) -> Iterator[go.
         line={"color": shade, "width": 2, "dash": dash},
         marker={"size": 6, "color": inside, "line": {"color": shade, "width": 1.5}},
         cliponaxis=False,
-        name=plain(name),
+        name=escape_label(name),
         legendgroup=name,
         customdata=np.stack([low, high], axis=-1),
         hovertemplate="round %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
@@ -220,7 +220,7 @@ def _round_style(figure: go.Figure, title: str, n_rows: int, *, subtitle: str = 
     figure.update_xaxes(dtick=1, showgrid=False)
     figure.update_xaxes(title="round", row=n_rows)
     legend = any(trace.showlegend for trace in figure.data)
-    return styled(
+    return apply_style(
         figure,
         title=title,
         subtitle=(subtitle,),

@@ -19,8 +19,6 @@ from analyses.lens import story
 from analyses.lens.config import LensConfig
 from analyses.lens.study import Lens
 from analyses.lens.tables import LensResult
-from analyses.report import verdicts
-from analyses.runner import load
 from analyses.runner import run as run_study
 from interp.data import load_items
 from interp.errors import InterpError

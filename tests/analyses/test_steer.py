@@ -25,7 +25,7 @@ from interp.behaviour import ScoringPlan, score_item
 from interp.data import load_items, load_texts
 from interp.data.bundle import bundled_completions
 from interp.directions import fit_direction, load_direction, sentence_ids
-from interp.directions.steering import adding
+from interp.directions.steering import add_vector
 from interp.errors import InterpError
 from interp.prompts import TextBank
 from interp.runs import read_manifest, read_table
@@ -89,11 +89,11 @@ def test_every_outcome_equals_its_oracle_under_a_step(load_tiny: Any, architectu
     model = load_tiny(architecture)
     outcomes = make_outcomes(model)
     step = random_step(model)
-    rows = outcomes.measure(adding(model, "resid_post", 1, step), generate=True)
+    rows = outcomes.measure(add_vector(model, "resid_post", 1, step), generate=True)
     items = load_items("bundled", limit=2, seed=0)
     sentences, plain = load_texts("bundled:morality")[:8], load_texts("bundled:contrasts")[:4]
     bank, plan = TextBank(model.tokenizer), ScoringPlan(conditions=("clean",))
-    with adding(model, "resid_post", 1, step):
+    with add_vector(model, "resid_post", 1, step):
         margins = [score_item(model, bank, item, plan)["margin"].mean() for item in items]
         totals = [total_by_hand(model, ids) for ids in sentence_ids(model, sentences)]
         nlls = [-total_by_hand(model, i) / (len(i) - 1) for i in sentence_ids(model, plain)]
@@ -104,7 +104,7 @@ def test_every_outcome_equals_its_oracle_under_a_step(load_tiny: Any, architectu
     for name, share in values(rows, "kept").items():
         prompt = next(p for p in outcomes._written if p.label == name)
         start = prompt.spans["generated"].start
-        with adding(model, "resid_post", 1, step), torch.no_grad():
+        with add_vector(model, "resid_post", 1, step), torch.no_grad():
             first = model(prompt.ids[None])[0].argmax(-1)[start - 1 : -1]
         assert share == pytest.approx(float((first == prompt.ids[start:]).double().mean()))
 
@@ -112,8 +112,8 @@ def test_every_outcome_equals_its_oracle_under_a_step(load_tiny: Any, architectu
 def test_continuations_are_judged_by_the_model_as_it_is(tiny_model: Any) -> None:
     outcomes = make_outcomes(tiny_model)
     step = random_step(tiny_model, 8.0)
-    rows = outcomes.measure(adding(tiny_model, "resid_post", 1, step), generate=True)
-    with adding(tiny_model, "resid_post", 1, step):
+    rows = outcomes.measure(add_vector(tiny_model, "resid_post", 1, step), generate=True)
+    with add_vector(tiny_model, "resid_post", 1, step):
         again = [outcomes._complete(prompt) for prompt in outcomes._begun]
     for begun, old, new in zip(outcomes._begun, outcomes._written, again, strict=True):
         n = len(begun)
@@ -135,7 +135,7 @@ def test_a_step_of_length_zero_changes_nothing_at_all(tiny_model: Any) -> None:
     outcomes = make_outcomes(tiny_model)
     before = outcomes.measure(generate=True)
     nothing = torch.zeros(tiny_model.cfg.d_model)
-    after = outcomes.measure(adding(tiny_model, "resid_post", 1, nothing), generate=True)
+    after = outcomes.measure(add_vector(tiny_model, "resid_post", 1, nothing), generate=True)
     pd.testing.assert_frame_equal(before, after, check_exact=True)
     assert (values(before, "kept") == 1).all()
     assert (values(before, "overlap") == 1).all()
@@ -144,7 +144,7 @@ def test_a_step_of_length_zero_changes_nothing_at_all(tiny_model: Any) -> None:
 def test_nothing_is_left_behind(tiny_model: Any) -> None:
     outcomes = make_outcomes(tiny_model)
     before = outcomes.measure()
-    outcomes.measure(adding(tiny_model, "resid_post", 1, random_step(tiny_model)))
+    outcomes.measure(add_vector(tiny_model, "resid_post", 1, random_step(tiny_model)))
     pd.testing.assert_frame_equal(before, outcomes.measure(), check_exact=True)
 
 
@@ -160,7 +160,7 @@ def test_a_planted_direction_moves_the_margin_as_known(tiny_model: Any) -> None:
     norm = tiny_model.original_model.model.norm
     margins = []
     for strength in (-20.0, -5.0, 0.0, 5.0, 20.0):
-        rows = outcomes.measure(adding(tiny_model, "resid_post", last, strength * planted))
+        rows = outcomes.measure(add_vector(tiny_model, "resid_post", last, strength * planted))
         margins.append(float(values(rows, "margin").iloc[0]))
         by_hand = []
         for ids in asked.prompts:

@@ -13,14 +13,14 @@ from interp.behaviour.cache import (
     CachedPrefix,
     Rows,
     buckets,
+    forward_branches,
+    forward_cached,
     n_reusable,
     ragged_error,
-    read_branches,
-    read_on,
-    reads_branches,
     reuse_error,
-    reuses_keys,
-    runs_ragged,
+    supports_branches,
+    supports_cache_reuse,
+    supports_ragged,
 )
 from interp.behaviour.generation import Decoding, generate
 from interp.models import load_model
@@ -65,18 +65,22 @@ def test_reading_on_equals_reading_whole(
     model = load_tiny(architecture, compatibility_mode=compatibility_mode, **options)
     sequences = [ids_of(20), ids_of(20, seed=1), torch.cat([ids_of(8), ids_of(9, seed=2)])]
     labels = ["a", "b", "c"]
-    first = read_on(model, sequences[:2], [None, None], labels[:2], keep=[1, 1], batch_size=2)
+    first = forward_cached(
+        model, sequences[:2], [None, None], labels[:2], keep=[1, 1], batch_size=2
+    )
     prefixes = [first[0].prefix, first[1].prefix, first[0].prefix]
-    again = read_on(model, sequences, prefixes, labels, keep=[4, 1, 3], batch_size=3)
+    again = forward_cached(model, sequences, prefixes, labels, keep=[4, 1, 3], batch_size=3)
     assert [reading.n_reused for reading in again] == [16, 19, 8]
-    whole = read_on(model, sequences, prefixes, labels, keep=[4, 1, 3], batch_size=3, cached=False)
+    whole = forward_cached(
+        model, sequences, prefixes, labels, keep=[4, 1, 3], batch_size=3, cached=False
+    )
     for a, b, ids in zip(again, whole, sequences, strict=True):
         torch.testing.assert_close(a.logits, b.logits, atol=1e-4, rtol=0)
         assert (b.prefix, b.n_reused) == (None, 0)
         assert a.prefix is not None
         assert torch.equal(a.prefix.ids, ids)
     torch.testing.assert_close(again[1].logits, first[1].logits, atol=1e-4, rtol=0)
-    assert reuses_keys(model)
+    assert supports_cache_reuse(model)
 
 
 @pytest.mark.parametrize("compatibility_mode", [False, True])
@@ -89,11 +93,11 @@ def test_rows_of_different_lengths_go_on_together_as_they_would_alone(
     """Also beyond a sliding window, and when the longest row leaves first."""
     options = {"sliding_window": 6} if architecture.startswith("gemma") else {}
     model = load_tiny(architecture, compatibility_mode=compatibility_mode, **options)
-    assert runs_ragged(model)
+    assert supports_ragged(model)
     begun = [ids_of(n, seed=n) for n in (5, 17, 9)]
     new = ids_of(9, seed=1).reshape(3, 3)
     labels = ["a", "b", "c"]
-    read = read_on(model, begun, [None] * 3, labels, keep=[1] * 3, batch_size=3)
+    read = forward_cached(model, begun, [None] * 3, labels, keep=[1] * 3, batch_size=3)
     rows = Rows(model, begun, [reading.prefix for reading in read])
     first = rows.feed(new[:, :2], labels, keep=2)
     rows.select([0, 2])
@@ -108,7 +112,7 @@ def test_rows_of_different_lengths_go_on_together_as_they_would_alone(
     assert kept is not None
     assert torch.equal(kept.ids, torch.cat([begun[0], new[0]]))
     assert {keys.shape[2] for keys, _ in kept.layers} == {8}
-    (again,) = read_on(model, [kept.ids], [kept], ["a"], keep=[1], batch_size=1)
+    (again,) = forward_cached(model, [kept.ids], [kept], ["a"], keep=[1], batch_size=1)
     torch.testing.assert_close(again.logits[-1], last[0, 0], atol=1e-4, rtol=0)
 
 
@@ -132,7 +136,7 @@ def test_a_model_that_takes_no_mask_of_padding_runs_equal_lengths_only(
     model = load_model(tiny_folder("llama"))
     model.original_model = NoMask(model.original_model)
     assert ragged_error(model) == float("inf")
-    assert reuses_keys(model)
+    assert supports_cache_reuse(model)
     apart = generate(model, prompts, decoding=decoding, stop_ids=())
     assert [a.ids.tolist() for a in apart] == [b.ids.tolist() for b in together]
 
@@ -154,11 +158,11 @@ def test_branches_read_what_whole_sequences_read(
 ) -> None:
     model = load_tiny(architecture, compatibility_mode=compatibility_mode)
     ids, tails = ids_of(12), [torch.tensor(tail, dtype=torch.long) for tail in TAILS]
-    if not reads_branches(model, 16):
+    if not supports_branches(model, 16):
         pytest.skip(f"{architecture} cannot be packed on a kept prefix")
-    (reading,) = read_on(model, [ids], [None], ["a"], keep=[1], batch_size=1)
+    (reading,) = forward_cached(model, [ids], [None], ["a"], keep=[1], batch_size=1)
     assert reading.prefix is not None
-    logits = read_branches(model, reading.prefix, tails, "a")
+    logits = forward_branches(model, reading.prefix, tails, "a")
     assert [rows.shape for rows in logits] == [(len(t), model.cfg.d_vocab) for t in tails]
     with torch.no_grad():
         for tail, rows in zip(tails, logits, strict=True):
@@ -169,18 +173,18 @@ def test_branches_read_what_whole_sequences_read(
 
 def test_branches_leave_the_prefix_as_it_was(tiny_model: Any) -> None:
     ids, tail = ids_of(12), torch.tensor([5, 6])
-    (reading,) = read_on(tiny_model, [ids], [None], ["a"], keep=[1], batch_size=1)
+    (reading,) = forward_cached(tiny_model, [ids], [None], ["a"], keep=[1], batch_size=1)
     assert reading.prefix is not None
-    first = read_branches(tiny_model, reading.prefix, [tail, tail + 1], "a")
-    again = read_branches(tiny_model, reading.prefix, [tail, tail + 1], "a")
+    first = forward_branches(tiny_model, reading.prefix, [tail, tail + 1], "a")
+    again = forward_branches(tiny_model, reading.prefix, [tail, tail + 1], "a")
     assert all(torch.equal(x, y) for x, y in zip(first, again, strict=True))
-    (nothing,) = read_branches(tiny_model, reading.prefix, [tail[:0]], "a")
+    (nothing,) = forward_branches(tiny_model, reading.prefix, [tail[:0]], "a")
     assert nothing.shape == (0, tiny_model.cfg.d_vocab)
 
 
 def test_branches_are_not_packed_beyond_a_sliding_window(load_tiny: Callable[..., Any]) -> None:
     model = load_tiny("gemma2", sliding_window=6)
-    assert not reads_branches(model, 7)
+    assert not supports_branches(model, 7)
 
 
 def test_a_model_that_refuses_kept_keys_is_recognised(tiny_folder: Callable[..., Any]) -> None:
@@ -198,7 +202,7 @@ def test_a_model_that_refuses_kept_keys_is_recognised(tiny_folder: Callable[...,
     assert reuse_error(model) < 1e-5
     model.original_model = NoCache(model.original_model)
     assert reuse_error(model) == float("inf")
-    assert not reuses_keys(model)
+    assert not supports_cache_reuse(model)
 
 
 def test_logits_that_are_not_finite_name_their_row(tiny_folder: Callable[..., Any]) -> None:

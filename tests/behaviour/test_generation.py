@@ -177,7 +177,7 @@ def test_cached_equals_uncached_and_a_batch_equals_single_prompts(
 def test_log_probabilities_are_those_of_a_full_run(tiny_model: Any) -> None:
     (done,) = generate(tiny_model, prompts_of((9,)), decoding=TEN, stop_ids=())
     with torch.no_grad():
-        logits = tiny_model(done.completed.ids[None])[0]
+        logits = tiny_model(done.full_prompt.ids[None])[0]
     expected = logits[8:-1].log_softmax(1)[torch.arange(10), done.ids]
     torch.testing.assert_close(done.log_probs, expected, atol=1e-4, rtol=0)
 
@@ -193,7 +193,7 @@ def test_a_prompt_that_goes_on_reuses_its_beginning_whatever_follows(
     model = load_tiny(architecture, **options)
     first = generate(model, prompts_of((12, 12)), decoding=TEN, stop_ids=())
     kept = [generation.prefix for generation in first]
-    longer = [replace(p.completed, spans={"all": slice(0, 22)}) for p in first]
+    longer = [replace(p.full_prompt, spans={"all": slice(0, 22)}) for p in first]
     other = replace(longer[1], ids=torch.cat([longer[1].ids[:7], prompt_of(9, seed=8).ids]))
     again = generate(model, [longer[0], other], decoding=TEN, stop_ids=(), prefixes=kept)
     whole = generate(model, [longer[0], other], decoding=TEN, stop_ids=(), cached=False)
@@ -247,7 +247,7 @@ def test_text_has_the_leading_space_of_its_first_token(tiny_model: Any) -> None:
     prompt = spoken(tiny_model.tokenizer, "Who was it?")
     (done,) = generate(tiny_model, [prompt], decoding=TEN, stop_ids=())
     decode = tiny_model.tokenizer.decode
-    assert decode(prompt.ids) + done.raw_text == decode(done.completed.ids)
+    assert decode(prompt.ids) + done.raw_text == decode(done.full_prompt.ids)
 
 
 def test_sampling_depends_on_its_own_stream_alone(tiny_model: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from interp.behaviour.likelihood import LogLikelihoods, log_likelihood
-from interp.directions.steering import adding
+from interp.directions.steering import add_vector
 from interp.errors import InterpError
 
 LENGTHS = (7, 2, 12, 9)
@@ -82,7 +82,7 @@ def test_a_later_start_scores_the_continuation_alone(tiny_model):
 def test_hooks_act_on_every_chunk(tiny_model):
     ids = some_ids(tiny_model)
     step = torch.randn(tiny_model.cfg.d_model, generator=torch.Generator().manual_seed(2))
-    with adding(tiny_model, "resid_post", 1, step):
+    with add_vector(tiny_model, "resid_post", 1, step):
         found = log_likelihood(tiny_model, ids, max_rows=6)
         expected = [by_hand(tiny_model, one)[0] for one in ids]
     torch.testing.assert_close(found.total, torch.tensor(expected), rtol=1e-4, atol=1e-3)

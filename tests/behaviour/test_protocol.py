@@ -241,7 +241,7 @@ def test_under_the_default_tokenizer_the_placebos_match_to_the_token() -> None:
         assert bank.count(control.reask) == bank.count(moral.reask)
     for name, spec in SPECS.items():
         for task in ("choice", "completion"):
-            if not spec.controlled or name == "placebo" or spec.items not in ("any", task):
+            if not spec.has_control or name == "placebo" or spec.items not in ("any", task):
                 continue
             treated = condition_protocols(bank, name, task=task, n_texts=3)  # type: ignore[arg-type]
             for moral, control in zip(treated, placebo_protocols(bank, treated), strict=True):

@@ -71,7 +71,7 @@ def test_the_margin_is_read_behind_what_both_options_share(tiny_model: Any) -> N
     )
     at = margin_token(a, b)
     assert at
-    extended = done.prompt.extended(a[:at], ("",) * at).ids
+    extended = done.prompt.extend(a[:at], ("",) * at).ids
     row = forward(tiny_model, [extended], logits_at=[(0, len(extended) - 1)]).logits[0]
     assert done.margin == pytest.approx(float(row[a[at]] - row[b[at]]), abs=1e-4)
 

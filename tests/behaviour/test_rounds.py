@@ -11,11 +11,11 @@ import torch
 from spoken import BEGUN, ITEM, SCORED
 
 from interp.behaviour import cache, log_likelihood
+from interp.behaviour.dialogue import EMPTY_REPLY
 from interp.behaviour.generation import Decoding
 from interp.behaviour.history import Round, RoundHistory, rounds_frame
 from interp.behaviour.protocol import RoundProtocol, placebo_protocol, study_protocol
 from interp.behaviour.rounds import run_rounds
-from interp.behaviour.talk import EMPTY_REPLY
 from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError
 from interp.models import forward

@@ -13,8 +13,8 @@ from interp.directions.components import (
     COSINE,
     DOT,
     STANDARDISED,
-    Standard,
-    reading,
+    Standardisation,
+    component_reader,
     require_component,
 )
 from interp.directions.moments import read_moments
@@ -63,7 +63,7 @@ def test_head_readings_equal_their_formed_outputs_and_add_up_to_the_attention(
 ) -> None:
     model = load_tiny(architecture, compatibility_mode=compatibility_mode, random_vectors=True)
     v = vectors()
-    found = read(model, reading(model, "head", 1, v))
+    found = read(model, component_reader(model, "head", 1, v))
     outputs = head_outputs(model, 1)
     dots = outputs @ v.T
     torch.testing.assert_close(found[:, :, DOT], dots, atol=2e-4, rtol=2e-4)
@@ -72,7 +72,7 @@ def test_head_readings_equal_their_formed_outputs_and_add_up_to_the_attention(
     torch.testing.assert_close(
         found[:, :, COSINE][there], (dots / sizes)[there], atol=1e-4, rtol=1e-3
     )
-    whole = read(model, reading(model, "attn_out", 1, v))[:, 0, DOT]
+    whole = read(model, component_reader(model, "attn_out", 1, v))[:, 0, DOT]
     error = (found[:, :, DOT].sum(1) - whole).abs() / found[:, :, DOT].abs().sum(1)
     assert float(error.max()) < 1e-5
 
@@ -82,12 +82,12 @@ def test_plain_components_equal_cached_activations(tiny_model: Any) -> None:
     v = vectors()
     for component in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
         states = cache[f"blocks.2.hook_{component}"][0]
-        found = read(tiny_model, reading(tiny_model, component, 2, v))  # type: ignore[arg-type]
+        found = read(tiny_model, component_reader(tiny_model, component, 2, v))  # type: ignore[arg-type]
         assert found.shape == (len(IDS), 1, 2, 2)
         torch.testing.assert_close(found[:, 0, DOT], states @ v.T, atol=1e-4, rtol=1e-4)
         expected = torch.cosine_similarity(states[:, None], v[None], dim=-1)
         torch.testing.assert_close(found[:, 0, COSINE], expected, atol=1e-5, rtol=1e-4)
-    embedding = read(tiny_model, reading(tiny_model, "embedding", 0, v))
+    embedding = read(tiny_model, component_reader(tiny_model, "embedding", 0, v))
     states = cache["blocks.0.hook_resid_pre"][0]
     torch.testing.assert_close(embedding[:, 0, DOT], states @ v.T, atol=1e-4, rtol=1e-4)
 
@@ -97,7 +97,7 @@ def test_nothing_of_the_models_width_leaves_a_hook(
     load_tiny: Callable[..., Any], component: str
 ) -> None:
     model = load_tiny("gemma2", random_vectors=True)
-    one = reading(model, component, 1, vectors(1))  # type: ignore[arg-type]
+    one = component_reader(model, component, 1, vectors(1))  # type: ignore[arg-type]
     kept = []
 
     def spy(rows: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,7 @@ def test_nothing_of_the_models_width_leaves_a_hook(
 def test_the_standardised_cosine_by_hand(tiny_model: Any) -> None:
     mean, std, v = torch.arange(32.0) / 10, torch.linspace(0.5, 3, 32), vectors(1)
     std[5] = 0.0  # a dimension that does not vary says nothing
-    one = reading(tiny_model, "mlp_out", 1, v, standard=Standard(mean, std))
+    one = component_reader(tiny_model, "mlp_out", 1, v, standard=Standardisation(mean, std))
     found = read(tiny_model, one, "last")[0, 0, STANDARDISED, 0]
     _, cache = tiny_model.run_with_cache(IDS[None])
     state = cache["blocks.1.hook_mlp_out"][0, -1]
@@ -169,13 +169,15 @@ def test_what_cannot_be_read_is_refused(load_tiny: Callable[..., Any], tiny_mode
     with pytest.raises(InterpError, match="no component 'z'"):
         require_component("z")
     with pytest.raises(InterpError, match="layer 4 is outside"):
-        reading(tiny_model, "head", 4, v)
+        component_reader(tiny_model, "head", 4, v)
     with pytest.raises(InterpError, match="read at layer 0"):
-        reading(tiny_model, "embedding", 1, v)
+        component_reader(tiny_model, "embedding", 1, v)
     with pytest.raises(InterpError, match="parallel blocks have no resid_mid"):
-        reading(load_tiny("neox"), "resid_mid", 0, v)
+        component_reader(load_tiny("neox"), "resid_mid", 0, v)
     with pytest.raises(InterpError, match="heads have no standardised"):
-        reading(tiny_model, "head", 0, v, standard=Standard(torch.zeros(32), torch.ones(32)))
+        component_reader(
+            tiny_model, "head", 0, v, standard=Standardisation(torch.zeros(32), torch.ones(32))
+        )
     with pytest.raises(InterpError, match="heads have no moments"):
         read_moments(tiny_model, [IDS], components=["head"], progress=False)
     moments = read_moments(tiny_model, [IDS], components=["mlp_out"], layers=[1], progress=False)
@@ -190,4 +192,4 @@ def test_a_norm_after_attention_that_centres_is_refused(
     model = load_tiny("gemma2", random_vectors=True)
     monkeypatch.setattr(model.blocks[1].ln1_post, "_uses_rms_norm_override", False)
     with pytest.raises(InterpError, match="centres its input"):
-        reading(model, "head", 1, vectors(1))
+        component_reader(model, "head", 1, vectors(1))

@@ -15,7 +15,7 @@ from interp.data.items import LabelledText
 from interp.directions import (
     METHODS,
     DirectionFits,
-    Method,
+    FitMethod,
     fit_direction,
     fit_directions,
     word_baselines,
@@ -25,7 +25,7 @@ from interp.errors import InterpError
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
 TEXTS = load_texts("bundled:morality")[:40]
-MADE: tuple[Method, ...] = ("mean_difference", "pca", "statements_last")
+MADE: tuple[FitMethod, ...] = ("mean_difference", "pca", "statements_last")
 AT: tuple[Site, ...] = ("resid_post", "attn_out")
 
 

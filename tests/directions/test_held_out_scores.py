@@ -13,7 +13,7 @@ from made_up import labels_of, noise, paired_groups, planted
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from interp.directions import METHODS, Method
+from interp.directions import METHODS, FitMethod
 from interp.directions.methods import axes, class_units
 from interp.directions.scores import (
     CLOSED_FORM,
@@ -33,7 +33,7 @@ UNEVEN = ["a", "a", "b", "b", "b", "c", "d", "d", "e", "e", "f", "f", "g", "h", 
 
 
 def refitted(
-    method: Method,
+    method: FitMethod,
     values: torch.Tensor,
     labels: torch.Tensor,
     groups: list[str],
@@ -53,7 +53,7 @@ def refitted(
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("d_model", [6, 60], ids=["n > d", "n < d"])
 def test_scores_of_several_labellings_are_those_of_one_fit_at_a_time(
-    method: Method, d_model: int
+    method: FitMethod, d_model: int
 ) -> None:
     values, _ = planted(20, strength=1.0, d_model=d_model)
     labels, groups = labels_of(20), paired_groups(20)
@@ -67,7 +67,7 @@ def test_scores_of_several_labellings_are_those_of_one_fit_at_a_time(
 
 
 @pytest.mark.parametrize("method", CLOSED_FORM)
-def test_the_closed_form_holds_for_uneven_classes_and_groups(method: Method) -> None:
+def test_the_closed_form_holds_for_uneven_classes_and_groups(method: FitMethod) -> None:
     values = noise(2, 16, 5) + 3
     labels = torch.tensor([1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0], dtype=torch.bool)
     scores = held_out_scores(method, values, labels[None], UNEVEN, 3)[0]
@@ -147,7 +147,7 @@ def test_same_seed_same_shuffles() -> None:
 
 
 @pytest.mark.parametrize("method", ["mean_difference", "lda", "logistic_regression"])
-def test_no_shuffle_leaves_a_fold_with_one_label_to_train_on(method: Method) -> None:
+def test_no_shuffle_leaves_a_fold_with_one_label_to_train_on(method: FitMethod) -> None:
     """Four single texts in two folds: a third of the exchanges would put both positives in one."""
     values = noise(1, 4, 3)
     labels = torch.tensor([True, True, False, False])
@@ -198,7 +198,7 @@ def test_the_familywise_p_and_the_band_by_hand() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_planted_direction_beats_every_shuffle_whose_band_holds_one_half(
-    method: Method,
+    method: FitMethod,
 ) -> None:
     values, _ = planted(40, strength=2.0, mean=0.0)
     labels, groups = labels_of(40), paired_groups(40)
@@ -262,7 +262,7 @@ def test_a_shuffle_changes_neither_the_score_nor_its_interval() -> None:
     ],
 )
 def test_on_pure_noise_p_is_roughly_uniform_and_the_band_holds_one_half(
-    method: Method, paired: bool
+    method: FitMethod, paired: bool
 ) -> None:
     """Of 60 simulations, at a single layer (the best of several is for the family-wise methods)."""
     layers, n_sim = (3 if method in CLOSED_FORM else 1), 60

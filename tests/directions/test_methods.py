@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from interp.directions import METHODS, Method, fit_direction
+from interp.directions import METHODS, FitMethod, fit_direction
 from interp.directions.methods import axes, class_units, lda_metric, pair_differences
 from interp.errors import InterpError
 from interp.models import load_model
@@ -47,7 +47,7 @@ def planted_model(
     return get
 
 
-def by_hand(method: Method) -> Tensor:
+def by_hand(method: FitMethod) -> Tensor:
     """Positives (3, 0), (5, 0); negatives (0, 4), (-2, 2); two pairs."""
     values = torch.tensor([[[3.0, 0.0], [0.0, 4.0], [5.0, 0.0], [-2.0, 2.0]]])
     return axes(method, values, labels_of(2), ["a", "a", "b", "b"])[0]
@@ -65,7 +65,7 @@ def test_the_sum_of_unit_statements_by_hand() -> None:
 
 
 @pytest.mark.parametrize("method", ["statements", "statements_last"])
-def test_a_cosine_with_the_statements_axis_is_minus_the_mean_immorality(method: Method) -> None:
+def test_a_cosine_with_the_statements_axis_is_minus_the_mean_immorality(method: FitMethod) -> None:
     values, labels = noise(3, 24, 10) + 0.3, labels_of(12)
     vectors = axes(method, values, labels, [str(k) for k in range(24)])
     states = noise(3, 7, 10, seed=1)
@@ -189,7 +189,7 @@ def test_pca_refuses_texts_that_are_not_paired() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_equal_states_are_refused_with_the_layer_whatever_rounding_does(method: Method) -> None:
+def test_equal_states_are_refused_with_the_layer_whatever_rounding_does(method: FitMethod) -> None:
     values = noise(2, 20, 5)
     values[1] = torch.tensor([0.1, 0.7, -3.3, 1e4, 1e-3])  # means over 7 and 13 differ by rounding
     labels = torch.arange(20) % 3 == 0
@@ -199,7 +199,7 @@ def test_equal_states_are_refused_with_the_layer_whatever_rounding_does(method: 
 
 
 @pytest.mark.parametrize("method", ["pca", "mean_difference", "lda"])
-def test_pairs_of_equal_states_have_no_direction(method: Method) -> None:
+def test_pairs_of_equal_states_have_no_direction(method: FitMethod) -> None:
     values = noise(1, 6, 5).repeat_interleave(2, dim=1)
     with pytest.raises(InterpError, match=r"layer row 0: both classes have the same mean"):
         axes(method, values, labels_of(6), paired_groups(6))
@@ -235,7 +235,7 @@ def test_an_axis_that_does_not_tell_the_classes_apart_has_no_units() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_direction_planted_in_states_is_found_by_every_method(method: Method) -> None:
+def test_a_direction_planted_in_states_is_found_by_every_method(method: FitMethod) -> None:
     """Statements point along their mean: they need states whose mean is the midpoint."""
     mean = 0.0 if method.startswith("statements") else 5.0
     values, truth = planted(300, strength=2.0, mean=mean)
@@ -250,7 +250,7 @@ def test_a_direction_planted_in_states_is_found_by_every_method(method: Method) 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("method", ["mean_difference", "logistic_regression", "lda", "pca"])
 def test_a_direction_planted_in_a_model_is_found_at_layer_0(
-    planted_model: Any, architecture: str, method: Method
+    planted_model: Any, architecture: str, method: FitMethod
 ) -> None:
     """Two groups of words get + or - of one axis in their embeddings; attention carries it on."""
     model, truth = planted_model(architecture)

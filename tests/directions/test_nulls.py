@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from interp.activations import States
 from interp.data.bundle import bundled_categories
 from interp.directions import (
-    Method,
+    FitMethod,
     contrast_directions,
     covariance_nulls,
     fit_direction,
@@ -110,7 +110,7 @@ def test_there_are_twelve_contrasts_and_each_is_the_fit_of_its_own_texts(tiny_mo
 
 @pytest.mark.slow
 def test_the_axes_of_contrasts_are_the_directions_of_contrasts(tiny_model: Any) -> None:
-    methods: list[Method] = ["mean_difference", "pca"]
+    methods: list[FitMethod] = ["mean_difference", "pca"]
     found = contrast_axes(
         tiny_model, sites=["attn_out", "resid_post"], methods=methods, progress=False
     )

@@ -84,7 +84,7 @@ def test_equal_prompts_do_not_diverge(tiny_model: Any) -> None:
 def test_every_layer_of_a_pair_is_compared_and_a_reversed_pair_reverses_kl(tiny_model: Any) -> None:
     item = load_items("bundled:choices", limit=1, seed=0)[0]
     pair = make_pair(tiny_model, item, "instructed", against="clean")
-    frame = lens_divergence(tiny_model, [pair, pair.reversed], k=3, progress=False)
+    frame = lens_divergence(tiny_model, [pair, pair.swap()], k=3, progress=False)
     assert frame.columns.tolist() == ["pair", "item", "cluster", "layer", "kl", "js", "overlap"]
     assert set(frame["item"]) == {item.id}
     there, back = (rows.reset_index() for _, rows in frame.groupby("pair"))

@@ -148,7 +148,7 @@ def test_equal_prompts_differ_by_exactly_zero_at_every_layer(model: Any) -> None
 def test_the_difference_is_source_minus_destination_and_exchanges_sign(tiny_model: Any) -> None:
     pair = pair_of(tiny_model)
     one = lens_trajectory(tiny_model, pair, progress=False)
-    other = lens_trajectory(tiny_model, pair.reversed, progress=False).difference()
+    other = lens_trajectory(tiny_model, pair.swap(), progress=False).difference()
     frame = one.to_dataframe().set_index(["run", "layer"])["margin"]
     expected = (frame["source"] - frame["destination"]).to_numpy()
     np.testing.assert_allclose(one.difference()["difference"], expected)

@@ -118,7 +118,7 @@ def test_a_model_that_cannot_be_packed_is_still_accepted(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "packing_error", lambda model: float("inf"))
-    monkeypatch.setattr(checks, "stem_error", lambda model: float("nan"))
+    monkeypatch.setattr(checks, "cached_prefix_error", lambda model: float("nan"))
     packed, on_stem = run_checks(model)[-2:]
     assert (packed.name, packed.passed, packed.required) == (PACKED, False, False)
     assert (on_stem.passed, on_stem.required) == (False, False)

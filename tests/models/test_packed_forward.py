@@ -130,7 +130,7 @@ def test_branches_on_kept_stems_equal_separate_runs(
 ) -> None:
     """Two stems deep; every site is read on the stems as well as behind them."""
     model = load_tiny(architecture, compatibility_mode=compatibility_mode)
-    assert packed_model.supports_stems(model)
+    assert packed_model.supports_cached_prefix(model)
     before = attached_hooks(model)
     inner = [
         torch.cat([ids, tail]) for ids in prompts(30, 28, stem=40) for tail in prompts(4, 6, 5)

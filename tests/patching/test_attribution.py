@@ -19,9 +19,9 @@ from interp.data import load_items
 from interp.errors import InterpError
 from interp.patching import ALL, PatchSite, plan_sweep, sweep
 from interp.patching.attribution import attribute
-from interp.patching.hooked import hookable, run_cell
-from interp.patching.plan import Plan
-from interp.patching.screened import screened
+from interp.patching.hooked import run_cell, supports_hook
+from interp.patching.plan import SweepPlan
+from interp.patching.screen import screen
 from interp.patching.source import patches_of, read_source
 from interp.prompts import PromptPair, make_pair
 
@@ -66,7 +66,7 @@ def unequal_pair(model: Any) -> PromptPair:
 
 def sites_of(model: Any) -> list[PatchSite]:
     has_mid = not model.cfg.parallel_attn_mlp
-    return [s for s in SITES if hookable(model, s) and (s != "resid_mid" or has_mid)]
+    return [s for s in SITES if supports_hook(model, s) and (s != "resid_mid" or has_mid)]
 
 
 def effects(result: Any) -> Tensor:
@@ -86,7 +86,7 @@ def hook_counts(model: Any) -> tuple[int, int]:
     )
 
 
-def derivative(model: Any, pair: PromptPair, plan: Plan, *, every: int) -> dict[Any, float]:
+def derivative(model: Any, pair: PromptPair, plan: SweepPlan, *, every: int) -> dict[Any, float]:
     """Central difference of the exact patch that goes a small part of the way to the source.
 
     Every patched run is a full forward through hooks, for each ``every``-th cell of the plan.
@@ -309,7 +309,7 @@ def test_equal_prompts_have_no_attribution(tiny_model: Any) -> None:
     for steps in (1, 2):
         result = attribute(tiny_model, pair, sites=["z"], steps=steps, progress=False)["z"]
         assert bool((result.effect() == 0).all())
-    assert bool((screened(tiny_model, pair, site="z", progress=False).effect() == 0).all())
+    assert bool((screen(tiny_model, pair, site="z", progress=False).effect() == 0).all())
 
 
 def test_refusals_name_the_remedy(load_tiny: Callable[..., Any], tiny_model: Any) -> None:
@@ -329,7 +329,7 @@ def test_refusals_name_the_remedy(load_tiny: Callable[..., Any], tiny_model: Any
     opaque = load_tiny("opt")
     refused(r"use z or v", model=opaque, pair=equal_length_pair(opaque), sites=["pattern"])
     with pytest.raises(InterpError, match="k is 0"):
-        screened(tiny_model, pair, k=0)
+        screen(tiny_model, pair, k=0)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
@@ -340,7 +340,7 @@ def test_screened_cells_are_exact_and_the_others_are_not_there(
     pairs = [equal_length_pair(model, seed) for seed in (0, 1, 2)]
     exact = sweep(model, pairs, site="z", progress=False)
     estimate = attribute(model, pairs, sites=["z"], progress=False)["z"].effect().mean(-1)
-    found = screened(model, pairs, k=6, site="z", progress=False)
+    found = screen(model, pairs, k=6, site="z", progress=False)
     there = ~found.values.isnan()
     assert torch.equal(there.any(-1), there.all(-1))
     assert torch.allclose(found.values[there], exact.values[there], atol=1e-4)
@@ -359,11 +359,11 @@ def test_screened_cells_are_exact_and_the_others_are_not_there(
 def test_a_screen_wider_than_the_grid_is_the_exact_sweep(tiny_model: Any) -> None:
     pair = equal_length_pair(tiny_model)
     exact = sweep(tiny_model, pair, site="mlp_out", progress=False)
-    found = screened(tiny_model, pair, k=1000, site="mlp_out", progress=False)
+    found = screen(tiny_model, pair, k=1000, site="mlp_out", progress=False)
     assert torch.equal(found.values, exact.values)
     assert "run exactly" in found.notes[0]
     # at the last layer only the last position matters: what causality knows is there in any case
-    few = screened(tiny_model, pair, k=2, site="mlp_out", progress=False)
+    few = screen(tiny_model, pair, k=2, site="mlp_out", progress=False)
     assert bool((effects(few)[-1, :-1] == 0).all())
     assert int((~few.values.isnan()).sum()) == 2 + (N - FIRST - 1)
     assert "too few" in few.notes[0]
@@ -373,7 +373,7 @@ def test_a_screen_of_unequal_prompts_runs_where_tokens_are_aligned(tiny_model: A
     pair = unequal_pair(tiny_model)
     options: dict[str, Any] = {"site": "mlp_out", "spans": ["header", "instruction", "tail"]}
     exact = sweep(tiny_model, pair, progress=False, **options)
-    found = screened(tiny_model, pair, k=50, progress=False, **options)
+    found = screen(tiny_model, pair, k=50, progress=False, **options)
     assert torch.equal(found.values.nan_to_num(-99.0), exact.values.nan_to_num(-99.0))
 
 
@@ -384,7 +384,7 @@ def test_on_the_default_model_attribution_ranks_heads_as_the_exact_sweep_does(
     pair = make_pair(default_model, load_items("bundled:choices", limit=1)[0], "instructed")
     options: dict[str, Any] = {"site": "z", "layers": [11, 13, 15], "progress": False}
     exact = sweep(default_model, pair, **options)
-    found = screened(default_model, pair, k=5, **options)
+    found = screen(default_model, pair, k=5, **options)
     there = ~found.values.isnan()
     assert int(there.sum()) == 5
     assert torch.allclose(found.values[there], exact.values[there], atol=1e-4)

@@ -126,7 +126,7 @@ def test_the_control_blocks_as_many_positions_before_the_instruction(
 ) -> None:
     model = load_tiny("llama")
     item = load_items("bundled:choices", limit=1)[0]
-    pair = make_pair(model, item, "instructed").reversed
+    pair = make_pair(model, item, "instructed").swap()
     one, again, other = (
         knockout(model, pair, to="control", seed=seed, window=4, layers=[0], progress=False)
         for seed in (0, 0, 1)
@@ -140,7 +140,7 @@ def test_the_control_blocks_as_many_positions_before_the_instruction(
 
 def test_several_pairs_and_metrics_at_once(tiny_model: Any) -> None:
     items = load_items("bundled:choices", limit=3)
-    pairs = [make_pair(tiny_model, item, "instructed").reversed for item in items]
+    pairs = [make_pair(tiny_model, item, "instructed").swap() for item in items]
     result = knockout(
         tiny_model, pairs, layers=[0, 2], metric=("margin", "log_prob"), progress=False
     )

@@ -236,7 +236,7 @@ def test_values_do_not_depend_on_the_rows_that_a_block_sees_at_once(
 def test_pairs_are_taken_in_batches_that_fit(model: Any) -> None:
     """Six pairs at a budget that holds one or two at a time, against plenty."""
     pairs = [rough_pair(model)]
-    pairs += [pairs[0].reversed, *pairs, pairs[0].reversed, *pairs, pairs[0].reversed]
+    pairs += [pairs[0].swap(), *pairs, pairs[0].swap(), *pairs, pairs[0].swap()]
     pairs = [replace(pair, target=pairs[0].target) for pair in pairs]
     plenty = sweep(model, pairs, spans=["p3", "p6", ALL], progress=False)
     little = sweep(model, pairs, spans=["p3", "p6", ALL], max_bytes=SMALL, progress=False)

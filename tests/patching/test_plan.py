@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InterpError
-from interp.patching import ALL, Patch, PatchSite, Plan, plan_sweep, sweep
+from interp.patching import ALL, Patch, PatchSite, SweepPlan, plan_sweep, sweep
 from interp.patching.hooked import run_cell
 from interp.prompts import PromptPair, make_pair
 
@@ -55,7 +55,7 @@ def unequal_pair(model: Any) -> PromptPair:
     return with_spans(make_pair(model, *ids, target=TARGET), *spans)
 
 
-def states(plan: Plan) -> dict[str, int]:
+def states(plan: SweepPlan) -> dict[str, int]:
     found = [cell.state for cell in plan.cells]
     return {state: found.count(state) for state in ("run", "zero", "empty")}
 
@@ -125,7 +125,7 @@ def test_a_plan_prints_its_counts(model: Any, pair: PromptPair) -> None:
 
 
 def test_the_table_has_a_row_per_cell_and_pair(model: Any, pair: PromptPair) -> None:
-    plan = plan_sweep(model, [pair, pair.reversed], site="v", cells="layer_head_pos", window=2)
+    plan = plan_sweep(model, [pair, pair.swap()], site="v", cells="layer_head_pos", window=2)
     frame = plan.to_dataframe()
     assert frame.columns.tolist() == [
         "pair", "layer", "head", "pos", "state", "layers", "heads", "source_pos", "destination_pos",
@@ -150,7 +150,7 @@ def test_labels_name_token_and_index(model: Any, pair: PromptPair) -> None:
     ids = [torch.tensor(row) for row in ([70, 71, 72, 73], [70, 75, 72, 73])]
     pair = make_pair(model, *ids, target=TARGET)
     one, two, three = pair.destination.str_tokens[1:]
-    both = plan_sweep(model, [pair, pair.reversed], cells="layer_pos")
+    both = plan_sweep(model, [pair, pair.swap()], cells="layer_pos")
     assert both.axis_labels["pos"] == ["1", f"{two}_2", f"{three}_3"]
     assert plan_sweep(model, pair).axis_labels["pos"][0] == f"{one}_1"
 

@@ -170,7 +170,7 @@ def test_every_single_call_condition_is_served_by_its_name():
         found = bank.conditions(item, [name, "placebo"], n_texts=2, n_control_texts=2)
         spec = bank.specs[name]
         assert [c.name for c in found if c.name == name] == [name] * (2 if spec.has_text else 1)
-        partner = name if spec.matched else "instructed"
+        partner = name if spec.has_placebo else "instructed"
         assert [c.control_of for c in found if c.name == "placebo"] == [partner] * 2
     assert "45.15 percent" in bank.texts("match_statistics_told", item, 1)[0].text
 
@@ -314,7 +314,7 @@ def test_on_the_default_tokenizer_every_condition_has_placebos_of_equal_length(n
     bank = TextBank(load_tokenizer(), feedback={ITEM.id: "Look again."}, require_match=0)
     item = replace(ITEM, meta={"percent_women": 45.15})
     for name, spec in bank.specs.items():
-        if not spec.matched:
+        if not spec.has_placebo:
             continue
         on = bundled_completions()[0] if spec.items == "completion" else item
         treated = bank.texts(name, on, 3 if name == "feedback" else n_texts)

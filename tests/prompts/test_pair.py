@@ -150,20 +150,20 @@ def test_a_pair_with_itself_is_aligned_everywhere(tiny_model):
 
 def test_the_reversed_pair_exchanges_the_roles_and_keeps_the_margin(tiny_model):
     pair = make_pair(tiny_model, AMBIGUOUS, "instructed", against="clean")
-    back = pair.reversed
+    back = pair.swap()
     assert back.source is pair.destination
     assert back.destination is pair.source
     assert back.target == pair.target
     assert sorted(map(tuple, back.alignment.pairs().tolist())) == sorted(
         (j, i) for i, j in pair.alignment.pairs().tolist()
     )
-    assert back.reversed.label == pair.label
+    assert back.swap().label == pair.label
 
 
 def test_labels_name_both_sides_and_the_item(tiny_model):
     pair = make_pair(tiny_model, AMBIGUOUS, "instructed")
     assert pair.label == f"instructed -> placebo ({AMBIGUOUS.id})"
-    assert pair.reversed.label == f"placebo -> instructed ({AMBIGUOUS.id})"
+    assert pair.swap().label == f"placebo -> instructed ({AMBIGUOUS.id})"
     assert AMBIGUOUS.id in pair.source.label
     assert "It cannot be determined" in pair._repr_html_()
 

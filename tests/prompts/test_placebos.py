@@ -29,18 +29,18 @@ def test_fillers_are_plain_sentences_without_slots_or_repeats():
 
 def test_a_built_placebo_is_the_longest_of_the_bank_with_the_fewest_fillers():
     pool = PlaceboPool(words, [("p-1", "one two."), ("p-2", "one two three four.")])
-    assert pool.built(4, ()).id == "p-2"
-    built = pool.built(7, ())
+    assert pool.build(4, ()).id == "p-2"
+    built = pool.build(7, ())
     assert (built.id, built.text) == ("p-2+filler-03", "one two three four. It is typed.")
     assert built.n_tokens == 7
-    assert pool.built(6, ()).id == "p-2+filler-01"
-    assert pool.built(6, ("p-2",)).id == "p-1+filler-04"
-    assert pool.built(3, ()).id == "filler-03"  # no filler has one word
+    assert pool.build(6, ()).id == "p-2+filler-01"
+    assert pool.build(6, ("p-2",)).id == "p-1+filler-04"
+    assert pool.build(3, ()).id == "filler-03"  # no filler has one word
 
 
 @given(st.integers(2, 200))
 def test_whatever_the_count_a_built_placebo_has_it_in_words_of_bank_and_fillers(n):
-    built = PlaceboPool(words, BANK).built(n, ())
+    built = PlaceboPool(words, BANK).build(n, ())
     assert words(built.text) == n
     texts = dict(BANK) | {f"filler-{k:02d}": text for k, text in enumerate(FILLERS, start=1)}
     parts = built.id.split("+")
@@ -54,7 +54,7 @@ def test_whatever_the_count_a_built_placebo_has_it_in_words_of_bank_and_fillers(
 def test_built_placebos_that_use_each_other_up_are_all_different(wanted):
     pool, used, texts = PlaceboPool(words, BANK), set(), []
     for n in wanted:
-        built = pool.built(n, used)
+        built = pool.build(n, used)
         if built is not None:
             used.add(built.base)
             texts.append(built.text)
@@ -63,14 +63,14 @@ def test_built_placebos_that_use_each_other_up_are_all_different(wanted):
 
 def test_a_count_that_no_combination_has_is_not_built():
     pool = PlaceboPool(words, BANK)
-    assert pool.built(1, ()) is None
-    assert pool.built(10_000, ()) is None
+    assert pool.build(1, ()) is None
+    assert pool.build(10_000, ()) is None
 
 
 def test_with_small_pieces_every_count_from_8_to_300_is_built_exactly(tokenizer):
     pool, count = pool_of(tokenizer)
     for n in (6, *range(8, 301)):
-        built = pool.built(n, ())
+        built = pool.build(n, ())
         assert built is not None, n
         assert built.n_tokens == count(built.text) == n
 
@@ -81,6 +81,6 @@ def test_on_the_default_tokenizer_every_count_from_3_to_200_is_built_exactly():
 
     pool, count = pool_of(load_tokenizer())
     for n in range(3, 201):
-        built = pool.built(n, ())
+        built = pool.build(n, ())
         assert built is not None, n
         assert built.n_tokens == count(built.text) == n

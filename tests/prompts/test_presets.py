@@ -108,7 +108,7 @@ def test_every_condition_of_its_own_texts_has_six_for_a_claim():
 def test_specificity_rises_from_nothing_over_the_abstract_sentence_to_the_answer():
     zero, one, two = (SPECS[f"specificity_{k}"] for k in range(3))
     assert not zero.has_text
-    assert not zero.matched
+    assert not zero.has_placebo
     assert one.bank == "instructed"
     assert all("{answer}" in text for text in two.texts)
 
@@ -134,9 +134,9 @@ def test_chain_of_thought_takes_two_calls_and_critique_three():
 def test_the_calls_of_the_control_are_those_of_the_neutral_condition():
     for name in ("chain_of_thought", "critique"):
         assert SPECS[name].control_calls == SPECS[f"{name}_neutral"].calls
-        assert SPECS[name].controlled
-        assert not SPECS[f"{name}_neutral"].controlled
-    assert not SPECS["critique"].matched  # it has no text of its own to be matched
+        assert SPECS[name].has_control
+        assert not SPECS[f"{name}_neutral"].has_control
+    assert not SPECS["critique"].has_placebo  # it has no text of its own to be matched
 
 
 def test_what_is_neutral_has_no_moral_word():
@@ -185,7 +185,7 @@ def test_every_bundled_condition_renders_with_all_its_texts_in_spans_of_their_ow
             item, condition, turn=turn, answer_prefix=spec.calls[0].answer_prefix
         )
         for k, call in enumerate(spec.calls[1:], start=2):
-            asks = bank.filled(name, call.asks, item)
+            asks = bank.fill(name, call.asks, item)
             conversation = follow_up(
                 conversation, f"Reply {k}.", asks, answer_prefix=call.answer_prefix
             )
@@ -217,7 +217,7 @@ def test_every_wording_of_every_condition_can_be_filled():
         item = example(spec)
         bank = TextBank(tokenizer_of(True), feedback={item.id: COMMENT})
         for text in (*spec.texts, *spec.reask, *spec.reask_completion):
-            assert "{" not in bank.filled(name, text, item, option=None)
+            assert "{" not in bank.fill(name, text, item, option=None)
 
 
 def test_a_file_adds_its_conditions_after_the_bundled_ones(write):
@@ -229,7 +229,7 @@ def test_a_file_adds_its_conditions_after_the_bundled_ones(write):
     assert list(specs) == [*SPECS, "careful"]
     assert specs["careful"].texts == ("Please take care.", "Be careful.")
     assert specs["careful"].turn == "system"
-    assert specs["careful"].matched
+    assert specs["careful"].has_placebo
     assert {name: specs[name] for name in SPECS} == SPECS
 
 

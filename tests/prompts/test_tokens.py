@@ -476,7 +476,7 @@ def test_an_extended_prompt_counts_the_new_tokens_to_its_last_span(tokenizer_of)
     tokenizer = tokenizer_of["mistral sentencepiece"]
     prompt = tokenize(tokenizer, build_conversation(bundled_choices()[0]))
     more = encode_continuation(tokenizer, prompt, " The teacher")
-    longer = prompt.extended(more, tuple(decode_each(tokenizer, more)))
+    longer = prompt.extend(more, tuple(decode_each(tokenizer, more)))
     assert longer.text == prompt.text + " The teacher"
     assert longer.span("answer_prefix") == slice(prompt.span("answer_prefix").start, len(longer))
     assert len(longer) == len(prompt) + len(more) == len(longer.str_tokens)

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from interp.errors import InterpError
-from interp.runs.atomic import TEMPORARY_PREFIX, atomic_path, make_folder, sweep, write_bytes
+from interp.runs.atomic import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    make_folder,
+    remove_leftovers,
+    write_bytes,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -95,7 +101,7 @@ def test_sweep_removes_unfinished_files_at_every_depth_and_nothing_else(tmp_path
     for folder in (tmp_path, deep):
         (folder / f"{TEMPORARY_PREFIX}0011-x.parquet").write_bytes(b"half")
         (folder / "keep.parquet").write_bytes(b"whole")
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert names(tmp_path) == ["keep.parquet", "parts"]
     assert names(deep) == ["keep.parquet"]
 

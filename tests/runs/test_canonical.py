@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from interp.errors import InterpError
-from interp.runs.canonical import canonical, differences, digest, plain, summarise
+from interp.runs.canonical import canonical_json, differences, digest, summarise, to_json_values
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -49,56 +49,61 @@ def reversed_everywhere(value: Any) -> Any:
 
 
 def test_canonical_text_and_digest_have_known_values() -> None:
-    assert canonical({"b": 1, "a": (2, 3.5), "é": None}) == '{"a":[2,3.5],"b":1,"\\u00e9":null}'
+    assert (
+        canonical_json({"b": 1, "a": (2, 3.5), "é": None}) == '{"a":[2,3.5],"b":1,"\\u00e9":null}'
+    )
     assert digest([1]) == hashlib.sha256(b"[1]").hexdigest()
 
 
 @given(values)
 def test_canonical_text_does_not_depend_on_the_order_of_keys(value: Any) -> None:
-    assert canonical(reversed_everywhere(value)) == canonical(value)
+    assert canonical_json(reversed_everywhere(value)) == canonical_json(value)
 
 
 @given(values)
 def test_canonical_text_says_the_value_and_nothing_is_lost(value: Any) -> None:
-    assert json.loads(canonical(value)) == value
-    assert canonical(json.loads(canonical(value))) == canonical(value)
+    assert json.loads(canonical_json(value)) == value
+    assert canonical_json(json.loads(canonical_json(value))) == canonical_json(value)
 
 
 @given(values, values)
 def test_two_values_differ_exactly_if_their_canonical_texts_do(first: Any, second: Any) -> None:
-    assert (canonical(first) == canonical(second)) == (differences(first, second) == [])
+    assert (canonical_json(first) == canonical_json(second)) == (differences(first, second) == [])
 
 
 def test_numbers_of_different_kind_are_different_values() -> None:
-    assert len({canonical(1), canonical(1.0), canonical(True), canonical("1")}) == 4
+    assert (
+        len({canonical_json(1), canonical_json(1.0), canonical_json(True), canonical_json("1")})
+        == 4
+    )
 
 
 def test_models_dataclasses_enums_paths_and_numpy_scalars_become_plain() -> None:
     config = Config(limit=3, inner=Inner(2, Path("a/b")), extra_field=[1])  # type: ignore[call-arg]
-    assert plain(config, "config") == {
+    assert to_json_values(config, "config") == {
         "limit": 3,
         "inner": {"layer": 2, "path": "a/b"},
         "mode": "fast",
         "extra_field": [1],
     }
-    assert canonical([np.int64(3), np.float32(0.5), np.bool_(True)]) == "[3,0.5,true]"
+    assert canonical_json([np.int64(3), np.float32(0.5), np.bool_(True)]) == "[3,0.5,true]"
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, np.float32("nan")])
 def test_numbers_that_are_not_finite_are_refused_with_their_place(number: float) -> None:
     with pytest.raises(InterpError, match=r"^config\.steps\[1\]\.alpha is -?(nan|inf)"):
-        plain({"steps": [{}, {"alpha": number}]}, "config")
+        to_json_values({"steps": [{}, {"alpha": number}]}, "config")
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"x", np.zeros(2), Inner])
 def test_values_that_json_cannot_hold_are_refused_with_place_and_type(value: Any) -> None:
     with pytest.raises(InterpError, match=rf"^config\.x is a {type(value).__name__}, "):
-        plain({"x": value}, "config")
+        to_json_values({"x": value}, "config")
 
 
 def test_keys_that_are_not_text_are_refused() -> None:
     with pytest.raises(InterpError, match=r"config\.layers has the key 3, which is not text"):
-        plain({"layers": {3: 0.5}}, "config")
+        to_json_values({"layers": {3: 0.5}}, "config")
 
 
 def test_every_difference_is_named_with_both_values() -> None:

@@ -392,7 +392,7 @@ def test_auc_resamples_are_those_of_weighted_scikit_learn() -> None:
     )
     draws = [
         roc_auc_score(labels, scores, sample_weight=weights[groups])
-        for weights in resampling.Plan(0.95, 200, 9, ()).all_weights(30, "clusters")
+        for weights in resampling.ResamplingPlan(0.95, 200, 9, ()).all_weights(30, "clusters")
     ]
     assert [interval.low, interval.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]))
     assert interval.n_clusters == 30

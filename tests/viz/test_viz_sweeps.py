@@ -229,7 +229,7 @@ def test_layer_profile_refuses_other_grids() -> None:
 
 
 def test_a_knockout_by_layer_is_one_line_and_no_heatmap(tiny_model: Any) -> None:
-    pair = make_pair(tiny_model, load_items("bundled:choices", limit=1)[0], "instructed").reversed
+    pair = make_pair(tiny_model, load_items("bundled:choices", limit=1)[0], "instructed").swap()
     result = knockout(tiny_model, pair, window=2, progress=False)
     line = next(trace for trace in layer_profile(result).data if trace.mode == "lines+markers")
     np.testing.assert_allclose(line.y, result.effect()[:, 0].numpy(), atol=1e-6)

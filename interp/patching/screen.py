@@ -26,7 +26,7 @@ from interp.patching.cells import PatchSite
 from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics
 from interp.patching.patched import MAX_BYTES
-from interp.patching.plan import Cells, Plan, Positions, plan_sweep
+from interp.patching.plan import Cells, Positions, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.prompts import PromptPair
 
@@ -37,7 +37,7 @@ _FEWEST = 3
 """Cells below which a rank correlation says nothing."""
 
 
-def screened(
+def screen(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
@@ -83,7 +83,7 @@ def screened(
         InterpError: what a sweep or an attribution refuses, or a ``k`` below 1.
 
     Example:
-        >>> result = screened(model, pairs, site="z", k=20)   # doctest: +SKIP
+        >>> result = screen(model, pairs, site="z", k=20)   # doctest: +SKIP
         >>> result.top(5), result.notes                       # doctest: +SKIP
     """
     if k < 1:
@@ -141,7 +141,7 @@ def screened(
     return replace(result, notes=(note, *result.notes))
 
 
-def _without(plan: Plan, left_out: set[_Index]) -> Plan:
+def _without(plan: SweepPlan, left_out: set[_Index]) -> SweepPlan:
     """The plan without some cells of its grid, for every pair."""
     return replace(plan, cells=tuple(c for c in plan.cells if c.index not in left_out))
 

@@ -28,7 +28,7 @@ _ONE_ANSWER = (Call(),)
 
 
 @dataclass(frozen=True)
-class Run:
+class DialogueSetup:
     """What is the same for all conversations."""
 
     model: TransformerBridge
@@ -43,7 +43,7 @@ class Run:
 
 
 @dataclass
-class Talk:
+class Dialogue:
     """One conversation under way; ``earlier`` holds the calls of the round that is not done yet."""
 
     item: Item
@@ -56,7 +56,7 @@ class Talk:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class PendingCall:
     """A call before its reply; ``index`` counts the calls of a round."""
 
     number: int
@@ -66,39 +66,41 @@ class Asked:
     prompt: TokenizedPrompt
 
 
-def ask(run: Run, talk: Talk, number: int, index: int) -> Asked:
+def render_call(setup: DialogueSetup, dialogue: Dialogue, number: int, index: int) -> PendingCall:
     """Render a call of a round from the history."""
-    call = run.calls(number)[index]
-    label = f"item {talk.item.id}, order {talk.order_index}, round {number}"
-    if len(run.calls(number)) > 1:
+    call = setup.calls(number)[index]
+    label = f"item {dialogue.item.id}, order {dialogue.order_index}, round {number}"
+    if len(setup.calls(number)) > 1:
         label += f", call {index + 1}"
-    conversation = replace(_conversation(run, talk, number, index, call), label=label)
-    prompt = tokenize(run.model.tokenizer, conversation, n_ctx=run.model.cfg.n_ctx)
-    return Asked(number, index, call, conversation, prompt)
+    conversation = replace(_conversation(setup, dialogue, number, index, call), label=label)
+    prompt = tokenize(setup.model.tokenizer, conversation, n_ctx=setup.model.cfg.n_ctx)
+    return PendingCall(number, index, call, conversation, prompt)
 
 
-def _conversation(run: Run, talk: Talk, number: int, index: int, call: Call) -> Conversation:
-    protocol = run.protocol
+def _conversation(
+    setup: DialogueSetup, dialogue: Dialogue, number: int, index: int, call: Call
+) -> Conversation:
+    protocol = setup.protocol
     prefix = protocol.prefix_of(call)
     if number < 2 and index == 0:
         asked = first_conversation(
-            talk.item,
+            dialogue.item,
             protocol,
             instructed=number == 1,
-            order=talk.order or None,
-            seed=run.seed,
-            feedback=run.feedback,
+            order=dialogue.order or None,
+            seed=setup.seed,
+            feedback=setup.feedback,
         )
         return replace(asked, answer_prefix=prefix)
-    said = [*(talk.rounds if number > 1 else ()), *talk.earlier]
+    said = [*(dialogue.rounds if number > 1 else ()), *dialogue.earlier]
     answers = [done for done in said if done.gives == "answer"]
-    request = filled(
+    request = fill_text(
         protocol,
         protocol.reask if index == 0 else call.asks or "",
-        talk.item,
+        dialogue.item,
         option=answers[-1].choice if answers else None,
-        seed=run.seed,
-        feedback=run.feedback,
+        seed=setup.seed,
+        feedback=setup.feedback,
     )
     before = said[-1]
     reply = before.text if before.text.strip() else EMPTY_REPLY
@@ -128,7 +130,7 @@ def first_conversation(
         )
     text = None
     if instructed and protocol.instruction is not None:
-        text = filled(protocol, protocol.instruction, item, seed=seed, feedback=feedback)
+        text = fill_text(protocol, protocol.instruction, item, seed=seed, feedback=feedback)
     if isinstance(item, ChoiceItem):
         return build_conversation(
             item,
@@ -142,7 +144,7 @@ def first_conversation(
     return replace(asked, answer_prefix=protocol.answer_prefix)
 
 
-def filled(
+def fill_text(
     protocol: RoundProtocol,
     text: str,
     item: Item,
@@ -169,7 +171,7 @@ def filled(
         raise InterpError(f"protocol {protocol.name!r}: {error}") from error
 
 
-def require_filled(
+def require_fillable(
     protocol: RoundProtocol,
     items: Iterable[Item],
     last: int,
@@ -181,4 +183,4 @@ def require_filled(
     for item in items:
         first_conversation(item, protocol, instructed=True, feedback=feedback)
         for text in later:
-            filled(protocol, text, item, feedback=feedback)
+            fill_text(protocol, text, item, feedback=feedback)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from spoken import BEGUN, ITEM, SCORED
 
+from interp.behaviour.dialogue import first_conversation
 from interp.behaviour.generation import Decoding
 from interp.behaviour.history import RoundHistory
 from interp.behaviour.protocol import (
@@ -17,7 +18,6 @@ from interp.behaviour.protocol import (
     study_protocol,
 )
 from interp.behaviour.rounds import run_rounds
-from interp.behaviour.talk import first_conversation
 from interp.data.bundle import bundled_choices, bundled_completions
 from interp.data.items import ChoiceItem
 from interp.errors import InterpError
