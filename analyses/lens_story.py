@@ -20,7 +20,7 @@ from analyses.patch_tables import CONTROL
 from analyses.readings import ALPHA, MIN_CLUSTERS, count
 from interp import viz
 from interp.runs import Run
-from interp.stats import Interval
+from interp.stats import Interval, interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.report import format_interval
 
@@ -170,10 +170,10 @@ def _levels(done: LensRun, figures: list[tuple[go.Figure, str]]) -> Section:
     table = pd.DataFrame(
         {
             "condition": _names(frame),
-            "settled at layer (mean)": _intervals(frame, "settled", "low", "high"),
-            "prompts": frame["prompts"],
+            "settled at layer (mean)": intervals_of(frame),
+            "prompts": frame["n"],
             "items": frame["items"],
-            "clusters": frame["clusters"],
+            "clusters": frame["n_clusters"],
         }
     )
     return Section(
@@ -312,8 +312,8 @@ def _read_curve(contrast: str, effects: pd.DataFrame, parting: Interval) -> str:
     if not rows["clear"].any():
         where = "no layer is clear with all layers corrected for"
     else:
-        top = rows.loc[rows.loc[rows["clear"], "effect"].abs().idxmax()]
-        size = _interval(top["effect"], top["low"], top["high"])
+        top = rows.loc[rows.loc[rows["clear"], "estimate"].abs().idxmax()]
+        size = interval_of(top)
         where = (
             f"clear at layers {layer_ranges(rows)}, most at {int(top['layer'])} "
             f"({format_interval(size)} nats)"

@@ -61,6 +61,7 @@ def fit(
     """Learn a direction from labelled sentences, at every layer, with every control."""
     from analyses.config import checked
     from analyses.direction import DirectionConfig, run
+    from interp.stats import interval_column_names
 
     config = checked(
         DirectionConfig,
@@ -78,7 +79,7 @@ def fit(
         compatibility_mode=compatibility_mode,
     )
     done = run(config)
-    best = done.fits.best.drop(columns=["scale", "offset"])
+    best = done.fits.best.drop(columns=["scale", "offset", *interval_column_names("auc")[3:]])
     table(list(best.columns), [[_cell(value) for value in row] for row in best.to_numpy()])
     typer.echo(f"directions: {config.out / 'directions'}\nreport: {done.report}")
 
@@ -93,9 +94,10 @@ def show(
     """Print what a direction file says about itself, and its AUC by layer."""
     from analyses.direction import show as facts_of
     from interp.directions import load_direction
+    from interp.stats import interval_column_names
 
     table(["property", "value"], facts_of(file).to_numpy().tolist())
-    frame = load_direction(file).to_dataframe()
+    frame = load_direction(file).to_dataframe().drop(columns=interval_column_names("auc")[3:])
     table(list(frame.columns), [[_cell(value) for value in row] for row in frame.to_numpy()])
 
 

@@ -165,7 +165,7 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
         showlegend=False,
         hovertemplate=(
             f"{plain(row['contrast'])}: {row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}] "
-            f"nats<br>permutation p = {row['p']:.3f}, {row['n_items']} items in "
+            f"nats<br>permutation p = {row['p']:.3f}, {row['n']} items in "
             f"{row['n_clusters']} clusters<extra></extra>"
         ),
     )

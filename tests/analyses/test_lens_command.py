@@ -23,7 +23,7 @@ from interp.lens import lens_conditions, lens_item, parting_layer, settled_layer
 from interp.models import load_model
 from interp.prompts import TextBank, load_conditions
 from interp.runs import read_manifest, read_table
-from interp.stats import Interval
+from interp.stats import Interval, interval_columns
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
@@ -70,7 +70,7 @@ def test_the_run_holds_what_the_library_gives(tiny_folder: Folder, tmp_path: Pat
         effects = done.effects[done.effects["contrast"] == name]
         last = effects.iloc[-1]
         np.testing.assert_allclose(
-            last[["effect", "low", "high"]].astype(float),
+            last[["estimate", "low", "high"]].astype(float),
             total[["effect", "low", "high"]].astype(float),
         )
 
@@ -264,12 +264,12 @@ def totals(instructed: tuple[float, ...], revealing: tuple[float, ...], clusters
 
 
 def effects(instructed: list[bool], revealing: list[bool]) -> pd.DataFrame:
-    rows = [
-        (name, layer, float(layer), layer - 0.5, layer + 0.5, clear)
+    return pd.DataFrame(
+        {"contrast": name, "layer": layer, "clear": clear}
+        | interval_columns(Interval(float(layer), layer - 0.5, layer + 0.5, 10, 10))
         for name, flags in (("instructed", instructed), ("revealing", revealing))
         for layer, clear in enumerate(flags)
-    ]
-    return pd.DataFrame(rows, columns=["contrast", "layer", "effect", "low", "high", "clear"])
+    )
 
 
 PARTS, NOWHERE = Interval(2.0, 1.0, 3.0, 10, 10), Interval(NAN, NAN, NAN, 10, 10, reason="why")
