@@ -16,15 +16,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from interp.behaviour import flip_matrix
-from interp.behaviour.fairness import interval_columns
-from interp.stats import FloatArray, Interval, cluster_bootstrap, success_rate
+from interp.stats import (
+    FloatArray,
+    Interval,
+    cluster_bootstrap,
+    interval_column_names,
+    interval_columns,
+    success_rate,
+)
 
-INTERVAL = ("estimate", "low", "high", "n", "n_clusters", "reason")
+INTERVAL = tuple(interval_column_names())
 ARM = ("condition", "control_of")
 """What tells the arms of a run apart: placebos belong to the condition they control."""
 
 _COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
-FLIPS = (*_COUNTS, "net", "low", "high", "p", "n", "n_clusters", "reason")
+FLIPS = (*_COUNTS, *interval_column_names("net"), "p")
 
 
 def subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -109,5 +115,4 @@ def flip_row(
         kept = np.asarray(list(clusters), dtype=object)[both].tolist()
         matrix = flip_matrix(before[both], after[both], kept, seed=seed)
         interval, counts = matrix.net, tuple(getattr(matrix, name) for name in _COUNTS)
-    net = interval_columns(interval)
-    return {**dict(zip(_COUNTS, counts, strict=True)), "net": net.pop("estimate"), **net}
+    return {**dict(zip(_COUNTS, counts, strict=True)), **interval_columns(interval, "net")}

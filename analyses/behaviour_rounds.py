@@ -24,10 +24,15 @@ from analyses.behaviour_means import ARM, FLIPS, INTERVAL, flip_row, means, subs
 from interp.behaviour import edits_over_rounds, mean_toxicity
 from interp.behaviour.answers import calibration_error
 from interp.behaviour.edits import EditKind
-from interp.behaviour.fairness import interval_columns
 from interp.behaviour.toxicity import MIN_SAMPLES
 from interp.errors import InterpError
-from interp.stats import FloatArray, cluster_bootstrap, sign_flip_max_t, two_way_bootstrap
+from interp.stats import (
+    FloatArray,
+    cluster_bootstrap,
+    interval_columns,
+    sign_flip_max_t,
+    two_way_bootstrap,
+)
 
 SAME_COST = "specificity_0"
 """The condition that is asked as often, without an instruction."""
@@ -103,7 +108,7 @@ def effects_by_round(
         if column in rows
         for row in _effect_rows(rows, condition, against, column, seed)
     ]
-    columns = ["items", "condition", "against", "round", "measure", *INTERVAL, "p", "texts"]
+    columns = ["items", "condition", "against", "round", "measure", *INTERVAL, "p"]
     return pd.DataFrame(records, columns=columns)
 
 
@@ -131,7 +136,7 @@ def _effect_rows(
     treated, control = _shared(treated, control, keys), _shared(control, treated, keys)
     if treated.empty:
         nothing = interval_columns(undefined(f"no item has a {column} in both"))
-        return [{"round": k, **nothing, "p": np.nan, "texts": ""} for k in rounds]
+        return [{"round": k, **nothing, "p": np.nan} for k in rounds]
     items = treated.drop_duplicates("item").set_index("item")["cluster"]
     with_it, without = (_by_text(x, column, rounds, items.index) for x in (treated, control))
     labels = ("rounds", condition, against)
@@ -141,9 +146,8 @@ def _effect_rows(
     p = np.full(len(rounds), np.nan)
     if later.any():
         p[later] = sign_flip_max_t(change[later], items.tolist(), seed=seed).p_corrected
-    texts = " x ".join(map(str, intervals.texts or ()))
     return [
-        {"round": number, **interval_columns(intervals.at(k)), "p": p[k], "texts": texts}
+        {"round": number, **interval_columns(intervals.at(k)), "p": p[k]}
         for k, number in enumerate(rounds)
     ]
 
@@ -166,8 +170,8 @@ def _by_text(rows: pd.DataFrame, column: str, rounds: list[int], items: pd.Index
 def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Right and wrong in round 0 and in a later round of the same trajectory.
 
-    Columns: items, condition, control_of, round, the four counts, net, low, high, p, n, n_clusters,
-    reason. Pairs are trajectories (item x text x order x sample) that could be read in both rounds;
+    Columns: items, condition, control_of, round, the four counts, an interval's under the name
+    ``net``, p. Pairs are trajectories (item x text x order x sample) that could be read in both rounds;
     ``net`` is accuracy after minus before, its interval over clusters. ``p``: sign flips of the
     clusters' mean changes, max-T over the rounds of an arm.
     """

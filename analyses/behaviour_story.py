@@ -46,7 +46,7 @@ _MARGIN = (
     "disambiguated ones the right answer over the other group's. + is better."
 )
 _SMALL = 1_000_000_000
-_VALUE = {"effects": "effect", "flips": "net", "round_flips": "net", "letters": "option_chosen"}
+_VALUE = {"flips": "net", "round_flips": "net", "letters": "option_chosen"}
 
 
 def write_story(folder: Run, done: BehaviourRun) -> None:
@@ -95,11 +95,11 @@ def _effects(done: BehaviourRun, table: pd.DataFrame, figures: Figures) -> Secti
         paragraphs.append(" ".join(read(row) for row in own.to_dict("records")))
     if CONTROL not in set(rows["condition"]):
         paragraphs.insert(0, "No positive control was run: a null may also be a blunt instrument.")
-    columns = ["items", "contrast", "p", "p_holm", "n_items", "n_clusters", "texts"]
+    columns = ["items", "contrast", "p", "p_holm", "n", "n_clusters", "texts"]
     shown = table[[c for c in (*columns, "token mismatch") if c in table]].copy()
-    effects = [cell(row, "effect") for row in table.to_dict("records")]
+    effects = [cell(row) for row in table.to_dict("records")]
     shown.insert(2, "effect (nats)", pd.Series(effects, index=table.index, dtype=object))
-    names = {"p_holm": "p (Holm)", "n_items": "n", "n_clusters": "clusters"}
+    names = {"p_holm": "p (Holm)", "n_clusters": "clusters"}
     return Section(
         "Does the instruction change the answer?",
         paragraphs=paragraphs,

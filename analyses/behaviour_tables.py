@@ -2,8 +2,8 @@
 
 Every table is a function from scores to one long frame, a number a row. ``items`` is the subset:
 ``all``, or one context condition that is present. A condition's placebos are ``condition =
-"placebo"`` with ``control_of``, and each set of them is read apart. ``estimate, low, high, n,
-n_clusters, reason`` are an interval's; what is undefined is NaN with a reason, never an exception.
+"placebo"`` with ``control_of``, and each set of them is read apart. An interval's columns
+are those of :mod:`interp.stats.columns`; what is undefined is NaN with a reason, never an exception.
 
 Orders and texts are averaged within an item first, then clusters of items are resampled. Levels
 hold the texts fixed; effects resample texts x clusters. Margins are in nats, + = the better answer.
@@ -27,13 +27,12 @@ from interp.behaviour.answers import calibration_error, option_entropy
 from interp.behaviour.fairness import (
     accuracy_gap,
     bbq_bias,
-    interval_columns,
     over_abstention,
     pronoun_probabilities,
 )
 from interp.data import ChoiceItem
 from interp.errors import InterpError
-from interp.stats import Interval, holm, sign_flip_max_t
+from interp.stats import Interval, holm, interval_columns, sign_flip_max_t
 
 _LEVELS = {
     "margin": "margin",
@@ -84,8 +83,8 @@ def _answer_levels(
 def effects(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     """Effects on the margin: the rows of :meth:`OptionScores.effects`, for ``all`` items as well.
 
-    Columns: items, contrast, condition, against, effect, low, high, p, p_holm, n_items, n_clusters,
-    texts, ``token mismatch``, reason. ``p`` permutes the labels of the texts (NaN with one text a
+    Columns: items, contrast, condition, against, an interval's (nats), p, p_holm and ``token
+    mismatch``. ``p`` permutes the labels of the texts (NaN with one text a
     side); ``p_holm`` is corrected over the conditions of a subset compared with the same control.
     ``against`` is ``placebo`` (where the condition has some) and ``clean``; ``placebo - clean``, of
     the placebos of ``instructed``, is what length and position do by themselves.
@@ -100,8 +99,16 @@ def effects(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
         for subset in subsets(scores.frame)
         for condition, against in pairs
     ]
-    columns = ("items", "contrast", "condition", "against", "effect", "low", "high", "p", "p_holm",
-               "n_items", "n_clusters", "texts", "token mismatch", "reason")  # fmt: skip
+    columns = (
+        "items",
+        "contrast",
+        "condition",
+        "against",
+        *INTERVAL,
+        "p",
+        "p_holm",
+        "token mismatch",
+    )
     if not rows:
         return pd.DataFrame(columns=list(columns))
     table = pd.DataFrame(rows)
@@ -119,15 +126,9 @@ def _effect_row(scores: OptionScores, subset: Any, condition: str, against: str)
         "contrast": f"{condition} - {against}",
         "condition": condition,
         "against": against,
-        "effect": interval.estimate,
-        "low": interval.low,
-        "high": interval.high,
+        **interval_columns(interval),
         "p": found.test.p if isinstance(found, Effect) and permuted else np.nan,
-        "n_items": interval.n,
-        "n_clusters": interval.n_clusters,
-        "texts": " x ".join(map(str, interval.texts or ())),
         "token mismatch": found.mismatch if isinstance(found, Effect) else np.nan,
-        "reason": interval.reason,
     }
 
 
@@ -182,9 +183,9 @@ def _rank_rows(
 def flips(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     """Right and wrong before (the clean prompt) and after (an arm's prompt), in the first order.
 
-    Columns: items, condition, control_of, right_right, right_wrong, wrong_right, wrong_wrong, net,
-    low, high, p, n, n_clusters, reason. Every text is compared with the clean prompt of its item,
-    so counts and ``n`` are item x text pairs (no majority over texts, which would hide flips in both
+    Columns: items, condition, control_of, right_right, right_wrong, wrong_right, wrong_wrong, an
+    interval's under the name ``net``, p. Every text is compared with the clean prompt of its item, so
+    counts and ``net_n`` are item x text pairs (no majority over texts, which would hide flips in both
     directions). ``net`` is accuracy after minus before, its interval over clusters, with all
     pairs of a cluster together. ``p`` flips the signs of the clusters' mean changes; McNemar's
     would take pairs as independent. It is not corrected over the rows of the table.

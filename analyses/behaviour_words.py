@@ -27,9 +27,10 @@ EQUAL_COST = "specificity_0"
 
 def interval_of(row: _Row, estimate: str = "estimate") -> Interval:
     """The interval of a row; ``estimate`` names the column of the number itself."""
-    middle, low, high = (float(row[name]) for name in (estimate, "low", "high"))
-    n, clusters = int(row.get("n", row.get("n_items", 0))), int(row.get("n_clusters", 0))
-    return Interval(middle, low, high, n, clusters, reason=str(row.get("reason") or ""))
+    of = "" if estimate == "estimate" else f"{estimate}_"
+    middle, low, high = (float(row[name]) for name in (estimate, f"{of}low", f"{of}high"))
+    n, clusters = int(row.get(f"{of}n", 0)), int(row.get(f"{of}n_clusters", 0))
+    return Interval(middle, low, high, n, clusters, reason=str(row.get(f"{of}reason") or ""))
 
 
 def bare(interval: Interval) -> str:
@@ -68,7 +69,7 @@ def doubt(
 
 def read_control(row: _Row) -> str:
     """Whether naming the answer raises the margin."""
-    effect = interval_of(row, "effect")
+    effect = interval_of(row)
     where = f"on {row['items']} items"
     if np.isnan(effect.low) or effect.n_clusters < MIN_CLUSTERS:
         few = f"{count(effect.n_clusters, 'cluster')} of items are too few"
@@ -87,7 +88,7 @@ def read_control(row: _Row) -> str:
 
 def read_effect(row: _Row) -> str:
     """What a condition does to the margin against its placebos."""
-    effect = interval_of(row, "effect")
+    effect = interval_of(row)
     what = f"On {row['items']} items the {row['condition']} prompt"
     if np.isnan(effect.estimate):
         return f"{what} has no effect that could be measured: {effect.reason}."
@@ -102,7 +103,7 @@ def read_effect(row: _Row) -> str:
 
 def _sample(row: _Row) -> str:
     """Items, clusters, texts and p of an effect."""
-    parts = [f"{count(int(row['n_items']), 'item')} in {count(int(row['n_clusters']), 'cluster')}"]
+    parts = [f"{count(int(row['n']), 'item')} in {count(int(row['n_clusters']), 'cluster')}"]
     parts += [f"{row['texts']} texts"] if row.get("texts") else []
     parts += [p_of(float(row["p"]))]
     corrected = float(row.get("p_holm", np.nan))
@@ -298,7 +299,8 @@ def beside(treated: Interval, placebo: Interval) -> str:
 
 def reasons(frame: pd.DataFrame) -> str:
     """What the dashes of a table stand for; empty without any."""
-    if "reason" not in frame:
+    column = "net_reason" if "net_reason" in frame else "reason"
+    if column not in frame:
         return ""
-    found = dict.fromkeys(str(reason) for reason in frame["reason"].dropna() if reason)
+    found = dict.fromkeys(str(reason) for reason in frame[column].dropna() if reason)
     return f"A dash, or a number without an interval: {'; '.join(found)}." if found else ""

@@ -13,7 +13,7 @@ from analyses.page import write_page
 from interp import viz
 from interp.directions import DirectionFits, DirectionStack, Transfer
 from interp.runs import Run
-from interp.stats import Interval
+from interp.stats import Interval, interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.directions import METHOD_NAMES
 
@@ -75,7 +75,7 @@ def read_fit(fits: DirectionFits, stack: DirectionStack) -> Iterator[str]:
     """The best of all, then the plain difference of means beside its nulls."""
     top = fits.best.iloc[0]
     words = fits.baselines["bag of words"]
-    best = Interval(top.auc, top.auc_low, top.auc_high, 0, 0)
+    best = interval_of(top, "auc")
     yield (
         f"Highest held-out AUC: {METHOD_NAMES[top.method]} at {top.site}, layer {top.layer}: {best}. "
         f"A bag of words reaches {words}, the length {fits.baselines['length']}."
@@ -139,9 +139,7 @@ def _best_table(fits: DirectionFits) -> pd.DataFrame:
             "method": [METHOD_NAMES[m] for m in best["method"]],
             "site": best["site"],
             "layer": best["layer"],
-            "held-out AUC": [
-                Interval(r.auc, r.auc_low, r.auc_high, 0, 0) for r in best.itertuples()
-            ],
+            "held-out AUC": intervals_of(best, "auc"),
             "shuffled labels": null,
             "p": best["p"],
         }
@@ -153,9 +151,10 @@ def write_transfer_story(folder: Run, done: TransferRun) -> None:
     figures = [
         ("transfer", viz.transfer_heatmap(done.transfer), "Blue is above chance, red below it.")
     ]
-    frame = done.transfer.frame.copy()
-    frame.insert(4, "AUC", [Interval(r.auc, r.low, r.high, 0, 0) for r in frame.itertuples()])
-    table = frame.drop(columns=["auc", "low", "high"])
+    frame = done.transfer.frame
+    table = frame[["trained_on", "tested_on", "reader", "layer"]].copy()
+    table.insert(4, "AUC", intervals_of(frame, "auc"))
+    table[["n_texts", "n_groups"]] = frame[["auc_n", "auc_n_clusters"]]
     sections = [
         Section(
             "Does it transfer?",
@@ -185,13 +184,13 @@ def read_transfer(transfer: Transfer) -> str:
     """How many cells off the diagonal lie above chance, and where words do as well."""
     frame = transfer.frame
     off = frame[(frame["trained_on"] != frame["tested_on"]) & (frame["reader"] == "direction")]
-    above = off[off["low"] > 0.5]
-    below = off[off["high"] < 0.5]
+    above = off[off["auc_low"] > 0.5]
+    below = off[off["auc_high"] < 0.5]
     if above.empty:
         found = "None of them lies above chance"
     else:
         named = "; ".join(
-            f"{r.trained_on} -> {r.tested_on} {r.auc:.2f} [{r.low:.2f}, {r.high:.2f}]"
+            f"{r.trained_on} -> {r.tested_on} {r.auc:.2f} [{r.auc_low:.2f}, {r.auc_high:.2f}]"
             for r in above.sort_values("auc", ascending=False).itertuples()
         )
         found = f"{len(above)} of {len(off)} lie above chance: {named}"

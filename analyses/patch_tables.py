@@ -168,7 +168,7 @@ def top_table(results: Results, k: int = TOP) -> pd.DataFrame:
     for (condition, site), result in results.items():
         top = largest_cells(result, k)
         cells = [cell_name(row) for row in top.to_dict("records")]
-        numbers = top[["effect", "low", "high", "p"]]
+        numbers = top.rename(columns={"estimate": "effect"})[["effect", "low", "high", "p"]]
         parts.append(numbers.assign(condition=condition, site=site, cell=cells))
     columns = ["condition", "site", "cell", "effect", "low", "high", "p"]
     return pd.concat(parts, ignore_index=True)[columns]

@@ -7,7 +7,7 @@ directions without a meaning. What fails a gate is shown and not read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from analyses.steer_tables import LEARNED, SWINGING, place_among
 from interp import viz
 from interp.data.bundle import bundled_completions
 from interp.runs import Run
-from interp.stats import Interval
+from interp.stats import interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.report import format_interval
 
@@ -179,9 +179,9 @@ def _cost(done: SteerRun, figures: dict[str, go.Figure]) -> Section:
 
 
 def _completions(done: SteerRun) -> Section:
-    table = done.completions.assign(level=_intervals(done.completions, "level")).pivot(
-        index="strength", columns="outcome", values="level"
-    )
+    table = done.completions.assign(
+        level=pd.Series(intervals_of(done.completions), dtype=object)
+    ).pivot(index="strength", columns="outcome", values="level")
     table = table[[name for name in ("kept", "overlap", "fluency") if name in table]]
     names = {
         "kept": "first choice kept",
@@ -238,14 +238,14 @@ def read_outcome(done: SteerRun, outcome: str, subset: str) -> str:
     """Whether the learned direction moves an outcome, more than nulls do, and which way."""
     own = _own(done, outcome, subset).iloc[0]
     nulls = _own(done, outcome, subset, learned=False)
-    swing = Interval(own["effect"], own["low"], own["high"], own["n"], own["clusters"])
+    swing = interval_of(own)
     what = _OUTCOMES[outcome].format(subset)
     opening = f"Steering swings {what} by {format_interval(swing)} nats"
     if np.isnan(swing.low):
         return f"{opening} ({own['reason']}): nothing can be claimed."
     if swing.n_clusters < MIN_CLUSTERS:
         return f"{opening}: {count(int(own['clusters']), 'cluster')} are too few for a finding."
-    larger = int((nulls["effect"].abs() >= abs(own["effect"])).sum())
+    larger = int((nulls["estimate"].abs() >= abs(own["estimate"])).sum())
     beside = f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far"
     placed = f"{beside} (p = {own['p']:.3f})"
     if not swing.excludes(0):
@@ -255,7 +255,7 @@ def read_outcome(done: SteerRun, outcome: str, subset: str) -> str:
             f"{opening}. But {placed}: it does not move {what} more than directions without a "
             "meaning do, so nothing here is special to this direction."
         )
-    way = "towards" if own["effect"] > 0 else "against"
+    way = "towards" if own["estimate"] > 0 else "against"
     better = "the better answer" if outcome == "margin" else "the moral sentences"
     reading = (
         f"{opening}, and {placed}: it moves {what} more than directions without a meaning do, "
@@ -273,7 +273,7 @@ def read_cost(done: SteerRun) -> str:
     """What the largest step costs, beside the nulls', and what the effects come to per cost."""
     own = _own(done, "nll", "all").iloc[0]
     nulls = _own(done, "nll", "all", learned=False)
-    cost = Interval(own["effect"], own["low"], own["high"], own["n"], own["clusters"])
+    cost = interval_of(own)
     reading = (
         f"At the largest step, averaged over both signs, the cost on plain sentences is "
         f"{format_interval(cost)} nats per token (perplexity x {np.exp(cost.estimate):.2f}); along "
@@ -300,7 +300,7 @@ def read_kept(done: SteerRun) -> str:
         return "The unsteered model ends every text at once: there is nothing to keep."
     own = rows.iloc[0]
     nulls = _own(done, "kept", "all", learned=False)
-    level = 1 + own["effect"]
+    level = 1 + own["estimate"]
     return (
         f"At the largest step {level:.0%} of the unsteered continuation's tokens stay the first "
         f"choice (mean of both signs); along null directions {1 + nulls['effect'].median():.0%} in "
@@ -312,17 +312,17 @@ def _table(done: SteerRun, outcome: str) -> pd.DataFrame:
     rows = []
     for subset in _subsets(done) if outcome == "margin" else ["all"]:
         own = _own(done, outcome, subset).iloc[0]
-        nulls = _own(done, outcome, subset, learned=False)["effect"].abs()
+        nulls = _own(done, outcome, subset, learned=False)["estimate"].abs()
         rows.append(
             {
                 "items": subset,
-                "swing": Interval(own["effect"], own["low"], own["high"], 0, 0),
+                "swing": interval_of(own),
                 "p": own["p"],
                 "nulls: median, largest": f"{nulls.median():.3f}, {nulls.max():.3f}",
                 "per cost": own["per_cost"],
                 "p per cost": own["p_per_cost"],
                 "n": own["n"],
-                "clusters": own["clusters"],
+                "clusters": own["n_clusters"],
             }
         )
     table = pd.DataFrame(rows)
@@ -337,9 +337,9 @@ def _signs(done: SteerRun) -> pd.DataFrame:
         cell = done.effects[
             (done.effects["outcome"] == "margin") & (done.effects["subset"] == subset)
         ]
-        nulls = cell[cell["kind"] != LEARNED]["effect"].abs()
-        own = cell[cell["kind"] == LEARNED][["strength", "effect", "low", "high"]]
-        for strength, effect in zip(own["strength"], _intervals(own, "effect"), strict=True):
+        nulls = cell[cell["kind"] != LEARNED]["estimate"].abs()
+        own = cell[cell["kind"] == LEARNED]
+        for strength, effect in zip(own["strength"], intervals_of(own), strict=True):
             size = abs(float(effect.estimate))
             at_end = abs(strength) == largest
             p = place_among(size, nulls.to_numpy(float)) if at_end else np.nan
@@ -352,8 +352,8 @@ def _costs(done: SteerRun) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "step": [f"{s:+g}" for s in own["strength"]],
-            "cost": _intervals(own, "effect"),
-            "perplexity": [f"x {np.exp(e):.3f}" for e in own["effect"]],
+            "cost": intervals_of(own),
+            "perplexity": [f"x {np.exp(e):.3f}" for e in own["estimate"]],
         }
     )
 
@@ -362,13 +362,6 @@ def _own(done: SteerRun, outcome: str, subset: str, *, learned: bool = True) -> 
     """The swings of one outcome: the learned direction's row, or the nulls'."""
     rows = done.swings[(done.swings["outcome"] == outcome) & (done.swings["subset"] == subset)]
     return rows[(rows["kind"] == LEARNED) == learned]
-
-
-def _intervals(rows: pd.DataFrame, estimate: str) -> Any:
-    """A column of intervals, from ``estimate``, ``low`` and ``high``."""
-    numbers = rows[[estimate, "low", "high"]].to_numpy(float).tolist()
-    found = [Interval(mid, low, high, 0, 0) for mid, low, high in numbers]
-    return pd.Series(found, index=rows.index, dtype=object)
 
 
 def _subsets(done: SteerRun) -> list[str]:

@@ -18,7 +18,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.stats import FloatArray, Interval, cluster_bootstrap
+from interp.stats import (
+    FloatArray,
+    Interval,
+    cluster_bootstrap,
+    interval_column_names,
+    interval_columns,
+)
 
 LEARNED = "learned"
 UNSTEERED = "unsteered"
@@ -41,7 +47,7 @@ def effect_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
         found = cluster_bootstrap(differences, clusters, seed=seed, labels=(outcome, subset))
         parts.append(_with_intervals(steps, found).assign(outcome=outcome, subset=subset))
     frame = pd.concat(parts, ignore_index=True)
-    return frame[[*_CELL, *_UNIT, "effect", "low", "high", "n", "clusters", "reason"]]
+    return frame[[*_CELL, *_UNIT, *interval_column_names()]]
 
 
 def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -62,14 +68,14 @@ def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
         found = cluster_bootstrap(number, clusters, seed=seed, labels=(outcome, subset))
         parts.append(_with_intervals(names, found).assign(outcome=outcome, subset=subset))
     frame = pd.concat(parts, ignore_index=True).drop(columns="strength")
-    costs = frame[frame["outcome"] == "nll"].set_index(["kind", "direction"])[["effect", "low"]]
+    costs = frame[frame["outcome"] == "nll"].set_index(["kind", "direction"])[["estimate", "low"]]
     costs = costs.loc[list(zip(frame["kind"], frame["direction"], strict=True))]
-    frame["cost"] = costs["effect"].to_numpy()
-    frame["per_cost"] = (frame["effect"].abs() / frame["cost"]).where(costs["low"].to_numpy() > 0)
-    frame["p"] = _places(frame, frame["effect"].abs())
+    frame["cost"] = costs["estimate"].to_numpy()
+    frame["per_cost"] = (frame["estimate"].abs() / frame["cost"]).where(costs["low"].to_numpy() > 0)
+    frame["p"] = _places(frame, frame["estimate"].abs())
     frame["p_per_cost"] = _places(frame, frame["per_cost"])
-    columns = [*_CELL, "kind", "direction", "effect", "low", "high", "p", "cost", "per_cost"]
-    return frame[[*columns, "p_per_cost", "n", "clusters", "reason"]]
+    columns = [*_CELL, "kind", "direction", *interval_column_names()]
+    return frame[[*columns, "p", "cost", "per_cost", "p_per_cost"]]
 
 
 def completion_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -85,8 +91,8 @@ def completion_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
         level = cluster_bootstrap(
             cell["value"].to_numpy(), cell["cluster"].tolist(), seed=seed, labels=(outcome,)
         )
-        found.append((strength, outcome, level.estimate, level.low, level.high, level.n))
-    return pd.DataFrame(found, columns=["strength", "outcome", "level", "low", "high", "n"])
+        found.append({"strength": strength, "outcome": outcome, **interval_columns(level)})
+    return pd.DataFrame(found, columns=["strength", "outcome", *interval_column_names()])
 
 
 def text_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -124,14 +130,7 @@ def _at(
 
 
 def _with_intervals(steps: pd.DataFrame, found: Interval) -> pd.DataFrame:
-    return steps.assign(
-        effect=found.estimate,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        clusters=found.n_clusters,
-        reason=found.reason,
-    )
+    return steps.assign(**interval_columns(found))
 
 
 def _places(frame: pd.DataFrame, sizes: pd.Series) -> FloatArray:

@@ -15,7 +15,7 @@ from interp import viz
 from interp.activations import read_attention
 from interp.prompts import TokenizedPrompt
 from interp.runs import Run
-from interp.stats import Interval
+from interp.stats import intervals_of
 from interp.viz import Fragment, Section
 from interp.viz.report import format_interval
 
@@ -279,13 +279,9 @@ def _limits(result: DemoResult) -> Section:
 
 
 def _effect_table(table: pd.DataFrame) -> pd.DataFrame:
-    intervals = [
-        Interval(r.effect, r.low, r.high, r.n_items, r.n_clusters, reason=r.reason)
-        for r in table.itertuples()
-    ]
-    kept = table.drop(columns=["effect", "low", "high", "reason"])
-    kept.insert(2, "effect (nats)", intervals)
-    return kept.rename(columns=_HEADINGS)
+    shown = table[["items", "contrast", "p", "n", "n_clusters", "texts", "token mismatch"]].copy()
+    shown.insert(2, "effect (nats)", intervals_of(table))
+    return shown.rename(columns={**_HEADINGS, "n": "items"})
 
 
 def _span_text(prompt: TokenizedPrompt) -> str:

@@ -53,16 +53,16 @@ def interval_columns(interval: Interval, name: str = "") -> dict[str, Any]:
     runs fastest), as :func:`pandas.MultiIndex.from_product` orders the axes' labels.
     """
     shape = np.shape(interval.estimate)
-    columns = []
+    columns: list[Any] = []
     for field in ("estimate", "low", "high", "n", "n_clusters", "reason"):
         value = np.asarray(getattr(interval, field), dtype=_TYPES.get(field, np.float64))
         values = np.broadcast_to(value, shape).reshape(-1).tolist()
         columns.append(values if shape else values[0])
     texts = " x ".join(map(str, interval.texts or ()))
-    shared = [texts, f"{interval.method} {float(interval.confidence)!r}"]
+    shared: list[Any] = [texts, f"{interval.method} {float(interval.confidence)!r}"]
     if shape:
         shared = [[value] * len(columns[0]) for value in shared]
-    columns[-1:] = [*shared, columns[-1]]
+    columns[-1:] = [*shared, columns[-1]]  # before the reason
     return dict(zip(interval_column_names(name), columns, strict=True))
 
 

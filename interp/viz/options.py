@@ -165,7 +165,8 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
         showlegend=False,
         hovertemplate=(
             f"{escape_label(row['contrast'])}: {row['estimate']:.3f} "
-            f"[{row['low']:.3f}, {row['high']:.3f}] nats<br>permutation p = {row['p']:.3f}, {row['n_items']} items in "
+            f"[{row['low']:.3f}, {row['high']:.3f}] nats<br>permutation p = {row['p']:.3f}, "
+            f"{row['n']} items in "
             f"{row['n_clusters']} clusters<extra></extra>"
         ),
     )

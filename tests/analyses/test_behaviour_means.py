@@ -43,8 +43,8 @@ def test_flips_leave_out_pairs_that_were_not_read_on_both_sides():
     after = np.array([1.0, 0.0, 1.0, 0.0, 1.0, NAN])
     row = flip_row(before, after, "aabbcc", seed=0)
     assert [row[k] for k in ("right_right", "right_wrong", "wrong_right", "wrong_wrong")] == [1] * 4
-    assert (row["net"], row["n"], row["n_clusters"]) == (pytest.approx(0.0), 4, 2)
+    assert (row["net"], row["net_n"], row["net_n_clusters"]) == (pytest.approx(0.0), 4, 2)
     nothing = flip_row(before[4:], after[4:], "cc", seed=0)
-    assert (nothing["right_right"], nothing["n"]) == (0, 0)
+    assert (nothing["right_right"], nothing["net_n"]) == (0, 0)
     assert np.isnan(nothing["net"])
-    assert nothing["reason"] == "no item was answered both before and after"
+    assert nothing["net_reason"] == "no item was answered both before and after"

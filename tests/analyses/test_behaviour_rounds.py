@@ -234,7 +234,7 @@ def test_flips_by_round_start_from_round_0_of_the_same_trajectory():
     rows = [answer(i, "instructed", r, correct=float(c))
             for i, answers in told.items() for r, c in enumerate(answers)]  # fmt: skip
     table = tables.flips_by_round(pd.DataFrame(rows), seed=0).query("items == 'all'")
-    columns = ["round", "right_right", "right_wrong", "wrong_right", "wrong_wrong", "n"]
+    columns = ["round", "right_right", "right_wrong", "wrong_right", "wrong_wrong", "net_n"]
     assert table[columns].to_numpy().tolist() == [[1, 0, 1, 2, 1, 4], [2, 1, 0, 1, 1, 3]]
     assert table["net"].tolist() == pytest.approx([0.25, 1 / 3])
     change = np.array([[-1.0, 1.0, 1.0, 0.0], [0.0, 1.0, NAN, 0.0]])
@@ -245,14 +245,14 @@ def test_flips_by_round_start_from_round_0_of_the_same_trajectory():
 def test_placebo_trajectories_flip_in_rows_of_their_own():
     frame = frame_of({"instructed": [(0.0, 0.0)] * 2, "placebo": [(0.0, 0.0)]})
     table = tables.flips_by_round(frame, seed=0).query("items == 'all'")
-    assert table[["condition", "control_of", "n"]].to_numpy().tolist() == [
+    assert table[["condition", "control_of", "net_n"]].to_numpy().tolist() == [
         ["instructed", "", 6],
         ["placebo", "instructed", 3],
     ]
     assert table["p"].tolist() == [1.0, 1.0]
     unread = frame_of({"instructed": [(0.0, 0.0)]}, correct=NAN)
     row = tables.flips_by_round(unread, seed=0).iloc[0]
-    assert (row["n"], row["reason"]) == (0, "no item was answered both before and after")
+    assert (row["net_n"], row["net_reason"]) == (0, "no item was answered both before and after")
 
 
 # ---------------------------------------------------------------------------- toxicity

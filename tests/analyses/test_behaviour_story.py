@@ -57,9 +57,7 @@ def effect(items: str, condition: str, size: float, *, p: float, texts: int = 6)
         "contrast": f"{condition} - placebo",
         "condition": condition,
         "against": "placebo",
-        "effect": interval.pop("estimate"),
         "p": p,
-        "n_items": interval.pop("n"),
         "texts": f"{texts} x {texts}",
         "token mismatch": 0.25,
         **interval,
@@ -69,7 +67,8 @@ def effect(items: str, condition: str, size: float, *, p: float, texts: int = 6)
 def flip_row(condition: str, net: float, p: float = 0.5) -> dict[str, Any]:
     interval = number(net)
     counts = {"right_right": 9, "right_wrong": 2, "wrong_right": 4, "wrong_wrong": 9}
-    return {**counts, "net": interval.pop("estimate"), **interval, "p": p}
+    net = {"net": interval.pop("estimate")} | {f"net_{k}": v for k, v in interval.items()}
+    return {**counts, **net, "p": p}
 
 
 def make_tables() -> dict[str, pd.DataFrame]:

@@ -184,7 +184,7 @@ def test_effects_are_those_of_the_scores_with_their_conditions_and_all_items():
     table = tables.effects(scores, seed=3)
     assert set(table["items"]) == {"all", "ambiguous", "disambiguated"}
     ambiguous = table[table["items"] == "ambiguous"].set_index("contrast")
-    assert ambiguous["effect"].to_dict() == pytest.approx(
+    assert ambiguous["estimate"].to_dict() == pytest.approx(
         {"instructed - placebo": 1.5, "instructed - clean": 2.5, "negated - clean": -3.0,
          "placebo - clean": 1.0}
     )  # fmt: skip
@@ -196,7 +196,7 @@ def test_effects_are_those_of_the_scores_with_their_conditions_and_all_items():
     oracle = two_way_bootstrap(
         *arms, ["d1", "d2", "i1", "i2"], seed=3, labels=("instructed", "placebo", "all", "margin")
     )
-    assert (whole["effect"], whole["low"], whole["high"]) == (
+    assert (whole["estimate"], whole["low"], whole["high"]) == (
         oracle.estimate, oracle.low, oracle.high,
     )  # fmt: skip
     assert whole["texts"] == "2 x 2"
@@ -222,11 +222,11 @@ def test_an_effect_that_cannot_be_taken_is_a_row_with_its_reason():
     rows = [*three_arms(), prompt("i9", "instructed"), prompt("i9", "placebo")]
     table = tables.effects(scores_of(rows), seed=0)
     row = table[(table["contrast"] == "instructed - clean") & (table["items"] == "all")].iloc[0]
-    assert np.isnan(row["effect"])
+    assert np.isnan(row["estimate"])
     assert "different items" in row["reason"]
     single = tables.effects(scores_of(three_arms(("i1",))), seed=0)
     assert set(single["reason"]) == {"a single cluster: no interval"}
-    assert single["effect"].notna().all()
+    assert single["estimate"].notna().all()
     assert tables.effects(scores_of([prompt()]), seed=0).empty
 
 
@@ -293,8 +293,8 @@ def test_flips_count_every_text_against_the_clean_prompt_of_its_item():
     counts = row[["right_right", "right_wrong", "wrong_right", "wrong_wrong"]].tolist()
     assert counts == [5, 1, 3, 3]
     assert row["net"] == pytest.approx(2 / 12)
-    assert (row["n"], row["n_clusters"]) == (12, 3)
-    assert row["low"] <= row["net"] <= row["high"]
+    assert (row["net_n"], row["net_n_clusters"]) == (12, 3)
+    assert row["net_low"] <= row["net"] <= row["net_high"]
 
 
 def test_p_of_flips_turns_the_signs_of_whole_clusters():
@@ -307,8 +307,8 @@ def test_p_of_flips_turns_the_signs_of_whole_clusters():
 def test_an_arm_without_a_clean_prompt_beside_it_has_no_flips():
     table = tables.flips(scores_of([prompt(condition="instructed")]), seed=0)
     assert table["net"].isna().all()
-    assert table["n"].tolist() == [0, 0]
-    assert set(table["reason"]) == {"no item was answered both before and after"}
+    assert table["net_n"].tolist() == [0, 0]
+    assert set(table["net_reason"]) == {"no item was answered both before and after"}
     one = tables.flips(scores_of([prompt(), prompt(condition="instructed")]), seed=0).iloc[0]
     assert (one["net"], one["right_right"]) == (0.0, 1)
     assert np.isnan(one["p"])

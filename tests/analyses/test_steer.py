@@ -29,7 +29,7 @@ from interp.directions.steering import add_vector
 from interp.errors import InterpError
 from interp.prompts import TextBank
 from interp.runs import read_manifest, read_table
-from interp.stats import Interval
+from interp.stats import Interval, interval_columns
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
@@ -213,16 +213,16 @@ def test_tables_are_the_paired_differences(done: SteerRun) -> None:
     before = values(baseline, "preference")
     up, down = (cell[cell["strength"] == s].set_index("item")["value"] - before for s in (2, -2))
     swing = done.swings.set_index(["outcome", "direction"]).loc[("preference", "tense")]
-    assert swing["effect"] == pytest.approx((up - down).mean() / 2)
-    assert swing["low"] <= swing["effect"] <= swing["high"]
-    effects = done.effects.set_index(["outcome", "direction", "strength"])["effect"]
+    assert swing["estimate"] == pytest.approx((up - down).mean() / 2)
+    assert swing["low"] <= swing["estimate"] <= swing["high"]
+    effects = done.effects.set_index(["outcome", "direction", "strength"])["estimate"]
     assert effects.loc[("preference", "tense", 2.0)] == pytest.approx(up.mean())
-    cost = done.swings.set_index(["outcome", "direction"]).loc[("nll", "tense"), "effect"]
+    cost = done.swings.set_index(["outcome", "direction"]).loc[("nll", "tense"), "estimate"]
     ends = [effects.loc[("nll", "tense", s)] for s in (2.0, -2.0)]
     assert cost == pytest.approx(np.mean(ends))
     assert swing["cost"] == pytest.approx(cost)
     own = done.swings[done.swings["outcome"] == "preference"].set_index("direction")
-    sizes = own["effect"].abs()
+    sizes = own["estimate"].abs()
     assert own.loc["learned", "p"] == pytest.approx((sizes >= sizes["learned"]).mean())
     assert own["p"].notna().sum() == 1
 
@@ -256,11 +256,11 @@ def test_swings_of_planted_effects_are_exact() -> None:
     }
     rows = make_rows(planted)
     swings = swing_table(rows, seed=0).set_index(["outcome", "direction"])
-    assert swings.loc["margin", "effect"].to_dict() == {"learned": 2.0, "a": 0.0, "b": -3.0}
+    assert swings.loc["margin", "estimate"].to_dict() == {"learned": 2.0, "a": 0.0, "b": -3.0}
     assert swings.loc[("margin", "learned"), "p"] == pytest.approx(2 / 3)
     assert swings.loc[("margin", "learned"), "per_cost"] == pytest.approx(4.0)
-    assert swings.loc[("nll", "a"), "effect"] == pytest.approx(0.5)
-    effects = effect_table(rows, seed=0).set_index(["outcome", "direction", "strength"])["effect"]
+    assert swings.loc[("nll", "a"), "estimate"] == pytest.approx(0.5)
+    effects = effect_table(rows, seed=0).set_index(["outcome", "direction", "strength"])["estimate"]
     assert effects.loc[("margin", "a", -2.0)] == 5.0
 
 
@@ -397,12 +397,14 @@ def test_unknown_items_are_refused_in_one_line(tiny_folder: Folder, tmp_path: Pa
 
 def spoken(swing: float, low: float, high: float, p: float, *, clusters: int = 9) -> str:
     """What is said of a margin with these numbers."""
-    row = {"outcome": "margin", "subset": "ambiguous", "n": 12, "clusters": clusters, "reason": ""}
-    null = {**row, "kind": "contrast", "direction": "tense", "effect": 0.1, "low": 0, "high": 0}
-    own = {**row, "kind": "learned", "direction": "learned", "effect": swing, "low": low}
+    row = {"outcome": "margin", "subset": "ambiguous"}
+    null = {**row, "kind": "contrast", "direction": "tense"}
+    null |= interval_columns(Interval(0.1, 0.0, 0.0, 12, clusters))
+    own = {**row, "kind": "learned", "direction": "learned", "p": p}
+    own |= interval_columns(Interval(swing, low, high, 12, clusters))
     auc = Interval(*(np.array([v]) for v in (0.7, 0.6, 0.8, 9, 9)), reason=np.array([""]))
     fake = SimpleNamespace(
-        swings=pd.DataFrame([{**own, "high": high, "p": p}, null]),
+        swings=pd.DataFrame([own, null]),
         sentences="held out",
         stack=SimpleNamespace(layers=(3,), best_layer=3, auc=auc),
     )

@@ -22,6 +22,7 @@ from interp.data.bundle import bundled_choices
 from interp.data.items import Choice, ChoiceItem
 from interp.data.load import load_items
 from interp.errors import InterpError
+from interp.stats import interval_column_names
 
 NAN = float("nan")
 ROLES = ("stereotyped", "counter", "unknown")
@@ -182,9 +183,11 @@ def test_the_table_has_every_metric_over_all_and_per_category():
     table = bbq_metrics(pd.DataFrame(rows), seed=1)
     assert list(dict.fromkeys(table["category"])) == ["all", "Pets", "Plants"]
     assert list(table.columns) == [
-        "category", "context_condition", "metric", "estimate", "low", "high", "n", "n_clusters",
-        "reason",
-    ]  # fmt: skip
+        "category",
+        "context_condition",
+        "metric",
+        *interval_column_names(),
+    ]
     of = table.set_index(["category", "context_condition", "metric"])
     assert of.loc[("all", "ambiguous", "accuracy"), "estimate"] == pytest.approx(0.5)
     assert of.loc[("all", "ambiguous", "bias"), "estimate"] == pytest.approx(0.5)

@@ -136,10 +136,10 @@ def test_a_subset_without_margins_leaves_the_effects_of_the_other_standing():
     rows += arms((NAN, NAN), (NAN, NAN), items=("d1", "d2"), context_condition="disambiguated")
     scores = scores_of(rows)
     frame = scores.effects().set_index("items")
-    assert frame.loc["ambiguous", "effect"] == pytest.approx(2.0)
+    assert frame.loc["ambiguous", "estimate"] == pytest.approx(2.0)
     assert frame.loc["ambiguous", "reason"] == ""
-    assert frame.loc["disambiguated", ["effect", "low", "high", "p"]].isna().all()
-    assert frame.loc["disambiguated", "n_items"] == 0
+    assert frame.loc["disambiguated", ["estimate", "low", "high", "p"]].isna().all()
+    assert frame.loc["disambiguated", "n"] == 0
     assert frame.loc["disambiguated", "reason"] == "margin is undefined on every item"
     assert "undefined on every item" in scores._repr_html_()
 
@@ -198,7 +198,7 @@ def test_without_instructed_texts_placebos_read_alone_are_those_of_the_first_con
 
 def test_the_table_of_effects_has_every_treated_condition_against_both_controls():
     frame = scores_of(three_arms()).effects()
-    assert dict(zip(frame["contrast"], frame["effect"].round(6), strict=True)) == {
+    assert dict(zip(frame["contrast"], frame["estimate"].round(6), strict=True)) == {
         "instructed - placebo": 2.0,
         "instructed - clean": 3.0,
         "negated - placebo": -7.0,
@@ -206,7 +206,7 @@ def test_the_table_of_effects_has_every_treated_condition_against_both_controls(
         "placebo - clean": 1.0,
     }
     assert set(frame["texts"]) == {"1 x 1"}
-    assert frame["n_items"].tolist() == [2] * 5
+    assert frame["n"].tolist() == [2] * 5
 
 
 @pytest.mark.parametrize(

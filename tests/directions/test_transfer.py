@@ -57,8 +57,8 @@ def test_off_the_diagonal_the_trained_direction_ranks_the_other_sets_states(
     row = cell(transfer, "tense", "sentiment", "direction")
     assert row["auc"] == pytest.approx(roc_auc_score([t.label for t in texts], dots))
     assert row["layer"] == stack.best_layer
-    assert row["low"] <= row["auc"] <= row["high"]
-    assert row["n_groups"] == len({t.group for t in texts})
+    assert row["auc_low"] <= row["auc"] <= row["auc_high"]
+    assert row["auc_n_clusters"] == len({t.group for t in texts})
 
 
 def test_the_diagonal_is_the_held_out_score(

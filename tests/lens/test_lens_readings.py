@@ -181,8 +181,8 @@ def test_settled_layers_are_averaged_per_condition_over_clusters() -> None:
         ("clean", "a"): [1, 1, -1.0], ("clean", "b"): [1, 1, -1.0],
     }  # fmt: skip
     frame = settled_layer(margins(curves), seed=0).set_index("condition")
-    assert frame["settled"].to_dict() == {"instructed": 1.0, "placebo": 1.0, "clean": 2.0}
-    assert frame["prompts"].to_dict() == {"instructed": 2, "placebo": 1, "clean": 2}
+    assert frame["estimate"].to_dict() == {"instructed": 1.0, "placebo": 1.0, "clean": 2.0}
+    assert frame["n"].to_dict() == {"instructed": 2, "placebo": 1, "clean": 2}
     expected = cluster_bootstrap([0, 2], ["a", "b"], seed=0, labels=("settled",))
     assert tuple(frame.loc["instructed", ["low", "high"]]) == (expected.low, expected.high)
     assert "single cluster" in frame.loc["placebo", "reason"]
@@ -221,7 +221,7 @@ def test_effects_are_two_way_intervals_with_family_wise_p() -> None:
     frame = layer_effects(lens, "instructed", seed=0)
     clusters, labels = [f"c{k}" for k in range(10)], ("lens", "instructed")
     interval = two_way_bootstrap(*values.values(), clusters, seed=0, labels=labels)
-    np.testing.assert_array_equal(frame["effect"], interval.estimate)
+    np.testing.assert_array_equal(frame["estimate"], interval.estimate)
     np.testing.assert_array_equal(frame["low"], interval.low)
     difference = values["instructed"].mean(1) - values["placebo"].mean(1)
     test = sign_flip_max_t(difference, clusters, seed=0, labels=labels)

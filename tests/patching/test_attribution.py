@@ -352,7 +352,7 @@ def test_screened_cells_are_exact_and_the_others_are_not_there(
     assert f"Spearman {rho:.2f} between" in found.notes[0]
     assert found.title.endswith("z, screened")
     top = found.top(8)
-    assert top["effect"].notna().sum() == 6
+    assert top["estimate"].notna().sum() == 6
     assert np.isfinite(top["p"][:6]).all()
 
 

@@ -17,6 +17,7 @@ from interp.data import load_items
 from interp.errors import InterpError
 from interp.patching import ALL, SweepResult, sweep
 from interp.prompts import make_pair
+from interp.stats import interval_column_names
 
 N_PAIRS = 12
 SHARES = torch.tensor([[0.0, 1.0], [0.25, 1.0], [-0.5, 1.0]])
@@ -260,10 +261,10 @@ def test_a_file_that_holds_no_sweep_is_refused_in_one_line(tmp_path: Path, kind:
 
 def test_the_top_cells_are_those_of_largest_mean_effect(result: SweepResult) -> None:
     top = result.top(3)
-    assert top.columns.tolist() == ["layer", "span", "label", "effect", "low", "high", "p"]
+    assert top.columns.tolist() == ["layer", "span", "label", *interval_column_names(), "p"]
     # shares of 1 in every layer of the ceiling, in the order of the map
     assert top["label"].tolist() == [f"L{layer} {ALL}" for layer in range(3)]
-    assert top["effect"].tolist() == pytest.approx([1.25] * 3)
+    assert top["estimate"].tolist() == pytest.approx([1.25] * 3)
     assert bool((top["low"] < 1.25).all())
     assert bool((top["high"] > 1.25).all())
     everything = result.top(100)
@@ -271,7 +272,7 @@ def test_the_top_cells_are_those_of_largest_mean_effect(result: SweepResult) -> 
         "L2 instruction", "L1 instruction", "L0 instruction",
     ]  # fmt: skip
     # the largest in size, also where it is negative
-    assert everything["effect"].tolist()[3:] == pytest.approx([-0.625, 0.3125, 0.0])
+    assert everything["estimate"].tolist()[3:] == pytest.approx([-0.625, 0.3125, 0.0])
     assert everything["p"].tolist()[0] == pytest.approx(2 / 2**N_PAIRS)
     assert everything["p"].tolist()[-1] == 1.0
     assert len(result.top()) == 6

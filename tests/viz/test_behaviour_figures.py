@@ -32,8 +32,8 @@ def effects() -> pd.DataFrame:
         ("disambiguated", "negated", "placebo", 0.1),
     ]
     return pd.DataFrame(
-        [{"items": s, "condition": c, "against": a, "effect": e} | number(e) for s, c, a, e in rows]
-    ).drop(columns="estimate")
+        [{"items": s, "condition": c, "against": a} | number(e) for s, c, a, e in rows]
+    )
 
 
 def arms(frame: list[dict[str, Any]]) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def over_rounds(**fixed: str) -> pd.DataFrame:
 
 def flip_counts(items: str = "ambiguous", **fixed: Any) -> pd.DataFrame:
     counts = {"right_right": 4, "right_wrong": 1, "wrong_right": 2, "wrong_wrong": 3}
-    net = {"net": 0.1, "low": -0.1, "high": 0.3}
+    net = {"net": 0.1, "net_low": -0.1, "net_high": 0.3, "net_reason": ""}
     return pd.DataFrame(
         [
             {"items": items, "condition": c, "control_of": of, **fixed, **counts, **net}

@@ -67,8 +67,8 @@ def test_the_transfer_heatmap_holds_both_readers() -> None:
                 "reader": r,
                 "layer": 3,
                 "auc": v,
-                "low": v,
-                "high": v,
+                "auc_low": v,
+                "auc_high": v,
             }
             for r, table in (
                 ("direction", [[0.7, 0.2], [0.6, 0.8]]),

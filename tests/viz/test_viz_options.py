@@ -66,7 +66,7 @@ def test_effects_shows_every_contrast_of_every_panel_at_its_estimate():
     for panel, axis in (("ambiguous", "x"), ("disambiguated", "x2")):
         expected = scores.effects()
         for row in expected[expected["items"] == panel].to_dict("records"):
-            assert drawn[row["contrast"], axis] == pytest.approx(row["effect"])
+            assert drawn[row["contrast"], axis] == pytest.approx(row["estimate"])
     assert drawn["instructed - placebo", "x"] == pytest.approx(0.4)
     assert drawn["negated - placebo", "x2"] == pytest.approx(-0.5)
 
@@ -74,8 +74,8 @@ def test_effects_shows_every_contrast_of_every_panel_at_its_estimate():
 def test_effects_error_bars_end_at_the_interval():
     row = make_scores().effects().iloc[0]
     bar = effects(make_scores()).data[0].error_x
-    assert row["effect"] + bar.array[0] == pytest.approx(row["high"])
-    assert row["effect"] - bar.arrayminus[0] == pytest.approx(row["low"])
+    assert row["estimate"] + bar.array[0] == pytest.approx(row["high"])
+    assert row["estimate"] - bar.arrayminus[0] == pytest.approx(row["low"])
 
 
 def test_effects_draws_the_second_reading_lighter_and_keeps_zero_in_view():

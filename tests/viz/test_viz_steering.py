@@ -24,7 +24,7 @@ def make_effects():
                 (*cell[:2], kind, name, s, cell[2], cell[2] - 0.05, cell[2] + 0.05)
                 for cell in cells
             ]
-    columns = ["outcome", "subset", "kind", "direction", "strength", "effect", "low", "high"]
+    columns = ["outcome", "subset", "kind", "direction", "strength", "estimate", "low", "high"]
     return pd.DataFrame(rows, columns=columns)
 
 
