@@ -10,10 +10,11 @@ from interp.patching.drop_in import (
     get_act_patch_resid_mid,
     get_act_patch_resid_pre,
 )
+from interp.patching.grid import Cells, Grid
 from interp.patching.knockout import knockout
 from interp.patching.metrics import Metric
 from interp.patching.patched import PatchedRuns
-from interp.patching.plan import ALL, Cells, SweepPlan, plan_sweep
+from interp.patching.plan import ALL, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.patching.sweep import sweep
 
@@ -21,6 +22,7 @@ __all__ = [
     "ALL",
     "Cell",
     "Cells",
+    "Grid",
     "Metric",
     "Part",
     "Patch",

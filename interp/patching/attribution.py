@@ -21,7 +21,7 @@ Memory: the graph of one forward, and per pair the activations of the chosen sit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,10 +35,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.patching.cells import PatchSite
+from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.measure import Table, enter_zeros
 from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
-from interp.patching.plan import Cells, PlannedCell, Positions, SweepPlan, plan_sweep
+from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.prompts import PromptPair
 
@@ -48,11 +49,13 @@ _Node: TypeAlias = tuple[str, int]
 _Hook: TypeAlias = tuple[str, Callable[..., Any]]
 
 
+@grid_or_keywords
 def attribute(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
     sites: Sequence[PatchSite] = ("resid_pre", "attn_out", "mlp_out", "z"),
+    grid: Grid | None = None,
     cells: Cells | None = None,
     layers: Sequence[int] | None = None,
     spans: Sequence[str] | None = None,
@@ -69,6 +72,7 @@ def attribute(
         model: a bridge in evaluation mode.
         pairs: one pair or several.
         sites: any site of a sweep but ``"edges"``.
+        grid: ``cells`` to ``positions`` as one :class:`interp.patching.Grid`, instead of them.
         cells: the grid of every site; None takes each site's own, as :func:`interp.patching.sweep`.
         layers: which layers; None takes all.
         spans: the columns of ``"layer_span"``.
@@ -98,11 +102,12 @@ def attribute(
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
     _require_sites(model, sites)
-    grid = {"cells": cells, "layers": layers, "spans": spans, "heads": heads}
-    plans: dict[str, SweepPlan] = {
-        site: plan_sweep(model, pairs, site=site, positions=positions, **grid)  # type: ignore[arg-type]
-        for site in sites
-    }
+    if grid is None:
+        grid = Grid(None, cells, layers, spans, heads, positions)
+    grid.require_unset(
+        "attribute", {"site": "name sites=", "window": "an estimate is of one layer"}
+    )
+    plans = {site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites}
     require_target(pairs, metrics)
     _require_path(pairs, steps)
     to_run = {site: _by_pair(plan) for site, plan in plans.items()}

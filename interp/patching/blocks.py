@@ -38,10 +38,14 @@ def run_block(
     """
 
     def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
+        # A projection, like a norm or an MLP, looks at one row at a time: one product serves the
+        # rows of all prompts. Attention alone mixes rows, so it alone needs to know the groups.
         q, k, v = (
             apply_writes(project_heads(attn, name, x), writes, groups, name)
             for name in ("q", "k", "v")
         )
+        # Patches of q, k and v come before head norm and rotation, where TransformerLens has its
+        # hooks. A key set after the rotation would carry the source's position.
         embeddings = kwargs.get("position_embeddings")
         q = apply_rotary(apply_head_norm(attn, "q_norm", q), embeddings)
         k = apply_rotary(apply_head_norm(attn, "k_norm", k), embeddings)
@@ -65,6 +69,8 @@ def run_last_block(
 
     ``read[g]`` holds, for group ``g``, the rows wanted of each cell, counted from its start.
     """
+    # After this layer no row attends to another. A row that is not read still gives the key and
+    # value that the read rows attend to; its query, its attention and its MLP would go nowhere.
     block = model.blocks[layer]
     k, v = _keys_values(block, hidden, _call_arguments(layer, groups)[1])
     rows = _read_rows(groups, read).to(hidden.device)
@@ -97,6 +103,8 @@ def record(
     def before_block(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not args or not isinstance(args[0], Tensor):
             raise NotFastError("the blocks do not take the residual stream as their first argument")
+        # inputs[l] is the stream before layer l. With the last block's output behind them there
+        # are n_layers + 1: the output of layer l is resid[l + 1], never resid[l].
         inputs.append(args[0][0])
         calls.append((args[1:], kwargs))
 
@@ -123,6 +131,8 @@ def record(
             handle.remove()
     if not len(inputs) == len(masks) == len(blocks):
         raise NotFastError("a block or its attention runs more or less than once")
+    # Keys and values are computed again from the stream: fused attention never shows them. They
+    # are kept of all positions; a cell that starts at p uses those before p.
     keys, values = [], []
     for block, hidden, (_, kwargs) in zip(blocks, inputs, calls, strict=True):
         k, v = _keys_values(block, hidden, kwargs)
@@ -172,11 +182,13 @@ def _text_config(model: TransformerBridge) -> Any:
 
 def _additive(mask: Any, n: int, model: TransformerBridge) -> Float[Tensor, "pos key"]:
     """The block's own mask as 0 and the dtype's lowest number; causal where it has none."""
+    # A model that passes no mask leaves causality to its fused kernel, which flat rows do not go
+    # through. The lowest number and not -inf: a row of -inf only would be NaN after the softmax.
     device, dtype = model.cfg.device, model.cfg.dtype
     lowest = torch.finfo(dtype).min
     seen = torch.ones(n, n, dtype=torch.bool, device=device).tril()
     if isinstance(mask, Tensor) and mask.ndim == 4:
-        given = mask[0, 0, -n:, :n]
+        given = mask[0, 0, -n:, :n]  # the key axis can be padded behind the prompt
         if given.dtype != torch.bool:
             if bool(((given != 0) & (given > lowest / 2)).any()):
                 raise NotFastError("its attention mask adds a bias to the scores")
@@ -209,6 +221,7 @@ def _call_block(
     def forward(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         x = attn.hook_in(kwargs["hidden_states"] if "hidden_states" in kwargs else args[0])
         z = attention(attn, x, kwargs)
+        # the flat list passes as one prompt, [1, row, ...]: the rest of the block never looks along it
         return attn.hook_out(attn.o(z.flatten(1)[None])), None
 
     args, kwargs = _call_arguments(layer, groups, read)
@@ -221,15 +234,19 @@ def _call_arguments(
     layer: int, groups: Sequence[Group], read: Sequence[Tensor] | None = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of the block in the unpatched run, those by position taken row by row."""
+    # Whatever is not by position (flags, no cache) is equal in all runs: the first run's serves.
     args, kwargs = groups[0].run.calls[layer]
     changed = dict(kwargs)
+    # A row's place in the list is not its position in the prompt. Rotary scores depend on the
+    # difference of two positions, so rows that were all off by one would still agree with each
+    # other and only be wrong towards the shared keys before their start.
     if "position_ids" in kwargs and kwargs["position_ids"] is not None:
         changed["position_ids"] = _by_row(lambda kw: kw["position_ids"], layer, groups, read)
     if kwargs.get("position_embeddings") is not None:
         changed["position_embeddings"] = tuple(
             _by_row(_embedding(k), layer, groups, read) for k in range(2)
         )
-    changed.pop("attention_mask", None)
+    changed.pop("attention_mask", None)  # of one prompt's shape; attend() has it in the run
     return tuple(None if isinstance(a, Tensor) else a for a in args), changed
 
 
@@ -248,6 +265,7 @@ def _by_row(
     for g, group in enumerate(groups):
         rows = pick(group.run.calls[layer][1])[0, group.start : group.stop]
         rows = rows if read is None else rows[read[g].to(rows.device)]
+        # cell after cell, each with its positions in order: repeat, not repeat_interleave
         parts.append(rows.repeat(len(group.cells), *[1] * (rows.ndim - 1)))
     return torch.cat(parts)[None]
 
@@ -255,6 +273,7 @@ def _by_row(
 def _read_rows(groups: Sequence[Group], read: Sequence[Tensor]) -> Tensor:
     parts, offset = [], 0
     for group, rows in zip(groups, read, strict=True):
+        # counted from each cell's first row: a prompt's own index would fall into a later cell
         starts = offset + group.n * torch.arange(len(group.cells))
         parts.append((starts[:, None] + rows).flatten())
         offset += group.rows

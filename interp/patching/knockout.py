@@ -8,8 +8,8 @@ in the corrected prompt, give the reversed pair. A cell's effect is edited - une
 
 Template tokens relay what they read, so blocking the answer alone says little: compare
 ``queries="later"`` with ``queries="last"``. The control is ``to="control"``, an equal-size block of
-other earlier positions (never position 0, where attention parks). A text may hold a token that
-becomes such a parking place itself; its early layers then matter for reasons of their own.
+other earlier positions (never position 0, the attention sink). A text may hold a token that becomes
+an attention sink itself; its early layers then matter for reasons of their own.
 
 Identity: with all layers, heads and later positions blocked, the result is that of the prompt with the
 span deleted and the other position ids kept.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import TypeAlias, get_args
 
 import torch
 from jaxtyping import Int
@@ -34,6 +34,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.patching.cells import Patch
+from interp.patching.grid import Grid, KnockoutCells, grid_or_keywords
 from interp.patching.hooked import run_cell
 from interp.patching.measure import Table, measure, pair_batches
 from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
@@ -50,19 +51,18 @@ from interp.patching.result import SweepResult
 from interp.prompts import PromptPair, TokenizedPrompt
 from interp.stats import rng
 
-KnockoutCells = Literal["layer", "layer_head", "layer_span"]
-"""The grid; ``layer_span`` has the spans that ask as its columns."""
-
 Queries: TypeAlias = str | Sequence[int]
 """``"later"`` (all positions after the span), ``"last"``, the name of a span, or positions."""
 
 
+@grid_or_keywords
 def knockout(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
     to: str = "instruction",
     queries: Queries = "later",
+    grid: Grid | None = None,
     cells: KnockoutCells = "layer",
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
@@ -82,6 +82,8 @@ def knockout(
         to: the span that is no longer read, or ``"control"``: as many other positions as the
             instruction has, in one block before the queries, drawn by ``seed``.
         queries: who no longer reads it.
+        grid: the arguments from ``cells`` to ``window`` as one :class:`interp.patching.Grid`,
+            instead of them; a site or positions in it are refused.
         cells: ``"layer"``, ``"layer_head"`` (one head at a time), or ``"layer_span"`` (the
             queries of one span at a time).
         layers: first layers of the windows; None takes all.
@@ -100,10 +102,15 @@ def knockout(
     Raises:
         InterpError: unknown names, a span without later positions, or no room for the control.
     """
+    if grid is None:
+        grid = Grid(None, cells, layers, spans, heads, window=window)
+    grid.require_unset(
+        "knockout", {"site": "it removes edges", "positions": "name queries= and to="}
+    )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
     require_target(pairs, metrics)
-    plan = _plan(model, pairs, to, queries, cells, layers, heads, spans, window, seed)
+    plan = _plan(model, pairs, to, queries, grid, seed)
     table = Table.empty(plan, len(metrics))
     bar = tqdm(total=plan.token_layers, desc="knockout", unit="row", unit_scale=True,
                disable=not progress)  # fmt: skip
@@ -144,24 +151,23 @@ def _plan(
     pairs: Sequence[PromptPair],
     to: str,
     queries: Queries,
-    cells: KnockoutCells,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    spans: Sequence[str] | None,
-    window: int,
+    grid: Grid,
     seed: int,
 ) -> SweepPlan:
     """The cells; ``source`` holds the blocked keys, ``destination`` the queries."""
     if not pairs:
         raise InterpError("no pairs to edit: the list is empty")
     n_layers = int(model.cfg.n_layers)
-    starts = resolve_layers(model, "edges", layers)
-    chosen = resolve_heads(model, "edges", heads)
+    starts = resolve_layers(model, "edges", grid.layers)
+    chosen = resolve_heads(model, "edges", grid.heads)
+    cells = grid.cells or "layer"
+    if cells not in get_args(KnockoutCells):
+        raise InterpError(f"no grid {cells!r}; known: {', '.join(get_args(KnockoutCells))}")
     axes = tuple(cells.split("_"))
     columns: list[Queries] = [queries]
     if "span" in axes:
-        columns = list(_later_spans(pairs, to) if spans is None else spans)
-    labels = {"layer": [window_label(layer, window, n_layers) for layer in starts]}
+        columns = list(_later_spans(pairs, to) if grid.spans is None else grid.spans)
+    labels = {"layer": [window_label(layer, grid.window, n_layers) for layer in starts]}
     if "head" in axes:
         labels["head"] = [str(head) for head in chosen]
     if "span" in axes:
@@ -176,7 +182,7 @@ def _plan(
         ):
             place = {"layer": i, "head": h, "span": k}
             index = tuple(place[axis] for axis in axes)
-            covered = window_layers(layer, window, n_layers)
+            covered = window_layers(layer, grid.window, n_layers)
             planned.append(PlannedCell(number, index, covered, subset, blocked, who, "run"))
     lengths = tuple(len(pair.destination) for pair in pairs)
     return SweepPlan("edges", axes, labels, tuple(planned), lengths, n_layers)
@@ -191,7 +197,7 @@ def _keys(prompt: TokenizedPrompt, to: str, seed: int) -> Int[Tensor, " key"]:
         return torch.arange(where.start, where.stop)
     span = prompt.span("instruction")
     size = span.stop - span.start
-    before = list(range(1, span.start - size + 1))  # position 0 is where attention parks
+    before = list(range(1, span.start - size + 1))  # position 0 is the attention sink
     if not before:
         raise InterpError(
             f"{prompt.label}: no block of {size} positions before the instruction to block instead"

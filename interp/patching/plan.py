@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 import pandas as pd
 import torch
@@ -28,14 +28,8 @@ from interp.patching.cells import (
     PatchSite,
     site_reaches,
 )
+from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.prompts import PromptPair
-
-Cells = Literal["layer_pos", "layer_span", "layer_head", "layer_head_pos"]
-"""The grid of a sweep; its axes are the words of its name."""
-
-Positions: TypeAlias = str | Sequence[int]
-"""``"aligned"`` (aligned and at or after the first difference), ``"all"`` (aligned, all),
-``"post_instruction"``, the name of a span, or positions of the destination."""
 
 ALL = "all from the first difference"
 """Name of the cell column that patches every aligned position from the first difference on: the
@@ -134,10 +128,12 @@ class SweepPlan:
         return f"<p><b>{self}</b></p>"
 
 
+@grid_or_keywords
 def plan_sweep(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
+    grid: Grid | None = None,
     site: PatchSite = "resid_pre",
     cells: Cells | None = None,
     layers: Sequence[int] | None = None,
@@ -152,25 +148,28 @@ def plan_sweep(
         InterpError: an unknown site, layer, head, span or position; sites that do not fit the
             grid or the pair.
     """
+    if grid is None:
+        grid = Grid(site, cells, layers, spans, heads, positions, window)
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to patch between: the list is empty")
-    layers = resolve_layers(model, site, layers)
+    site = grid.site or "resid_pre"
+    starts = resolve_layers(model, site, grid.layers)
     if site == "edges":
         raise InterpError("edges are not copied but removed: use knockout()")
-    cells = default_cells(site, len(pairs), spans) if cells is None else cells
-    if cells not in get_args(Cells):
-        raise InterpError(f"no grid {cells!r}; known: {', '.join(get_args(Cells))}")
-    axes = tuple(cells.split("_"))
+    axes_name = grid.cells or default_cells(site, len(pairs), grid.spans)
+    if axes_name not in get_args(Cells):
+        raise InterpError(f"no grid {axes_name!r}; known: {', '.join(get_args(Cells))}")
+    axes = tuple(axes_name.split("_"))
     has_heads = site in (*HEAD_SITES, *KEY_VALUE_SITES)
     if "head" in axes and not has_heads:
         raise InterpError(f"{site} has no heads: use cells='layer_pos' or 'layer_span'")
     if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
         raise InterpError("patterns can be copied between equal positions only: equal lengths")
-    chosen = resolve_heads(model, site, heads)
-    columns, labels = _columns(axes, pairs, spans, positions)
+    chosen = resolve_heads(model, site, grid.heads)
+    columns, labels = _columns(axes, pairs, grid)
     n_layers = int(model.cfg.n_layers)
-    axis_labels = {"layer": [window_label(layer, window, n_layers) for layer in layers]}
+    axis_labels = {"layer": [window_label(layer, grid.window, n_layers) for layer in starts]}
     if "head" in axes:
         axis_labels["head"] = [str(head) for head in chosen]
     if axes[-1] in ("pos", "span"):
@@ -180,10 +179,10 @@ def plan_sweep(
     for number, pair in enumerate(pairs):
         copied = [_moves(pair, column) for column in columns]
         for (i, layer), (h, subset), (k, (source, destination)) in product(
-            enumerate(layers), enumerate(sets), enumerate(copied)
+            enumerate(starts), enumerate(sets), enumerate(copied)
         ):
             place = {"layer": i, "head": h, "pos": k, "span": k}
-            covered = window_layers(layer, window, n_layers)
+            covered = window_layers(layer, grid.window, n_layers)
             state = _state(pair, site, covered, source, destination, n_layers)
             planned.append(
                 PlannedCell(
@@ -250,18 +249,14 @@ def positions_of(pair: PromptPair, positions: Positions) -> tuple[Tensor, Tensor
 
 
 def _columns(
-    axes: tuple[str, ...],
-    pairs: Sequence[PromptPair],
-    spans: Sequence[str] | None,
-    positions: Positions,
+    axes: tuple[str, ...], pairs: Sequence[PromptPair], grid: Grid
 ) -> tuple[list[Positions], list[str]]:
     """The position sets that the last axis goes over, and its labels."""
+    spans, positions = grid.spans, grid.positions
     if axes[-1] == "span":
         if positions != "aligned":
             raise InterpError("positions are for the other grids: name spans= with 'layer_span'")
         names = default_spans(pairs) if spans is None else list(spans)
-        if not names:
-            raise InterpError("no spans to patch: the list is empty")
         return list(names), names
     if spans is not None:
         raise InterpError("spans are for cells='layer_span'; name a span as positions= instead")
@@ -337,8 +332,6 @@ def resolve_layers(model: TransformerBridge, site: str, layers: Sequence[int] | 
     chosen = list(range(model.cfg.n_layers)) if layers is None else list(layers)
     for layer in chosen:
         hook_name(model, site if site in SITES else "resid_pre", layer)
-    if not chosen:
-        raise InterpError("no layers to patch: the list is empty")
     return chosen
 
 
@@ -349,8 +342,6 @@ def resolve_heads(
     known = range(n_heads(model, site)) if site in (*HEAD_SITES, *KEY_VALUE_SITES) else range(0)
     if heads is None:
         return tuple(known)
-    if not heads:
-        raise InterpError("no heads to patch: the list is empty")
     unknown = [head for head in heads if head not in known]
     if unknown:
         have = f"heads are 0..{len(known) - 1}" if known else "this site has no heads"
@@ -360,8 +351,6 @@ def resolve_heads(
 
 def window_layers(layer: int, window: int, n_layers: int) -> tuple[int, ...]:
     """The layers of a window that begins at ``layer``, cut at the last one."""
-    if window < 1:
-        raise InterpError(f"window is {window}: it covers at least one layer")
     return tuple(range(layer, min(layer + window, n_layers)))
 
 

@@ -23,10 +23,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.patching.attribution import attribute
 from interp.patching.cells import PatchSite
+from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics
 from interp.patching.patched import MAX_BYTES
-from interp.patching.plan import Cells, Positions, SweepPlan, plan_sweep
+from interp.patching.plan import SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.prompts import PromptPair
 
@@ -37,11 +38,13 @@ _FEWEST = 3
 """Cells below which a rank correlation says nothing."""
 
 
+@grid_or_keywords
 def screen(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
     k: int = 20,
+    grid: Grid | None = None,
     site: PatchSite = "resid_pre",
     cells: Cells | None = None,
     layers: Sequence[int] | None = None,
@@ -63,6 +66,8 @@ def screen(
         model: a bridge in evaluation mode.
         pairs: one pair or several.
         k: how many cells of the grid to run; cells that are known by causality come for free.
+        grid: the arguments from ``site`` to ``positions`` as one :class:`interp.patching.Grid`,
+            instead of them; a window is refused.
         site: what is copied; any but ``"edges"``.
         cells: the grid, as in :func:`interp.patching.sweep`.
         layers: which layers; None takes all.
@@ -88,33 +93,23 @@ def screen(
     """
     if k < 1:
         raise InterpError(f"k is {k}: at least one cell has to be run")
+    if grid is None:
+        grid = Grid(site, cells, layers, spans, heads, positions)
+    grid.require_unset("screened", {"window": "an estimate ranks cells of one layer"})
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    plan = plan_sweep(
-        model,
-        pairs,
-        site=site,
-        cells=cells,
-        layers=layers,
-        spans=spans,
-        heads=heads,
-        positions=positions,
-    )
+    plan = plan_sweep(model, pairs, grid=grid)
     estimated = _mean_effect(
         attribute(
             model,
             pairs,
-            sites=[site],
-            cells=cells,
-            layers=layers,
-            spans=spans,
-            heads=heads,
-            positions=positions,
+            sites=[plan.site],
+            grid=replace(grid, site=None),
             steps=steps,
             metric=metric,
             seed=seed,
             progress=progress,
-        )[site]
+        )[plan.site]
     )
     candidates = list(dict.fromkeys(cell.index for cell in plan.to_run))
     chosen = sorted(candidates, key=lambda index: -abs(estimated[index]))[:k]
@@ -133,7 +128,7 @@ def screen(
         pairs,
         metric_names=list(metrics),
         several=several,
-        title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}, screened",
+        title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {plan.site}, screened",
         seed=seed,
         notes=alignment_notes(model, pairs),
     )

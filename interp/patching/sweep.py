@@ -19,20 +19,23 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.patching.cells import Part, PatchSite
+from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics, require_target
 from interp.patching.patched import MAX_BYTES, SweepMethod
-from interp.patching.plan import Cells, Positions, plan_sweep
+from interp.patching.plan import plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.patching.screen import screen
 from interp.patching.source import require_part
 from interp.prompts import PromptPair
 
 
+@grid_or_keywords
 def sweep(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
+    grid: Grid | None = None,
     site: PatchSite = "resid_pre",
     cells: Cells | None = None,
     layers: Sequence[int] | None = None,
@@ -53,6 +56,8 @@ def sweep(
     Args:
         model: a bridge in evaluation mode.
         pairs: one pair or several.
+        grid: the arguments from ``site`` to ``window`` as one :class:`interp.patching.Grid`, instead
+            of them.
         site: what is copied.
         cells: the grid. None: ``"layer_head"`` at sites with heads, else ``"layer_pos"`` for one
             pair and ``"layer_span"`` for several or with ``spans``.
@@ -86,20 +91,18 @@ def sweep(
     Example:
         >>> result = sweep(model, make_pair(model, item, "instructed"))   # doctest: +SKIP
         >>> result.share()                                                 # doctest: +SKIP
+        >>> sweep(model, pairs, grid=Grid(site="z", layers=(0, 5)))        # doctest: +SKIP
     """
+    if grid is None:
+        grid = Grid(site, cells, layers, spans, heads, positions, window)
     if method == "screened":
-        if part is not None or window != 1:
+        if part is not None or grid.window != 1:
             raise InterpError("a screened sweep copies whole activations of one layer per cell")
         return screen(
             model,
             pairs,
             k=k,
-            site=site,
-            cells=cells,
-            layers=layers,
-            spans=spans,
-            heads=heads,
-            positions=positions,
+            grid=grid,
             metric=metric,
             seed=seed,
             max_bytes=max_bytes,
@@ -107,18 +110,8 @@ def sweep(
         )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    plan = plan_sweep(
-        model,
-        pairs,
-        site=site,
-        cells=cells,
-        layers=layers,
-        spans=spans,
-        heads=heads,
-        positions=positions,
-        window=window,
-    )
-    require_part(model, site, part)
+    plan = plan_sweep(model, pairs, grid=grid)
+    require_part(model, plan.site, part)
     require_target(pairs, metrics)
     table = run_plan(
         model,
@@ -137,7 +130,7 @@ def sweep(
         pairs,
         metric_names=list(metrics),
         several=several,
-        title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}",
+        title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {plan.site}",
         seed=seed,
         notes=alignment_notes(model, pairs),
     )

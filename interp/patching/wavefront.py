@@ -77,6 +77,8 @@ def run_cells(
         max_bytes: budget for the rows and the working memory, not for the runs.
         advance: told the number of row-layers done.
     """
+    # Cells of one run and one start have the same rows, and before them the same keys: neighbours
+    # here form one group, and attention to the shared keys is one product for all of them.
     order = sorted(
         range(len(cells)), key=lambda c: (cells[c].run, cells[c].start, _first(cells[c]))
     )
@@ -87,6 +89,9 @@ def run_cells(
 
 def _first(cell: Cell) -> int:
     """First layer that is run with all of the cell's later rows."""
+    # Later rows see position p through its key and value, made from the stream before the layer.
+    # resid_pre, k and v change those; z, mlp_out and the like change row p only, and later rows
+    # one layer on. A first layer too late would leave stale rows, one too early only costs time.
     return cell.layer if cell.spreads else cell.layer + 1
 
 
@@ -127,6 +132,8 @@ def _batches(
     max_bytes: int,
 ) -> Iterator[list[int]]:
     """Consecutive cells whose rows fit into their part of the budget (one cell always runs)."""
+    # A cell has rows only from its start on: earlier positions are the destination's own, whatever
+    # is patched, because no row attends to a later one.
     limit = max(1, int(_PART * max_bytes) // row_bytes(model))
     batch: list[int] = []
     rows = 0
@@ -155,6 +162,8 @@ class _Engine:
         sections = self._sections(batch)
         total = sections[-1].offset + len(sections[-1].cells) * self._length(sections[-1])
         cfg = self.model.cfg
+        # The flat list: the residual stream before the current layer, cell after cell; row
+        # slots[c] + i is position start + i of cell c. Cells that have not entered hold no values.
         state = torch.empty(total, cfg.d_model, dtype=cfg.dtype, device=cfg.device)
         slots = {
             cell: section.offset + k * self._length(section)
@@ -164,10 +173,13 @@ class _Engine:
         entering: dict[int, list[int]] = {}
         for cell in slots:
             entering.setdefault(self.cells[cell].layer, []).append(cell)
+        # below a cell's layer nothing is patched: those layers are read off the unpatched run
         for layer in range(min(entering), cfg.n_layers):
             fresh = entering.get(layer, [])
             for cell in fresh:
                 self._enter(state, slots, cell, _first(self.cells[cell]))
+            # Narrow cells are written as the output of this layer, so _run_active must not take
+            # them before the next one: the layer would be applied twice.
             self._run_narrow(state, slots, layer, [c for c in fresh if not self.cells[c].spreads])
             self._run_active(state, slots, layer, sections)
         self._emit(state, slots, sections, consume)
@@ -189,6 +201,8 @@ class _Engine:
 
     def _enter(self, state: Tensor, slots: dict[int, int], cell: int, layer: int) -> None:
         """Fill a cell's slot with the unpatched residual stream before ``layer``."""
+        # For a narrow cell this is the layer after the patch, and its patched rows follow. After
+        # the last layer that is resid[n_layers], the final stream.
         resid = self.runs[self.cells[cell].run].resid[layer, self.cells[cell].start :]
         state[slots[cell] : slots[cell] + len(resid)] = resid
 
@@ -197,6 +211,8 @@ class _Engine:
     ) -> None:
         """The first layer of cells whose patches stay at their own positions there."""
 
+        # Rows behind the last patched position cannot change here and are not computed. Those
+        # between two patched ones come out as they were.
         def extent(cell: int) -> tuple[int, int, int]:
             positions = torch.cat([p.positions for p in self.cells[cell].first_patches])
             return self.cells[cell].run, int(positions.min()), int(positions.max()) + 1
@@ -216,6 +232,7 @@ class _Engine:
             row = 0
             for group in chunk:
                 for cell in group.cells:
+                    # a patch of a later layer may begin before those of this one
                     at = slots[cell] + group.start - self.cells[cell].start
                     state[at : at + group.n] = out[row : row + group.n]
                     row += group.n
@@ -232,6 +249,8 @@ class _Engine:
             writes = self._writes(chunk, layer)
             hidden = apply_writes(hidden, writes, chunk, "resid_pre")
             writes = [write for write in writes if write.patch.site != "resid_pre"]
+            # No layer follows, so only rows that the metric reads are wanted. A patch in this
+            # layer addresses rows by position: then all of them are kept.
             if last and not writes:
                 read = [_read_in(group.run, group.start) for group in chunk]
                 out = run_last_block(self.model, layer, hidden, chunk, read)
@@ -245,6 +264,8 @@ class _Engine:
     def _chunks(self, sections: Sequence[_Section], layer: int) -> Iterator[list[Group]]:
         groups: list[Group] = []
         for section in sections:
+            # sorted by first layer, those that have entered are a prefix; bisect_left would leave
+            # out the ones that enter at this very layer
             active = section.cells[: bisect_right(section.first, layer)]
             if active:
                 run = self.runs[section.run]
@@ -321,6 +342,7 @@ class _Engine:
             run, n = self.runs[section.run], len(cells) * len(where)
             changed = logits[done : done + n].view(len(cells), len(where), -1)
             if len(where) < len(run.read):
+                # read is ascending, so the positions before the start are the first ones
                 kept = run.logits[: len(run.read) - len(where)]
                 changed = torch.cat([kept.expand(len(cells), -1, -1), changed], dim=1)
             consume(list(cells), changed)
@@ -339,6 +361,7 @@ def _pieces(cells: tuple[int, ...], size: int) -> Iterator[tuple[int, ...]]:
 
 def _split(group: Group, chunk_rows: int) -> Iterator[Group]:
     """A group in pieces of at most ``chunk_rows`` rows (one cell at least)."""
+    # between cells only: the rows of one cell attend to each other in the same call
     for cells in _pieces(group.cells, max(1, chunk_rows // group.n)):
         yield Group(group.run, group.start, group.stop, cells)
 

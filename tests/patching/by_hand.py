@@ -55,8 +55,13 @@ def rough_model(load_tiny: Callable[..., Any], parameter: tuple[str, bool]) -> A
     Random biases and norm weights, soft caps near the scores, a window shorter than the prompts.
     """
     architecture, compatibility_mode = parameter
-    options = _OPTIONS.get(architecture, {"random_vectors": True})
+    options = rough_options(architecture)
     return load_tiny(architecture, compatibility_mode=compatibility_mode, **options)
+
+
+def rough_options(architecture: str) -> dict[str, Any]:
+    """The options of ``tiny_folder`` that make the folder of :func:`rough_model`."""
+    return _OPTIONS.get(architecture, {"random_vectors": True})
 
 
 def rough_pair(model: Any) -> PromptPair:
