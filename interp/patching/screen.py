@@ -95,7 +95,7 @@ def screen(
         raise InterpError(f"k is {k}: at least one cell has to be run")
     if grid is None:
         grid = Grid(site, cells, layers, spans, heads, positions)
-    grid.require_unset("screened", {"window": "an estimate ranks cells of one layer"})
+    grid.require_unset("screen", {"window": "an estimate ranks cells of one layer"})
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
     plan = plan_sweep(model, pairs, grid=grid)

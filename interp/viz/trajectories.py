@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.stats import ALPHA
 from interp.viz.behaviour import (
     BASELINES,
     DASHED,

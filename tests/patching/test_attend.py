@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
 from interp.patching.blocks import record
 from interp.patching.cells import Patch
-from interp.patching.rows import Group, Run, Write
+from interp.patching.rows import Group, RowWrite, UnpatchedRun
 
 ARCHITECTURES = {
     "gpt2": "positions in the embedding",
@@ -42,7 +42,7 @@ def model(architecture: str, load_tiny: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(model: Any) -> Run:
+def run(model: Any) -> UnpatchedRun:
     return recorded(model, N, seed=0)
 
 
@@ -51,12 +51,12 @@ def gemma2(load_tiny: Callable[..., Any]) -> Any:
     return rough_model(load_tiny, ("gemma2", False))
 
 
-def recorded(model: Any, n: int, seed: int) -> Run:
+def recorded(model: Any, n: int, seed: int) -> UnpatchedRun:
     return record(model, random_ids(n, seed), torch.tensor([n - 1]))
 
 
 @torch.no_grad()
-def qkv_of(model: Any, run: Run, layer: int) -> Qkv:
+def qkv_of(model: Any, run: UnpatchedRun, layer: int) -> Qkv:
     """Queries, keys and values of a whole prompt, as a block makes them."""
     block = model.blocks[layer]
     x = block.ln1(run.resid[layer][None])
@@ -70,11 +70,11 @@ def qkv_of(model: Any, run: Run, layer: int) -> Qkv:
 @torch.no_grad()
 def z_from(
     model: Any,
-    run: Run,
+    run: UnpatchedRun,
     layer: int,
     start: int,
     qkv: Qkv | None = None,
-    writes: tuple[Write, ...] = (),
+    writes: tuple[RowWrite, ...] = (),
     read: list[Tensor] | None = None,
 ) -> Tensor:
     """``z [row, head, d_head]`` of the rows from ``start`` on, in one group of one cell."""
@@ -110,7 +110,7 @@ def by_hugging_face(folder: Path, ids: Tensor) -> list[Tensor]:
 
 @torch.no_grad()
 def test_attention_is_that_of_the_wrapped_model(
-    model: Any, architecture: str, run: Run, tiny_folder: Callable[..., Path]
+    model: Any, architecture: str, run: UnpatchedRun, tiny_folder: Callable[..., Path]
 ) -> None:
     expected = by_hugging_face(tiny_folder(architecture, **rough_options(architecture)), run.ids)
     assert len(expected) == model.cfg.n_layers
@@ -121,7 +121,7 @@ def test_attention_is_that_of_the_wrapped_model(
 
 @pytest.mark.parametrize("start", [0, 1, 7, N - 1])
 def test_rows_from_a_start_on_are_those_of_the_whole_prompt(
-    model: Any, run: Run, start: int
+    model: Any, run: UnpatchedRun, start: int
 ) -> None:
     """The rows before it are the run's keys and values; none of them is computed again."""
     for layer in range(model.cfg.n_layers):
@@ -129,7 +129,7 @@ def test_rows_from_a_start_on_are_those_of_the_whole_prompt(
         assert difference(z_from(model, run, layer, start), whole[start:]) <= CLOSE
 
 
-def test_rows_that_are_read_are_those_of_all_rows(model: Any, run: Run) -> None:
+def test_rows_that_are_read_are_those_of_all_rows(model: Any, run: UnpatchedRun) -> None:
     whole = z_from(model, run, 1, 4)
     for rows in ([0], [N - 5], [0, 3, 4, N - 5], list(range(N - 4))):
         part = z_from(model, run, 1, 4, read=[torch.tensor(rows)])
@@ -137,7 +137,7 @@ def test_rows_that_are_read_are_those_of_all_rows(model: Any, run: Run) -> None:
 
 
 @torch.no_grad()
-def test_cells_and_groups_do_not_see_each_other(model: Any, run: Run) -> None:
+def test_cells_and_groups_do_not_see_each_other(model: Any, run: UnpatchedRun) -> None:
     """Two runs of different length; one group of three cells with values of their own."""
     other, layer = recorded(model, 9, seed=3), 2
     ours, others = qkv_of(model, run, layer), qkv_of(model, other, layer)
@@ -156,7 +156,7 @@ def test_cells_and_groups_do_not_see_each_other(model: Any, run: Run) -> None:
     assert difference(z, torch.cat(alone)) <= CLOSE
 
 
-def test_the_first_row_sees_itself_only(model: Any, run: Run) -> None:
+def test_the_first_row_sees_itself_only(model: Any, run: UnpatchedRun) -> None:
     q, k, v = qkv_of(model, run, 0)
     z = z_from(model, run, 0, 0, (q, k, v))
     assert torch.equal(z[0], v[0].repeat_interleave(q.shape[1] // v.shape[1], dim=0))
@@ -210,7 +210,7 @@ def test_a_soft_cap_counts(gemma2: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @torch.no_grad()
-def test_a_pattern_row_that_is_set_weighs_the_values_with_it(model: Any, run: Run) -> None:
+def test_a_pattern_row_that_is_set_weighs_the_values_with_it(model: Any, run: UnpatchedRun) -> None:
     """Head 3 of position 9 looks at key 2 (before the start) and key 8, half each."""
     start, at = 6, 9
     _, _, v = qkv_of(model, run, 1)
@@ -218,7 +218,7 @@ def test_a_pattern_row_that_is_set_weighs_the_values_with_it(model: Any, run: Ru
     row[0, 0, [2, 8]] = 0.5
     patch = Patch(1, "pattern", torch.tensor([at]), row, (3,))
     plain = z_from(model, run, 1, start)
-    found = z_from(model, run, 1, start, writes=(Write(patch, 0, 0, 0),))
+    found = z_from(model, run, 1, start, writes=(RowWrite(patch, 0, 0, 0),))
     expected = plain.clone()
     grouped = 3 * v.shape[1] // plain.shape[1]
     expected[at - start, 3] = (v[2, grouped] + v[8, grouped]) / 2
@@ -239,7 +239,7 @@ def test_an_edge_that_is_removed_leaves_the_rest_renormalised(
     gone[..., 3] = False
     for edges, expected in ((gone, v[3, [0, 1]]), (torch.zeros_like(gone), plain[at - start, 1:3])):
         patch = Patch(1, "edges", torch.tensor([at]), edges, (1, 2))
-        found = z_from(model, run, 1, start, writes=(Write(patch, 0, 0, 0),))
+        found = z_from(model, run, 1, start, writes=(RowWrite(patch, 0, 0, 0),))
         assert difference(found[at - start, 1:3], expected) <= CLOSE
         assert changed_rows(found, plain) in ([], [at - start])
         assert torch.equal(found[:, [0, 3]], plain[:, [0, 3]])

@@ -147,7 +147,7 @@ def test_a_grid_of_the_keywords_as_they_are_when_left_out_changes_nothing(
 CALLS: dict[str, Callable[..., Any]] = {
     "sweep": sweep,
     "plan_sweep": plan_sweep,
-    "screened": screened,
+    "screen": screen,
     "attribute": attribute,
     "knockout": knockout,
 }
@@ -174,7 +174,7 @@ def test_a_grid_and_one_of_its_keywords_are_refused(
         ("attribute", Grid(window=2), "attribute() takes no window in its grid: an estimate is "),
         ("knockout", Grid(site="z"), "knockout() takes no site in its grid: it removes edges"),
         ("knockout", Grid(positions="all"), "knockout() takes no positions in its grid: name "),
-        ("screened", Grid(window=2), "screen() takes no window in its grid: "),
+        ("screen", Grid(window=2), "screen() takes no window in its grid: "),
         ("knockout", Grid(cells="layer_pos"), "no grid 'layer_pos'; known: layer, layer_head, la"),
         ("sweep", Grid(cells="layer"), "no grid 'layer'; known: layer_pos, layer_span, layer_he"),
         ("attribute", Grid(cells="layer"), "no grid 'layer'; known: layer_pos, layer_span, laye"),
@@ -255,7 +255,7 @@ def test_the_keywords_are_the_fields_with_their_defaults() -> None:
     known = {
         "sweep": {"site", "cells", "layers", "spans", "heads", "positions", "window"},
         "plan_sweep": {"site", "cells", "layers", "spans", "heads", "positions", "window"},
-        "screened": {"site", "cells", "layers", "spans", "heads", "positions"},
+        "screen": {"site", "cells", "layers", "spans", "heads", "positions"},
         "attribute": {"cells", "layers", "spans", "heads", "positions"},
         "knockout": {"cells", "layers", "spans", "heads", "window"},
     }

@@ -14,6 +14,7 @@ from interp.runs import read_manifest
 
 def an_identity(**changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
+        "study": "lens",
         "config": {"limit": 48},
         "model": {"name": "tiny"},
         "data": {"bbq": "ab"},
