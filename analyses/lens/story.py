@@ -48,9 +48,7 @@ def tell(done: LensResult) -> Story:
 
 def _figures(done: LensResult) -> Iterator[_Drawn]:
     seed = done.config.seed
-    parting = {
-        name: interval_of(row) for name, row in done.parting.set_index("contrast").iterrows()
-    }
+    parting = dict(zip(done.parting["contrast"], intervals_of(done.parting), strict=True))
     yield (
         "effects",
         viz.lens_effects(done.effects, parting),
@@ -282,7 +280,7 @@ def _read_curve(contrast: str, effects: pd.DataFrame, parting: Interval) -> str:
         where = "no layer is clear with all layers corrected for"
     else:
         clear = rows[rows["clear"]]
-        top = clear.loc[clear["estimate"].abs().idxmax()]
+        top = clear.iloc[int(clear["estimate"].abs().argmax())]
         where = (
             f"clear at layers {number_ranges(clear['layer'])}, most at {int(top['layer'])} "
             f"({format_interval(interval_of(top))} nats)"
