@@ -24,6 +24,7 @@ class Entry:
 
 
 STUDIES: dict[str, Entry] = {
+    "patch": Entry("analyses.patch.config:PatchConfig", "analyses.patch.study:Patch"),
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
 }
 

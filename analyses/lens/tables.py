@@ -10,19 +10,14 @@ from typing import Any
 import pandas as pd
 
 from analyses.contrast import CONTROL, Question, read_example
+from analyses.effects import text_effects
 from analyses.lens.config import LensConfig
 from analyses.study import Saved
 from interp.data import ChoiceItem
 from interp.lens import LensConditions, layer_effects, parting_layer, settled_layer
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
-from interp.stats import (
-    ALPHA,
-    cluster_bootstrap,
-    interval_columns,
-    permute_texts,
-    two_way_bootstrap,
-)
+from interp.stats import cluster_bootstrap, interval_columns
 
 
 @dataclass(frozen=True)
@@ -78,31 +73,19 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
 
 
 def output_effects(lens: LensConditions, contexts: Mapping[str, str], seed: int) -> pd.DataFrame:
-    """The effect on the output's margin per contrast, over all items and per context condition.
-
-    The interval is over texts x item clusters. ``p_texts``: permutation of the texts' labels, NaN
-    with so few texts that it could not fall below .05.
-    """
+    """The effect on the output's margin per contrast: :func:`analyses.effects.text_effects`."""
     rows = []
     for name in lens.contrasts:
         arms = lens.arms(name)
-        of = pd.Series([contexts[item] for item in arms.items])
-        kinds = list(dict.fromkeys(of))
-        for kind in ["all", *kinds] if len(kinds) > 1 else ["all"]:
-            here = (of == kind).to_numpy() | (kind == "all")
-            treated, control = arms.treated[-1][:, here], arms.control[-1][:, here]
-            clusters = [c for c, kept in zip(arms.clusters, here, strict=True) if kept]
-            labels = ("lens", name)
-            interval = two_way_bootstrap(treated, control, clusters, seed=seed, labels=labels)
-            test = permute_texts(treated.mean(1), control.mean(1), seed=seed)
-            rows.append(
-                {
-                    "contrast": name,
-                    "context": kinds[0] if len(kinds) == 1 else kind,
-                    **interval_columns(interval),
-                    "p_texts": test.p if 2 / test.n_permutations < ALPHA else float("nan"),
-                }
-            )
+        effects = text_effects(
+            arms.treated[-1],
+            arms.control[-1],
+            arms.clusters,
+            [contexts[item] for item in arms.items],
+            seed=seed,
+            labels=("lens", name),
+        )
+        rows += [{"contrast": name, **row} for row in effects]
     return pd.DataFrame(rows)
 
 

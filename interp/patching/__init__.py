@@ -1,7 +1,7 @@
 """Patching: exact interventions between two aligned prompts."""
 
 from interp.patching.attribution import attribute
-from interp.patching.cells import Cell, Part, Patch, PatchSite
+from interp.patching.cells import Cell, Part, Patch
 from interp.patching.drop_in import (
     get_act_patch_attn_head_out_all_pos,
     get_act_patch_attn_head_out_by_pos,
@@ -16,6 +16,7 @@ from interp.patching.metrics import Metric
 from interp.patching.patched import PatchedRuns
 from interp.patching.plan import ALL, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.sites import PatchSite
 from interp.patching.sweep import sweep
 
 __all__ = [

@@ -9,13 +9,16 @@ from functools import wraps
 from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from interp.errors import InterpError
-from interp.patching.cells import PATCH_SITES, PatchSite
+from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES, PATCH_SITES, PatchSite
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 Cells = Literal["layer_pos", "layer_span", "layer_head", "layer_head_pos"]
 """The axes of a sweep, joined by an underscore."""
+
+SweepMethod = Literal["exact", "hooked"]
+"""How cells are computed: together, or with one forward per cell through hooks."""
 
 KnockoutCells = Literal["layer", "layer_head", "layer_span"]
 """The axes of an attention knockout; the spans are those of the queries."""
@@ -100,6 +103,13 @@ class Grid:
         for name in self._given():
             if name in remedies:
                 raise InterpError(f"{function}() takes no {name} in its grid: {remedies[name]}")
+
+
+def default_cells(site: str, n_pairs: int, spans: Sequence[str] | None) -> Cells:
+    """By head where there are heads; else by position for one pair, by span for several."""
+    if site in (*HEAD_SITES, *KEY_VALUE_SITES):
+        return "layer_head"
+    return "layer_pos" if n_pairs == 1 and spans is None else "layer_span"
 
 
 def grid_or_keywords(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -34,11 +34,11 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.patching.cells import Patch
-from interp.patching.grid import Grid, KnockoutCells, grid_or_keywords
+from interp.patching.grid import Grid, KnockoutCells, SweepMethod, grid_or_keywords
 from interp.patching.hooked import run_cell
 from interp.patching.measure import Table, measure, pair_batches
 from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
-from interp.patching.patched import MAX_BYTES, SweepMethod
+from interp.patching.patched import MAX_BYTES
 from interp.patching.plan import (
     PlannedCell,
     SweepPlan,

@@ -21,14 +21,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations import hook_name
 from interp.activations.sites import SITES
 from interp.errors import InterpError
-from interp.patching.cells import (
-    HEAD_SITES,
-    KEY_VALUE_SITES,
-    PATCH_SITES,
-    PatchSite,
-    site_reaches,
-)
-from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
+from interp.patching.cells import site_reaches
+from interp.patching.grid import Cells, Grid, Positions, default_cells, grid_or_keywords
+from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES, PATCH_SITES, PatchSite
 from interp.prompts import PromptPair
 
 ALL = "all from the first difference"
@@ -203,13 +198,6 @@ def plan_sweep(
         tuple(len(pair.destination) for pair in pairs),
         n_layers,
     )
-
-
-def default_cells(site: str, n_pairs: int, spans: Sequence[str] | None) -> Cells:
-    """By head where there are heads; else by position for one pair, by span for several."""
-    if site in (*HEAD_SITES, *KEY_VALUE_SITES):
-        return "layer_head"
-    return "layer_pos" if n_pairs == 1 and spans is None else "layer_span"
 
 
 def n_heads(model: TransformerBridge, site: str) -> int:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
 Folder = Callable[..., Path]
 
 SMALL: dict[str, dict[str, Any]] = {
+    "patch": {"items": "bundled", "limit": 2, "texts": 2, "layers": "0,3"},
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
 }
 """Options that make a study of a tiny model take seconds."""

@@ -1,0 +1,306 @@
+"""The report of a patching run: what its numbers allow, in plain sentences, and its figures.
+
+Order of the gates: is there an effect to localise, does the positive control's map show something,
+which cells survive the correction over all cells. A map that fails a gate is shown but not
+interpreted. :func:`map_section` and :func:`map_figures` are functions of sweeps and their tables, so
+that other reports can have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+
+from analyses.contrast import CONTROL, by_name, standing
+from analyses.patch.tables import PatchResult
+from analyses.report.prose import count, sentences
+from analyses.report.sections import MIXED_CONTEXTS, left_out, limits, sample_counts
+from analyses.report.verdicts import (
+    control_works,
+    is_finding,
+    p_of,
+    read_control,
+    read_effect,
+    wordings_caveat,
+)
+from analyses.study import Story
+from interp import viz
+from interp.patching import SweepResult
+from interp.stats import ALPHA, Interval, interval_of, intervals_of
+from interp.viz import Section
+from interp.viz.grids import cell_name
+from interp.viz.sweeps import is_ceiling
+
+_MOST_NAMED = 6
+Drawn: TypeAlias = tuple[str, go.Figure, str]
+"""Name, figure, caption."""
+
+_SITES = {
+    "resid_pre": "the residual stream before each layer",
+    "resid_mid": "the residual stream between attention and MLP",
+    "resid_post": "the residual stream after each layer",
+    "attn_out": "the output of each layer's attention",
+    "mlp_out": "the output of each layer's MLP",
+    "z": "the output of each attention head",
+    "q": "the queries of each head",
+    "k": "the keys of each key/value head",
+    "v": "the values of each key/value head",
+    "pattern": "the attention pattern of each head",
+}
+_UNITS = {
+    "layer_span": "one span at one layer",
+    "layer_pos": "one position at one layer",
+    "layer_head": "one head",
+    "layer_head_pos": "one head at one position",
+}
+
+
+def tell(done: PatchResult) -> Story:
+    """Sections and figures."""
+    config, sections, figures = done.config, [_question(done), _effect(done)], {}
+    for site in config.site:
+        results = {name: sweep for (name, at), sweep in done.results.items() if at == site}
+        drawn = list(map_figures(results, condition=config.condition))
+        summary = done.summary[done.summary["site"] == site]
+        sections.append(
+            map_section(results, summary, done.totals, drawn, condition=config.condition)
+        )
+        figures |= {name: figure for name, figure, _ in drawn}
+    title = f"Where does the instruction{by_name(config.asked)} act?"
+    return Story(title, [*sections, _limits(done)], figures)
+
+
+def _question(done: PatchResult) -> Section:
+    config, used = done.config, len(done.items) - done.dropped
+    result = done.results[config.condition, config.site[0]]
+    clusters, pairs = len(set(result.clusters)), len(result.pair_labels)
+    dropped = left_out(done.dropped)
+    source, destination = (
+        f"“{text}”" if text else "no instruction"
+        for text in (done.example[config.condition], done.example[config.against])
+    )
+    return Section(
+        "What was done",
+        paragraphs=[
+            f"Two prompts of the same item are run: under “{config.condition}” and under "
+            f"“{config.against}”. Then the second is run again and again, each time with some of its "
+            "activations replaced by those of the first. What moves its answer is sufficient for "
+            "the difference between the two prompts.",
+            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)})."
+            f"{' ' * bool(dropped)}{dropped} "
+            f"{count(used, 'item')} x {count(config.texts, 'text')} a condition give "
+            f"{count(pairs, 'pair')} in {count(clusters, 'cluster')} of items. The "
+            f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
+            f"example: {source} against {destination}",
+            "The margin, in nats, is the logit difference: how much the better answer's logit exceeds "
+            "the worse one's where their texts first differ. A cell's effect is the margin with the "
+            "patch minus the margin without; its share is that effect over the whole one.",
+        ],
+    )
+
+
+def _effect(done: PatchResult) -> Section:
+    config, totals = done.config, done.totals
+    paragraphs = []
+    if config.condition != CONTROL and CONTROL in set(totals["condition"]):
+        paragraphs.append(read_control(*_total(totals, CONTROL)[:1]))
+    paragraphs += [
+        read_total(config.condition, config.against, *_total(totals, config.condition)),
+        wordings_caveat(config.texts),
+    ]
+    if totals["context"].nunique() > 1:
+        paragraphs.append(MIXED_CONTEXTS.format("the maps"))
+    table = pd.DataFrame(
+        {
+            "condition": totals["condition"],
+            "context": totals["context"],
+            "source - destination (nats)": intervals_of(totals),
+            "p (texts permuted)": totals["p_texts"],
+            "items": totals["n"],
+            "clusters": totals["n_clusters"],
+            "texts": totals["texts"],
+        }
+    ).dropna(axis=1, how="all")
+    over = "texts and clusters of items" if config.texts > 1 else "clusters of items"
+    maps = " Those of the maps are over clusters alone." if config.texts > 1 else ""
+    return Section(
+        "Is there an effect to localise?",
+        paragraphs=[text for text in paragraphs if text],
+        tables=[(table, f"The whole effect, 95 % intervals over {over}.{maps}")],
+    )
+
+
+def map_section(
+    results: Mapping[str, SweepResult],
+    summary: pd.DataFrame,
+    totals: pd.DataFrame,
+    figures: Sequence[Drawn],
+    *,
+    condition: str,
+) -> Section:
+    """What was patched at one site, what its map says, and the spans' shares.
+
+    ``results``: the sweeps of the condition and of the control where one ran; ``summary``: their
+    rows of :func:`analyses.patch.tables.whole_summary`; ``totals``: of
+    :func:`analyses.patch.tables.sweep_totals`.
+    """
+    result = results[condition]
+    control = (results[CONTROL], _total(totals, CONTROL)[0]) if CONTROL in results else None
+    shares = intervals_of(summary, "share")
+    table = pd.DataFrame(
+        {
+            "condition": summary["condition"],
+            "span": summary["span"],
+            "cells": summary["cells"],
+            "mean effect (nats)": intervals_of(summary),
+            # a dash where undefined; the caption gives the reason
+            "share": [None if np.isnan(share.estimate) else share for share in shares],
+            "largest cell": summary["largest_cell"],
+            "its effect": summary["largest_effect"],
+        }
+    )
+    undefined = " Shares are undefined where the whole effect's interval contains 0 (a dash)."
+    return Section(
+        f"Where: {result.site}",
+        paragraphs=[
+            f"Patched: {_SITES[result.site]} ({result.site}), "
+            f"{_UNITS['_'.join(result.axis_names)]} at a time{_windows(result)}.",
+            *read_map(condition, result, *_total(totals, condition), control=control),
+        ],
+        tables=[
+            (
+                table,
+                "Means over the cells of a span (its layers, positions, heads), 95 % intervals over "
+                "clusters of items." + (undefined if summary["share"].isna().any() else ""),
+            )
+        ],
+        figures=[(figure, caption) for _, figure, caption in figures],
+    )
+
+
+def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterator[Drawn]:
+    """The condition's figures at one site first, then its control's."""
+    for name in [name for name in dict.fromkeys([condition, CONTROL]) if name in results]:
+        result = results[name]
+        is_control = name == CONTROL and condition != CONTROL
+        who = "the positive control" if is_control else f"the {name} prompt"
+        caption = f"The map of {who}. Blue: the patch brings the better answer."
+        yield f"map-{name}-{result.site}", viz.heatmap(result), caption
+        if "span" in result.axis_names:
+            caption = f"The same for {who}: each span's mean effect over layers."
+            yield f"profile-{name}-{result.site}", viz.layer_profile(result), caption
+        if not is_control:
+            caption = "The largest cells, picked for their size and so biased upward by selection."
+            yield f"top-{name}-{result.site}", viz.top_cells(result), caption
+
+
+def _limits(done: PatchResult) -> Section:
+    against = done.config.against
+    other_length = (
+        f" Against “{against}” the effect holds that of another length and position as well: compare "
+        "it with the placebo against the same prompt."
+    )
+    return limits(
+        done.card,
+        [
+            "A cell says that copying those activations is sufficient for a change of the margin in "
+            "these prompts, not that they are necessary, and nothing about what they mean.",
+            "Cells are correlated and were looked at together: p is corrected over all cells of a "
+            "map. A layer or head chosen here has to be reported on other items."
+            + (other_length if against != "placebo" else ""),
+        ],
+    )
+
+
+def read_total(condition: str, against: str, total: Interval, p: float) -> str:
+    """Whether there is an effect to localise; ``p``: permutation of the texts, NaN without one."""
+    said = read_effect(f"“{condition}” against “{against}”", total, p, sample=[p_of(p)])
+    if is_finding(total, p):
+        return f"{said} This whole effect is what the maps divide up."
+    return f"{said} There is none to localise."
+
+
+def read_map(
+    condition: str,
+    result: SweepResult,
+    total: Interval,
+    p: float,
+    *,
+    control: tuple[SweepResult, Interval] | None,
+) -> list[str]:
+    """What one site's map says, once the gates are passed, and the notes of its result.
+
+    ``total`` with its ``p``: the effect to localise. ``control``: the positive control's map and its
+    total, also where it is the condition itself; None where none was run.
+    """
+    readings = []
+    if control is not None and condition != CONTROL:
+        readings.append(f"Positive control: {_surviving(control[0])}.")
+    if control is None:
+        readings.append("No positive control was run, so the map is shown but not interpreted.")
+    elif not control_works(control[1]):
+        readings.append(
+            "The positive control shows no effect here (see above): the map is shown but not "
+            "interpreted."
+        )
+    elif not _survivors(control[0]).any():
+        readings.append("The positive control's map shows nothing: no map is interpreted.")
+    elif not is_finding(total, p):
+        readings.append("Without an effect to localise, the map is shown but not interpreted.")
+    else:
+        readings.append(f"{condition.capitalize()}: {_surviving(result)}.")
+    return readings + sentences(result.notes)
+
+
+def _survivors(result: SweepResult) -> npt.NDArray[np.bool_]:
+    """Cells that are findings: family-wise p < .05, an interval without 0; ceilings locate nothing."""
+    p = np.asarray(result.max_t().p_corrected, dtype=float).reshape(-1)
+    clear = np.asarray(result.effect_interval().excludes(0)).reshape(-1)
+    return np.asarray((p < ALPHA) & clear & ~is_ceiling(result))
+
+
+def _surviving(result: SweepResult) -> str:
+    """The cells that differ from zero with all cells corrected for, the largest by name."""
+    test = result.max_t()
+    if test.n_clusters < 2:
+        return "a single cluster allows no test of the cells"
+    if test.exact and 2 / 2**test.n_clusters >= ALPHA:
+        few = count(test.n_clusters, "cluster")
+        return f"{few} are too few for any cell to reach family-wise p < .05"
+    free = ~is_ceiling(result)
+    kept = np.flatnonzero(_survivors(result))
+    if not len(kept):
+        return "no cell differs from zero with all cells corrected for"
+    interval = result.effect_interval()
+    effect, low, high = (
+        np.asarray(v, dtype=float).reshape(-1)
+        for v in (interval.estimate, interval.low, interval.high)
+    )
+    order = kept[np.argsort(-np.abs(effect[kept]), kind="stable")][:_MOST_NAMED]
+    rows = result.index_df.to_dict("records")
+    cells = "; ".join(
+        f"{cell_name(rows[k])} {effect[k]:+.3f} [{low[k]:.3f}, {high[k]:.3f}]" for k in order
+    )
+    some = "the largest are " if len(kept) > len(order) else ""
+    ceiling = ", the ceiling column aside," if not free.all() else ""
+    return (
+        f"{len(kept)} of {int(free.sum())} cells{ceiling} differ from zero with all cells corrected "
+        f"for: {some}{cells}"
+    )
+
+
+def _total(totals: pd.DataFrame, condition: str) -> tuple[Interval, float]:
+    """The effect over all items and its p; its row is the first of the condition."""
+    row = totals[totals["condition"] == condition].iloc[0]
+    return interval_of(row), float(row["p_texts"])
+
+
+def _windows(result: SweepResult) -> str:
+    """How many layers are patched together, where it is more than one: labels are ``3-7``."""
+    first, _, last = result.axis_labels["layer"][0].partition("-")
+    return f", {int(last) - int(first) + 1} layers together" if last else ""

@@ -1,0 +1,242 @@
+"""The patching study: one pair of prompts at one site is one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from transformer_lens.model_bridge import TransformerBridge
+
+from analyses.contrast import (
+    CONTROL,
+    Question,
+    ask_items,
+    control_texts,
+    example_step,
+    require_control,
+    require_placebos,
+    require_prompts,
+    require_text,
+)
+from analyses.patch import story, tables
+from analyses.patch.config import PatchConfig
+from analyses.patch.tables import PatchResult, arms_of, table_name
+from analyses.study import Lab, Saved, Step, Steps, Story
+from interp.data import ChoiceItem
+from interp.errors import InterpError
+from interp.lens.conditions import no_margin
+from interp.patching import alignment_notes, plan_sweep, sweep
+from interp.patching.plan import positions_of
+from interp.patching.pooled import name_places
+from interp.patching.sites import SweptSite
+from interp.prompts import PromptPair, TextBank, TokenizedPrompt, make_pair, pair_of_conditions
+
+Pairs = Mapping[tuple[str, int], PromptPair]
+"""The pairs of a condition by item and slot (which of its texts)."""
+
+
+@dataclass(frozen=True)
+class PatchBench:
+    """The model, and every pair of the condition and of the positive control where one runs."""
+
+    config: PatchConfig
+    model: TransformerBridge
+    arms: Mapping[str, Pairs]
+
+
+@dataclass(frozen=True)
+class PairUnit:
+    """One sweep: names a pair of the bench, and holds its two texts."""
+
+    condition: str
+    site: SweptSite
+    item: str
+    slot: int
+    source: str
+    destination: str
+
+    @property
+    def key(self) -> dict[str, str | int]:
+        """What decides the rows within their table."""
+        texts = {"source": self.source, "against": self.destination}
+        return {"item": self.item, "slot": self.slot, **texts}
+
+
+class Patch:
+    """See :mod:`analyses.patch`."""
+
+    name = "patch"
+    Config = PatchConfig
+
+    def ask(self, config: PatchConfig, *, progress: bool = True) -> Question[PatchConfig]:
+        """Items and conditions; refuses conditions without a contrast or that are no single prompt."""
+        _require_contrast(config)
+        question = ask_items(config, progress=progress)
+        _require_conditions(question)
+        return question
+
+    def bench(self, asked: Question[PatchConfig], lab: Lab) -> PatchBench:
+        """Model and pairs; refuses a site, layer or span that the model or the prompts do not have."""
+        model, config = lab.model, asked.config
+        bank = TextBank(
+            model.tokenizer, conditions=asked.specs, n_ctx=model.cfg.n_ctx, seed=config.seed
+        )
+        arms = _arms(model, bank, asked.items, config)
+        for site in config.site:
+            for pairs in arms.values():
+                _require_plan(model, list(pairs.values()), config, site)
+        return PatchBench(config, model, arms)
+
+    def steps(self, asked: Question[PatchConfig], bench: PatchBench) -> Steps:
+        """A sweep per site and condition; the pairs' notes; a text of either side, for the report."""
+        config = bench.config
+        for site in config.site:
+            for condition, pairs in bench.arms.items():
+                yield Step(
+                    table_name(condition, site),
+                    [
+                        PairUnit(condition, site, *name, pair.source.text, pair.destination.text)
+                        for name, pair in pairs.items()
+                    ],
+                    key=lambda unit: unit.key,
+                    compute=patch_pair,
+                )
+        yield Step("notes", list(bench.arms), key=lambda name: name, compute=note_alignment)
+        pair = next(iter(bench.arms[config.condition].values()))
+        sides = {config.condition: pair.source, config.against: pair.destination}
+        yield example_step({name: instruction_of(prompt) for name, prompt in sides.items()})
+
+    def read(self, asked: Question[PatchConfig], saved: Saved) -> PatchResult:
+        """Sweeps over all pairs, the effect to explain, the spans' shares, the largest cells."""
+        return tables.read(asked, saved)
+
+    def tables(self, result: PatchResult) -> Mapping[str, pd.DataFrame]:
+        """Everything but the sweeps themselves."""
+        return {name: getattr(result, name) for name in ("totals", "summary", "top")}
+
+    def story(self, result: PatchResult) -> Story:
+        """Order of the gates: an effect to localise, the control's map, the cells that survive."""
+        return story.tell(result)
+
+
+def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
+    """The rows of one pair's sweep."""
+    config, pair = bench.config, bench.arms[unit.condition][unit.item, unit.slot]
+    result = sweep(
+        bench.model,
+        pair,
+        grid=config.grid(unit.site),
+        method=config.method,
+        seed=config.seed,
+        max_bytes=config.max_mib << 20,
+        progress=False,
+    )
+    own = alignment_notes(bench.model, [pair])  # said of all pairs at once, in the table of notes
+    notes = [note for note in result.notes if note not in own]
+    assert pair.item is not None  # the pairs of a bench are made of items
+    return name_places(result, pair.destination).assign(
+        pair=f"{unit.item} #{unit.slot}",
+        condition=unit.condition,
+        item=unit.item,
+        context=pair.item.context_condition,
+        slot=unit.slot,
+        notes="; ".join(notes),
+    )
+
+
+def note_alignment(bench: PatchBench, condition: str) -> pd.DataFrame:
+    """What a reader of the maps has to know of a condition's pairs; empty text where nothing."""
+    notes = alignment_notes(bench.model, list(bench.arms[condition].values()))
+    return pd.DataFrame({"condition": [condition], "note": ["; ".join(notes)]})
+
+
+def instruction_of(prompt: TokenizedPrompt) -> str:
+    """The text of the instruction, empty without one."""
+    if "instruction" not in prompt.spans:
+        return ""
+    return "".join(prompt.str_tokens[prompt.span("instruction")]).strip()
+
+
+def _require_contrast(config: PatchConfig) -> None:
+    """Refuse options that contradict each other."""
+    if config.condition == config.against:
+        raise InterpError(
+            f"{config.condition} against {config.against} is no contrast: choose another "
+            "--condition or --against"
+        )
+    for site in config.site:
+        if config.grid(site).cells == "layer_span" and config.positions != "aligned":
+            raise InterpError(
+                f"--positions {config.positions} is for cells by position or by head; at {site} the "
+                "cells are the spans: add --cells layer_pos"
+            )
+
+
+def _require_conditions(question: Question[PatchConfig]) -> None:
+    """Refuse conditions that are no single prompt, or have no placebos where those are needed."""
+    config, specs, items = question.config, question.specs, question.items
+    both = {"condition": config.condition, "against": config.against}
+    for option, name in both.items():
+        require_prompts(specs, name, items, n_texts=config.texts, option=option)
+        if name != "clean":
+            require_text(specs, name)
+    if "placebo" in both.values():
+        require_placebos(specs, config.asked)
+    if CONTROL in arms_of(config) and config.condition != CONTROL:
+        require_control(specs, items, n_texts=config.texts)
+
+
+def _arms(
+    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], config: PatchConfig
+) -> dict[str, Pairs]:
+    """The pairs of the condition, and of the positive control where one runs."""
+    place = config.placement
+
+    def asked(item: ChoiceItem) -> list[PromptPair]:
+        slots, against = range(config.texts), config.against
+        return [
+            make_pair(
+                model, item, config.condition, against=against, slot=k, placement=place, bank=bank
+            )
+            for k in slots
+        ]
+
+    def control(item: ChoiceItem) -> list[PromptPair]:
+        texts = control_texts(bank, item, beside=config.asked, n_texts=config.texts)
+        both = zip(texts, bank.placebos(texts), strict=True)
+        return [pair_of_conditions(model, item, a, b, placement=place) for a, b in both]
+
+    return {
+        name: _with_margin(items, asked if name == config.condition else control)
+        for name in arms_of(config)
+    }
+
+
+def _with_margin(
+    items: Sequence[ChoiceItem], pairs_of: Callable[[ChoiceItem], list[PromptPair]]
+) -> Pairs:
+    """Items x texts; an item whose options no token tells apart is left out."""
+    found: dict[tuple[str, int], PromptPair] = {}
+    for item in items:
+        pairs = pairs_of(item)
+        if all(pair.target is not None for pair in pairs):
+            found |= {(item.id, slot): pair for slot, pair in enumerate(pairs)}
+    if not found:
+        raise no_margin(len(items))
+    return found
+
+
+def _require_plan(
+    model: TransformerBridge, pairs: Sequence[PromptPair], config: PatchConfig, site: SweptSite
+) -> None:
+    """Refuse now what the sweep of some pair would refuse later."""
+    unequal = [pair for pair in pairs if not pair.alignment.by_index]
+    if site == "pattern" and unequal:
+        raise InterpError(
+            f"patterns can be copied between prompts of equal length only, and {len(unequal)} of "
+            f"{len(pairs)} pairs differ (first: {unequal[0].label}): choose --site z, or other --items"
+        )
+    for pair in pairs:
+        positions_of(pair, config.positions)
+    plan_sweep(model, pairs[0], grid=config.grid(site))
