@@ -222,7 +222,7 @@ def read_total(condition: str, against: str, total: Interval, p: float) -> str:
     said = read_effect(f"“{condition}” against “{against}”", total, p, sample=[p_of(p)])
     if is_finding(total, p):
         return f"{said} This whole effect is what the maps divide up."
-    return f"{said} There is none to localise."
+    return f"{said} So there is nothing to localise."
 
 
 def read_map(

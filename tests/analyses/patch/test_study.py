@@ -17,27 +17,31 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses import patch as analysis
-from analyses import patch_story as story
-from analyses.config import checked
-from analyses.patch import PatchConfig, parse_layers, run
-from analyses.patch_tables import place_name, whole_summary
+from analyses import runner
+from analyses.config import read_config
+from analyses.patch.config import PatchConfig
+from analyses.patch.study import Patch
+from analyses.patch.tables import PatchResult
+from analyses.runner import run as run_study
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
-from interp.patching import ALL, SweepResult, sweep
-from interp.prompts import TextBank, TokenizedPrompt, load_conditions, make_pair
+from interp.patching import sweep
+from interp.patching.pooled import place_name
+from interp.prompts import TextBank, load_conditions, make_pair
 from interp.runs import read_manifest, read_table
-from interp.stats import Interval
 
 Folder = Callable[..., Path]
-NAN = float("nan")
 
 
 def config(folder: Path, out: Path, **changes: object) -> PatchConfig:
     """A small run on a local model and bundled items."""
-    small = {"items": "bundled", "limit": 4, "layers": "0,3"}
-    return checked(PatchConfig, model=str(folder), out=out, **{**small, **changes})
+    small = {"items": "bundled", "limit": 4, "texts": 1, "layers": "0,3"}
+    return read_config(PatchConfig, model=str(folder), out=out, **{**small, **changes})
+
+
+def run(settings: PatchConfig, *, progress: bool) -> PatchResult:
+    return run_study(Patch(), settings, progress=progress)
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
@@ -63,9 +67,11 @@ def test_tables_hold_what_one_sweep_over_all_pairs_gives(
     torch.testing.assert_close(result.source_baseline, whole.source_baseline, rtol=0, atol=1e-5)
     total = result.total()
     row = done.totals.set_index(["condition", "context"]).loc["instructed", "all"]
-    np.testing.assert_allclose(row[["effect", "low", "high"]].tolist(), [
+    np.testing.assert_allclose(row[["estimate", "low", "high"]].tolist(), [
         total.estimate, total.low, total.high,
     ])  # fmt: skip
+    assert (row["n"], row["n_clusters"], row["texts"]) == (4, total.n_clusters, "1 x 1")
+    assert done.totals["p_texts"].isna().all()  # a single text a side
 
 
 @pytest.mark.slow
@@ -81,7 +87,7 @@ def test_run_folder_holds_tables_figures_report_and_the_control(
         ("revealing", "z"),
     ]
     assert {p.stem for p in out.glob("*.parquet")} == {
-        "totals", "summary", "top", *(f"patching-{c}-{s}" for c, s in done.results),
+        "totals", "summary", "top", "notes", "example", *(f"patching-{c}-{s}" for c, s in done.results),
     }  # fmt: skip
     for name in ("totals", "summary", "top"):
         pd.testing.assert_frame_equal(read_table(out, name), getattr(done, name))
@@ -90,7 +96,7 @@ def test_run_folder_holds_tables_figures_report_and_the_control(
     assert set(frame["slot"]) == {0, 1}
     assert frame["pair"].nunique() == 8
     assert frame.groupby("item")["cluster"].nunique().eq(1).all()
-    assert done.totals.set_index("context")["texts"].eq(2).all()
+    assert done.totals["texts"].eq("2 x 2").all()
     report = done.report.read_text()
     for text in ("Is there an effect to localise?", "Where: resid_pre", "Where: z"):
         assert text in report
@@ -129,15 +135,6 @@ def test_positions_are_named_by_span_and_kept_where_every_pair_has_them(
     assert spans == list(dict.fromkeys(label.rsplit(" ", 1)[0] for label in labels))
 
 
-def test_place_names_count_within_the_span_and_the_last_position_is_last() -> None:
-    spans = {"instruction": slice(0, 2), "template_1": slice(2, 5)}
-    prompt = TokenizedPrompt(torch.arange(5), spans, tuple("abcde"), "abcde")
-    names = [place_name(prompt, k) for k in range(5)]
-    assert names == [
-        "instruction +0", "instruction +1", "template_1 +0", "template_1 +1", "template_1 last",
-    ]  # fmt: skip
-
-
 @pytest.mark.slow
 def test_every_other_option_reaches_the_sweep(tiny_folder: Folder, tmp_path: Path) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
@@ -162,6 +159,7 @@ def test_every_other_option_reaches_the_sweep(tiny_folder: Folder, tmp_path: Pat
     last = alone.values[..., -1, 0]
     torch.testing.assert_close(result.values[..., -1, 0], last)
     assert "No positive control was run" in done.report.read_text()
+    assert done.totals["texts"].eq("1 x 1").all()
 
 
 @pytest.mark.browser
@@ -196,48 +194,6 @@ def test_items_without_a_margin_are_left_out_and_counted(
     with pytest.raises(InterpError, match="none of the 1 items has a margin"):
         run(config(folder, tmp_path / "other", items=str(items)), progress=False)
     assert not (tmp_path / "other").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "layers"),
-    [
-        ("0", (0,)),
-        ("5, 0,10", (0, 5, 10)),
-        ("0-3", (0, 1, 2, 3)),
-        ("0-6:2", (0, 2, 4, 6)),
-        ("1-5:3,4,4", (1, 4)),
-    ],
-)
-def test_layers_are_read(text: str, layers: tuple[int, ...]) -> None:
-    assert parse_layers(text) == layers
-
-
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "0-4:0", "0:2", "1.5", "1-2-3"])
-def test_other_layers_are_refused_in_one_line(text: str) -> None:
-    with pytest.raises(InterpError, match="layers are written") as error:
-        parse_layers(text)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"site": "resid_pre,edges"}, "--site 'edges': should be 'resid_pre'"),
-        ({"site": ""}, "--site .*at least 1"),
-        ({"cells": "layer"}, "--cells 'layer': should be 'layer_pos'"),
-        ({"layers": "0..5"}, "layers are written 0,5,10 or 0-29 or 0-29:2, not '0..5'"),
-        ({"window": 0}, "--window 0: should be greater than or equal to 1"),
-        ({"method": "slow"}, "--method 'slow': should be 'exact' or 'hooked'"),
-        ({"placement": "middle"}, "--placement 'middle'"),
-        ({"max_mib": 0}, "--max-mib 0"),
-    ],
-)
-def test_options_that_cannot_be_are_named_in_one_line(
-    options: dict[str, object], message: str
-) -> None:
-    with pytest.raises(InterpError, match=message) as error:
-        checked(PatchConfig, **options)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +237,7 @@ def test_what_the_model_or_the_prompts_do_not_have_is_refused_before_a_folder_is
 def test_a_condition_that_cannot_be_patched_is_refused_in_one_line_without_a_model(
     options: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(analysis, "load_model", None)
+    monkeypatch.setattr(runner, "load_model", None)
     mine = own(tmp_path, "bare", more="  control: none\n")
     with pytest.raises(InterpError, match=message) as error:
         run(config(tmp_path, tmp_path / "run", condition_file=mine, **options), progress=False)
@@ -320,23 +276,13 @@ def test_a_condition_of_ones_own_is_patched_and_named(
     # the control stands where the condition stands
     spans = done.results["revealing", "resid_pre"].axis_labels["span"]
     assert spans.index("instruction") < spans.index("question")
+    texts = {"careful": "2 x 2" if against == "placebo" else "2 x 1", "revealing": "2 x 2"}
+    assert dict(zip(done.totals["condition"], done.totals["texts"], strict=True)) == texts
     report = done.report.read_text()
     assert "Where does the instruction “careful” act?" in report
     assert "stands before the question. For example: “Please take great care.” against" in report
     assert "instructed" not in report.lower()
     assert (done.config.out / "figures" / "map-careful-resid_pre.html").is_file()
-
-
-def test_what_is_asked_about_is_the_text_on_either_side() -> None:
-    asked = {
-        ("careful", "placebo"): "careful",
-        ("placebo", "careful"): "careful",
-        ("clean", "negated"): "negated",
-        ("negated", "careful"): "negated",
-        ("placebo", "clean"): "instructed",
-    }
-    for (condition, against), name in asked.items():
-        assert checked(PatchConfig, condition=condition, against=against).asked == name
 
 
 @pytest.mark.slow
@@ -389,7 +335,7 @@ def parts_in(out: Path) -> int:
 def in_process(folder: Path, out: Path) -> None:
     """The same run without a new interpreter."""
     options = {"items": "bundled", "limit": 6, "texts": 2, "site": "resid_pre,z"}
-    run(checked(PatchConfig, model=str(folder), out=out, **options), progress=False)
+    run(read_config(PatchConfig, model=str(folder), out=out, **options), progress=False)
 
 
 @pytest.mark.slow
@@ -429,107 +375,3 @@ def test_killed_at_ten_random_moments_and_resumed_gives_the_same_bytes(
         process.wait()
         subprocess.run(command(folder, out), check=True, capture_output=True, env=environment())
         assert bytes_of(out) == bytes_of(tmp_path / "whole"), f"run {number}"
-
-
-def sweep_result(
-    means: list[list[float]], *, n: int = 10, spans: list[str] | None = None
-) -> SweepResult:
-    """``means[layer][span]`` of every cell, with a little noise over pairs; the total is 1."""
-    noise = np.random.default_rng(0).normal(scale=0.01, size=(*np.shape(means), n))
-    labels = {
-        "layer": [str(k) for k in range(len(means))],
-        "span": spans or ["instruction", "answer_prefix"],
-    }
-    index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
-    return SweepResult(
-        values=torch.tensor(np.array(means)[..., None] + noise).float(),
-        axis_names=["layer", "span"],
-        index_df=index.to_frame(index=False),
-        metric_names=["margin"],
-        reduced=False,
-        baseline=torch.zeros(n),
-        source_baseline=torch.ones(n),
-        axis_labels=labels,
-        pair_labels=[f"pair {k}" for k in range(n)],
-        clusters=[f"c{k}" for k in range(n)],
-        title="instructed -> placebo, resid_pre",
-        notes=("a note",),
-    )
-
-
-def interval(estimate: float, low: float, high: float, clusters: int = 10) -> Interval:
-    return Interval(estimate, low, high, 10, clusters, reason="" if low == low else "one cluster")
-
-
-CLEAR = interval(1.0, 0.8, 1.2)
-
-
-def test_summary_is_the_mean_over_a_span_and_its_share_of_the_total() -> None:
-    results = {("instructed", "resid_pre"): sweep_result([[0.2, 0.0], [0.4, 0.0], [0.0, 0.9]])}
-    summary = whole_summary(results).set_index("span")
-    np.testing.assert_allclose(summary["effect"], [0.2, 0.3], atol=0.01)
-    np.testing.assert_allclose(summary["share"], summary["effect"], atol=1e-6)
-    assert summary["cells"].tolist() == [3, 3]
-    assert summary["largest_cell"].tolist() == ["L1 instruction", "L2 answer_prefix"]
-    assert ((summary["low"] < summary["effect"]) & (summary["effect"] < summary["high"])).all()
-
-
-@pytest.mark.parametrize(
-    ("total", "said"),
-    [
-        (interval(0.5, 0.2, 0.8), "raises the margin"),
-        (interval(-0.5, -0.8, -0.2), "lowers the margin"),
-        (interval(0.1, -0.2, 0.4), "contains 0. No effect is shown, so there is none to localise"),
-        (interval(0.5, 0.2, 0.8, clusters=4), "4 clusters of items are too few for a finding"),
-        (interval(0.5, NAN, NAN, clusters=1), "one cluster, so nothing is claimed"),
-    ],
-)
-def test_the_total_is_read_with_its_interval(total: Interval, said: str) -> None:
-    text = story.read_total("instructed", "placebo", total)
-    assert said in text
-    assert ("raises" in text or "lowers" in text) == (said.endswith("the margin"))
-
-
-def test_surviving_cells_are_named_once_effect_and_control_are_there() -> None:
-    result = sweep_result([[0.9, 0.0], [0.0, 0.6]])
-    control = sweep_result([[0.0, 0.0], [0.0, 2.0]])
-    total, *rest = story.read_site("instructed", result, CLEAR, control, CLEAR)
-    assert total.startswith("Positive control: 1 of 4 cells differ from zero")
-    assert "L1 answer_prefix +2.0" in total
-    assert rest[0].startswith("Instructed: 2 of 4 cells")
-    assert "L0 instruction +0.9" in rest[0]
-    assert rest[1] == "A note."
-
-
-@pytest.mark.parametrize(
-    ("total", "control", "control_total", "why"),
-    [
-        (CLEAR, None, None, "No positive control was run"),
-        (CLEAR, [[0.0, 0.0], [0.0, 0.0]], CLEAR, "map shows nothing"),
-        (CLEAR, [[0.0, 0.0], [0.0, 2.0]], interval(0.2, -0.1, 0.5), "control shows no effect"),
-        (CLEAR, [[0.0, 0.0], [0.0, 2.0]], interval(-1.0, -1.2, -0.8), "control shows no effect"),
-        (interval(0.1, -1, 1), [[0.0, 0.0], [0.0, 2.0]], CLEAR, "Without an effect to localise"),
-        (interval(1, 0.8, 2, 4), [[0.0, 0.0], [0.0, 2.0]], CLEAR, "Without an effect to localise"),
-    ],
-)
-def test_no_cell_of_a_map_is_named_without_control_and_effect(
-    total: Interval, control: list[list[float]] | None, control_total: Interval | None, why: str
-) -> None:
-    result = sweep_result([[0.9, 0.0], [0.0, 0.6]])
-    judged = None if control is None else sweep_result(control)
-    text = " ".join(story.read_site("instructed", result, total, judged, control_total))
-    assert why in text
-    assert "L0 instruction" not in text
-
-
-def test_the_ceiling_alone_is_not_something_that_a_map_shows() -> None:
-    control = sweep_result([[0.0, 2.0], [0.0, 2.0]], spans=["instruction", ALL])
-    result = sweep_result([[0.9, 0.0]])
-    text = " ".join(story.read_site("instructed", result, CLEAR, control, CLEAR))
-    assert "map shows nothing" in text
-
-
-def test_too_few_clusters_for_any_cell_is_said() -> None:
-    control = sweep_result([[1.0, 2.0]], n=4)
-    text = story.read_site("instructed", sweep_result([[0.9, 0.0]]), CLEAR, control, CLEAR)[0]
-    assert "4 clusters are too few for any cell" in text
