@@ -65,9 +65,14 @@ class Grid:
     def __post_init__(self) -> None:
         if self.site is not None and self.site not in PATCH_SITES:
             raise InterpError(f"no site {self.site!r}; known: {', '.join(PATCH_SITES)}")
-        known = dict.fromkeys([*get_args(Cells), *get_args(KnockoutCells)])
-        if self.cells is not None and self.cells not in known:
-            raise InterpError(f"no grid {self.cells!r}; known: {', '.join(known)}")
+        if self.cells is not None and self.cells not in (
+            *get_args(Cells),
+            *get_args(KnockoutCells),
+        ):
+            raise InterpError(
+                f"no grid {self.cells!r}; known: {', '.join(get_args(Cells))}, and in a knockout "
+                f"{', '.join(get_args(KnockoutCells))}"
+            )
         if self.layers is not None:
             object.__setattr__(self, "layers", _whole_numbers("layers", self.layers))
         if self.spans is not None:
