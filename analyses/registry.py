@@ -24,6 +24,9 @@ class Entry:
 
 
 STUDIES: dict[str, Entry] = {
+    "attention": Entry(
+        "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
+    ),
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
 }
 

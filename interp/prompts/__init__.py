@@ -31,6 +31,7 @@ from interp.prompts.pair import (
 )
 from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
 from interp.prompts.slots import SLOTS, fill, read_feedback
+from interp.prompts.stored import prompt_of_row, prompt_row
 from interp.prompts.tokens import (
     PLAIN_TEMPLATE,
     TokenizedPrompt,
@@ -76,6 +77,8 @@ __all__ = [
     "margin_target",
     "margin_token",
     "pair_of_conditions",
+    "prompt_of_row",
+    "prompt_row",
     "read_feedback",
     "require_context",
     "tokenize",

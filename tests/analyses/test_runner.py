@@ -29,6 +29,7 @@ Folder = Callable[..., Path]
 
 SMALL: dict[str, dict[str, Any]] = {
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
+    "attention": {"items": "bundled", "limit": 2, "texts": 2},
 }
 """Options that make a study of a tiny model take seconds."""
 
