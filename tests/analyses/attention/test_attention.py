@@ -45,7 +45,7 @@ def test_the_mass_and_the_patterns_are_the_librarys(tiny_folder: Folder, tmp_pat
             assert dict(kept.prompt.spans) == dict(patterns.prompt.spans)
     report = done.report.read_text()
     assert "Who looks at the instruction" in report
-    assert "each with a placebo" not in report or "in turn" in report
+    assert "one wording, in turn, of the instruction" in report
     page = (out / "figures" / "attention.html").read_text()
     assert "Attention to the instruction" in page
     assert "http" not in page.split("<script")[0].replace("http://www.w3.org", "")

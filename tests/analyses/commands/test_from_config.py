@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from analyses.cli import build_app
 from analyses.commands import from_config
 from analyses.config import AsList, Out, StudyConfig, read_config
-from analyses.registry import STUDIES, Entry, load_config_class
+from analyses.registry import STUDIES, load_config_class
 from interp.errors import InterpError
 
 
@@ -39,9 +39,6 @@ class ExampleConfig(StudyConfig):
     out: Out = Path("runs/example")
 
 
-ENTRIES = {"example": Entry(f"{__name__}:ExampleConfig", f"{__name__}:none")}
-
-
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[StudyConfig]:
     """The configurations that commands were run with, instead of a run."""
@@ -52,15 +49,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[StudyConfig]:
         raise typer.Exit
 
     monkeypatch.setattr(from_config, "read_config", stop)
-    monkeypatch.setattr(from_config, "load_config_class", lambda name, studies: ExampleConfig)
+    monkeypatch.setattr(from_config, "load_config_class", lambda name: ExampleConfig)
     return configs
 
 
 def invoke(*arguments: str) -> Any:
     app = typer.Typer()
-    app.command(epilog=from_config.epilog_of("example", ENTRIES))(
-        from_config.command_of("example", ENTRIES)
-    )
+    app.command(epilog=from_config.epilog_of("example"))(from_config.command_of("example"))
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "110", "TERM": "dumb"})
 
 
