@@ -107,7 +107,9 @@ def attribute(
     grid.require_unset(
         "attribute", {"site": "name sites=", "window": "an estimate is of one layer"}
     )
-    plans = {site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites}
+    plans: dict[str, Plan] = {
+        site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites
+    }
     require_target(pairs, metrics)
     _require_path(pairs, steps)
     to_run = {site: _by_pair(plan) for site, plan in plans.items()}

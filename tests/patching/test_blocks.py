@@ -231,10 +231,9 @@ def test_attention_of_another_kind_is_refused(llama: Any) -> None:
     with pytest.raises(NotFastError, match="adds a bias to the scores"):
         blocks._additive(bias, 4, llama)
     inner = llama.original_model
-    real, twice = inner.forward, {"forward": 0}
+    real = inner.forward
 
     def forward(**options: Any) -> Any:
-        twice["forward"] += 1
         real(**options)
         return real(**options)
 
@@ -244,7 +243,6 @@ def test_attention_of_another_kind_is_refused(llama: Any) -> None:
             recorded(llama)
     finally:
         object.__delattr__(inner, "forward")
-    assert twice == {"forward": 1}
 
 
 def test_a_run_counts_shared_masks_once(llama: Any) -> None:
