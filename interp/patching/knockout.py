@@ -8,8 +8,8 @@ in the corrected prompt, give the reversed pair. A cell's effect is edited - une
 
 Template tokens relay what they read, so blocking the answer alone says little: compare
 ``queries="later"`` with ``queries="last"``. The control is ``to="control"``, an equal-size block of
-other earlier positions (never position 0, where attention parks). A text may hold a token that
-becomes such a parking place itself; its early layers then matter for reasons of their own.
+other earlier positions (never position 0, the attention sink, arXiv 2309.17453). A text may hold a
+token that becomes a sink itself; its early layers then matter for reasons of their own.
 
 Identity: with all layers, heads and later positions blocked, the result is that of the prompt with the
 span deleted and the other position ids kept.
@@ -191,7 +191,7 @@ def _keys(prompt: TokenizedPrompt, to: str, seed: int) -> Int[Tensor, " key"]:
         return torch.arange(where.start, where.stop)
     span = prompt.span("instruction")
     size = span.stop - span.start
-    before = list(range(1, span.start - size + 1))  # position 0 is where attention parks
+    before = list(range(1, span.start - size + 1))  # position 0 is the attention sink
     if not before:
         raise InterpError(
             f"{prompt.label}: no block of {size} positions before the instruction to block instead"

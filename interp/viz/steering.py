@@ -2,7 +2,7 @@
 
 Both take a frame with one row per outcome, subset and step: ``outcome``, ``subset``, ``kind``
 (``learned``, or the kind of a null direction), ``direction``, ``strength`` (class units), ``effect``,
-``low``, ``high``. Null directions are grey; their sign has no meaning.
+``low``, ``high``. Null directions are grey; their sign is arbitrary.
 """
 
 from __future__ import annotations
