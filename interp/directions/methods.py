@@ -56,7 +56,7 @@ def axes(method: FitMethod, values: Values, labels: Labels, groups: Sequence[str
     """
     if method not in _METHODS:
         raise InterpError(f"no method {method!r}; known: {', '.join(METHODS)}")
-    # told by the states: of equal ones the means may differ by rounding, and solvers break down
+    # decided by the states: of equal ones the means may differ by rounding, and solvers break down
     _require_direction(method, (values != values[:, :1]).flatten(1).any(1))
     found = _METHODS[method](values, labels, groups)
     norms = found.norm(dim=-1)

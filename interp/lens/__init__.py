@@ -5,8 +5,8 @@ unembedding and soft cap (TransformerLens's :func:`~transformer_lens.tools.analy
 last entry is the model's own output.
 
 **Conventions.** ``layer`` counts entries of the stream: 0 = the embedding, n_layers = the output.
-margin = logit(a) - logit(b) in nats, + is the better answer. Ranks start at 1 (the top token of the
-vocabulary). Divergences are in nats over the whole vocabulary.
+The margin is the logit difference, logit(a) - logit(b) in nats, + is the better answer. Ranks start
+at 1 (the top token of the vocabulary). Divergences are in nats over the whole vocabulary.
 
 **Memory.** Distributions ``[n_layers + 1, d_vocab]`` of at most four prompts are held at a time and
 never kept; results hold numbers per layer.

@@ -27,7 +27,7 @@ MAX_BYTES = 1 << 30
 """Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""
 
 _RESERVE = 16 << 20
-"""What the allocator and the matrix library hold beside our tensors (measured: 6 to 9 MiB)."""
+"""What the allocator and the matrix library hold besides our tensors (measured: 6 to 9 MiB)."""
 
 _CHECKED_CELLS = 2
 

@@ -4,7 +4,7 @@ The *identity* (study, config, model card, data hashes, seed, thread count, vers
 make the numbers) is compared on resumption, because rows made under two identities must not share a
 table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
 (command, folder, times, process, other versions, hashes of the files) is recorded and never
-compared. Times stand in the manifest alone.
+compared. Times are in the manifest alone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ RECORDED_PACKAGES = (
 IDENTITY = ("study", "config", "model", "data", "seed", "threads", "packages")
 
 Status = Literal["running", "complete", "interrupted", "failed", "killed"]
-"""``interrupted``: by the keyboard; ``failed``: by an exception; ``killed``: without a word, found
-so by the next opening (until then it reads ``running``)."""
+"""``interrupted``: by the keyboard; ``failed``: by an exception; ``killed``: ended without
+updating the manifest, as the next opening finds (until then it is ``running``)."""
 
 
 def identity(

@@ -2,7 +2,7 @@
 
 circuitsvis draws; its script is put on the page once, and its values travel as whole numbers of
 10^-digits, each row only up to the diagonal, inside a JSON block that token text cannot end. Six
-heads of two prompts of 120 tokens are about 0.2 MB beside the 1.3 MB script.
+heads of two prompts of 120 tokens are about 0.2 MB, and the script 1.3 MB.
 
 Example::
 
