@@ -21,17 +21,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations import hook_name
 from interp.activations.sites import SITES
 from interp.errors import InterpError
-from interp.patching.cells import (
-    HEAD_SITES,
-    KEY_VALUE_SITES,
-    PATCH_SITES,
-    PatchSite,
-    site_reaches,
-)
+from interp.patching.cells import site_reaches
+from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES, PATCH_SITES, Cells, PatchSite
 from interp.prompts import PromptPair
-
-Cells = Literal["layer_pos", "layer_span", "layer_head", "layer_head_pos"]
-"""The grid of a sweep; its axes are the words of its name."""
 
 Positions: TypeAlias = str | Sequence[int]
 """``"aligned"`` (aligned and at or after the first difference), ``"all"`` (aligned, all),
