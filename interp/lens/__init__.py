@@ -24,16 +24,21 @@ Example::
     lens_divergence(model, pairs)                          # KL, Jensen-Shannon, top-5 overlap
 """
 
-from interp.lens.conditions import Arms, LensConditions, lens_conditions, lens_item
-from interp.lens.divergence import compare, lens_divergence
-from interp.lens.readings import layer_effects, parting_layer, settled_layer, settled_layers
-from interp.lens.trajectory import (
-    LensTrajectory,
-    lens_logits,
-    lens_prompt,
-    lens_trajectory,
-    option_readings,
-)
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.lens.conditions import Arms, LensConditions, lens_conditions, lens_item
+    from interp.lens.divergence import compare, lens_divergence
+    from interp.lens.readings import layer_effects, parting_layer, settled_layer, settled_layers
+    from interp.lens.trajectory import (
+        LensTrajectory,
+        lens_logits,
+        lens_prompt,
+        lens_trajectory,
+        option_readings,
+    )
 
 __all__ = [
     "Arms",
@@ -52,3 +57,5 @@ __all__ = [
     "settled_layer",
     "settled_layers",
 ]
+
+attach(__name__)

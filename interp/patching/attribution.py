@@ -35,13 +35,13 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.limits import require_finite
-from interp.patching.cells import PatchSite
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.measure import Table, enter_zeros
 from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
 from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.sites import PatchSite
 from interp.prompts import PromptPair
 
 _Node: TypeAlias = tuple[str, int]

@@ -10,33 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PatchSite = Literal[
-    "resid_pre",
-    "resid_mid",
-    "resid_post",
-    "attn_out",
-    "mlp_out",
-    "z",
-    "q",
-    "k",
-    "v",
-    "pattern",
-    "edges",
-]
-"""What a patch sets. ``q``, ``k`` and ``v`` are the projections before rotation and head norms, as
-TransformerLens's ``hook_q``; ``edges`` removes attention edges before the softmax."""
-
-PATCH_SITES: tuple[str, ...] = get_args(PatchSite)
-HEAD_SITES = ("z", "q", "pattern", "edges")
-KEY_VALUE_SITES = ("k", "v")
-SPREADING_SITES = ("resid_pre", "k", "v")
-"""Sites whose patch at one position changes later positions within the same layer."""
+from interp.patching.sites import SPREADING_SITES, PatchSite
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,23 +6,13 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from interp.errors import InterpError
-from interp.patching.cells import PATCH_SITES, PatchSite
+from interp.patching.sites import PATCH_SITES, Cells, KnockoutCells, PatchSite, Positions
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-Cells = Literal["layer_pos", "layer_span", "layer_head", "layer_head_pos"]
-"""The axes of a sweep, joined by an underscore."""
-
-KnockoutCells = Literal["layer", "layer_head", "layer_span"]
-"""The axes of an attention knockout; the spans are those of the queries."""
-
-Positions: TypeAlias = str | Sequence[int]
-"""``"aligned"`` (aligned and at or after the first difference), ``"all"`` (aligned, all),
-``"post_instruction"``, the name of a span, or positions of the destination."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,10 +18,9 @@ from interp.patching.blocks import NotFastError, record
 from interp.patching.cells import Cell, Patch, reaches
 from interp.patching.hooked import run_cell, supports_hook
 from interp.patching.rows import UnpatchedRun
+from interp.patching.sites import SweepMethod
 from interp.patching.wavefront import Consume, least_bytes, run_cells
 from interp.stats import rng
-
-SweepMethod = Literal["exact", "hooked"]
 
 MAX_BYTES = 1 << 30
 """Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""

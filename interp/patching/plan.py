@@ -21,14 +21,16 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations import hook_name
 from interp.activations.sites import SITES
 from interp.errors import InterpError
-from interp.patching.cells import (
+from interp.patching.cells import site_reaches
+from interp.patching.grid import Grid, grid_or_keywords
+from interp.patching.sites import (
     HEAD_SITES,
     KEY_VALUE_SITES,
     PATCH_SITES,
+    Cells,
     PatchSite,
-    site_reaches,
+    Positions,
 )
-from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.prompts import PromptPair
 
 ALL = "all from the first difference"

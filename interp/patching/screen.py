@@ -22,13 +22,13 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.patching.attribution import attribute
-from interp.patching.cells import PatchSite
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics
 from interp.patching.patched import MAX_BYTES
 from interp.patching.plan import SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.sites import PatchSite
 from interp.prompts import PromptPair
 
 _Index: TypeAlias = tuple[int, ...]

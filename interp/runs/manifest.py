@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from interp import __version__
 from interp.errors import InterpError
 from interp.runs.atomic import write_bytes
 from interp.runs.canonical import Json, differences, summarise, to_json_values
@@ -139,7 +140,7 @@ def _new_session() -> dict[str, Any]:
 
 
 def _created_by() -> str:
-    return f"{OWN_PACKAGE} {_version(OWN_PACKAGE) or '(not installed)'}"
+    return f"{OWN_PACKAGE} {__version__}"
 
 
 def _versions(names: Collection[str]) -> dict[str, Json]:
@@ -147,6 +148,8 @@ def _versions(names: Collection[str]) -> dict[str, Json]:
 
 
 def _version(name: str) -> str | None:
+    if name == OWN_PACKAGE:
+        return __version__  # of the code that runs: an editable install can be older
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
