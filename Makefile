@@ -35,7 +35,7 @@ clean:
 # torch is installed first and alone: a later step must not replace the chosen build.
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH_SPEC)"
+	spec="$(TORCH_SPEC)"; $(BIN)/pip install --quiet $$spec
 	touch $@
 
 $(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 
 import typer
 
+from analyses import registry
 from analyses.commands import conditions, data, direction, models
 from analyses.commands.from_config import command_of, epilog_of
-from analyses.registry import STUDIES, Entry
 from interp.errors import InterpError
 
 _INTERRUPTED = "interrupted; finished work is kept, the same command resumes it"
 
 
-def build_app(studies: Mapping[str, Entry] = STUDIES) -> typer.Typer:
+def build_app() -> typer.Typer:
     """The application: the studies, then the catalogues and conditions."""
     app = typer.Typer(
         name="interp",
@@ -33,10 +32,10 @@ def build_app(studies: Mapping[str, Entry] = STUDIES) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     groups = {"direction": direction.direction_group()}
-    for name in studies:
+    for name in registry.STUDIES:
         group, _, command = name.rpartition(" ")
         home = groups[group] if group else app
-        home.command(command, epilog=epilog_of(name, studies))(command_of(name, studies))
+        home.command(command, epilog=epilog_of(name))(command_of(name))
     app.add_typer(groups["direction"], name="direction")
     app.add_typer(models.app, name="models")
     app.add_typer(data.app, name="data")

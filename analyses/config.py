@@ -54,6 +54,9 @@ Limit = Annotated[int, Field(ge=1, description="Items in all, sampled by cluster
 Texts = Annotated[
     int, Field(ge=1, description="Wordings per condition, each with its placebo; 6 for a claim.")
 ]
+Rotate = Annotated[
+    bool, Field(description="Each item with one of the wordings, in turn, instead of with all.")
+]
 ConditionName = Annotated[
     str,
     Field(description="Contrasted with its placebo; names: interp conditions, or your file's."),

@@ -227,6 +227,11 @@ def control_texts(
     return tuple(replace(text, placement=spec.placement, turn=spec.turn) for text in texts)
 
 
+def slots_of(number: int, n_texts: int, *, rotate: bool) -> tuple[int, ...]:
+    """Which wordings an item is asked with: all, or with ``rotate`` one, by the item's number."""
+    return (number % n_texts,) if rotate else tuple(range(n_texts))
+
+
 def standing(spec: ConditionSpec | Condition, placement: Placement = "after") -> str:
     """``after the question``, ``before the question`` or ``in the system turn``."""
     if spec.turn == "system":

@@ -6,7 +6,6 @@ it), and the study, which is not. A name of two words is a subcommand of the fir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -25,33 +24,36 @@ class Entry:
 
 STUDIES: dict[str, Entry] = {
     "patch": Entry("analyses.patch.config:PatchConfig", "analyses.patch.study:Patch"),
+    "attention": Entry(
+        "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
+    ),
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
 }
 
 
-def load_config_class(name: str, studies: Mapping[str, Entry] = STUDIES) -> type[StudyConfig]:
+def load_config_class(name: str) -> type[StudyConfig]:
     """The configuration of a study.
 
     Raises:
         InterpError: no study of this name.
     """
-    found: type[StudyConfig] = _load(_entry(name, studies).config)
+    found: type[StudyConfig] = _load(_entry(name).config)
     return found
 
 
-def load_study(name: str, studies: Mapping[str, Entry] = STUDIES) -> Any:
+def load_study(name: str) -> Any:
     """A study.
 
     Raises:
         InterpError: no study of this name.
     """
-    return _load(_entry(name, studies).study)()
+    return _load(_entry(name).study)()
 
 
-def _entry(name: str, studies: Mapping[str, Entry]) -> Entry:
-    if name not in studies:
-        raise InterpError(f"no study {name!r}: {did_you_mean(name, studies)}")
-    return studies[name]
+def _entry(name: str) -> Entry:
+    if name not in STUDIES:
+        raise InterpError(f"no study {name!r}: {did_you_mean(name, STUDIES)}")
+    return STUDIES[name]
 
 
 def _load(place: str) -> Any:

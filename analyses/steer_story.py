@@ -244,7 +244,7 @@ def read_outcome(done: SteerRun, outcome: str, subset: str) -> str:
     if np.isnan(swing.low):
         return f"{opening} ({own['reason']}): nothing can be claimed."
     if swing.n_clusters < MIN_CLUSTERS:
-        return f"{opening}: {count(int(own['clusters']), 'cluster')} are too few for a finding."
+        return f"{opening}: {count(swing.n_clusters, 'cluster')} are too few for a finding."
     larger = int((nulls["estimate"].abs() >= abs(own["estimate"])).sum())
     beside = f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far"
     placed = f"{beside} (p = {own['p']:.3f})"
@@ -277,8 +277,8 @@ def read_cost(done: SteerRun) -> str:
     reading = (
         f"At the largest step, averaged over both signs, the cost on plain sentences is "
         f"{format_interval(cost)} nats per token (perplexity x {np.exp(cost.estimate):.2f}); along "
-        f"null directions of the same length {nulls['effect'].median():.3f} in the median, "
-        f"{nulls['effect'].min():.3f} to {nulls['effect'].max():.3f}."
+        f"null directions of the same length {nulls['estimate'].median():.3f} in the median, "
+        f"{nulls['estimate'].min():.3f} to {nulls['estimate'].max():.3f}."
     )
     if cost.estimate > _WORTHLESS:
         reading += " A step of this length damages the model."
@@ -303,7 +303,7 @@ def read_kept(done: SteerRun) -> str:
     level = 1 + own["estimate"]
     return (
         f"At the largest step {level:.0%} of the unsteered continuation's tokens stay the first "
-        f"choice (mean of both signs); along null directions {1 + nulls['effect'].median():.0%} in "
+        f"choice (mean of both signs); along null directions {1 + nulls['estimate'].median():.0%} in "
         f"the median (p = {own['p']:.3f}). This says how much is changed, not which way."
     )
 

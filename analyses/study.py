@@ -93,22 +93,26 @@ class Lab:
 
 @dataclass(frozen=True)
 class Saved:
-    """A run's folder as its reading sees it: tables, files, and the card of the model it ran on."""
+    """A run's folder as its reading sees it: tables, files, and the card of the model it ran on.
+
+    ``part`` names the study that the tables belong to, where the run is composed of several.
+    """
 
     folder: Path
     card: ModelCard
+    part: str = ""
 
     def table(self, name: str) -> pd.DataFrame:
         """A merged table. Raises InterpError if there is none."""
-        return read_table(self.folder, name)
+        return read_table(self.folder, in_part(self.part, name))
 
     def has(self, name: str) -> bool:
         """Whether the run made this table."""
-        return (self.folder / f"{name}.parquet").is_file()
+        return (self.folder / f"{in_part(self.part, name)}.parquet").is_file()
 
     def parts(self, name: str) -> Iterator[pd.DataFrame]:
         """A streamed table unit by unit, in constant memory. Raises InterpError if there is none."""
-        return read_parts(self.folder, name)
+        return read_parts(self.folder, in_part(self.part, name))
 
     def path(self, name: str) -> Path:
         """A file of the run."""
@@ -120,16 +124,23 @@ class Saved:
         return self.path("report.html")
 
 
+def in_part(part: str, table: str) -> str:
+    """The name of a table of one of several studies in a run: ``patch-totals``."""
+    return f"{part}-{table}" if part else table
+
+
 @dataclass(frozen=True)
 class Story:
     """How a result is told: the page's sections, and every figure by its file name.
 
-    ``printed`` is a table that the command prints at its end.
+    ``pages`` are further HTML pages by their file's name, written among the figures. ``printed`` is a
+    table that the command prints at its end.
     """
 
     title: str
     sections: Sequence[Section]
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    pages: Mapping[str, str] = field(default_factory=dict)
     printed: pd.DataFrame | None = None
 
 

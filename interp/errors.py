@@ -16,7 +16,7 @@ class InterpError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The names that ``name`` may stand for, or all known ones: the end of an error line.
+    """The names that ``name`` may be meant for, or all known ones: the end of an error line.
 
     Case does not count. A known name that begins with ``name`` is as good as a similar one.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -20,23 +20,21 @@ from pydantic.fields import FieldInfo
 
 from analyses.commands.options import print_frame
 from analyses.config import StudyConfig, read_config
-from analyses.registry import STUDIES, Entry, load_config_class, load_study
+from analyses.registry import load_config_class, load_study
 
 _TYPED = (bool, int, float, Path)
 """What typer reads by itself; everything else is typed as text."""
 
 
-def command_of(name: str, studies: Mapping[str, Entry] = STUDIES) -> Callable[..., None]:
+def command_of(name: str) -> Callable[..., None]:
     """The command of a study: its options are the fields of its configuration."""
-    config = load_config_class(name, studies)
+    config = load_config_class(name)
 
     def command(**options: Any) -> None:
         from analyses.runner import run_and_tell  # heavy: only when the command runs
 
         asked = read_config(config, **options)
-        done = run_and_tell(
-            load_study(name, studies), asked, command=" ".join(["interp", *sys.argv[1:]])
-        )
+        done = run_and_tell(load_study(name), asked, command=" ".join(["interp", *sys.argv[1:]]))
         if done.story.printed is not None:
             print_frame(done.story.printed)
         typer.echo(f"report: {done.report}")
@@ -49,9 +47,9 @@ def command_of(name: str, studies: Mapping[str, Entry] = STUDIES) -> Callable[..
     return command
 
 
-def epilog_of(name: str, studies: Mapping[str, Entry] = STUDIES) -> str:
+def epilog_of(name: str) -> str:
     """The examples under a command's help."""
-    return "\n\n".join(["Examples:", *load_config_class(name, studies).examples])
+    return "\n\n".join(["Examples:", *load_config_class(name).examples])
 
 
 def _in_order(config: type[StudyConfig]) -> list[tuple[str, FieldInfo]]:

@@ -27,7 +27,7 @@ def list_() -> None:
 
     entries = [model_entry(name) for name in model_names()]
     print_table(
-        ["name", "licence", "born as", "MB", "in cache", "what it is"],
+        ["name", "licence", "quantisation", "MB", "in cache", "what it is"],
         [
             [
                 e.name,

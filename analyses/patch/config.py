@@ -14,11 +14,12 @@ from analyses.config import (
     ContrastConfig,
     InstructionPlace,
     Out,
+    Rotate,
     parse_list,
 )
 from interp.errors import InterpError
-from interp.patching.grid import Cells, Grid, SweepMethod, default_cells
-from interp.patching.sites import SweptSite
+from interp.patching.grid import Grid
+from interp.patching.sites import Cells, SweepMethod, SweepSite, default_cells
 
 
 def parse_layers(text: Any) -> Any:
@@ -70,7 +71,8 @@ class PatchConfig(ContrastConfig):
     against: str = Field(
         "placebo", description="Copy into: placebo (matched in length) or another condition."
     )
-    site: Annotated[tuple[SweptSite, ...], AsList] = Field(
+    rotate: Rotate = False
+    site: Annotated[tuple[SweepSite, ...], AsList] = Field(
         ("resid_pre",),
         min_length=1,
         description="What is copied, comma-separated: resid_pre, resid_mid, resid_post, attn_out, "
@@ -106,7 +108,7 @@ class PatchConfig(ContrastConfig):
         texts = [n for n in (self.condition, self.against) if n not in ("clean", "placebo")]
         return texts[0] if texts else INSTRUCTED  # which a placebo alone is matched with
 
-    def grid(self, site: SweptSite) -> Grid:
+    def grid(self, site: SweepSite) -> Grid:
         """The grid at a site: by head where there are heads and nothing else was asked for."""
         return Grid(
             site=site,
@@ -116,6 +118,6 @@ class PatchConfig(ContrastConfig):
             window=self.window,
         )
 
-    def axes(self, site: SweptSite) -> list[str]:
+    def axes(self, site: SweepSite) -> list[str]:
         """The axes of the grid at a site, without the pairs."""
         return str(self.grid(site).cells).split("_")

@@ -62,7 +62,8 @@ _UNITS = {
 
 def tell(done: PatchResult) -> Story:
     """Sections and figures."""
-    config, sections, figures = done.config, [_question(done), _effect(done)], {}
+    config, sections = done.config, [_question(done), _effect(done)]
+    figures: dict[str, go.Figure] = {}
     for site in config.site:
         results = {name: sweep for (name, at), sweep in done.results.items() if at == site}
         drawn = list(map_figures(results, condition=config.condition))
@@ -80,6 +81,7 @@ def _question(done: PatchResult) -> Section:
     result = done.results[config.condition, config.site[0]]
     clusters, pairs = len(set(result.clusters)), len(result.pair_labels)
     dropped = left_out(done.dropped)
+    in_turn = " (each item with one of them, in turn)" if config.rotate else ""
     source, destination = (
         f"“{text}”" if text else "no instruction"
         for text in (done.example[config.condition], done.example[config.against])
@@ -93,7 +95,7 @@ def _question(done: PatchResult) -> Section:
             "the difference between the two prompts.",
             f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)})."
             f"{' ' * bool(dropped)}{dropped} "
-            f"{count(used, 'item')} x {count(config.texts, 'text')} a condition give "
+            f"{count(used, 'item')} x {count(config.texts, 'text')} a condition{in_turn} give "
             f"{count(pairs, 'pair')} in {count(clusters, 'cluster')} of items. The "
             f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
             f"example: {source} against {destination}",
@@ -126,8 +128,9 @@ def _effect(done: PatchResult) -> Section:
             "texts": totals["texts"],
         }
     ).dropna(axis=1, how="all")
-    over = "texts and clusters of items" if config.texts > 1 else "clusters of items"
-    maps = " Those of the maps are over clusters alone." if config.texts > 1 else ""
+    crossed = config.texts > 1 and not config.rotate
+    over = "texts and clusters of items" if crossed else "clusters of items"
+    maps = " Those of the maps are over clusters alone." if crossed else ""
     return Section(
         "Is there an effect to localise?",
         paragraphs=[text for text in paragraphs if text],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
@@ -18,6 +19,7 @@ from analyses.contrast import (
     require_placebos,
     require_prompts,
     require_text,
+    slots_of,
 )
 from analyses.patch import story, tables
 from analyses.patch.config import PatchConfig
@@ -29,7 +31,7 @@ from interp.lens.conditions import no_margin
 from interp.patching import alignment_notes, plan_sweep, sweep
 from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
-from interp.patching.sites import SweptSite
+from interp.patching.sites import SweepSite
 from interp.prompts import PromptPair, TextBank, TokenizedPrompt, make_pair, pair_of_conditions
 
 Pairs = Mapping[tuple[str, int], PromptPair]
@@ -50,7 +52,7 @@ class PairUnit:
     """One sweep: names a pair of the bench, and holds its two texts."""
 
     condition: str
-    site: SweptSite
+    site: SweepSite
     item: str
     slot: int
     source: str
@@ -193,19 +195,19 @@ def _arms(
     """The pairs of the condition, and of the positive control where one runs."""
     place = config.placement
 
-    def asked(item: ChoiceItem) -> list[PromptPair]:
-        slots, against = range(config.texts), config.against
-        return [
-            make_pair(
-                model, item, config.condition, against=against, slot=k, placement=place, bank=bank
-            )
-            for k in slots
-        ]
+    def asked(k: int, item: ChoiceItem) -> dict[int, PromptPair]:
+        names: dict[str, Any] = {"condition": config.condition, "against": config.against}
+        return {
+            slot: make_pair(model, item, **names, slot=slot, placement=place, bank=bank)
+            for slot in slots_of(k, config.texts, rotate=config.rotate)
+        }
 
-    def control(item: ChoiceItem) -> list[PromptPair]:
-        texts = control_texts(bank, item, beside=config.asked, n_texts=config.texts)
+    def control(k: int, item: ChoiceItem) -> dict[int, PromptPair]:
+        n_texts = 1 if config.rotate else config.texts
+        texts = control_texts(bank, item, beside=config.asked, n_texts=n_texts)
         both = zip(texts, bank.placebos(texts), strict=True)
-        return [pair_of_conditions(model, item, a, b, placement=place) for a, b in both]
+        pairs = [pair_of_conditions(model, item, a, b, placement=place) for a, b in both]
+        return dict(enumerate(pairs))
 
     return {
         name: _with_margin(items, asked if name == config.condition else control)
@@ -214,21 +216,21 @@ def _arms(
 
 
 def _with_margin(
-    items: Sequence[ChoiceItem], pairs_of: Callable[[ChoiceItem], list[PromptPair]]
+    items: Sequence[ChoiceItem], pairs_of: Callable[[int, ChoiceItem], dict[int, PromptPair]]
 ) -> Pairs:
     """Items x texts; an item whose options no token tells apart is left out."""
     found: dict[tuple[str, int], PromptPair] = {}
-    for item in items:
-        pairs = pairs_of(item)
-        if all(pair.target is not None for pair in pairs):
-            found |= {(item.id, slot): pair for slot, pair in enumerate(pairs)}
+    for number, item in enumerate(items):
+        pairs = pairs_of(number, item)
+        if all(pair.target is not None for pair in pairs.values()):
+            found |= {(item.id, slot): pair for slot, pair in pairs.items()}
     if not found:
         raise no_margin(len(items))
     return found
 
 
 def _require_plan(
-    model: TransformerBridge, pairs: Sequence[PromptPair], config: PatchConfig, site: SweptSite
+    model: TransformerBridge, pairs: Sequence[PromptPair], config: PatchConfig, site: SweepSite
 ) -> None:
     """Refuse now what the sweep of some pair would refuse later."""
     unequal = [pair for pair in pairs if not pair.alignment.by_index]

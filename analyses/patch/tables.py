@@ -110,6 +110,8 @@ def sweep_totals(
     for condition, frame in frames.items():
         pairs = frame.drop_duplicates("pair")
         items = pairs.drop_duplicates("item").set_index("item")
+        if pairs["item"].is_unique:  # one text, or one of several in turn
+            pairs = pairs.assign(slot=0)
         names = {"source": condition, "destination": arms[condition]}
         source, destination = (
             pairs.pivot(index="slot", columns="item", values=side)[items.index].to_numpy(float)[

@@ -17,3 +17,5 @@ def write_page(folder: Run, story: Story, *, card: ModelCard, png: bool = False)
         if png:
             with folder.file(f"figures/{name}.png") as path:
                 viz.save_png(figure, path)
+    for name, page in story.pages.items():
+        folder.save_text(f"figures/{name}.html", page)

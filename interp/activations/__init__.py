@@ -1,10 +1,16 @@
 """Activations: streaming reads of chosen sites over many prompts, and attention patterns."""
 
-from interp.activations.attention import AttentionPatterns, read_attention
-from interp.activations.places import Places, places_of
-from interp.activations.sites import SITES, Site, hook_name
-from interp.activations.states import States, read_sites, read_states
-from interp.activations.stream import Prompt, stream
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.activations.attention import AttentionPatterns, read_attention
+    from interp.activations.hooks import hook_name
+    from interp.activations.places import Places, places_of
+    from interp.activations.sites import SITES, Site
+    from interp.activations.states import States, read_sites, read_states
+    from interp.activations.stream import Prompt, stream
 
 __all__ = [
     "SITES",
@@ -20,3 +26,5 @@ __all__ = [
     "read_states",
     "stream",
 ]
+
+attach(__name__)

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations.sites import Site, hook_name
+from interp.activations.hooks import hook_name
+from interp.activations.sites import Site
 from interp.activations.stream import MAX_BYTES, Prompt, resolve_places, stream
 from interp.errors import InterpError
 

@@ -1,6 +1,7 @@
 """What changes between two rounds of answers, and how sure and how lopsided they are.
 
-- :func:`flip_matrix`: right -> wrong beside wrong -> right (arXiv 2310.01798), with McNemar's test.
+- :func:`flip_matrix`: correct -> incorrect and incorrect -> correct (arXiv 2310.01798), with McNemar's
+  test.
 - :func:`calibration`: expected calibration error over equal-width bins (arXiv 1706.04599), with an
   interval by :func:`calibration_error`.
 - :func:`option_entropy`: uncertainty over the options, in nats.
@@ -44,11 +45,11 @@ from interp.stats.sums import sums_bootstrap, two_way_gap
 
 @dataclass(frozen=True)
 class FlipMatrix:
-    """Counts of items by correctness before and after, e.g. ``right_wrong``: right, then wrong.
+    """Counts of items by correctness before and after; ``right_wrong`` is correct -> incorrect.
 
-    ``p``: McNemar's exact two-sided p, a binomial test that a changed answer is as often mended as
-    spoilt (1 without changes). It takes items as independent. ``net`` is accuracy after minus
-    accuracy before, + = better, with an interval over clusters.
+    ``p``: McNemar's exact two-sided p, a binomial test that incorrect -> correct is as frequent as
+    correct -> incorrect (1 without changes). It takes items as independent. ``net`` is accuracy
+    after minus accuracy before, + = better, with an interval over clusters.
     """
 
     right_right: int
@@ -89,14 +90,14 @@ def flip_matrix(
     if np.isnan(first).any() or np.isnan(second).any():
         raise InterpError("an item has no correctness (NaN): leave it out of both rounds")
     counts = Counter(zip(first.astype(int).tolist(), second.astype(int).tolist(), strict=True))
-    spoilt, mended = counts[1, 0], counts[0, 1]
-    changed = spoilt + mended
+    to_incorrect, to_correct = counts[1, 0], counts[0, 1]
+    changed = to_incorrect + to_correct
     return FlipMatrix(
         right_right=counts[1, 1],
-        right_wrong=spoilt,
-        wrong_right=mended,
+        right_wrong=to_incorrect,
+        wrong_right=to_correct,
         wrong_wrong=counts[0, 0],
-        p=float(binomtest(mended, changed, 0.5).pvalue) if changed else 1.0,
+        p=float(binomtest(to_correct, changed, 0.5).pvalue) if changed else 1.0,
         net=cluster_bootstrap(second - first, clusters, seed=seed, labels=("flips",)),
     )
 

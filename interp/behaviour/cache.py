@@ -1,13 +1,13 @@
-"""Keys and values kept from one prompt to the next, so that a conversation is not read twice.
+"""The KV cache of the shared prefix, reused from one prompt to the next of a conversation.
 
 A prompt that begins with the ids of an earlier one needs only its new tokens computed: the keys and
 values of the longest common prefix are the same numbers (causality), see :mod:`interp.models.prefix`.
 
-New tokens are never padded: sequences are read together only when they are equally long and reuse
-equally much (:func:`buckets`). What is kept may be, in front and masked, so that rows of different
-lengths go on together, one token each (:func:`supports_ragged`, checked once on every model). A model
-whose attention cannot continue from kept keys and values (checked once too,
-:func:`supports_cache_reuse`) reads every prompt whole; results are the same, only slower.
+New tokens are never padded: sequences run together only when they are equally long and reuse
+equally much (:func:`buckets`). The cache may be padded, in front and masked, so that rows of
+different lengths go on together, one token each (:func:`supports_ragged`, checked once on every
+model). A model whose attention cannot continue from a KV cache (checked once too,
+:func:`supports_cache_reuse`) runs every prompt whole; results are the same, only slower.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Rows:
         return logits
 
     def _places(self, n_new: int) -> dict[str, Tensor]:
-        """Where the last tokens stand and what they may see; nothing to say of equal rows."""
+        """The positions of the last tokens and what they may see; nothing to say of equal rows."""
         ends = torch.tensor([len(ids) for ids in self.ids])
         width = self._cache.get_seq_length() + n_new  # the longest row may have left since
         if int(ends.min()) == width:
@@ -109,7 +109,7 @@ class Rows:
             )
 
     def prefix(self, row: int) -> CachedPrefix | None:
-        """What is kept of a row so far; None where nothing is."""
+        """The KV cache of a row so far; None without one."""
         if self._cache is None:
             return None
         return prefix_from_cache(self._cache, self.ids[row], row)
@@ -135,7 +135,7 @@ def forward_cached(
     cached: bool = True,
     keep_prefixes: bool = True,
 ) -> list[SequenceOutput]:
-    """Read every sequence, each from its kept prefix, with logits at its last ``keep`` positions.
+    """Run every sequence from its cached prefix on, with logits at its last ``keep`` positions.
 
     ``labels`` name the sequences in errors. Without ``keep_prefixes`` the new keys and values are
     given up at once.
@@ -178,7 +178,7 @@ def forward_branches(
 
 
 def supports_branches(model: TransformerBridge, n_pos: int) -> bool:
-    """Whether continuations that reach this length can be packed on a kept prefix."""
+    """Whether continuations that reach this length can be packed on a cached prefix."""
     return (
         supports_packing(model)
         and supports_cached_prefix(model)
@@ -206,7 +206,7 @@ def buckets(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
 
 
 def supports_cache_reuse(model: TransformerBridge) -> bool:
-    """Whether reading on from kept keys and values equals reading whole (checked once)."""
+    """Whether continuing from a KV cache equals running the whole prompt (checked once)."""
     return is_exact(model, _reuses, reuse_error)
 
 
@@ -214,7 +214,7 @@ def supports_cache_reuse(model: TransformerBridge) -> bool:
 def reuse_error(model: TransformerBridge) -> float:
     """Largest |continued - whole| logit of a short sequence, relative to the logit range.
 
-    Infinity when the model refuses the kept keys, NaN when a logit is not finite.
+    Infinity when the model refuses the cache, NaN when a logit is not finite.
     """
     ids = _some_ids(model)
     whole = _whole(model, ids)
@@ -255,7 +255,7 @@ def _some_ids(model: TransformerBridge) -> Int[Tensor, " pos"]:
 
 
 def _whole(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_vocab"]:
-    """What any forward computes, nothing kept."""
+    """What any forward computes, without a cache."""
     ids = ids[None].to(model.cfg.device)
     return model.original_model(input_ids=ids, use_cache=False).logits[0].float().cpu()
 

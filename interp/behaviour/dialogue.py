@@ -22,7 +22,7 @@ from interp.prompts import Call, Conversation, TokenizedPrompt, fill, follow_up,
 from interp.prompts.conversation import build_completion, build_conversation
 
 EMPTY_REPLY = "..."
-"""Stands in the history for a reply of white space, which some chat templates refuse."""
+"""Replaces a reply of white space in the history, which some chat templates refuse."""
 
 _ONE_ANSWER = (Call(),)
 
@@ -156,7 +156,7 @@ def fill_text(
     """A text of a protocol with its slots filled for an item.
 
     Raises:
-        InterpError: names the protocol beside the item and the slot.
+        InterpError: names the protocol, the item and the slot.
     """
     try:
         return fill(

@@ -1,17 +1,17 @@
-"""Self-distinguish: can the model tell the answer it should avoid? (arXiv 2410.20513)
+"""Self-distinguish: can the model recognise the answer it should avoid? (arXiv 2410.20513)
 
 A model that follows an instruction to be fair may do so without knowing which answer is the unfair
 one. These items ask for that alone. They are two-option :class:`~interp.data.ChoiceItem` objects, so
-:func:`~interp.behaviour.score_options` reads accuracy and margin (gold minus the other option, nats,
-+ = the right one); chance is .5 and 0.
+:func:`~interp.behaviour.score_options` gives accuracy and margin (logit difference, gold minus the
+other option, nats, + = the right one); chance is .5 and 0.
 
 **Both ways.** A model that prefers the stereotyped group, or the more fluent completion, whatever it
-is asked would look as if it could tell. So everything is asked twice, once for each option ("follows
+is asked would look as if it knew. So everything is asked twice, once for each option ("follows
 a stereotype", "goes against"; "less toxic", "more toxic"): an answer that ignores the question is
 right in one of the two, hence in half of them. Cyclic orders do the same for the position. Accuracy
-and margin are read over both questions together; ``meta["asks"]`` tells them apart.
+and margin are computed over both questions together; ``meta["asks"]`` distinguishes them.
 
-Limits: an instrument's toxicity stands for the truth in the second kind. Of completions that share
+Limits: the second kind takes an instrument's toxicity for the truth. Of completions that share
 their beginning the margin is read at their first different token, and is NaN where one of them
 begins the other.
 

@@ -52,16 +52,16 @@ _FORMAT = 2
 class Round:
     """One answer and all that led to it.
 
-    ``text``: the answer without the answer prefix, as it stands in the next round's history;
+    ``text``: the answer without the answer prefix, as the next round's history has it;
     ``raw_text`` and ``answer_ids``: all that was generated, also behind a stop string (the option's
     tokens where it was scored). ``choice``: index into the item's choices, None for completions, for
     thoughts and critiques, and for what the parser could not read (``reason``).
     ``option_log_probs``: mean log-probability per token of every choice, nats, in the item's order;
     empty when the answer was generated.
-    ``margin``: logit(a) - logit(b) at the first token where the two options of the item's contrast
-    differ, nats, + is the better answer; NaN where it was generated or no token tells them apart.
-    ``n_reused``: tokens of the prompt whose keys and values were kept from before. ``earlier``: the
-    calls of this round before this one, each with what it ``gives``.
+    ``margin``: the logit difference, logit(a) - logit(b) at the first token where the two options of
+    the item's contrast differ, nats, + is the better answer; NaN where it was generated or where no
+    token distinguishes them. ``n_reused``: tokens of the prompt whose KV cache was reused.
+    ``earlier``: the calls of this round before this one, each with what it ``gives``.
     """
 
     number: int
@@ -202,9 +202,9 @@ def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
     instruction_tokens, n_tokens, n_recomputed. Of completion items also completion, the text
     without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items choice,
     chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN where
-    the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin (nats),
-    p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as in
-    :class:`~interp.behaviour.OptionScores`.
+    the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin (logit
+    difference, nats), p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as
+    in :class:`~interp.behaviour.OptionScores`.
     """
     return pd.DataFrame([_row(history, done) for history in histories for done in history.rounds])
 

@@ -115,7 +115,7 @@ def _check(sequences: Sequence[Tensor], starts: Sequence[int]) -> None:
         if not 1 <= start < len(ids):
             raise InterpError(
                 f"sequence {index} has {len(ids)} tokens and is to be scored from token {start}: "
-                "at least one token must be scored, and one must stand before it"
+                "at least one token must be scored, and one must precede it"
             )
 
 

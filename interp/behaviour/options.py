@@ -1,4 +1,4 @@
-"""The options of a choice item behind a prompt: their tokens, and the margin between two of them."""
+"""The options of a choice item behind a prompt: their tokens, and the logit difference of two."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def contrast_margin(
     options: Sequence[Int[Tensor, " _more"]],
     row: Callable[[int, int], Float[Tensor, " d_vocab"]],
 ) -> float:
-    """logit(a) - logit(b) at the first token where the options of the contrast differ, nats.
+    """The margin, or logit difference, of the options of the contrast: logit(a) - logit(b), nats.
 
-    ``options`` are in the item's order; ``row(k, n)`` gives the logits that token n of option k is
-    read from. NaN for an item without a contrast, and where one option begins the other.
+    It is taken at the first token that differs. ``options`` are in the item's order; ``row(k, n)``
+    gives the logits that token n of option k is read from. NaN for an item without a contrast, and
+    where one option begins the other.
     """
     contrast = item.contrast()
     if contrast is None:

@@ -8,10 +8,10 @@ Rules, in this order:
 2. Otherwise options and bracketed letters anywhere in the answer count; it must be exactly one
    option, and not right behind a negation ("not", "neither", "nor", "never").
 
-Case, white space, quotes and a leading article do not count; an option must stand there as whole
+Case, white space, quotes and a leading article do not count; an option must occur there as whole
 words, and a shorter option inside a longer one is not named. Nothing is guessed: an answer that fits
 no rule has ``choice`` None and a ``reason``, which tables keep, so that the share of answers that
-could not be read is reported beside every number taken from the others.
+could not be parsed is reported with every number taken from the others.
 
 Limits: English; paraphrases ("nobody can tell" for "Unknown") are not understood.
 
@@ -122,7 +122,7 @@ def _anywhere(text: str, mentions: Sequence[_Mention], n: int) -> ParsedAnswer:
 
 
 def _mentions(text: str, options: Sequence[str]) -> list[_Mention]:
-    """Where options stand as whole words, none of them inside a longer one."""
+    """Where options occur as whole words, none of them inside a longer one."""
     found = []
     for index, option in enumerate(options):
         bare = re.sub(f"^{_ARTICLE}", "", option) or option

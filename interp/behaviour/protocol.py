@@ -7,7 +7,7 @@ condition (:mod:`interp.prompts.presets`, which holds all wordings); :func:`stud
 three of the study. A variant is ``dataclasses.replace`` of one of them.
 
 A condition of several calls (chain of thought, critique) makes them all in round 1, in order: the
-reply to each stands in the conversation of the next, the last one is the round's answer.
+reply to each is part of the conversation of the next, the last one is the round's answer.
 
 **The control.** Being asked again moves answers whatever is asked, and so do longer prompts. So
 every trajectory has a placebo (:func:`placebo_protocols`): the same turns and calls, the instruction
@@ -81,7 +81,7 @@ class RoundProtocol:
         placement: the instruction before or after the question.
         turn: the instruction in the user's turn or in a system turn before it.
         n_rounds: R, the number of the last round.
-        decoding: of everything generated; at temperature 0 beside scored answers.
+        decoding: of everything generated; at temperature 0 where answers are scored.
         calls: of round 1, in order.
         verdict_accuracy: for the slot ``{verdict}``.
         condition: the condition of the registry that it comes from, ``placebo`` for a control.
@@ -169,7 +169,7 @@ def condition_protocols(
         answer: how choices are answered; completions are always generated.
         decoding: greedy by default, with 100 new tokens where the condition takes several calls,
             else 40 for a completion and 20 for a choice.
-        placement: where the instruction stands, unless the condition fixes it.
+        placement: where the instruction goes, unless the condition fixes it.
         turn: in whose turn, unless the condition fixes it.
         n_rounds: R, the number of the last round.
 

@@ -37,7 +37,7 @@ def reply(
 ) -> list[Round]:
     """The replies to one call of several conversations, all in the same round.
 
-    Their keys and values are kept in the conversations.
+    The KV caches of the prompts stay with the conversations.
     """
     scored = setup.protocol.answer == "score" and asked[0].call.gives == "answer"
     return _score(setup, dialogues, asked) if scored else _generate(setup, dialogues, asked)
@@ -79,7 +79,7 @@ def _score(
 def _read_prompts(
     setup: DialogueSetup, dialogues: Sequence[Dialogue], asked: Sequence[PendingCall]
 ) -> list[SequenceOutput]:
-    """Read every prompt up to its end and keep its keys and values."""
+    """Run every prompt up to its end and keep its KV cache."""
     readings = forward_cached(
         setup.model,
         [a.prompt.ids for a in asked],
@@ -102,7 +102,7 @@ def _option_logits(
 ) -> list[list[Float[Tensor, "_more d_vocab"]]]:
     """The logits that every token of every option is read from, per conversation and option.
 
-    On a kept prompt its options are a tree; else every option is read behind the whole prompt.
+    On the KV cache of a prompt its options are a tree; else every option is run behind the whole prompt.
     """
     ends = [len(a.prompt) + len(ids) for a, own in zip(asked, options, strict=True) for ids in own]
     if readings is None or not supports_branches(setup.model, max(ends)):

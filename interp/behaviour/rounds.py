@@ -8,9 +8,9 @@ how many tokens were computed (``Round.n_recomputed``).
 
 **Replies.** An answer is the most likely option, or generated text that is read
 (:mod:`interp.behaviour.replies`); thoughts and critiques, of protocols of several calls, are
-generated, and stand in ``Round.earlier``. No generated text may spell a special token, so each of
+generated, and are in ``Round.earlier``. No generated text may spell a special token, so each of
 those ends it, as a token or as text; without a chat template a blank line does, since it ends a turn
-there. A reply of white space alone stands in the history as
+there. In the history a reply of white space alone becomes
 :data:`~interp.behaviour.dialogue.EMPTY_REPLY`.
 
 **Batches.** Conversations are taken in the given order, ``batch_size`` at a time; of these, equally
@@ -161,7 +161,7 @@ def _check(
         raise InterpError("no items to run: the list is empty")
     repeated = [name for name, n in Counter(item.id for item in items).items() if n > 1]
     if repeated:
-        raise InterpError(f"item {repeated[0]!r} is there twice: items are told apart by their id")
+        raise InterpError(f"item {repeated[0]!r} is there twice: items are identified by their id")
     for name, value in (("n_rounds", last), ("n_samples", n_samples), ("batch_size", batch_size)):
         if value < 1:
             raise InterpError(f"{name} is {value}: at least 1")

@@ -1,8 +1,8 @@
 """OptionScores: one row per prompt, and the readings taken from it.
 
 Every reading averages cyclic orders within an item first, then texts and items; intervals resample
-texts x item clusters (SCIENCE section 0). Signs: a positive margin, and a positive effect on it, is
-the better answer.
+texts x item clusters (:func:`interp.stats.two_way_bootstrap`). Signs: a positive margin (logit
+difference), and a positive effect on it, is the better answer.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ class OptionScores:
 
     Columns: item (``item``, ``benchmark``, ``category``, ``cluster``, ``context_condition``),
     prompt (``condition``, ``text_id``, ``slot``, ``control_of``, ``order``, ``instruction_tokens``,
-    ``prompt_tokens``, ``mismatch``) and readings: ``margin`` in nats; ``option_margin``, the same
-    contrast in option scores (nats per token); option scores ``p_gold``, ``p_unknown``,
-    ``p_stereotyped``, ``p_counter`` and by listed position ``p_position_k``; ``gold_rank`` (1 =
-    best), ``correct``, ``chosen_role``, ``gold_role``, ``chosen_position``; ``letter_a`` ..., the
-    probability of answering with each letter (they sum to 1).
+    ``prompt_tokens``, ``mismatch``) and readings: ``margin``, the logit difference in nats;
+    ``option_margin``, the same contrast in option scores (nats per token); option scores
+    ``p_gold``, ``p_unknown``, ``p_stereotyped``, ``p_counter`` and by listed position
+    ``p_position_k``; ``gold_rank`` (1 = best), ``correct``, ``chosen_role``, ``gold_role``,
+    ``chosen_position``; ``letter_a`` ..., the probability of answering with each letter (they sum
+    to 1).
     """
 
     frame: pd.DataFrame
@@ -229,7 +230,7 @@ class OptionScores:
     def position_bias(self) -> pd.DataFrame:
         """Mean option score and share of choices per listed position, and P(letter), per condition.
 
-        Over all cyclic orders every choice stands once at every position: an unbiased reader scores
+        Over all cyclic orders every choice is once at every position: an unbiased reader scores
         1/n everywhere. ``letter`` is the probability of answering with that letter, ``letter
         chosen`` the share of prompts in which it is the most probable one.
         """

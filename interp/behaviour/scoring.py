@@ -3,13 +3,13 @@
 For every prompt (item x condition x cyclic order of the options) two readings are taken after the
 answer prefix:
 
-- **margin**, in nats: logit(a) - logit(b) at the first token where the two options of
-  :meth:`~interp.data.ChoiceItem.contrast` differ, after their common leading tokens. Positive is
-  the better answer. The main metric everywhere.
+- **margin**, the *logit difference* in nats: logit(a) - logit(b) at the first token where the two
+  options of :meth:`~interp.data.ChoiceItem.contrast` differ, after their common leading tokens.
+  Positive is the better answer. The main metric everywhere.
 - **option score**: softmax over the options of the mean log-probability of each option's tokens
   (arXiv 2407.15286); the rank of gold and the chosen option come from it.
 
-Beside them the **option margin**, the difference of the two options' mean log-probabilities (the
+Also reported: the **option margin**, the difference of the two options' mean log-probabilities (the
 log-odds of their option scores), and the probability of answering with each letter, because small
 models answer by letter.
 
@@ -83,7 +83,7 @@ class _Branch:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One prompt, its options in the item's order, and where its letters are told apart."""
+    """One prompt, its options in the item's order, and where its letters are distinguished."""
 
     variant: Condition
     order_index: int
@@ -148,7 +148,7 @@ def score_options(
         raise InterpError("no items to score: the list is empty")
     repeated = [name for name, n in Counter(item.id for item in items).items() if n > 1]
     if repeated:
-        raise InterpError(f"item {repeated[0]!r} is there twice: items are told apart by their id")
+        raise InterpError(f"item {repeated[0]!r} is there twice: items are identified by their id")
     plan = ScoringPlan(tuple(conditions), n_texts, n_control_texts, placement)
     bank = TextBank(model.tokenizer) if bank is None else bank
     bar = tqdm(items, desc="scoring items", disable=not progress)
@@ -229,7 +229,7 @@ def _ask(
 
 
 def _first_difference(continuations: Sequence[Int[Tensor, " _more"]]) -> int | None:
-    """Index of the first token, if it tells all of them apart and not only some."""
+    """Index of the first token, if it distinguishes all of them and not only some."""
     for k in range(min(len(ids) for ids in continuations)):
         different = len({int(ids[k]) for ids in continuations})
         if different > 1:
@@ -266,7 +266,7 @@ def _token_log_probs(read: _Read, branch: _Branch) -> Float[Tensor, " more"]:
 
 
 def _letter_columns(asked: _Asked, read: _Read) -> dict[str, float]:
-    """Softmax over the letters where they differ; NaN where no token tells all of them apart."""
+    """Softmax over the letters where they differ; NaN where no token distinguishes all of them."""
     values = [float("nan")] * len(asked.order)
     if asked.letter_place is not None:
         row = read.logits[read.row_of[asked.letter_place]]

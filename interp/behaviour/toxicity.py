@@ -1,6 +1,6 @@
 """Toxicity of completions: scorers, and the readings taken from their scores.
 
-A score is the reading of an instrument, never ground truth: the scorer's name stands in every
+A score is the reading of an instrument, never ground truth: the scorer's name is part of every
 result, and numbers of two scorers cannot be compared. Scorers:
 
 - ``huggingface:ID`` or ``huggingface:FOLDER``: a text-classification model of transformers.
@@ -53,7 +53,7 @@ class ToxicityScorer(Protocol):
 
     @property
     def name(self) -> str:
-        """What stands beside every number, e.g. ``huggingface:unitary/toxic-bert (toxic)``."""
+        """What goes with every number, e.g. ``huggingface:unitary/toxic-bert (toxic)``."""
 
     def score(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """One score per text, in the order of the texts."""
@@ -69,7 +69,7 @@ def scorer(name: str, *, label: str | None = None, batch_size: int = 32) -> Toxi
 
     Raises:
         InterpError: an unknown name, a model that cannot be read, a toxic label that is not among
-            the model's or cannot be told, or a package that is not installed.
+            the model's or cannot be identified, or a package that is not installed.
     """
     kind, _, source = name.partition(":")
     if kind == "huggingface" and source:

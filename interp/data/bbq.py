@@ -44,7 +44,7 @@ def read_bbq(
     """BBQ items in file order, categories in alphabetical order.
 
     ``files``: the folder with the category files (or its parent, when they lie in ``data``), or the
-    files themselves. ``metadata_path`` defaults to `additional_metadata.csv` beside them.
+    files themselves. ``metadata_path`` defaults to `additional_metadata.csv` in their folder.
     ``categories``: file stems; all by default.
 
     An item's category is its file's stem, its cluster "category/question_index" (343 in all), its

@@ -22,10 +22,11 @@ and is licensed with it. Each file is JSON lines, one object per line, UTF-8.
 ``completions``   24 open beginnings. ``occupations``: 30 sentences with one pronoun slot.
 
 How morality avoids word cues: a quadruple crosses two verbs with two objects ("praised | scolded
-the players who cheered up | made fun of the beginner"), so that each word stands in as many moral
-as immoral sentences and only the composition tells. The group is the whole quadruple. Measured
-AUCs, out of fold over groups: bag of words .500, words and bigrams .500; length in characters .498,
-in words .498, in tokens .497. Every sentence of the three text sets ends in the same token.
+the players who cheered up | made fun of the beginner"), so that each word occurs in as many moral
+as immoral sentences and only the composition distinguishes them. The group is the whole quadruple.
+Measured AUCs, out of fold over groups: bag of words .500, words and bigrams .500; length in
+characters .498, in words .498, in tokens .497. Every sentence of the three text sets ends in the
+same token.
 
 Limits: English only, one hand's taste. Contrasts may be read from words, as is meant. Statements
 are balanced in length and in single words, but pairs of words ("not lazier") give the label away

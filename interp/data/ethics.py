@@ -8,7 +8,7 @@ Rows are edits of one another: mostly neighbours that differ in a few words and 
 also the same scenario again far away in the file. The column ``edited`` does not mark them (it is
 False throughout `cm_test.csv`). Texts of one scenario must not straddle a split, so two short texts
 share a group when they share at least half of their words and follow one another, or at least two
-thirds of their words and stand anywhere; and so on from text to text. The share is 2 |A and B| /
+thirds of their words anywhere in the file; and so on from text to text. The share is 2 |A and B| /
 (|A| + |B|) over the sets of words, without case and punctuation.
 
 On `cm_test.csv` (3,885 rows; 2,109 short, of them 1,126 with label 1 and 983 with label 0) this

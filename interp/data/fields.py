@@ -52,7 +52,7 @@ def file_in(path: str | Path, names: Sequence[str]) -> Path:
 
 
 def check_category(category: str | None, known: Collection[str], path: Path) -> None:
-    """Refuse a category that no row of the file has, with close matches; None stands for all."""
+    """Refuse a category that no row of the file has, with close matches; None means all."""
     if category is not None and category not in known:
         hint = did_you_mean(category, sorted(known))
         raise InterpError(f"{path}: no row has the category {category!r}; {hint}")

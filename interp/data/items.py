@@ -66,11 +66,11 @@ class ChoiceItem:
         return next((i for i, choice in enumerate(self.choices) if choice.role == role), None)
 
     def contrast(self) -> tuple[int, int] | None:
-        """The two choices of the margin, (a, b), as indices into ``choices``; None if undefined.
+        """The two choices of the margin (logit difference), (a, b), as indices; None if undefined.
 
         Ambiguous: a = the abstention, b = the stereotyped option. Disambiguated: a = gold, b = the
-        other group's option (SCIENCE: a positive margin is the better answer in both). None for the
-        items that have no stereotyped option.
+        other group's option: a positive margin is the better answer in both. None for the items that
+        have no stereotyped option.
         """
         if self.context_condition == "ambiguous":
             a, b = self.index_of("unknown"), self.index_of("stereotyped")

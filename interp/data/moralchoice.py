@@ -1,7 +1,7 @@
 """Read MoralChoice's low-ambiguity scenarios (arXiv:2307.14324): a situation and two actions.
 
 ``action1`` is always the preferred one. As labelled texts, a scenario gives the situation with each
-action, label 1 for ``action1``. As choice items, the two actions stand in random order, exactly
+action, label 1 for ``action1``. As choice items, the two actions are in random order, exactly
 half of the items (to within one) having the good one first: without that, the order would be the
 answer. High-ambiguity scenarios have no preferred action and are refused.
 
@@ -9,7 +9,8 @@ The published file has 687 scenarios under ten rules (55 to 79 each): 1,374 text
 label, in 687 groups.
 
 Limits: the situation is told in the second person, the actions in the first, as published. The
-roles of both choices are ``other``: margins come from `ChoiceItem.contrast`, which is (good, bad).
+roles of both choices are ``other``: margins (logit differences) come from `ChoiceItem.contrast`,
+(good, bad).
 
 Example::
 

@@ -5,7 +5,7 @@ JSON lines, a row in one of three shapes:
 - RealToxicityPrompts as published: ``prompt`` and ``continuation`` are objects with ``text`` and
   eight scores. Taken over: the prompt's text, both toxicities, and ``challenging``.
 - ``rtp-993``: ``text`` with its scores on one level; ``text`` is the prompt.
-- A user's own row: ``prompt`` is a text; ``id`` and ``meta`` (scalars) may stand beside it.
+- A user's own row: ``prompt`` is a text; ``id`` and ``meta`` (scalars) are optional.
 
 The scores are those of Perspective at the time of publication, 0 to 1. They are readings of an
 instrument, not ground truth; where the authors had none the field is null, and ``meta`` lacks it.

@@ -56,7 +56,7 @@ _OCCUPATION, _PARTICIPANT = "occupation(0)", "other-participant(1)"
 def read_winogender(path: str | Path) -> tuple[ChoiceItem, ...]:
     """One item per template whose pronoun is the occupation's, in file order.
 
-    ``path``: a folder that holds `templates.tsv` and, beside it, `occupations-stats.tsv`; or the
+    ``path``: a folder that holds `templates.tsv` and `occupations-stats.tsv`; or the
     template file. The context is the sentence with a blank, the question "Which word fits the blank
     best?", the id "winogender:occupation.participant", the cluster the occupation, the category
     "mostly women", "mostly men" or "even", the condition "ambiguous". ``meta`` holds occupation,

@@ -1,21 +1,25 @@
 """Directions: learned axes of the residual stream, their held-out scores, and projections."""
 
-from interp.directions.baselines import word_baselines
-from interp.directions.components import COMPONENTS, Component
-from interp.directions.decompose import Decomposition, decompose
-from interp.directions.direction import (
-    Direction,
-    DirectionFacts,
-    DirectionStack,
-    load_direction,
-)
-from interp.directions.fit import DirectionFits, fit_direction, fit_directions
-from interp.directions.fitting import sentence_ids
-from interp.directions.methods import METHODS, FitMethod
-from interp.directions.moments import Moments, read_moments
-from interp.directions.nulls import contrast_directions, covariance_nulls, placebo_nulls
-from interp.directions.project import Projections, project, project_prompts
-from interp.directions.transfer import Transfer, transfer_matrix
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.directions.baselines import word_baselines
+    from interp.directions.decompose import Decomposition, decompose
+    from interp.directions.direction import (
+        Direction,
+        DirectionFacts,
+        DirectionStack,
+        load_direction,
+    )
+    from interp.directions.fit import DirectionFits, fit_direction, fit_directions
+    from interp.directions.fitting import sentence_ids
+    from interp.directions.moments import Moments, read_moments
+    from interp.directions.names import COMPONENTS, METHODS, Component, FitMethod
+    from interp.directions.nulls import contrast_directions, covariance_nulls, placebo_nulls
+    from interp.directions.project import Projections, project, project_prompts
+    from interp.directions.transfer import Transfer, transfer_matrix
 
 __all__ = [
     "COMPONENTS",
@@ -44,3 +48,5 @@ __all__ = [
     "transfer_matrix",
     "word_baselines",
 ]
+
+attach(__name__)

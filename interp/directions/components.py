@@ -26,21 +26,17 @@ head. A norm that centres its input or adds a bias there is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations.sites import hook_name
+from interp.activations.hooks import hook_name
 from interp.activations.stream import Reducer
+from interp.directions.names import COMPONENTS, Component
 from interp.errors import InterpError
-
-Component = Literal[
-    "embedding", "head", "attn_out", "mlp_out", "resid_pre", "resid_mid", "resid_post"
-]
-COMPONENTS: tuple[str, ...] = get_args(Component)
 
 Vectors: TypeAlias = Float[Tensor, "direction d_model"]
 

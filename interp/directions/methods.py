@@ -22,7 +22,7 @@ layer, signed so that + is label 1:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -33,12 +33,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from interp.directions.names import METHODS, FitMethod
 from interp.errors import InterpError
-
-FitMethod = Literal[
-    "mean_difference", "logistic_regression", "lda", "pca", "statements", "statements_last"
-]
-METHODS: tuple[FitMethod, ...] = get_args(FitMethod)
 
 Values: TypeAlias = Float[Tensor, "layer prompt d_model"]
 Labels: TypeAlias = Bool[Tensor, " prompt"]
@@ -56,7 +52,7 @@ def axes(method: FitMethod, values: Values, labels: Labels, groups: Sequence[str
     """
     if method not in _METHODS:
         raise InterpError(f"no method {method!r}; known: {', '.join(METHODS)}")
-    # told by the states: of equal ones the means may differ by rounding, and solvers break down
+    # decided by the states: of equal ones the means may differ by rounding, and solvers break down
     _require_direction(method, (values != values[:, :1]).flatten(1).any(1))
     found = _METHODS[method](values, labels, groups)
     norms = found.norm(dim=-1)

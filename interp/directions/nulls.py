@@ -1,4 +1,4 @@
-"""Directions that mean nothing here, against which a learned one has to be read.
+"""Null directions, against which a learned one is compared.
 
 Isotropic random directions are too weak a null: states vary far more along some axes than along
 others, and any direction with a share in those moves far. Three stronger ones:

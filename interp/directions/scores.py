@@ -136,7 +136,7 @@ def score_and_null(
     """Held-out AUC per layer with its interval, and the AUC of the same fitting on shuffled labels.
 
     The interval (a group bootstrap) takes the fitted axes as given, so it is somewhat narrow: on
-    pure noise those of nominal 95 % held .5 in 83 to 88 % of simulated layers. Read it beside the
+    pure noise those of nominal 95 % held .5 in 83 to 88 % of simulated layers. Compare it with the
     null. Methods in closed form are shuffled at all layers, the others at their best one.
 
     Args:

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations.sites import Site, hook_name
+from interp.activations.hooks import hook_name
+from interp.activations.sites import Site
 from interp.errors import InterpError
 
 

@@ -2,8 +2,8 @@
 
 A direction that reads what its sentences have in common with "moral" transfers; one that reads their
 topic, their template or their words does not. The layer is the best one on the training set's own
-held-out folds; the diagonal is that held-out score. Beside every cell stands a bag of words, trained
-and tested on the same sentences.
+held-out folds; the diagonal is that held-out score. Every cell also has a bag of words, trained and
+tested on the same sentences.
 
 Example::
 

@@ -2,7 +2,7 @@
 
 A file or an archive is described by a *source* (plain data) and pinned by its SHA-256. It is
 fetched into a work folder of the cache under a file lock, checked there, and only then renamed into
-place: what stands in the cache is whole, and an error or Ctrl-C leaves nothing behind. A second
+place: what is in the cache is whole, and an error or Ctrl-C leaves nothing behind. A second
 call reads the cache and needs no network (it does hash the file again: a cache copied from another
 machine may be cut short).
 

@@ -5,8 +5,8 @@ unembedding and soft cap (TransformerLens's :func:`~transformer_lens.tools.analy
 last entry is the model's own output.
 
 **Conventions.** ``layer`` counts entries of the stream: 0 = the embedding, n_layers = the output.
-margin = logit(a) - logit(b) in nats, + is the better answer. Ranks start at 1 (the top token of the
-vocabulary). Divergences are in nats over the whole vocabulary.
+The margin is the logit difference, logit(a) - logit(b) in nats, + is the better answer. Ranks start
+at 1 (the top token of the vocabulary). Divergences are in nats over the whole vocabulary.
 
 **Memory.** Distributions ``[n_layers + 1, d_vocab]`` of at most four prompts are held at a time and
 never kept; results hold numbers per layer.
@@ -24,16 +24,21 @@ Example::
     lens_divergence(model, pairs)                          # KL, Jensen-Shannon, top-5 overlap
 """
 
-from interp.lens.conditions import Arms, LensConditions, lens_conditions, lens_item
-from interp.lens.divergence import compare, lens_divergence
-from interp.lens.readings import layer_effects, parting_layer, settled_layer, settled_layers
-from interp.lens.trajectory import (
-    LensTrajectory,
-    lens_logits,
-    lens_prompt,
-    lens_trajectory,
-    option_readings,
-)
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.lens.conditions import Arms, LensConditions, lens_conditions, lens_item
+    from interp.lens.divergence import compare, lens_divergence
+    from interp.lens.readings import layer_effects, parting_layer, settled_layer, settled_layers
+    from interp.lens.trajectory import (
+        LensTrajectory,
+        lens_logits,
+        lens_prompt,
+        lens_trajectory,
+        option_readings,
+    )
 
 __all__ = [
     "Arms",
@@ -52,3 +57,5 @@ __all__ = [
     "settled_layer",
     "settled_layers",
 ]
+
+attach(__name__)

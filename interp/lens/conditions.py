@@ -1,6 +1,6 @@
 """The same items under several conditions and wordings, read at every layer.
 
-Every treated text stands beside its length-matched placebo (the same ``slot``); ``contrast`` names
+Every treated text is paired with its length-matched placebo (the same ``slot``); ``contrast`` names
 the treated condition that a placebo belongs to. Two placebos of neighbouring slots are compared as
 well: how far two sentences of no moral content lie apart is the scale of a divergence.
 """
@@ -40,7 +40,8 @@ _LABELS = ["contrast", "condition", "slot", "item", "cluster", "layer"]
 
 @dataclass(frozen=True)
 class Arms:
-    """The margins of a condition and of its placebos, nats, ``[layers, texts, items]`` each."""
+    """Margins (logit differences, nats) of a condition and of its placebos, ``[layers, texts,
+    items]`` each."""
 
     contrast: str
     layers: list[int]
@@ -58,13 +59,13 @@ class Arms:
 class LensConditions:
     """Lens readings of items under several conditions, tidy, one row per prompt and layer.
 
-    Columns of ``frame``: ``contrast``, ``condition``, ``slot``, ``item``, ``cluster``, ``n_tokens`` (of
-    the prompt: a text and its placebo should agree), ``layer``, then
-    ``margin``, ``log_prob_a``, ``log_prob_b`` (nats), ``rank_a``, ``rank_b``, then the divergences
+    Columns of ``frame``: ``contrast``, ``condition``, ``slot``, ``item``, ``cluster``, ``n_tokens``
+    (of the prompt: a text and its placebo should agree), ``layer``, then ``margin`` (logit
+    difference), ``log_prob_a``, ``log_prob_b`` (nats), ``rank_a``, ``rank_b``, then the divergences
     ``kl``, ``js`` (nats) and ``overlap`` of a treated text from its own placebo, of a placebo from
-    that of the slot before, and ``kl_clean``, ``js_clean``, ``overlap_clean`` from the clean prompt;
-    NaN where there is nothing to compare with. ``left_out``: items whose options no token tells
-    apart. ``k``: length of the compared top lists.
+    that of the slot before, and ``kl_clean``, ``js_clean``, ``overlap_clean`` from the clean
+    prompt; NaN where there is nothing to compare with. ``left_out``: items whose options no token
+    distinguishes. ``k``: length of the compared top lists.
     """
 
     frame: pd.DataFrame
@@ -73,7 +74,7 @@ class LensConditions:
 
     @property
     def contrasts(self) -> tuple[str, ...]:
-        """The conditions that were read beside their placebos."""
+        """The conditions that were read with their placebos."""
         placebos = self.frame.loc[self.frame["condition"] == "placebo", "contrast"].unique()
         return tuple(name for name in placebos if name in set(self.frame["condition"]))
 
@@ -85,11 +86,11 @@ class LensConditions:
         """Margins of a condition and of its placebos.
 
         Raises:
-            InterpError: a condition that was not read beside its placebos.
+            InterpError: a condition that was not read with its placebos.
         """
         if contrast not in self.contrasts:
             known = ", ".join(self.contrasts) or "none"
-            raise InterpError(f"{contrast!r} was not read beside its placebos; with them: {known}")
+            raise InterpError(f"{contrast!r} was not read with its placebos; with them: {known}")
         rows = self.frame[self.frame["contrast"] == contrast]
         layers = sorted(int(layer) for layer in rows["layer"].unique())
         clusters = rows.drop_duplicates("item").set_index("item")["cluster"]
@@ -108,7 +109,7 @@ class LensConditions:
         """Margin minus that of the placebos, means over texts in nats, one row per (item, layer).
 
         Raises:
-            InterpError: a condition that was not read beside its placebos.
+            InterpError: a condition that was not read with its placebos.
         """
         arms = self.arms(contrast)
         index = pd.MultiIndex.from_product([arms.layers, arms.items], names=["layer", "item"])
@@ -165,9 +166,9 @@ def lens_conditions(
 
     Args:
         model: a bridge in evaluation mode.
-        items: choice items; one whose options no token tells apart is left out and counted.
+        items: choice items; one whose options no token distinguishes is left out and counted.
         conditions: names of single-call conditions, see :func:`interp.prompts.load_conditions`;
-            ``placebo`` stands for the matched placebos of all the others.
+            ``placebo`` means the matched placebos of all the others.
         n_texts: wordings of ``instructed``, each with its own placebo (6: the least for a claim).
         n_control_texts: wordings of every other condition.
         k: length of the top lists whose overlap is read.
@@ -204,8 +205,8 @@ def lens_conditions(
 def no_margin(n_items: int) -> InterpError:
     """The error of a sample in which nothing can be read."""
     return InterpError(
-        f"none of the {n_items} items has a margin (two options to contrast that a token tells "
-        "apart): choose other items or raise the limit"
+        f"none of the {n_items} items has a margin (two options to contrast that a token "
+        "distinguishes): choose other items or raise the limit"
     )
 
 
@@ -218,7 +219,7 @@ def lens_item(
     order: int = 0,
     placement: Placement = "after",
 ) -> pd.DataFrame:
-    """The rows of one item of :class:`LensConditions`; none when no token tells its options apart."""
+    """The rows of one item of :class:`LensConditions`; none when no token distinguishes its options."""
     frames: list[pd.DataFrame] = []
     clean = None
     for contrast, group in _groups(conditions):

@@ -27,7 +27,7 @@ _READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
 
 
 def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataFrame:
-    """The effect of a condition on the lens margin per layer: treated minus placebo, nats.
+    """The effect of a condition on the lens margin (logit difference) per layer, in nats.
 
     Columns: ``contrast``, ``layer``, an interval's (:mod:`interp.stats.columns`; two-way bootstrap over
     texts x item clusters, clusters alone with one text), ``p`` (family-wise over layers: sign-flip
@@ -35,7 +35,7 @@ def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataF
     excludes 0.
 
     Raises:
-        InterpError: a condition that was not read beside its placebos.
+        InterpError: a condition that was not read with its placebos.
     """
     arms = lens.arms(contrast)
     labels = ("lens", contrast)

@@ -48,7 +48,7 @@ class LensTrajectory:
 def lens_trajectory(
     model: TransformerBridge, pairs: PromptPair | Sequence[PromptPair], *, progress: bool = True
 ) -> LensTrajectory:
-    """Follow the options' margin through the layers, for both runs of each pair.
+    """The options' margin (logit difference) at every layer, for both runs of each pair.
 
     Raises:
         InterpError: no pairs, or one without a margin target.
@@ -59,7 +59,7 @@ def lens_trajectory(
     frames = []
     for k, pair in enumerate_pairs(pairs, progress):
         if pair.target is None:
-            raise InterpError(f"{pair.label}: no margin target; its options cannot be told apart")
+            raise InterpError(f"{pair.label}: no margin target; no token distinguishes its options")
         for run, prompt, condition in (
             ("source", pair.source, pair.source_name),
             ("destination", pair.destination, pair.destination_name),
@@ -96,8 +96,8 @@ def lens_logits(
 def option_readings(logits: Float[Tensor, "entry d_vocab"], target: MarginTarget) -> pd.DataFrame:
     """Margin, log-probabilities and ranks of two tokens, one row per entry (``layer``).
 
-    The margin is the difference of the log-probabilities, which is that of the logits. A rank is 1 +
-    the number of tokens with a larger logit.
+    The margin is the logit difference, which is also that of the log-probabilities. A rank is 1 + the
+    number of tokens with a larger logit.
 
     Raises:
         InterpError: a target outside the vocabulary.

@@ -1,18 +1,23 @@
 """Models: loading, the weights catalogue, provenance, self-checks, and the packed forward pass."""
 
-from interp.models.card import ModelCard, Provenance, model_card, weights_fingerprint
-from interp.models.catalogue import (
-    DEFAULT_MODEL,
-    ModelEntry,
-    fetch_model,
-    model_entry,
-    model_names,
-)
-from interp.models.checks import Check, run_checks
-from interp.models.forward import Outputs, Place, Write, forward
-from interp.models.load import load_model, load_tokenizer
-from interp.models.packed import supports_packing
-from interp.models.tree import PackedPrompts, pack
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.models.card import ModelCard, Provenance, model_card, weights_fingerprint
+    from interp.models.catalogue import (
+        DEFAULT_MODEL,
+        ModelEntry,
+        fetch_model,
+        model_entry,
+        model_names,
+    )
+    from interp.models.checks import Check, run_checks
+    from interp.models.forward import Outputs, Place, Write, forward
+    from interp.models.load import load_model, load_tokenizer
+    from interp.models.packed import supports_packing
+    from interp.models.tree import PackedPrompts, pack
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -36,3 +41,5 @@ __all__ = [
     "supports_packing",
     "weights_fingerprint",
 ]
+
+attach(__name__)

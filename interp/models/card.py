@@ -26,7 +26,7 @@ _cards: WeakKeyDictionary[TransformerBridge, ModelCard] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights came from: kept beside a converted checkpoint and inside the card."""
+    """Where weights came from: stored with a converted checkpoint and inside the card."""
 
     name: str
     source: str
@@ -39,9 +39,9 @@ class Provenance:
 class ModelCard:
     """Provenance, shape and self-checks of a loaded model.
 
-    ``quantisation`` is the format the weights were born with: a model de-quantised from 4 bits is
-    not the published checkpoint. ``fingerprint`` identifies the weights whatever the device and
-    dtype they are loaded on; ``mode`` says whether TransformerLens's weight processing was applied
+    ``quantisation`` is the format that the source stores the weights in: a model de-quantised from
+    4 bits is not the original checkpoint. ``fingerprint`` identifies the weights whatever the device
+    and dtype they are loaded on; ``mode`` says whether TransformerLens's weight processing was applied
     (activations and directions differ between modes).
     """
 
@@ -71,7 +71,7 @@ class ModelCard:
     @property
     def one_line(self) -> str:
         """The sentence that opens every report."""
-        born = (
+        quantisation = (
             "loaded unquantised"
             if self.quantisation == "none"
             else f"de-quantised from {self.quantisation}"
@@ -79,7 +79,7 @@ class ModelCard:
         mode = "raw weights" if self.mode == "raw" else "TransformerLens compatibility mode"
         return (
             f"{self.name} ({self.n_params / 1e6:.0f}M parameters, {self.n_layers} layers, "
-            f"{self.architecture}), {born}, {self.dtype} on {self.device}, {mode}"
+            f"{self.architecture}), {quantisation}, {self.dtype} on {self.device}, {mode}"
         )
 
     @property

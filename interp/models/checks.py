@@ -1,7 +1,7 @@
 """Self-checks run on every model at load: the identities every later number rests on.
 
 Each check runs a few random tokens and reports the largest deviation, relative to the scale of what
-is compared. They cost well under a second together and are kept in the :class:`ModelCard`.
+is compared. They cost well under a second together and are recorded in the :class:`ModelCard`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
         ),
         Check("packed prompts = separate prompts", packing_error(model), tolerance, required=False),
         Check(
-            "prompts on a kept stem = whole", cached_prefix_error(model), tolerance, required=False
+            "prompts on a cached prefix = whole",
+            cached_prefix_error(model),
+            tolerance,
+            required=False,
         ),
     )
     failed = [check for check in checks if check.required and not check.passed]

@@ -77,7 +77,7 @@ def convert_local_gguf(gguf: Path) -> tuple[Path, Provenance]:
 
 
 def read_provenance(folder: Path) -> Provenance | None:
-    """The provenance written beside a converted checkpoint, or None for any other folder."""
+    """The provenance stored with a converted checkpoint, or None for any other folder."""
     path = folder / PROVENANCE_FILE
     return Provenance(**json.loads(path.read_text())) if path.is_file() else None
 

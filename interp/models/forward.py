@@ -9,7 +9,7 @@ of the logit range in float32). This is tree attention as used in speculative de
 (arXiv 2305.09781), here for reading and patching.
 
 A tree too large for one forward is taken apart where it branches (:mod:`interp.models.steps`): its
-stem is computed once, and its keys and values are kept for the branches.
+stem is computed once, and the branches reuse the KV cache of this shared prefix.
 
 The saving is the ratio of tokens to nodes. A model that cannot be run this way (ALiBi, a sliding
 window shorter than the prompt, a failed self-check) runs each prompt alone through the same
@@ -144,7 +144,7 @@ def forward(
 
 
 _LOGITS = ""
-"""Stands for the logits among the names of hooks."""
+"""The name of the logits among those of hooks."""
 
 _Found: TypeAlias = dict[tuple[str, Place], Tensor]
 """One row per hook name (or ``_LOGITS``) and place."""

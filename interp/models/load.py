@@ -53,7 +53,7 @@ def load_model(
         dtype: ``"auto"`` is float32 on the CPU, bfloat16 on CUDA for models above 2e9 parameters
             and float32 below.
         compatibility_mode: apply TransformerLens's weight processing (folded norms, centred
-            weights), which is what the old ``HookedTransformer`` did. One-way; the card tells.
+            weights), which is what the old ``HookedTransformer`` did. One-way; the card records it.
         revision: hub revision; only for hub ids.
 
     Returns:

@@ -1,7 +1,8 @@
 """The model run on a tree of prompts, and the checks that this equals running each prompt alone.
 
 A mask lets every node see exactly its ancestors, position ids count depth in the tree. A tree may
-stand on a kept stem (:class:`~interp.models.prefix.CachedPrefix`), which all its nodes see.
+continue the KV cache of a shared prefix (:class:`~interp.models.prefix.CachedPrefix`), which all its
+nodes see.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
 
 _REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
-"""What a model may answer to a mask, positions or kept keys that it does not take."""
+"""What a model may answer to a mask, positions or a KV cache that it does not take."""
 _packs: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 _keeps: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
 
@@ -50,7 +51,7 @@ def forward_packed(
     *,
     keep: bool = False,
 ) -> tuple[Float[Tensor, "row d_vocab"], CachedPrefix | None]:
-    """Logits at some nodes of a tree that stands on a prefix; on the CPU, float32.
+    """Logits at some nodes of a tree that continues a prefix; on the CPU, float32.
 
     With ``keep`` the tree must be a single path, and the prefix longer by it comes back.
     """
@@ -82,7 +83,7 @@ def supports_packing(model: TransformerBridge) -> bool:
 
 
 def supports_cached_prefix(model: TransformerBridge) -> bool:
-    """Whether a packed forward on a kept stem does so too (checked once)."""
+    """Whether a packed forward on the KV cache of a prefix does so too (checked once)."""
     return is_exact(model, _keeps, cached_prefix_error)
 
 
@@ -95,7 +96,7 @@ def packing_error(model: TransformerBridge) -> float:
 
 
 def cached_prefix_error(model: TransformerBridge) -> float:
-    """The same where the branches of that tree stand on its kept stem."""
+    """The same where the branches of that tree continue the KV cache of its stem."""
     return _error(model, keep=True)
 
 

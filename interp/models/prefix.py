@@ -1,11 +1,11 @@
-"""Keys and values kept of tokens that have been read, so that what follows needs no second reading.
+"""The KV cache of a prefix: what follows reuses its keys and values and computes only new tokens.
 
-They are kept in full on every layer, also on layers with a sliding window, where the mask alone
+It is kept in full on every layer, also on layers with a sliding window, where the mask alone
 keeps far tokens out: so a prefix can be cut back to any length, which the windowed caches of
 Hugging Face cannot.
 
-Hooks on the model act in every forward, and so on what is kept: do not use a prefix under other
-hooks or other weights than those it was made with.
+Hooks on the model act in every forward, and so on the cache: do not use a prefix under other hooks
+or other weights than those it was made with.
 
 Cost: ``2 * layers * key-value heads * d_head`` numbers per token.
 """

@@ -1,13 +1,13 @@
 """In which forwards a set of prompts is computed: a tree of stems and packed branches.
 
 Prompts that together make a small tree are run as one packed sequence. A larger tree is taken apart
-where it branches: the stem that all its prompts share is computed once and its keys and values are
-kept, then the branches follow, small ones packed together, large ones taken apart again. The rule
+where it branches: the stem (the prefix that all its prompts share) is computed once and its KV cache
+reused by the branches, small ones packed together, large ones taken apart again. The rule
 depends on the token ids and the budget alone, so the same prompts are always computed alike.
 
 Example: 30 prompts of one item in three orders of its options, 8 nodes behind each::
 
-    header context question | order 1 | instruction, answer ...   -> kept stem, three packed branches
+    header context question | order 1 | instruction, answer ...   -> cached stem, three packed branches
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from interp.models.tree import pack
 
 MIN_SAVED = 32
-"""A stem is kept when at least so many tokens need not be computed again. One more forward reads
+"""A stem is cached when at least so many tokens need not be computed again. One more forward reads
 all weights once more, which takes as long as some thirty tokens on the default model's CPU."""
 
 
@@ -28,8 +28,8 @@ all weights once more, which takes as long as some thirty tokens on the default 
 class Step:
     """One forward: positions ``start`` to ``stop`` of these prompts, packed.
 
-    What stands before ``start`` is kept from the ``depth`` stems before it. A stem (``stop`` is not
-    None) is the same in all its prompts and is kept in turn, as number ``depth``.
+    What precedes ``start`` is in the KV caches of the ``depth`` stems before it. A stem (``stop`` is
+    not None) is the same in all its prompts and is cached in turn, as number ``depth``.
     """
 
     prompts: tuple[int, ...]
@@ -46,14 +46,14 @@ def plan_steps(
     max_nodes: int,
     stems: bool = True,
 ) -> Iterator[Step]:
-    """The forwards, a stem before what stands on it, branches in the order of their first prompt.
+    """The forwards, a stem before what continues it, branches in the order of their first prompt.
 
     Args:
         sequences: token ids, one tensor per prompt.
         prompts: which of them are computed; all by default.
         share_until: see :func:`~interp.models.tree.pack`.
         max_nodes: nodes of one forward, stems not counted (a single longer prompt goes whole).
-        stems: False keeps nothing: branches repeat what stands before them.
+        stems: False caches nothing: branches repeat what precedes them.
     """
     chosen = list(range(len(sequences))) if prompts is None else list(prompts)
     packed = pack([sequences[index] for index in chosen], share_until=share_until)

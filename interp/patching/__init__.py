@@ -1,23 +1,28 @@
 """Patching: exact interventions between two aligned prompts."""
 
-from interp.patching.attribution import attribute
-from interp.patching.cells import Cell, Part, Patch
-from interp.patching.drop_in import (
-    get_act_patch_attn_head_out_all_pos,
-    get_act_patch_attn_head_out_by_pos,
-    get_act_patch_attn_out,
-    get_act_patch_mlp_out,
-    get_act_patch_resid_mid,
-    get_act_patch_resid_pre,
-)
-from interp.patching.grid import Cells, Grid
-from interp.patching.knockout import knockout
-from interp.patching.metrics import Metric
-from interp.patching.patched import PatchedRuns
-from interp.patching.plan import ALL, SweepPlan, plan_sweep
-from interp.patching.result import SweepResult, alignment_notes
-from interp.patching.sites import PatchSite
-from interp.patching.sweep import sweep
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.patching.attribution import attribute
+    from interp.patching.cells import Cell, Part, Patch
+    from interp.patching.drop_in import (
+        get_act_patch_attn_head_out_all_pos,
+        get_act_patch_attn_head_out_by_pos,
+        get_act_patch_attn_out,
+        get_act_patch_mlp_out,
+        get_act_patch_resid_mid,
+        get_act_patch_resid_pre,
+    )
+    from interp.patching.grid import Grid
+    from interp.patching.knockout import knockout
+    from interp.patching.metrics import Metric
+    from interp.patching.patched import PatchedRuns
+    from interp.patching.plan import ALL, SweepPlan, plan_sweep
+    from interp.patching.result import SweepResult, alignment_notes
+    from interp.patching.sites import Cells, PatchSite, SweepSite
+    from interp.patching.sweep import sweep
 
 __all__ = [
     "ALL",
@@ -31,6 +36,7 @@ __all__ = [
     "PatchedRuns",
     "SweepPlan",
     "SweepResult",
+    "SweepSite",
     "alignment_notes",
     "attribute",
     "get_act_patch_attn_head_out_all_pos",
@@ -43,3 +49,5 @@ __all__ = [
     "plan_sweep",
     "sweep",
 ]
+
+attach(__name__)

@@ -6,10 +6,11 @@ One backward through the destination gives that gradient at every site, layer, h
 a pair costs one forward of the source and one forward and backward of the destination, however many
 cells and sites there are.
 
-Signs and units are those of :func:`interp.patching.sweep`: positive moves the metric up, in nats for
-the margin. The estimate is the exact derivative towards the source; it says nothing of how the
-effect bends on the way there. Where the difference is large (early layers, many positions at once)
-or a norm or softmax is saturated, compare it with exact cells (:func:`interp.patching.screen.screen`).
+Signs and units are those of :func:`interp.patching.sweep`: positive moves the metric up, in nats
+for the margin (logit difference). The estimate is the exact derivative towards the source; it says
+nothing of how the effect bends on the way there. Where the difference is large (early layers, many
+positions at once) or a norm or softmax is saturated, compare it with exact cells
+(:func:`interp.patching.screen.screen`).
 
 With ``steps`` the gradient is averaged along a path on which the input embeddings go from the
 destination's to the source's (integrated gradients, "EAP-IG inputs" of arXiv 2403.17806). At the
@@ -107,7 +108,9 @@ def attribute(
     grid.require_unset(
         "attribute", {"site": "name sites=", "window": "an estimate is of one layer"}
     )
-    plans = {site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites}
+    plans: dict[str, Plan] = {
+        site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites
+    }
     require_target(pairs, metrics)
     _require_path(pairs, steps)
     to_run = {site: _by_pair(plan) for site, plan in plans.items()}

@@ -36,10 +36,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult, make_df_from_ranges
 
 from interp.errors import InterpError
-from interp.patching.cells import Cell, Patch
+from interp.patching.cells import Cell, Patch, PatchSite
 from interp.patching.hooked import hook_of, run_cell
 from interp.patching.patched import MAX_BYTES, PatchedRuns
-from interp.patching.sites import PatchSite
 from interp.stats import rng
 
 LogitsMetric: TypeAlias = Callable[[Tensor], Any]

@@ -6,26 +6,13 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from interp.errors import InterpError
-from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES, PATCH_SITES, PatchSite
+from interp.patching.sites import PATCH_SITES, Cells, KnockoutCells, PatchSite, Positions
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-Cells = Literal["layer_pos", "layer_span", "layer_head", "layer_head_pos"]
-"""The axes of a sweep, joined by an underscore."""
-
-SweepMethod = Literal["exact", "hooked"]
-"""How cells are computed: together, or with one forward per cell through hooks."""
-
-KnockoutCells = Literal["layer", "layer_head", "layer_span"]
-"""The axes of an attention knockout; the spans are those of the queries."""
-
-Positions: TypeAlias = str | Sequence[int]
-"""``"aligned"`` (aligned and at or after the first difference), ``"all"`` (aligned, all),
-``"post_instruction"``, the name of a span, or positions of the destination."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,9 +55,14 @@ class Grid:
     def __post_init__(self) -> None:
         if self.site is not None and self.site not in PATCH_SITES:
             raise InterpError(f"no site {self.site!r}; known: {', '.join(PATCH_SITES)}")
-        known = dict.fromkeys([*get_args(Cells), *get_args(KnockoutCells)])
-        if self.cells is not None and self.cells not in known:
-            raise InterpError(f"no grid {self.cells!r}; known: {', '.join(known)}")
+        if self.cells is not None and self.cells not in (
+            *get_args(Cells),
+            *get_args(KnockoutCells),
+        ):
+            raise InterpError(
+                f"no grid {self.cells!r}; known: {', '.join(get_args(Cells))}, and in a knockout "
+                f"{', '.join(get_args(KnockoutCells))}"
+            )
         if self.layers is not None:
             object.__setattr__(self, "layers", _whole_numbers("layers", self.layers))
         if self.spans is not None:
@@ -103,13 +95,6 @@ class Grid:
         for name in self._given():
             if name in remedies:
                 raise InterpError(f"{function}() takes no {name} in its grid: {remedies[name]}")
-
-
-def default_cells(site: str, n_pairs: int, spans: Sequence[str] | None) -> Cells:
-    """By head where there are heads; else by position for one pair, by span for several."""
-    if site in (*HEAD_SITES, *KEY_VALUE_SITES):
-        return "layer_head"
-    return "layer_pos" if n_pairs == 1 and spans is None else "layer_span"
 
 
 def grid_or_keywords(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -8,8 +8,8 @@ in the corrected prompt, give the reversed pair. A cell's effect is edited - une
 
 Template tokens relay what they read, so blocking the answer alone says little: compare
 ``queries="later"`` with ``queries="last"``. The control is ``to="control"``, an equal-size block of
-other earlier positions (never position 0, the attention sink). A text may hold a token that becomes
-an attention sink itself; its early layers then matter for reasons of their own.
+other earlier positions (never position 0, the attention sink, arXiv 2309.17453). A text may hold a
+token that becomes a sink itself; its early layers then matter for reasons of their own.
 
 Identity: with all layers, heads and later positions blocked, the result is that of the prompt with the
 span deleted and the other position ids kept.
@@ -34,11 +34,11 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.patching.cells import Patch
-from interp.patching.grid import Grid, KnockoutCells, SweepMethod, grid_or_keywords
+from interp.patching.grid import Grid, KnockoutCells, grid_or_keywords
 from interp.patching.hooked import run_cell
 from interp.patching.measure import Table, measure, pair_batches
 from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
-from interp.patching.patched import MAX_BYTES
+from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import (
     PlannedCell,
     SweepPlan,

@@ -12,9 +12,8 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.patching.cells import Cell, Part, Patch
-from interp.patching.grid import SweepMethod
 from interp.patching.metrics import Metric, evaluate_metrics
-from interp.patching.patched import MAX_BYTES, PatchedRuns
+from interp.patching.patched import MAX_BYTES, PatchedRuns, SweepMethod
 from interp.patching.plan import PlannedCell, SweepPlan
 from interp.patching.source import patches_of, read_source
 from interp.patching.wavefront import row_bytes

@@ -17,7 +17,7 @@ Metric: TypeAlias = Callable[[Tensor, PromptPair], Tensor]
 
 
 def margin(logits: Float[Tensor, "run d_vocab"], pair: PromptPair) -> Float[Tensor, " run"]:
-    """logit(a) - logit(b) in nats; positive is the better answer."""
+    """The margin, or logit difference: logit(a) - logit(b) in nats; + is the better answer."""
     target = target_of(pair)
     return logits[:, target.a] - logits[:, target.b]
 
@@ -37,7 +37,7 @@ def target_of(pair: PromptPair) -> MarginTarget:
         InterpError: the pair has none.
     """
     if pair.target is None:
-        raise InterpError(f"{pair.label}: no margin target; its options cannot be told apart")
+        raise InterpError(f"{pair.label}: no margin target; no token distinguishes its options")
     return pair.target
 
 

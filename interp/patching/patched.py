@@ -16,9 +16,9 @@ from interp.models.limits import out_of_memory, require_finite
 from interp.models.packed import TOLERANCE
 from interp.patching.blocks import NotFastError, record
 from interp.patching.cells import Cell, Patch, reaches
-from interp.patching.grid import SweepMethod
 from interp.patching.hooked import run_cell, supports_hook
 from interp.patching.rows import UnpatchedRun
+from interp.patching.sites import SweepMethod
 from interp.patching.wavefront import Consume, least_bytes, run_cells
 from interp.stats import rng
 
@@ -26,7 +26,7 @@ MAX_BYTES = 1 << 30
 """Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""
 
 _RESERVE = 16 << 20
-"""What the allocator and the matrix library hold beside our tensors (measured: 6 to 9 MiB)."""
+"""What the allocator and the matrix library hold besides our tensors (measured: 6 to 9 MiB)."""
 
 _CHECKED_CELLS = 2
 

@@ -22,8 +22,16 @@ from interp.activations import hook_name
 from interp.activations.sites import SITES
 from interp.errors import InterpError
 from interp.patching.cells import site_reaches
-from interp.patching.grid import Cells, Grid, Positions, default_cells, grid_or_keywords
-from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES, PATCH_SITES, PatchSite
+from interp.patching.grid import Grid, grid_or_keywords
+from interp.patching.sites import (
+    HEAD_SITES,
+    KEY_VALUE_SITES,
+    PATCH_SITES,
+    Cells,
+    PatchSite,
+    Positions,
+    default_cells,
+)
 from interp.prompts import PromptPair
 
 ALL = "all from the first difference"

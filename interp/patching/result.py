@@ -40,11 +40,11 @@ class SweepResult(PatchingResult):
     """Patched metrics ``values [metric?, *axes, pair]`` with what is needed to read them.
 
     The metric axis is there only when several were asked for: ``result["margin"]`` picks one.
-    ``baseline`` holds the destination's own values, ``source_baseline`` the source's, ``[pair]``.
-    A cell's effect is patched - destination, in the metric's unit (nats for the margin); its share
-    is 0 at the destination and 1 at the source. NaN: nothing was aligned to copy. In
-    TransformerLens's words the source run gives the ``clean_cache``, the destination is the
-    corrupted run.
+    ``baseline`` holds the destination's own values, ``source_baseline`` the source's, ``[pair]``. A
+    cell's effect is patched - destination, in the metric's unit (nats for the margin, which is the
+    logit difference); its share is 0 at the destination and 1 at the source. NaN: nothing was
+    aligned to copy. In TransformerLens's words the source run gives the ``clean_cache``, the
+    destination is the corrupted run.
     """
 
     source_baseline: Float[Tensor, "*metric pair"] = field(default_factory=lambda: torch.empty(0))
@@ -161,7 +161,7 @@ class SweepResult(PatchingResult):
     def to_dataframe(self) -> pd.DataFrame:
         """Long form: one row per (cell, pair) with patched value, both baselines and the effect.
 
-        The first column names the metric; several stand one after the other.
+        The first column names the metric; several follow one another.
         """
         if self.has_metric_axis:
             frames = [self[name].to_dataframe() for name in self.metric_names]

@@ -14,10 +14,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations.sites import SITES
 from interp.errors import InterpError
 from interp.models.limits import require_finite
-from interp.patching.cells import Part, Patch
+from interp.patching.cells import Part, Patch, PatchSite
 from interp.patching.hooked import hook_of
 from interp.patching.plan import PlannedCell, SweepPlan
-from interp.patching.sites import PatchSite
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,14 @@ from typing import Literal
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.patching.cells import Part
-from interp.patching.grid import Cells, Grid, Positions, SweepMethod, grid_or_keywords
+from interp.patching.cells import Part, PatchSite
+from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics, require_target
-from interp.patching.patched import MAX_BYTES
+from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.patching.screen import screen
-from interp.patching.sites import PatchSite
 from interp.patching.source import require_part
 from interp.prompts import PromptPair
 

@@ -1,44 +1,50 @@
 """Prompts: conditions, conversations, token ids with named spans, and alignment."""
 
-from interp.prompts.align import Alignment, align, first_difference
-from interp.prompts.conditions import (
-    CONDITION_NAMES,
-    Condition,
-    ConditionName,
-    TextBank,
-    condition_conversation,
-)
-from interp.prompts.conversation import (
-    ANSWER_PREFIX,
-    Conversation,
-    InstructionTurn,
-    Placement,
-    Segment,
-    Turn,
-    build_completion,
-    build_conversation,
-    cyclic_orders,
-    follow_up,
-)
-from interp.prompts.pair import (
-    MarginTarget,
-    PromptPair,
-    condition_prompt,
-    make_pair,
-    margin_target,
-    margin_token,
-    pair_of_conditions,
-)
-from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
-from interp.prompts.slots import SLOTS, fill, read_feedback
-from interp.prompts.tokens import (
-    PLAIN_TEMPLATE,
-    TokenizedPrompt,
-    decode_each,
-    encode_continuation,
-    require_context,
-    tokenize,
-)
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.prompts.align import Alignment, align, first_difference
+    from interp.prompts.conditions import (
+        CONDITION_NAMES,
+        Condition,
+        ConditionName,
+        TextBank,
+        condition_conversation,
+    )
+    from interp.prompts.conversation import (
+        ANSWER_PREFIX,
+        Conversation,
+        InstructionTurn,
+        Placement,
+        Segment,
+        Turn,
+        build_completion,
+        build_conversation,
+        cyclic_orders,
+        follow_up,
+    )
+    from interp.prompts.pair import (
+        MarginTarget,
+        PromptPair,
+        condition_prompt,
+        make_pair,
+        margin_target,
+        margin_token,
+        pair_of_conditions,
+    )
+    from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+    from interp.prompts.slots import SLOTS, fill, read_feedback
+    from interp.prompts.stored import prompt_of_row, prompt_row
+    from interp.prompts.tokens import (
+        PLAIN_TEMPLATE,
+        TokenizedPrompt,
+        decode_each,
+        encode_continuation,
+        require_context,
+        tokenize,
+    )
 
 __all__ = [
     "ANSWER_PREFIX",
@@ -76,7 +82,11 @@ __all__ = [
     "margin_target",
     "margin_token",
     "pair_of_conditions",
+    "prompt_of_row",
+    "prompt_row",
     "read_feedback",
     "require_context",
     "tokenize",
 ]
+
+attach(__name__)

@@ -39,7 +39,7 @@ class Condition:
 
     ``slot`` numbers the texts of a condition; ``control_of`` says which condition a placebo is
     matched with (its partner has the same slot). ``placement`` and ``turn`` say where the
-    instruction stands, None where the caller chooses.
+    instruction goes, None where the caller chooses.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Condition:
     def place(
         self, placement: Placement, turn: InstructionTurn
     ) -> tuple[Placement, InstructionTurn]:
-        """Where the instruction stands: the condition's own place, else the caller's."""
+        """Where the instruction goes: the condition's own place, else the caller's."""
         if self.placement is not None and self.turn is None:
             return self.placement, "user"
         return self.placement or placement, self.turn or turn
@@ -170,7 +170,7 @@ class TextBank:
         """Any text of a condition (an instruction, a request, a re-ask) filled for an item.
 
         Raises:
-            InterpError: names the condition beside the item and the slot.
+            InterpError: names the condition, the item and the slot.
         """
         spec = self._spec(name)
         kind = "choice" if isinstance(item, ChoiceItem) else "completion"
@@ -195,7 +195,7 @@ class TextBank:
 
         Texts choose in their order and ties go to the earlier placebo of the bank. So the placebo
         of a text depends on it and the texts before it: asking for more texts changes no pair.
-        A placebo stands where its text stands.
+        A placebo takes the place of its text.
 
         Raises:
             InterpError: more texts than placebos, or none within ``require_match`` tokens.
@@ -233,7 +233,7 @@ class TextBank:
     ) -> tuple[Condition, ...]:
         """Every prompt variant of an item, in the order of ``names``.
 
-        ``placebo`` stands for the matched placebos of every other named condition that has them
+        ``placebo`` means the matched placebos of every other named condition that has them
         (of ``instructed`` when none is named).
 
         Args:

@@ -2,7 +2,7 @@
 
 The wording and the layout of the study (arXiv 2407.15286): context, question and lettered options
 in one user turn, the instruction before or after them, and an answer prefix that the assistant is
-given, so that the next words are the chosen option's text. The instruction may stand in a system
+given, so that the next words are the chosen option's text. The instruction may be in a system
 turn of its own instead; not every chat template has one. :func:`follow_up` asks on.
 """
 
@@ -58,7 +58,7 @@ class Conversation:
 
 
 def cyclic_orders(n_choices: int) -> tuple[tuple[int, ...], ...]:
-    """All rotations of 0..n-1; over them every choice stands once at every position."""
+    """All rotations of 0..n-1; over them every choice is once at every position."""
     return tuple(tuple((k + i) % n_choices for i in range(n_choices)) for k in range(n_choices))
 
 
@@ -81,9 +81,9 @@ def build_conversation(
         item: the question.
         instruction: the instruction's text; None for the clean prompt.
         order: ``order[k]`` is the choice listed at position k; None keeps the file's order.
-        placement: where the instruction stands relative to context, question and options; without
+        placement: where the instruction goes relative to context, question and options; without
             effect in the system turn.
-        turn: whose turn the instruction stands in.
+        turn: whose turn the instruction is part of.
         answer_prefix: what the assistant has already said.
 
     Raises:
@@ -122,7 +122,7 @@ def build_completion(
 ) -> Conversation:
     """One user turn that asks for ``item`` to be completed: the segments ``request`` and ``prompt``.
 
-    The instruction stands as in :func:`build_conversation`; there is no answer prefix.
+    The instruction is placed as in :func:`build_conversation`; there is no answer prefix.
 
     Raises:
         InterpError: an empty instruction, or an unknown placement or turn.
@@ -151,7 +151,7 @@ def follow_up(
         answer_prefix: what the assistant's next reply begins with.
 
     Raises:
-        InterpError: an empty request, or a turn of the assistant without a word.
+        InterpError: an empty request, or an empty turn of the assistant.
     """
     k = 1 + sum(turn.role == "assistant" for turn in conversation.turns)
     prefix, reply, request = conversation.answer_prefix.strip(), reply.strip(), request.strip()

@@ -1,4 +1,4 @@
-"""Two prompts to patch between, aligned, with the margin that is read at their end."""
+"""Two prompts to patch between, aligned, with the margin (logit difference) measured at their end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from interp.prompts.tokens import (
 
 @dataclass(frozen=True)
 class MarginTarget:
-    """The two tokens whose logits are subtracted at the last position, in nats: a - b.
+    """The two tokens of the margin, the logit difference a - b at the last position, in nats.
 
     Positive is the better answer: a = the abstention (ambiguous items) or gold (disambiguated),
     b = the stereotyped option or the other group's.
@@ -97,7 +97,7 @@ def make_pair(
     """The pair ``condition -> against`` of one item, or of two token tensors.
 
     For an item, both prompts end in the answer prefix followed by the leading tokens that the two
-    options of the margin share, so that the margin is read at the last position.
+    options of the margin (logit difference) share, so that it is measured at the last position.
 
     Args:
         model: its tokenizer and chat template render the prompts.
@@ -198,7 +198,7 @@ def margin_target(
 
 
 def margin_token(a: Int[Tensor, " a"], b: Int[Tensor, " b"]) -> int | None:
-    """Where the margin of two options is read: the first of their tokens that differs.
+    """Where the margin (logit difference) of two options is read: their first token that differs.
 
     None when one option is the beginning of the other.
     """

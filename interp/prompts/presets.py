@@ -1,7 +1,7 @@
 """Conditions as data: the registry, and files that extend it.
 
 A condition says what is added to an item: which texts (its own, those of a bundled bank, or none),
-where they stand, whether each has a placebo, how often the model is called, and what it is asked
+where they go, whether each has a placebo, how often the model is called, and what it is asked
 again in later rounds. ``interp/prompts/bundled/conditions.yaml`` holds the bundled ones; a file of
 the same form adds more, and may replace a bundled one only when it says ``replaces: true``::
 
@@ -19,7 +19,7 @@ Fields (all but ``description`` may be left out):
 ``items``             any | choice | completion: what it can be added to.
 ``texts`` or ``bank`` paraphrases, the reported wording first, with slots (:mod:`.slots`); or the
                       kind of a bundled bank. Neither: no instruction.
-``placement, turn``   where the instruction stands, when the condition fixes it; else the caller's.
+``placement, turn``   where the instruction goes, when the condition fixes it; else the caller's.
 ``control``           placebo: every text is matched with one; none: it is not.
 ``verdict_accuracy``  for the slot ``{verdict}``: 1 true, 0 flipped, .5 random.
 ``calls``             the calls in order, see :class:`Call`; one that answers, by default.

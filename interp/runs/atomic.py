@@ -34,7 +34,7 @@ def cannot_write(path: Path, error: OSError) -> InterpError:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; it takes the place of ``path`` when the block ends well.
+    """A temporary path in the same folder; it takes the place of ``path`` when the block ends well.
 
     If the block raises, also ``KeyboardInterrupt``, the temporary file is removed and an existing
     ``path`` keeps its content. An ``OSError`` of the block or of the flushing (full disk, missing

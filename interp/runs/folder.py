@@ -116,7 +116,7 @@ class Run:
     def save_figure(self, name: str, figure: Any) -> None:
         """Write a plotly figure as ``figures/<name>.html``, which works offline.
 
-        plotly's script (about 5 MB) is stored once, beside the figures.
+        plotly's script (about 5 MB) is stored once, in the folder of the figures.
         """
         from plotly.offline import get_plotlyjs
 

@@ -125,7 +125,7 @@ class Ledger:
     def merge(self, *, sort_by: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Write ``<table>.parquet`` from the parts and return it as a frame with a fresh row index.
 
-        Rows stand in plan order, or sorted by the columns ``sort_by`` (ascending, missing values
+        Rows are in plan order, or sorted by the columns ``sort_by`` (ascending, missing values
         last, ties in plan order). Columns that are integer in some parts and float in others become
         float. Raises InterpError before :meth:`run` has ended, or if a part has vanished since.
         """
@@ -178,7 +178,7 @@ class Ledger:
             if name in names or name in self._plan:
                 raise InterpError(
                     f"table {self.name!r}: two units have the key {text}: "
-                    "let the key say what tells them apart"
+                    "let the key say what distinguishes them"
                 )
             names[name] = text
         return names

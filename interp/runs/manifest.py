@@ -4,7 +4,7 @@ The *identity* (study, config, model card, data hashes, seed, thread count, vers
 make the numbers) is compared on resumption, because rows made under two identities must not share a
 table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
 (command, folder, times, process, other versions, hashes of the files) is recorded and never
-compared. Times stand in the manifest alone.
+compared. Times are in the manifest alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from interp import __version__
 from interp.errors import InterpError
 from interp.runs.atomic import write_bytes
 from interp.runs.canonical import Json, differences, summarise, to_json_values
@@ -40,8 +41,8 @@ RECORDED_PACKAGES = (
 IDENTITY = ("study", "config", "model", "data", "seed", "threads", "packages")
 
 Status = Literal["running", "complete", "interrupted", "failed", "killed"]
-"""``interrupted``: by the keyboard; ``failed``: by an exception; ``killed``: without a word, found
-so by the next opening (until then it reads ``running``)."""
+"""``interrupted``: by the keyboard; ``failed``: by an exception; ``killed``: ended without
+updating the manifest, as the next opening finds (until then it is ``running``)."""
 
 
 def identity(
@@ -139,7 +140,7 @@ def _new_session() -> dict[str, Any]:
 
 
 def _created_by() -> str:
-    return f"{OWN_PACKAGE} {_version(OWN_PACKAGE) or '(not installed)'}"
+    return f"{OWN_PACKAGE} {__version__}"
 
 
 def _versions(names: Collection[str]) -> dict[str, Json]:
@@ -147,6 +148,8 @@ def _versions(names: Collection[str]) -> dict[str, Json]:
 
 
 def _version(name: str) -> str | None:
+    if name == OWN_PACKAGE:
+        return __version__  # of the code that runs: an editable install can be older
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

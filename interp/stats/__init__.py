@@ -2,13 +2,14 @@
 
 **Idea.** A result keeps one number per item; this module turns such numbers into a claim. Items
 that share a template are not independent, so the unit of resampling is the *cluster*, never the
-item. The wordings of an instruction are a random factor too: an effect of instructions is
+item. The paraphrases of an instruction are a random effect too: an effect of instructions is
 bootstrapped over texts and item clusters at once, and tested by permuting the labels of the texts.
 
-**Conventions.** Items stand on the last axis, ``[*cells, n_items]``; with leading axes every field
-of a result is an array ``[*cells]``. NaN marks an undefined item: it is left out and ``n`` counts
-what remains. Items that are their own clusters are written ``clusters=range(n)``. Effects keep the
-unit of the values (nats of margin) and are positive when the treated arm is higher.
+**Conventions.** Items are the last axis, ``[*cells, n_items]``; with leading axes every field of a
+result is an array ``[*cells]``. NaN marks an undefined item: it is left out and ``n`` counts what
+remains. Items that are their own clusters are written ``clusters=range(n)``. Effects keep the unit
+of the values (nats of margin, the logit difference) and are positive when the treated arm is
+higher.
 
 **Randomness.** ``seed`` and ``labels`` name a stream (:func:`rng`); equal arguments give equal
 bytes. Cluster resamples depend on the seed, the labels and the sorted cluster names alone, so calls

@@ -184,7 +184,7 @@ def two_way_bootstrap(
     [n_items]`` (>= 0; 0 leaves an item out) the means over items are weighted.
 
     Crossed resampling counts the noise of single cells more than once (wide for noisy items), while
-    few texts make it narrow (six: by a factor of about .9): read it beside :func:`permute_texts`.
+    few texts make it narrow (six: by a factor of about .9): report :func:`permute_texts` too.
     Source: A. B. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007.
 
     Raises:

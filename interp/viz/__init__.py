@@ -14,11 +14,12 @@ Example::
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
 
 if TYPE_CHECKING:
-    from interp.viz.attention import attention_fragment, attention_page
+    from interp.viz.attention import attention_fragment, attention_page, attention_sections
     from interp.viz.behaviour import (
         categories,
         effects_by_condition,
@@ -50,56 +51,13 @@ if TYPE_CHECKING:
     from interp.viz.theme import CONDITION_COLOURS, template
     from interp.viz.trajectories import edits, round_effects, rounds, toxicity
 
-_FILE_OF = {
-    "CONDITION_COLOURS": "theme",
-    "Fragment": "report",
-    "Section": "report",
-    "attention_fragment": "attention",
-    "attention_page": "attention",
-    "attention_to_span": "grids",
-    "categories": "behaviour",
-    "direction_auc": "curves",
-    "direction_cosines": "directions",
-    "direction_nulls": "directions",
-    "direction_scores": "directions",
-    "dose_response": "steering",
-    "edits": "trajectories",
-    "effect_against_cost": "steering",
-    "effects": "options",
-    "effects_by_condition": "behaviour",
-    "flips": "mirrored",
-    "gain_by_rank": "behaviour",
-    "heatmap": "grids",
-    "layer_profile": "sweeps",
-    "lens_divergences": "lens",
-    "lens_effects": "lens",
-    "lens_levels": "lens",
-    "lens_margin": "lens",
-    "lens_options": "lens",
-    "letters": "behaviour",
-    "levels": "options",
-    "position_bias": "options",
-    "projection_contrast": "projections",
-    "projection_map": "projections",
-    "projection_shift": "curves",
-    "render_report": "report",
-    "round_effects": "trajectories",
-    "round_flips": "mirrored",
-    "rounds": "trajectories",
-    "save_png": "export",
-    "template": "theme",
-    "top_cells": "sweeps",
-    "top_contributors": "projections",
-    "toxicity": "trajectories",
-    "transfer_heatmap": "directions",
-}
-
 __all__ = [
     "CONDITION_COLOURS",
     "Fragment",
     "Section",
     "attention_fragment",
     "attention_page",
+    "attention_sections",
     "attention_to_span",
     "categories",
     "direction_auc",
@@ -138,12 +96,4 @@ __all__ = [
     "transfer_heatmap",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:
-        return getattr(import_module(f"interp.viz.{_FILE_OF[name]}"), name)
-    raise AttributeError(f"module 'interp.viz' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+attach(__name__)

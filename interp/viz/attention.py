@@ -2,7 +2,7 @@
 
 circuitsvis draws; its script is put on the page once, and its values travel as whole numbers of
 10^-digits, each row only up to the diagonal, inside a JSON block that token text cannot end. Six
-heads of two prompts of 120 tokens are about 0.2 MB beside the 1.3 MB script.
+heads of two prompts of 120 tokens are about 0.2 MB, and the script 1.3 MB.
 
 Example::
 
@@ -69,17 +69,18 @@ def attention_page(
     """
     span, prompts = _prompts_with_span(pair)
     source, destination = (read_attention(model, prompt) for prompt in prompts)
-    masses = [_mass(patterns, span) for patterns in (source, destination)]
     picked = {
         layer: _strongest_heads(source, layer, span) if heads is None else heads
         for layer in ([_strongest_layer(source, span)] if layers is None else layers)
     }
-    names = (pair.source_name, pair.destination_name)
-    sections = [
-        _overview(span, source.layers, masses, names),
-        _exploration(names[0], "source", source, picked, digits),
-        _exploration(names[1], "destination", destination, picked, digits),
-    ]
+    sections = attention_sections(
+        source,
+        destination,
+        span=span,
+        names=(pair.source_name, pair.destination_name),
+        heads=picked,
+        digits=digits,
+    )
     render_report(
         sections,
         title=f"Attention: {pair.label}",
@@ -87,6 +88,43 @@ def attention_page(
         path=path,
     )
     return Path(path)
+
+
+def attention_sections(
+    source: AttentionPatterns,
+    destination: AttentionPatterns,
+    *,
+    span: str,
+    names: tuple[str, str],
+    heads: Mapping[int, Sequence[int]],
+    masses: Sequence[Float[Tensor, "layer head"]] | None = None,
+    digits: int = 3,
+) -> list[Section]:
+    """The sections of an attention page: the mass on a span, and chosen heads of both prompts.
+
+    Args:
+        source: patterns of one prompt.
+        destination: patterns of the other, at the same layers.
+        span: whose mass is shown.
+        names: what the two prompts are called.
+        heads: heads to explore by layer, of the layers that were read.
+        masses: the mass on the span of both prompts at all layers, where patterns were kept of some
+            layers only; None reads it from the patterns.
+        digits: decimals kept of every attention probability.
+
+    Raises:
+        InterpError: a layer that was not read, or an unknown head.
+    """
+    if masses is None:
+        shown = [_mass(patterns, span) for patterns in (source, destination)]
+        layers: Sequence[int] = source.layers
+    else:
+        shown, layers = list(masses), range(len(masses[0]))
+    return [
+        _overview(span, layers, shown, names),
+        _exploration(names[0], "source", source, heads, digits),
+        _exploration(names[1], "destination", destination, heads, digits),
+    ]
 
 
 def attention_fragment(

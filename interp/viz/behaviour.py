@@ -1,4 +1,4 @@
-"""Behaviour-study figures: instructions beside their placebos, over subsets, ranks, and rounds.
+"""Behaviour-study figures: instructions and their placebos, over subsets, ranks, and rounds.
 
 Every function takes one long-form table: a number a row, with the columns of its 95 % interval
 (:mod:`interp.stats.columns`; ``reason`` says why there is none). A placebo's row has ``condition`` =
@@ -34,7 +34,7 @@ from interp.viz.theme import (
 )
 
 BASELINES = ("clean", "specificity_0")
-"""Prompts without an instruction: drawn in grey beside every condition, never as one."""
+"""Prompts without an instruction: drawn in grey with every condition, never as one."""
 
 _OTHERS = ("#56b4e9", "#7b5ea7", "#882255", "#117733")  # none like the placebo's orange
 INTERVAL = ("estimate", "low", "high")
@@ -187,8 +187,8 @@ def categories(frame: pd.DataFrame) -> go.Figure:
 def letters(frame: pd.DataFrame) -> go.Figure:
     """How often each letter is the most probable one, and each position's option is chosen.
 
-    ``frame``: condition, letter, share, option_chosen, n. Over all cyclic orders every option stands
-    once at every letter: without a preference all points lie on the dashed line, 1/k.
+    ``frame``: condition, letter, share, option_chosen, n. Over all cyclic orders every option has
+    every letter once: without a preference all points lie on the dashed line, 1/k.
 
     Raises:
         InterpError: a column is missing, or no share could be read.
@@ -240,7 +240,7 @@ class Arm:
 
 
 def pair(frame: pd.DataFrame, condition: str, index: int) -> Iterator[Arm]:
-    """A condition, then its placebo where it has one; ``index`` chooses colours beyond the house's."""
+    """A condition, then its placebo where it has one; ``index`` chooses among the extra colours."""
     own = frame[(frame["condition"] == condition) & (condition != "placebo")]
     dash = "dot" if condition in BASELINES else "solid"
     yield Arm(condition, condition, colour(condition, index), dash, own)
@@ -251,14 +251,14 @@ def pair(frame: pd.DataFrame, condition: str, index: int) -> Iterator[Arm]:
 
 
 def colour(condition: str, index: int) -> str:
-    """The house's colour of a condition; grey without an instruction; others from the palette."""
+    """The fixed colour of a condition; grey without an instruction; others from the palette."""
     if condition in BASELINES:
         return CONDITION_COLOURS["clean"]
     return CONDITION_COLOURS.get(condition, _OTHERS[index % len(_OTHERS)])
 
 
 def names_of(frame: pd.DataFrame) -> list[str]:
-    """Conditions in the order of the table, baselines last; a placebo stands with its condition."""
+    """Conditions in the order of the table, baselines last; a placebo goes with its condition."""
     found = [str(name) for name in dict.fromkeys(frame["condition"]) if name != "placebo"]
     return sorted(found, key=lambda name: name in BASELINES)
 
@@ -337,7 +337,7 @@ def grid(rows: Sequence[str], names: Sequence[str], *, shared: bool = True) -> g
 
 
 def _reasons(rows: pd.DataFrame, across: Sequence[float | int], *, horizontal: bool) -> go.Scatter:
-    """What stands at 0 in the place of a number that could not be measured."""
+    """What is written at 0 in the place of a number that could not be measured."""
     along, other = ("x", "y") if horizontal else ("y", "x")
     missing = rows["estimate"].isna().to_numpy()
     negative = rows["estimate"].mean() < 0  # then the panel lies on that side of 0

@@ -84,7 +84,7 @@ def _line(
 
 
 def direction_nulls(fits: DirectionFits, method: FitMethod, site: str) -> go.Figure:
-    """A direction's held-out AUC beside null directions, scored on the same sentences.
+    """A direction's held-out AUC against null directions, scored on the same sentences.
 
     Grey band: 95 % of random directions with the states' own covariance. Grey lines: directions of
     non-moral contrasts fitted the same way, each turned to the side on which it separates (they are
@@ -111,7 +111,7 @@ def direction_nulls(fits: DirectionFits, method: FitMethod, site: str) -> go.Fig
     figure.update_yaxes(title="AUC")
     return apply_style(
         figure,
-        title=f"{name[:1].upper()}{name[1:]} at {site}, beside null directions",
+        title=f"{name[:1].upper()}{name[1:]} at {site}, against null directions",
         subtitle=(
             "grey band: 95 % of random directions with the states' covariance; grey lines: "
             "non-moral contrasts fitted the same way (the better side)",

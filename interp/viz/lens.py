@@ -1,7 +1,7 @@
 """Logit-lens figures: margins, effects, the options themselves, and divergences over layers.
 
-Layer 0 is the embedding, the last one the model's own output. Bands are 95 % intervals; + is the
-better answer.
+The margin is the logit difference of the two answers. Layer 0 is the embedding, the last one the
+model's own output. Bands are 95 % intervals; + is the better answer.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ _OFF_SCALE = "layer 0 may lie off the scale"
 
 
 def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
-    """The lens margin per layer in nats (+ = the better answer), and source - destination.
+    """The lens margin (logit difference) per layer in nats, and source - destination.
 
-    Layer 0 is the embedding, the last one the model's own output. Lines are means over pairs; bands
-    are 95 % intervals of a bootstrap over item clusters (``seed``). A single cluster has no band.
+    + is the better answer. Layer 0 is the embedding, the last one the model's own output. Lines are
+    means over pairs; bands are 95 % intervals of a bootstrap over item clusters (``seed``). A
+    single cluster has no band.
     """
     frame = trajectory.frame
     figure = make_subplots(
@@ -48,7 +49,7 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
     figure.update_yaxes(title="difference, nats", col=2, **ZERO)
     return apply_style(
         figure,
-        title="Margin through the layers",
+        title="Margin (logit difference) through the layers",
         subtitle=(_sample(difference, "pair"),),
         height=430,
         panels=True,
@@ -57,7 +58,7 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
 
 
 def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
-    """The lens margin of every condition per layer, in nats.
+    """The lens margin (logit difference) of every condition per layer, in nats.
 
     Lines are means over texts and items, bands 95 % intervals over item clusters (texts fixed: the
     effects' figure has both). The placebos of the positive control are dashed.
@@ -74,7 +75,7 @@ def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     figure.update_yaxes(title="lens margin, nats", **{**ZERO, "range": _beyond_embedding(drawn)})
     return apply_style(
         figure,
-        title="Margin through the layers, by condition",
+        title="Margin (logit difference) through the layers, by condition",
         subtitle=(_sample(drawn[0], "item"), _OFF_SCALE),
         height=440,
         legend=True,
@@ -197,7 +198,7 @@ def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     """
     frame = lens.divergences()
     if frame.empty:
-        raise InterpError("no two prompts were compared: read placebo or clean beside a condition")
+        raise InterpError("no two prompts were compared: add placebo or clean to the conditions")
     panels = {
         "js": "Jensen–Shannon divergence, nats",
         "kl": "KL divergence, nats",

@@ -1,4 +1,4 @@
-"""Answers that flip: right -> wrong beside wrong -> right, as mirrored bars.
+"""Answers that flip, correct -> incorrect and incorrect -> correct, as mirrored bars.
 
 The tables hold counts of items by correctness before and after (``right_wrong``: right, then wrong),
 ``net``, the change of accuracy in -1..1, and its 95 % interval ``net_low``, ``net_high``. Every
@@ -27,12 +27,13 @@ from interp.viz.behaviour import (
 )
 from interp.viz.theme import INK, MUTED, ZERO, apply_style, escape_label, fade
 
+_TO_INCORRECT, _TO_CORRECT = "correct → incorrect", "incorrect → correct"
 _COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
 _NET = ("net", "net_low", "net_high")
 
 
 def flips(frame: pd.DataFrame) -> go.Figure:
-    """Right -> wrong beside wrong -> right as mirrored bars, each condition above its placebo.
+    """Correct -> incorrect and incorrect -> correct as mirrored bars, condition above placebo.
 
     ``frame``: items, condition, control_of, the four counts, net, net_low, net_high. Lengths are
     shares of the items compared, labels counts; the diamond is the net change of accuracy.
@@ -64,7 +65,7 @@ def flips(frame: pd.DataFrame) -> go.Figure:
 def round_flips(frame: pd.DataFrame) -> go.Figure:
     """:func:`flips` from round 0 to every later round; columns are conditions, rows subsets.
 
-    ``frame``: as for :func:`flips`, with ``round``. The placebo's bars stand at the right of each
+    ``frame``: as for :func:`flips`, with ``round``. The placebo's bars are at the right of each
     pair.
 
     Raises:
@@ -90,7 +91,7 @@ def round_flips(frame: pd.DataFrame) -> go.Figure:
     return _style(
         figure,
         "Answers that flip after round 0",
-        "against the answer of round 0; in each pair the placebo stands at the right",
+        "against the answer of round 0; in each pair the placebo is at the right",
         height=190 + 200 * len(subsets),
     )
 
@@ -98,15 +99,17 @@ def round_flips(frame: pd.DataFrame) -> go.Figure:
 def _bars(
     rows: pd.DataFrame, arm: Arm, at: Sequence[float | int], *, horizontal: bool
 ) -> Iterator[go.Bar | go.Scatter]:
-    """Mirrored bars of right -> wrong (pale) and wrong -> right, and the net change's diamond.
+    """Mirrored bars of the two kinds of flip (pale: correct -> incorrect), and the net change's diamond.
 
     Horizontal bars carry their counts, and the net change lies beneath them.
     """
     along, across = ("x", "y") if horizontal else ("y", "x")
     n = rows[list(_COUNTS)].sum(axis=1).clip(lower=1)
     bars, net = ([y + 0.14 for y in at], [y - 0.3 for y in at]) if horizontal else (at, at)
-    for column, sign, opacity in (("right_wrong", -1, 0.4), ("wrong_right", 1, 0.85)):
-        what = column.replace("_", " → ")
+    for column, sign, opacity, what in (
+        ("right_wrong", -1, 0.4, _TO_INCORRECT),
+        ("wrong_right", 1, 0.85, _TO_CORRECT),
+    ):
         yield go.Bar(
             {along: sign * rows[column] / n, across: bars},
             orientation="h" if horizontal else "v",
@@ -129,10 +132,10 @@ def _bars(
 
 
 def _style(figure: go.Figure, title: str, subtitle: str, *, height: int) -> go.Figure:
-    """The key of :func:`_bars`, and the house's look."""
+    """The key of :func:`_bars`, and the common style."""
     for name, symbol, shade in (
-        ("right → wrong", "square", fade(MUTED, 0.4)),
-        ("wrong → right", "square", fade(MUTED, 0.85)),
+        (_TO_INCORRECT, "square", fade(MUTED, 0.4)),
+        (_TO_CORRECT, "square", fade(MUTED, 0.85)),
         ("net change of accuracy, 95 %", "diamond", INK),
     ):
         key = {"size": 10 if symbol == "square" else 7, "symbol": symbol, "color": shade}

@@ -112,7 +112,7 @@ def levels(scores: OptionScores) -> go.Figure:
 def position_bias(scores: OptionScores) -> go.Figure:
     """Mean option score, and probability of answering by letter, per listed position.
 
-    Over all cyclic orders every choice stands once at every position: a reader without position
+    Over all cyclic orders every choice is once at every position: a reader without position
     bias lies on the dashed line, one over the number of options, whatever it answers.
     """
     frame = scores.position_bias()

@@ -1,15 +1,15 @@
 """The HTML report: one file that reads as a short story and opens without a network.
 
-A report is a lead line (which model, born how) and sections of prose, tables and figures. The page
-holds its own style, plotly.js once if any plotly figure is shown, and circuitsvis once if any
-attention is shown. All text is escaped; only a :class:`Fragment` is taken as HTML. Equal arguments
-give equal bytes.
+A report is a lead line (which model, its quantisation) and sections of prose, tables and figures.
+The page holds its own style, plotly.js once if any plotly figure is shown, and circuitsvis once if
+any attention is shown. All text is escaped; only a :class:`Fragment` is taken as HTML. Equal
+arguments give equal bytes.
 
 Example::
 
     section = Section(
         "Behaviour",
-        paragraphs=("The instruction moves the margin by ...",),
+        paragraphs=("The instruction moves the margin (logit difference) by ...",),
         tables=((scores.effects(), "Contrasts, nats of margin."),),
         figures=((interp.viz.effects(scores), "Effects and 95 % intervals."),),
     )
@@ -52,7 +52,7 @@ class Fragment:
 class Section:
     """A heading with paragraphs (plain text), then tables and figures, each with its caption.
 
-    ``note`` stands last, in small print.
+    ``note`` comes last, in small print.
     """
 
     title: str

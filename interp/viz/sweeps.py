@@ -1,4 +1,4 @@
-"""A sweep beside its maps: its largest cells with their intervals, and its spans over layers."""
+"""More of a sweep than its map: the largest cells with intervals, and the spans over layers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     """The ``k`` cells of largest |mean effect|, largest on top, with clustered 95 % intervals.
 
     Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (sign-flip max-T over
-    all cells of the sweep). The cells are picked for their size, so their effects are a little
-    flattered. A single cluster has neither intervals nor filled markers. Cells that restore the
+    all cells of the sweep). The cells are picked for their size, so their effects are biased upward by
+    selection. A single cluster has neither intervals nor filled markers. Cells that restore the
     source run by identity (:func:`is_ceiling`) are left out.
 
     Raises:

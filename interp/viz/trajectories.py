@@ -1,7 +1,7 @@
 """Figures over rounds: levels and effects of trajectories, toxicity, and edits.
 
 The tables are those of :mod:`interp.viz.behaviour`, with a ``round`` (0 asks without an instruction).
-Small multiples: columns are conditions, each with its placebo dashed beside it, rows are subsets or
+Small multiples: columns are conditions, each with its placebo dashed, rows are subsets or
 measures. Prompts without an instruction are grey and dotted, the same in every column.
 
 Example::

@@ -30,6 +30,7 @@ Folder = Callable[..., Path]
 SMALL: dict[str, dict[str, Any]] = {
     "patch": {"items": "bundled", "limit": 2, "texts": 2, "layers": "0,3"},
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
+    "attention": {"items": "bundled", "limit": 2, "texts": 2},
 }
 """Options that make a study of a tiny model take seconds."""
 

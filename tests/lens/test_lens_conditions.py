@@ -159,7 +159,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
         lens_conditions(tiny_model, items, n_texts=99, progress=False)
     with pytest.raises(InterpError, match="no condition 'moral'"):
         lens_conditions(tiny_model, items, conditions=("moral",), progress=False)
-    with pytest.raises(InterpError, match="'negated' was not read beside its placebos"):
+    with pytest.raises(InterpError, match="'negated' was not read with its placebos"):
         lens.arms("negated")
 
 

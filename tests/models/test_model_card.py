@@ -77,7 +77,7 @@ def test_bridge_booted_by_the_user_gets_a_card_with_its_checks(
     assert interp.models.model_card(bridge) is card
 
 
-def test_one_line_says_how_the_weights_were_born_and_how_they_were_processed(
+def test_one_line_says_how_the_weights_were_stored_and_how_they_were_processed(
     load_tiny: Callable[..., Any], tiny_folder: Callable[..., Path]
 ) -> None:
     card = model_card(load_tiny("llama"))
@@ -88,11 +88,11 @@ def test_one_line_says_how_the_weights_were_born_and_how_they_were_processed(
     processed = model_card(load_tiny("llama", compatibility_mode=True)).one_line
     assert processed.endswith("TransformerLens compatibility mode")
     model = load_model(tiny_folder("llama"))
-    born = Provenance("small", "a file", "Q4_0", weights_sha256="0" * 64, licence="MIT")
-    four_bits = attach_card(model, born, fingerprint="f")
+    stored = Provenance("small", "a file", "Q4_0", weights_sha256="0" * 64, licence="MIT")
+    four_bits = attach_card(model, stored, fingerprint="f")
     assert "small (0M" in four_bits.one_line
     assert "de-quantised from Q4_0" in four_bits.one_line
-    assert four_bits.provenance == born
+    assert four_bits.provenance == stored
 
 
 def test_html_and_text_hold_the_sentence_and_every_check_uncut(tiny_model: Any) -> None:

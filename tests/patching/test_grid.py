@@ -202,7 +202,10 @@ def test_a_screened_sweep_refuses_windows_the_same_way_as_by_keyword(
     ("options", "message"),
     [
         ({"site": "residual"}, "no site 'residual'; known: resid_pre, resid_mid"),
-        ({"cells": "pos_layer"}, "no grid 'pos_layer'; known: layer_pos, layer_span, layer_head, "),
+        (
+            {"cells": "pos_layer"},
+            "known: layer_pos, .*, and in a knockout layer, layer_head, layer_span$",
+        ),
         ({"layers": []}, "no layers to patch: the list is empty"),
         ({"heads": []}, "no heads to patch: the list is empty"),
         ({"spans": []}, "no spans to patch: the list is empty"),

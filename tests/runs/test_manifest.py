@@ -34,6 +34,14 @@ def test_the_identity_holds_the_installed_versions_of_what_makes_the_numbers() -
         assert packages[name] == metadata.version(name)
 
 
+def test_the_identity_holds_the_version_of_the_code_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "__version__", "9.9")  # an editable install says another one
+    assert an_identity()["packages"]["interp-workbench"] == "9.9"
+    assert started(tmp_path)["created_by"] == "interp-workbench 9.9"
+
+
 def test_a_package_that_is_not_installed_is_null(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifests, "COMPARED_PACKAGES", ("no-such-package-anywhere",))
     assert an_identity()["packages"] == {"no-such-package-anywhere": None}

@@ -43,7 +43,7 @@ def test_nulls_turn_every_contrast_to_its_better_side(fits: DirectionFits) -> No
     contrasts = named(figure, "non-moral contrasts")
     assert len(contrasts) == 12
     assert all(np.min(line.y) >= 0.5 for line in contrasts)
-    assert figure.layout.title.text == "LDA at mlp_out, beside null directions"
+    assert figure.layout.title.text == "LDA at mlp_out, against null directions"
     np.testing.assert_array_equal(named(figure, "LDA")[0].y, fits["lda", "mlp_out"].auc.estimate)
 
 

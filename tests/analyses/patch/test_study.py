@@ -375,3 +375,16 @@ def test_killed_at_ten_random_moments_and_resumed_gives_the_same_bytes(
         process.wait()
         subprocess.run(command(folder, out), check=True, capture_output=True, env=environment())
         assert bytes_of(out) == bytes_of(tmp_path / "whole"), f"run {number}"
+
+
+@pytest.mark.slow
+def test_wordings_can_take_turns_over_items(tiny_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out, texts=3, rotate=True), progress=False)
+    for condition, slots in (("instructed", [0, 1, 2, 0]), ("revealing", [0, 0, 0, 0])):
+        frame = read_table(out, f"patching-{condition}-resid_pre")
+        assert frame.drop_duplicates("item")["slot"].tolist() == slots
+        assert frame["pair"].nunique() == 4
+    assert done.totals["texts"].eq("1 x 1").all()
+    assert done.totals["p_texts"].isna().all()
+    assert "3 texts a condition (each item with one of them, in turn)" in done.report.read_text()

@@ -1,0 +1,169 @@
+"""The report of an attention run: the head that stands out, its control, and pages to look at."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from analyses.attention.tables import AttentionResult, head_grid, most_above_placebo
+from analyses.contrast import CONTROL, by_name, standing
+from analyses.report.prose import count
+from analyses.report.sections import limits, sample_counts
+from analyses.report.verdicts import wordings_caveat
+from analyses.study import Story
+from interp import viz
+from interp.stats import FloatArray, interval_of
+from interp.viz import Fragment, Section, render_report
+from interp.viz.report import format_interval
+
+PAGE = "attention"
+"""The page beside the report with both prompts and more heads."""
+
+_MOST_HEADS = 6
+_IN_REPORT = 3
+
+
+def tell(done: AttentionResult) -> Story:
+    """Sections, the figure, and the page of both prompts."""
+    looks = looks_section(done)
+    return Story(
+        title=f"Who looks at the instruction{by_name(done.config.condition)}?",
+        sections=[_question(done), looks, _limits(done)],
+        figures=figures(done),
+        pages=pages(done),
+    )
+
+
+def figures(done: AttentionResult) -> dict[str, go.Figure]:
+    """The figure of :func:`looks_section`, by the name of its file."""
+    name = done.config.condition
+    figure = viz.attention_to_span(done.grid(name, "treated"), done.grid(name, "placebo"))
+    return {"attention_to_instruction": figure}
+
+
+def looks_section(done: AttentionResult) -> Section:
+    """The head that stands out, the same for the control, and an example's heads."""
+    condition = done.config.condition
+    layer, _ = most_above_placebo(done.grid(condition, "estimate"))
+    heads = _strongest(done.grid(condition, "estimate")[layer], _IN_REPORT)
+    patterns = done.patterns[condition]
+    (figure,) = figures(done).values()
+    return Section(
+        "Who looks at the instruction",
+        paragraphs=[read_mass(done), read_control_mass(done)],
+        figures=[
+            (
+                figure,
+                "Share of attention that later positions give to the instruction's tokens. A placebo "
+                "may hold a token that serves as an attention sink; early layers that look redder "
+                "there need not be about meaning.",
+            ),
+            (
+                viz.attention_fragment(patterns, layers=[layer], heads=heads),
+                f"{patterns.prompt.label}, layer {layer}.",
+            ),
+            (
+                Fragment(
+                    f'<p><a href="figures/{PAGE}.html">A page with both prompts and more heads</a></p>'
+                ),
+                "",
+            ),
+        ],
+    )
+
+
+def pages(done: AttentionResult) -> dict[str, str]:
+    """Both prompts of the example at the layer whose heads look at the instruction most."""
+    condition, rows = done.config.condition, done.example
+    masses = [
+        torch.tensor(head_grid(rows[rows["condition"] == name], "mass"), dtype=torch.float32)
+        for name in (condition, "placebo")
+    ]
+    source, destination = done.patterns[condition], done.patterns["placebo"]
+    kept = masses[0][list(source.layers)].mean(dim=1)
+    layer = source.layers[int(kept.argmax())]
+    sections = viz.attention_sections(
+        source,
+        destination,
+        span="instruction",
+        names=(condition, "placebo"),
+        heads={layer: _strongest(masses[0][layer].numpy(), _MOST_HEADS)},
+        masses=masses,
+    )
+    label = source.prompt.label
+    title = f"Attention: {label}"
+    return {PAGE: render_report(sections, title=title, lead=done.card.one_line)}
+
+
+def _strongest(values: FloatArray, n: int) -> list[int]:
+    return [int(head) for head in np.argsort(-values, kind="stable")[:n]]
+
+
+def read_mass(done: AttentionResult) -> str:
+    """The head that gives the instruction most above a placebo in its place."""
+    condition, n = done.config.condition, len(set(done.mass["item"]))
+    layer, head = most_above_placebo(done.grid(condition, "estimate"))
+    row = _row(done, condition, layer, head)
+    over = f"Averaged over {count(n, 'item')}"
+    if row["estimate"] <= 0:
+        return f"{over}: No head gives an instruction more of later positions' attention than a placebo."
+    return (
+        f"{over}, the head through which later positions attend to the instruction most beyond a "
+        f"placebo in its place is L{layer}H{head}: {row['treated']:.0%} of their attention there goes "
+        f"to the instruction, {row['placebo']:.0%} to the placebo (difference "
+        f"{format_interval(interval_of(row))}). Attention shows what is read, not what is used, and "
+        "this head was picked because it stands out."
+    )
+
+
+def read_control_mass(done: AttentionResult) -> str:
+    """The same for the positive control, which must be read if it is to work."""
+    layer, head = most_above_placebo(done.grid(CONTROL, "estimate"))
+    row = _row(done, CONTROL, layer, head)
+    if row["estimate"] <= 0:
+        return "Not even the revealing prompt is attended to more than a placebo by any head."
+    return (
+        f"For the revealing prompt it is L{layer}H{head}: {row['treated']:.0%} against "
+        f"{row['placebo']:.0%}."
+    )
+
+
+def _row(done: AttentionResult, contrast: str, layer: int, head: int) -> dict[str, float]:
+    rows = done.heads
+    chosen = (rows["contrast"] == contrast) & (rows["layer"] == layer) & (rows["head"] == head)
+    return rows[chosen].to_dict("records")[0]
+
+
+def _question(done: AttentionResult) -> Section:
+    config = done.config
+    asked = f"the instruction{by_name(config.condition)}"
+    how = "one wording, in turn," if config.rotate else f"{count(config.texts, 'wording')}"
+    return Section(
+        "What was done",
+        paragraphs=[
+            f"Every item is asked with {how} of {asked} and with a placebo of matched length in its "
+            f"place, {standing(done.spec)}, and with one that names the answer (revealing, the "
+            "positive control). For every head the attention that all later positions give to the "
+            "instruction's tokens is summed over these and averaged over positions.",
+            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}).",
+        ],
+    )
+
+
+def _limits(done: AttentionResult) -> Section:
+    return limits(
+        done.card,
+        [
+            "Attention mass is not influence: a head may look where it takes nothing from, and one "
+            "token of a sentence may be a mere attention sink. Knockout (interp.knockout) asks who "
+            "has to read it.",
+            "Heads were looked at together and the one named was picked for its size: its difference "
+            "is biased upward by selection and has to be reported on other items.",
+            wordings_caveat(_n_texts(done)),
+        ],
+    )
+
+
+def _n_texts(done: AttentionResult) -> int:
+    return int(done.mass.loc[done.mass["contrast"] == done.config.condition, "slot"].nunique())

@@ -1,0 +1,161 @@
+"""The attention study: one text of one item is a unit, with its placebo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analyses.attention import story, tables
+from analyses.attention.config import AttentionConfig
+from analyses.attention.tables import AttentionResult, layers_shown
+from analyses.contrast import (
+    CONTROL,
+    PromptBench,
+    Question,
+    ask_items,
+    control_texts,
+    require_contrast,
+    slots_of,
+)
+from analyses.study import Lab, Saved, Step, Steps, Story
+from interp.activations import read_attention
+from interp.data import ChoiceItem
+from interp.prompts import Condition, TokenizedPrompt, condition_prompt, prompt_row
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A text of a contrast on an item, and its placebo."""
+
+    item: ChoiceItem
+    contrast: str
+    slot: int
+
+    def key(self) -> dict[str, Any]:
+        """What decides its rows."""
+        return {"item": self.item.id, "contrast": self.contrast, "slot": self.slot}
+
+
+@dataclass(frozen=True)
+class PatternUnit:
+    """The patterns of one prompt of a unit at a few layers."""
+
+    of: Unit
+    condition: str
+    layers: tuple[int, ...]
+
+    def key(self) -> dict[str, Any]:
+        """What decides its rows."""
+        return {**self.of.key(), "condition": self.condition, "layers": self.layers}
+
+
+class Attention:
+    """See :mod:`analyses.attention`."""
+
+    name = "attention"
+    Config = AttentionConfig
+
+    def ask(self, config: AttentionConfig, *, progress: bool = True) -> Question[AttentionConfig]:
+        """Items and conditions; refuses a condition that has no placebos or is no single prompt."""
+        question = ask_items(config, progress=progress)
+        require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
+        return question
+
+    def bench(self, asked: Question[AttentionConfig], lab: Lab) -> PromptBench[AttentionConfig]:
+        """Model and text bank; refuses prompts that cannot be made of the first item."""
+        bench = PromptBench.of(asked, lab)
+        for contrast in (bench.config.condition, CONTROL):
+            _prompts(bench, Unit(asked.items[0], contrast, 0))
+        return bench
+
+    def steps(self, asked: Question[AttentionConfig], bench: PromptBench[AttentionConfig]) -> Steps:
+        """The mass on the instruction everywhere; then the patterns of an example where it is most."""
+        units = units_of(bench)
+        mass = yield Step("attention", units, key=Unit.key, compute=measure_mass)
+        first = units[0]
+        layers = layers_shown(mass, first.item.id, first.slot, bench.config.condition)
+        shown = [PatternUnit(first, condition, layers) for condition in (first.contrast, "placebo")]
+        yield Step("patterns", shown, key=PatternUnit.key, compute=measure_patterns)
+        yield Step("prompts", shown, key=PatternUnit.key, compute=describe_prompt)
+
+    def read(self, asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
+        """Mean mass per head, and the example's patterns."""
+        return tables.read(asked, saved)
+
+    def tables(self, result: AttentionResult) -> Mapping[str, pd.DataFrame]:
+        """The heads."""
+        return {"heads": result.heads}
+
+    def story(self, result: AttentionResult) -> Story:
+        """The head that stands out, its control, and pages to look at."""
+        return story.tell(result)
+
+
+def units_of(bench: PromptBench[AttentionConfig]) -> list[Unit]:
+    """The condition's wordings on every item, then the control's first one."""
+    config = bench.config
+    asked = [
+        Unit(item, config.condition, slot)
+        for k, item in enumerate(bench.items)
+        for slot in slots_of(k, config.texts, rotate=config.rotate)
+    ]
+    return [*asked, *(Unit(item, CONTROL, 0) for item in bench.items)]
+
+
+def measure_mass(bench: PromptBench[AttentionConfig], unit: Unit) -> pd.DataFrame:
+    """Mean attention of all later positions to the instruction, per layer and head, of both prompts."""
+    frames = []
+    for condition, prompt in _prompts(bench, unit).items():
+        mass = read_attention(bench.model, prompt).to_span("instruction")
+        n_layers, n_heads = mass.shape
+        frames.append(
+            pd.DataFrame(
+                {
+                    "item": unit.item.id,
+                    "cluster": unit.item.cluster,
+                    "contrast": unit.contrast,
+                    "condition": condition,
+                    "slot": unit.slot,
+                    "layer": [layer for layer in range(n_layers) for _ in range(n_heads)],
+                    "head": list(range(n_heads)) * n_layers,
+                    "mass": mass.reshape(-1).tolist(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def measure_patterns(bench: PromptBench[AttentionConfig], unit: PatternUnit) -> pd.DataFrame:
+    """Attention of every position, a row per layer, head and destination."""
+    prompt = _prompts(bench, unit.of)[unit.condition]
+    patterns = read_attention(bench.model, prompt, layers=unit.layers)
+    rows = [
+        (unit.condition, layer, head, dest, weights)
+        for layer, heads in zip(unit.layers, patterns.values.numpy(), strict=True)
+        for head, matrix in enumerate(heads)
+        for dest, weights in enumerate(matrix)
+    ]
+    return pd.DataFrame(rows, columns=["condition", "layer", "head", "dest", "weights"])
+
+
+def describe_prompt(bench: PromptBench[AttentionConfig], unit: PatternUnit) -> pd.DataFrame:
+    """The prompt itself, to be shown without a tokenizer."""
+    prompt = _prompts(bench, unit.of)[unit.condition]
+    return pd.DataFrame([{"condition": unit.condition, **prompt_row(prompt)}])
+
+
+def _prompts(bench: PromptBench[AttentionConfig], unit: Unit) -> dict[str, TokenizedPrompt]:
+    """The unit's text and its placebo."""
+    texts = _texts(bench, unit)
+    pair = (texts[unit.slot], bench.bank.placebos(texts)[unit.slot])
+    return {text.name: condition_prompt(bench.model, unit.item, text) for text in pair}
+
+
+def _texts(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, ...]:
+    config = bench.config
+    if unit.contrast == CONTROL:
+        return control_texts(bench.bank, unit.item, beside=config.condition, n_texts=1)
+    return bench.bank.texts(config.condition, unit.item, config.texts)
