@@ -1,33 +1,35 @@
 """Several studies as one run: each keeps its own code, its tables are prefixed with its name.
 
-parts = {"patch": Part(Patch(), question_of_the_patch), "lens": Part(Lens(), ...)}
-benches = bench_parts(parts, lab)
-yield from part_steps(parts, benches)          # in the composed study's steps
-results = read_results(parts, saved)           # in its reading: each study's own result
+    parts = {"patch": Part(Patch(), question), "lens": Part(Lens(), question)}
+    benches = bench_parts(parts, lab)
+    yield from part_steps(parts, benches)   # in the composed study's steps
+    results = read_results(parts, saved)    # in its reading: each study's own result
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from analyses.study import Lab, Saved, Step, Steps, Study, in_part
+from analyses.study import Lab, Saved, Step, Steps, Story, Study, in_part
+from interp.viz import Section
+
+AnyStudy = Study[Any, Any, Any, Any]
 
 
 @dataclass(frozen=True)
 class Part:
     """A study of the composition, and what it asks."""
 
-    study: Study[Any, Any, Any, Any]
+    study: AnyStudy
     asked: Any
 
 
 Parts = Mapping[str, Part]
-Benches = Mapping[str, Any]
 
 
 def bench_parts(parts: Parts, lab: Lab) -> dict[str, Any]:
@@ -35,8 +37,11 @@ def bench_parts(parts: Parts, lab: Lab) -> dict[str, Any]:
     return {name: part.study.bench(part.asked, lab) for name, part in parts.items()}
 
 
-def part_steps(parts: Parts, benches: Benches) -> Steps:
-    """The steps of every part in turn; their units are computed with the composed study's benches."""
+def part_steps(parts: Parts, benches: Mapping[str, Any]) -> Steps:
+    """The steps of every part in turn, computed with the part's bench of a composed bench.
+
+    The composed bench holds the parts' as its attribute ``benches``.
+    """
     for name, part in parts.items():
         steps = part.study.steps(part.asked, benches[name])
         step: Step | None = next(steps, None)
@@ -49,9 +54,10 @@ def part_steps(parts: Parts, benches: Benches) -> Steps:
                 step = None
 
 
-def _compute_in_part(name: str, compute: Any, benches: Benches, unit: Any) -> pd.DataFrame:
-    frame: pd.DataFrame = compute(benches[name], unit)
-    return frame
+def _compute_in_part(
+    name: str, compute: Callable[[Any, Any], pd.DataFrame], bench: Any, unit: Any
+) -> pd.DataFrame:
+    return compute(bench.benches[name], unit)
 
 
 def read_results(parts: Parts, saved: Saved) -> dict[str, Any]:
@@ -61,10 +67,17 @@ def read_results(parts: Parts, saved: Saved) -> dict[str, Any]:
     }
 
 
-def derived_tables(parts: Parts, results: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """The derived tables of every part."""
+def derived_tables(
+    studies: Mapping[str, AnyStudy], results: Mapping[str, Any]
+) -> dict[str, pd.DataFrame]:
+    """The derived tables of every study."""
     return {
         in_part(name, table): frame
-        for name, part in parts.items()
-        for table, frame in part.study.tables(results[name]).items()
+        for name, study in studies.items()
+        for table, frame in study.tables(results[name]).items()
     }
+
+
+def pick_sections(story: Story, *titles: str) -> list[Section]:
+    """Sections of a study's story by their titles; those that it does not have are left out."""
+    return [section for title in titles for section in story.sections if section.title == title]

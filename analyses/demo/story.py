@@ -1,0 +1,94 @@
+"""The demo's report: a short story of the studies' sections, whatever they turned out to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from analyses.composition import pick_sections
+from analyses.demo.tables import DemoResult
+from analyses.report.prose import count
+from analyses.report.sections import limits, sample_counts
+from analyses.report.verdicts import wordings_caveat
+from analyses.study import Story
+from interp.viz import Section
+
+SECTIONS = (
+    ("behaviour", "Does the instruction change the answer?"),
+    ("behaviour", "How does it answer?"),
+    ("behaviour", "Does it prefer a letter?"),
+    ("patch", "What was done"),
+    ("patch", "Is there an effect to localise?"),
+    ("patch", "Where: resid_pre"),
+    ("lens", "At which layer?"),
+    ("project", "What was done"),
+    ("project", "The projection at “last”"),
+    ("attention", "Who looks at the instruction"),
+)
+"""What is shown of each study, in a reader's order."""
+
+_RETITLED = {"patch": "Looking inside: patching", "project": "Looking inside: a direction"}
+
+
+def tell(done: DemoResult, stories: Mapping[str, Story]) -> Story:
+    """The question, some sections of each study, and what all of it cannot say."""
+    middle = []
+    for study, title in SECTIONS:
+        for section in pick_sections(stories[study], title):
+            opens = title == "What was done"
+            middle.append(replace(section, title=_RETITLED[study]) if opens else section)
+    return Story(
+        title="What does a self-correction instruction do?",
+        sections=[_question(done), *middle, _limits(done)],
+        figures={
+            f"{study}-{name}": figure
+            for study, story in stories.items()
+            for name, figure in story.figures.items()
+        },
+        pages=stories["attention"].pages,
+    )
+
+
+def _question(done: DemoResult) -> Section:
+    wordings, placebos = (count(done.config.texts, unit) for unit in ("wording", "placebo"))
+    clusters = len({item.cluster for item in done.items})
+    return Section(
+        "The question",
+        paragraphs=[
+            "A model that answers multiple-choice questions is told, after the question, to be "
+            "unbiased. Does it answer better? Where inside does the instruction act? And does it make "
+            "the model's states more moral, or only its output?",
+            "The main answers are differences between two prompts of the same item: the instruction "
+            "against a placebo of as nearly the same number of tokens as the bank allows, without moral "
+            "content. A negated instruction asks for the opposite. A revealing one names the right "
+            "answer and is the positive control: where even that leaves no trace, nothing is concluded "
+            "from the others.",
+            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}) in "
+            f"{count(clusters, 'cluster')}, each asked in every cyclic order of its options under "
+            f"{wordings} of the instruction and {placebos}. The metric is the margin (logit "
+            "difference): how much the better answer's logit exceeds the worse one's, in nats, where "
+            "their texts first differ. On ambiguous items that is the abstention over the stereotyped "
+            "option, on disambiguated ones the right answer over the other group's.",
+            f"{count(len(done.patch.items), 'ambiguous item')}, chosen before anything was run, "
+            "and the first order of their options serve to look inside.",
+        ],
+    )
+
+
+def _limits(done: DemoResult) -> Section:
+    plain = "" if done.card.chat_template else " It has no chat template: the layout was a plain one."
+    return limits(
+        done.card,
+        [
+            "Another size, family or precision may behave otherwise; a small or coarsely quantised "
+            f"model may not understand the instruction at all.{plain}",
+            wordings_caveat(done.config.texts),
+            f"The negated and revealing instructions have {count(done.config.other_texts, 'wording')}: "
+            "with one wording an interval speaks of that wording alone. Maps, layers and projections "
+            "rest on few items and one order of the options.",
+            "Copying states that change the margin is sufficient, not shown to be necessary; a shift "
+            "along a direction is a correlation; attention shows what is read, not what is used. Margins "
+            "compare two options at one token and are not the model's free answer.",
+        ],
+        tables=[(done.identities, "Identities measured on one pair of this run.")],
+    )

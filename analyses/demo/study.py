@@ -1,0 +1,161 @@
+"""The demo: which items the studies share, and with which options each is run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analyses.attention.study import Attention
+from analyses.behaviour.asked import BehaviourAsked, require_asked
+from analyses.behaviour.study import Behaviour
+from analyses.composition import Part, bench_parts, derived_tables, part_steps, read_results
+from analyses.config import INSTRUCTED, StudyConfig
+from analyses.contrast import CONTROL, Question, Specs, prompt_hashes, require_contrast
+from analyses.demo import story
+from analyses.demo.config import DemoConfig
+from analyses.demo.tables import DemoResult
+from analyses.lens.study import Lens
+from analyses.patch.study import Patch
+from analyses.project.study import Project
+from analyses.project.tables import ProjectQuestion
+from analyses.study import Lab, Saved, Step, Steps, Story, Study
+from interp.data import ChoiceItem, dataset_hash, load_items, load_texts
+from interp.errors import InterpError
+from interp.patching.identities import measure_identities
+from interp.prompts import load_conditions
+
+STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
+    "behaviour": Behaviour(),
+    "patch": Patch(),
+    "lens": Lens(),
+    "project": Project(),
+    "attention": Attention(),
+}
+MOST_LAYERS = 12
+"""Layers of a map: two maps of 12 layers x 3 spans are 72 cells, each patched in every pair."""
+
+
+@dataclass(frozen=True)
+class DemoAsked:
+    """The sample, the items looked into, and all conditions."""
+
+    config: DemoConfig
+    items: tuple[ChoiceItem, ...]
+    inside: tuple[ChoiceItem, ...]
+    specs: Specs
+    data_hashes: Mapping[str, str]
+
+    def parts(self, n_layers: int) -> dict[str, Part]:
+        """What each study asks of a model with so many layers."""
+        texts = self.config.texts
+        options = {
+            "patch": {"texts": texts, "rotate": True, "layers": spread_layers(n_layers)},
+            "lens": {"texts": min(2, texts)},
+            "project": {"texts": texts},
+            "attention": {"texts": texts, "rotate": True},
+        }
+        asked: dict[str, Any] = {name: self._question(name, **own) for name, own in options.items()}
+        asked["project"] = ProjectQuestion(**vars(asked["project"]), given=None)
+        asked["behaviour"] = self.behaviour()
+        return {name: Part(study, asked[name]) for name, study in STUDIES.items()}
+
+    def behaviour(self) -> BehaviourAsked:
+        """The whole sample under every instruction, in single prompts."""
+        names = ("limit", "texts", "other_texts")
+        config = self._config(
+            "behaviour",
+            conditions=("clean", INSTRUCTED, "placebo", "negated", CONTROL),
+            rounds=0,
+            **{name: getattr(self.config, name) for name in names},
+        )
+        return BehaviourAsked(config, self.items, (), self.specs, None, self.data_hashes)
+
+    def _question(self, study: str, **options: Any) -> Question[Any]:
+        config = self._config(study, limit=len(self.inside), **options)
+        return Question(config, self.inside, self.specs, self.data_hashes)
+
+    def _config(self, study: str, **options: Any) -> Any:
+        names = (*StudyConfig.model_fields, "items", "condition_file")
+        shared = {name: getattr(self.config, name) for name in names}
+        return STUDIES[study].Config(**shared, **options)
+
+
+@dataclass(frozen=True)
+class DemoBench:
+    """The studies on a model, and the bench of each."""
+
+    parts: Mapping[str, Part]
+    benches: Mapping[str, Any]
+
+
+class Demo:
+    """See :mod:`analyses.demo`."""
+
+    name = "demo"
+    Config = DemoConfig
+
+    def ask(self, config: DemoConfig, *, progress: bool = True) -> DemoAsked:
+        """The sample and what is looked into; refuses items that the story cannot be told of."""
+        specs = load_conditions(config.condition_file)
+        items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+        inside = _items_to_look_into(items, config.pairs)
+        require_contrast(specs, INSTRUCTED, inside, n_texts=config.texts)
+        hashes = prompt_hashes(items, specs)
+        hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
+        asked = DemoAsked(config, items, inside, specs, hashes)
+        require_asked(asked.behaviour())
+        return asked
+
+    def bench(self, asked: DemoAsked, lab: Lab) -> DemoBench:
+        """The bench of every study."""
+        parts = asked.parts(lab.model.cfg.n_layers)
+        return DemoBench(parts, bench_parts(parts, lab))
+
+    def steps(self, asked: DemoAsked, bench: DemoBench) -> Steps:
+        """The studies' steps, and identities measured on one of the patched pairs."""
+        yield from part_steps(bench.parts, bench.benches)
+        yield Step("identities", ["first pair"], key=str, compute=measure_first_pair)
+
+    def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
+        """The studies' results."""
+        results = read_results(asked.parts(saved.card.n_layers), saved)
+        identities = saved.table("identities")
+        return DemoResult(
+            asked.config, saved.card, asked.items, **results, identities=identities, report=saved.report
+        )
+
+    def tables(self, result: DemoResult) -> Mapping[str, pd.DataFrame]:
+        """The studies' tables, each named after its study."""
+        return derived_tables(STUDIES, vars(result))
+
+    def story(self, result: DemoResult) -> Story:
+        """Some sections of each study, in a reader's order."""
+        return story.tell(
+            result, {name: study.story(getattr(result, name)) for name, study in STUDIES.items()}
+        )
+
+
+def measure_first_pair(bench: DemoBench, unit: str) -> pd.DataFrame:
+    """Identities on the first pair of the instruction's map."""
+    patch = bench.benches["patch"]
+    return measure_identities(patch.model, next(iter(patch.arms[INSTRUCTED].values())))
+
+
+def spread_layers(n_layers: int, at_most: int = MOST_LAYERS) -> tuple[int, ...]:
+    """Evenly spread layers, the first and the last included, at most so many."""
+    n = min(n_layers, at_most)
+    return tuple(sorted({round(k * (n_layers - 1) / max(n - 1, 1)) for k in range(n)}))
+
+
+def _items_to_look_into(items: Sequence[ChoiceItem], n: int) -> tuple[ChoiceItem, ...]:
+    """The first ambiguous items of the sample that have a margin: chosen before anything is run."""
+    found = [i for i in items if i.context_condition == "ambiguous" and i.contrast() is not None]
+    if not found:
+        raise InterpError(
+            "the sample holds no ambiguous item with an unknown and a stereotyped option: raise "
+            "--limit or choose other --items"
+        )
+    return tuple(found[:n])
