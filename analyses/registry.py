@@ -25,6 +25,7 @@ class Entry:
 
 STUDIES: dict[str, Entry] = {
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
+    "direction steer": Entry("analyses.steer.config:SteerConfig", "analyses.steer.study:Steer"),
 }
 
 

@@ -20,6 +20,7 @@ from interp.behaviour.history import (
     save_histories,
 )
 from interp.behaviour.likelihood import LogLikelihoods, log_likelihood
+from interp.behaviour.outcomes import Outcomes
 from interp.behaviour.protocol import (
     RoundProtocol,
     condition_protocols,
@@ -38,6 +39,7 @@ __all__ = [
     "Effect",
     "LogLikelihoods",
     "OptionScores",
+    "Outcomes",
     "RoundHistory",
     "RoundProtocol",
     "ScoringPlan",

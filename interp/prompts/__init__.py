@@ -30,6 +30,7 @@ from interp.prompts.pair import (
     pair_of_conditions,
 )
 from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+from interp.prompts.sentences import sentence_ids
 from interp.prompts.slots import SLOTS, fill, read_feedback
 from interp.prompts.tokens import (
     PLAIN_TEMPLATE,
@@ -78,5 +79,6 @@ __all__ = [
     "pair_of_conditions",
     "read_feedback",
     "require_context",
+    "sentence_ids",
     "tokenize",
 ]
