@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.config import IGNORED, prompt_hashes
-from analyses.identities import measure_identities
 from interp.activations import read_attention
 from interp.behaviour import OptionScores, ScoringPlan, score_item
 from interp.data import ChoiceItem, LabelledText, dataset_hash, load_items, load_texts
@@ -41,7 +40,7 @@ from interp.directions import (
 from interp.errors import InterpError
 from interp.lens import LensTrajectory, lens_trajectory
 from interp.models import DEFAULT_MODEL, ModelCard, load_model, model_card
-from interp.patching import SweepResult, alignment_notes, sweep
+from interp.patching import SweepResult, alignment_notes, measure_identities, sweep
 from interp.prompts import PromptPair, TextBank, condition_prompt, pair_of_conditions
 from interp.runs import Run, open_run
 from interp.stats import Interval

@@ -7,13 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analyses.config import INSTRUCTED
-from analyses.contrast import (
-    Specs,
-    prompt_hashes,
-    require_filled,
-    require_placebos,
-    texts_of,
-)
+from analyses.contrast import Specs, prompt_hashes, require_filled, require_placebos, texts_of
 from analyses.report.prose import count
 from analyses.steer.config import SteerConfig
 from interp.data import (
@@ -23,19 +17,18 @@ from interp.data import (
     dataset_hash,
     load_items,
     load_texts,
+    sample_groups,
+    split_groups,
 )
 from interp.data.bundle import bundled_completions
 from interp.directions import DirectionStack, load_direction
 from interp.errors import InterpError
 from interp.prompts import load_conditions
-from interp.stats import rng
 
 COMPARED = ("bundled:morality", "bundled:statements")
 """Sets in which moral sentences are compared with immoral ones; the first unseen one is taken."""
 
 PLAIN = "bundled:contrasts"
-
-Texts = Sequence[LabelledText]
 
 
 @dataclass(frozen=True)
@@ -115,33 +108,15 @@ def _require_placebo_texts(specs: Specs, items: Sequence[ChoiceItem], n: int) ->
 def choose_sentences(config: SteerConfig, given: DirectionStack | None) -> Sentences:
     """The sentences to fit on (none with a given direction), and those to compare."""
     if given is None:
-        fit, rest = split_groups(load_texts(COMPARED[0]), config.seed)
+        fit, rest = split_groups(load_texts(COMPARED[0]), seed=config.seed)
         source = f"{COMPARED[0]}, the half of its groups on which the direction was not fitted"
-        return Sentences(tuple(fit), _draw_groups(rest, config), COMPARED[0], source)
+        compared = sample_groups(rest, config.groups, seed=config.seed)
+        return Sentences(fit, compared, COMPARED[0], source)
     seen = given.facts.source
     unseen = [name for name in COMPARED if name not in seen]
     name = unseen[0] if unseen else COMPARED[0]
-    compared = _draw_groups(load_texts(name), config)
+    compared = sample_groups(load_texts(name), config.groups, seed=config.seed)
     if not unseen:
         source = f"{name}, on which the direction was fitted: not held out"
         return Sentences((), compared, name, source, held_out=False)
     return Sentences((), compared, name, f"{name}, because the direction was fitted on {seen}")
-
-
-def split_groups(texts: Texts, seed: int) -> tuple[list[LabelledText], list[LabelledText]]:
-    """Two halves of whole groups, each category halved, drawn with the seed."""
-    generator = rng(seed, "steering split")
-    first: set[str] = set()
-    for category in dict.fromkeys(text.category for text in texts):
-        names = list(dict.fromkeys(text.group for text in texts if text.category == category))
-        first.update(names[k] for k in generator.permutation(len(names))[: -(-len(names) // 2)])
-    fit = [text for text in texts if text.group in first]
-    return fit, [text for text in texts if text.group not in first]
-
-
-def _draw_groups(texts: Texts, config: SteerConfig) -> tuple[LabelledText, ...]:
-    """The sentences of some groups drawn with the seed, in their order."""
-    names = list(dict.fromkeys(text.group for text in texts))
-    order = rng(config.seed, "steering sentences").permutation(len(names))
-    chosen = {names[k] for k in order[: config.groups]}
-    return tuple(text for text in texts if text.group in chosen)

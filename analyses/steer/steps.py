@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -46,22 +46,10 @@ class SteerStep:
     strength: float
     vector: tuple[float, ...]
 
-    @classmethod
-    def of(
-        cls, kind: str, direction: str, strength: float, vector: Float[Tensor, " d_model"]
-    ) -> SteerStep:
-        """The step of a tensor."""
-        return cls(kind, direction, strength, tuple(vector.float().tolist()))
-
     def key(self) -> dict[str, Any]:
         """What decides its rows; the vector by the SHA-256 of its bytes."""
-        step = hashlib.sha256(np.array(self.vector, dtype=np.float32).tobytes()).hexdigest()
-        return {
-            "kind": self.kind,
-            "direction": self.direction,
-            "strength": self.strength,
-            "step": step,
-        }
+        content = np.array(self.vector, dtype=np.float32).tobytes()
+        return asdict(self) | {"vector": hashlib.sha256(content).hexdigest()}
 
 
 def steps_of(
@@ -71,15 +59,15 @@ def steps_of(
 
     ``nulls``: columns ``kind``, ``name``, ``vector`` (unit length); each gets the learned step's length.
     """
-    steps = [SteerStep.of(UNSTEERED, UNSTEERED, 0.0, torch.zeros_like(direction.vector))]
     length = direction.scale * direction.vector.norm()
+    largest = max(strengths)
+    drawn = [(UNSTEERED, UNSTEERED, 0.0, torch.zeros_like(direction.vector))]
     for s in strengths:
-        steps.append(SteerStep.of(LEARNED, LEARNED, s, s * direction.scale * direction.vector))
+        drawn.append((LEARNED, LEARNED, s, s * direction.scale * direction.vector))
     for kind, name, values in nulls[["kind", "name", "vector"]].to_numpy():
         vector = torch.tensor(np.array(values, dtype=np.float32))
-        for s in (-max(strengths), max(strengths)):
-            steps.append(SteerStep.of(kind, name, s, s * length * vector))
-    return steps
+        drawn += [(kind, name, s, s * length * vector) for s in (-largest, largest)]
+    return [SteerStep(kind, name, s, tuple(vector.tolist())) for kind, name, s, vector in drawn]
 
 
 def measure_step(bench: SteerBench, step: SteerStep) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from interp.data.catalogue import (
 )
 from interp.data.crows_pairs import read_crows_pairs
 from interp.data.ethics import read_ethics
+from interp.data.groups import sample_groups, split_groups
 from interp.data.items import (
     Choice,
     ChoiceItem,
@@ -72,5 +73,7 @@ __all__ = [
     "read_moralchoice_items",
     "read_stereoset",
     "read_winogender",
+    "sample_groups",
     "sample_items",
+    "split_groups",
 ]

@@ -11,6 +11,7 @@ from interp.patching.drop_in import (
     get_act_patch_resid_pre,
 )
 from interp.patching.grid import Cells, Grid
+from interp.patching.identities import measure_identities
 from interp.patching.knockout import knockout
 from interp.patching.metrics import Metric
 from interp.patching.patched import PatchedRuns
@@ -39,6 +40,7 @@ __all__ = [
     "get_act_patch_resid_mid",
     "get_act_patch_resid_pre",
     "knockout",
+    "measure_identities",
     "plan_sweep",
     "sweep",
 ]
