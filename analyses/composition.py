@@ -1,9 +1,9 @@
 """Several studies as one run: each keeps its own code, its tables are prefixed with its name.
 
-    parts = {"patch": Part(Patch(), question), "lens": Part(Lens(), question)}
-    benches = bench_parts(parts, lab)
-    yield from part_steps(parts, benches)   # in the composed study's steps
-    results = read_results(parts, saved)    # in its reading: each study's own result
+parts = {"patch": Part(Patch(), question), "lens": Part(Lens(), question)}
+benches = bench_parts(parts, lab)
+yield from part_steps(parts, benches)   # in the composed study's steps
+results = read_results(parts, saved)    # in its reading: each study's own result
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ STUDIES: dict[str, Entry] = {
         "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
     ),
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
+    "direction steer": Entry("analyses.steer.config:SteerConfig", "analyses.steer.study:Steer"),
 }
 
 

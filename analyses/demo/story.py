@@ -76,7 +76,9 @@ def _question(done: DemoResult) -> Section:
 
 
 def _limits(done: DemoResult) -> Section:
-    plain = "" if done.card.chat_template else " It has no chat template: the layout was a plain one."
+    plain = (
+        "" if done.card.chat_template else " It has no chat template: the layout was a plain one."
+    )
     return limits(
         done.card,
         [
@@ -87,8 +89,8 @@ def _limits(done: DemoResult) -> Section:
             "with one wording an interval speaks of that wording alone. Maps, layers and projections "
             "rest on few items and one order of the options.",
             "Copying states that change the margin is sufficient, not shown to be necessary; a shift "
-            "along a direction is a correlation; attention shows what is read, not what is used. Margins "
-            "compare two options at one token and are not the model's free answer.",
+            "along a direction is a correlation; attention shows what is read, not what is used. "
+            "Margins compare two options at one token and are not the model's free answer.",
         ],
         tables=[(done.identities, "Identities measured on one pair of this run.")],
     )

@@ -124,7 +124,12 @@ class Demo:
         results = read_results(asked.parts(saved.card.n_layers), saved)
         identities = saved.table("identities")
         return DemoResult(
-            asked.config, saved.card, asked.items, **results, identities=identities, report=saved.report
+            asked.config,
+            saved.card,
+            asked.items,
+            **results,
+            identities=identities,
+            report=saved.report,
         )
 
     def tables(self, result: DemoResult) -> Mapping[str, pd.DataFrame]:

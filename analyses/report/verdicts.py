@@ -145,3 +145,21 @@ def read_auc(auc: Interval, layer: int, n_layers: int) -> str:
         f"Held-out AUC is highest at layer {layer}: {format_interval(auc)}, the best of "
         f"{count(n_layers, 'layer')} and so biased upward by selection. {reading}"
     )
+
+
+def read_gated(
+    subject: str,
+    effect: Interval,
+    gates: Sequence[str],
+    *,
+    of: str = "the margin",
+    unit: str = " nats",
+    sample: Sequence[str] = (),
+) -> str:
+    """What would be a finding, were it not for ``gates``: why it is shown but not interpreted."""
+    said = [part for part in sample if part]
+    numbers = f"{format_interval(effect)}{unit}" + (f" ({', '.join(said)})" if said else "")
+    return (
+        f"{subject} changes {of} by {numbers}: shown but not interpreted, because "
+        f"{' and '.join(gates)}."
+    )

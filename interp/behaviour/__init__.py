@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         save_histories,
     )
     from interp.behaviour.likelihood import LogLikelihoods, log_likelihood
+    from interp.behaviour.outcomes import Outcomes
     from interp.behaviour.protocol import (
         RoundProtocol,
         condition_protocols,
@@ -43,6 +44,7 @@ __all__ = [
     "Effect",
     "LogLikelihoods",
     "OptionScores",
+    "Outcomes",
     "RoundHistory",
     "RoundProtocol",
     "ScoringPlan",

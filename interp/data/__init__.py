@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from interp.data.crows_pairs import read_crows_pairs
     from interp.data.ethics import read_ethics
+    from interp.data.groups import sample_groups, split_groups
     from interp.data.items import (
         Choice,
         ChoiceItem,
@@ -77,7 +78,9 @@ __all__ = [
     "read_moralchoice_items",
     "read_stereoset",
     "read_winogender",
+    "sample_groups",
     "sample_items",
+    "split_groups",
 ]
 
 attach(__name__)

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
         load_direction,
     )
     from interp.directions.fit import DirectionFits, fit_direction, fit_directions
-    from interp.directions.fitting import sentence_ids
     from interp.directions.moments import Moments, read_moments
     from interp.directions.names import COMPONENTS, METHODS, Component, FitMethod
     from interp.directions.nulls import contrast_directions, covariance_nulls, placebo_nulls
     from interp.directions.project import Projections, project, project_prompts
     from interp.directions.transfer import Transfer, transfer_matrix
+    from interp.prompts import sentence_ids
 
 __all__ = [
     "COMPONENTS",

@@ -1,8 +1,8 @@
 """Learning directions from labelled sentences, with their held-out scores and nulls.
 
 Every layer of every site is read once, at the last token, which is the same full stop for all
-sentences (:func:`.fitting.sentence_ids`). A layer or site is selected by held-out AUC on these sentences
-alone, never by what it shows on the prompts under study.
+sentences (:func:`interp.prompts.sentence_ids`). A layer or site is selected by held-out AUC on these
+sentences alone, never by what it shows on the prompts under study.
 """
 
 from __future__ import annotations

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import Site, States, read_sites
@@ -19,8 +16,7 @@ from interp.directions.methods import FitMethod, Labels, axes, class_units
 from interp.directions.scores import folds, score_and_null
 from interp.errors import InterpError
 from interp.models import model_card
-
-_CLOSING_MARKS = re.compile(r"[\s.!?…;:,\"'”’)\]]+$")
+from interp.prompts import sentence_ids
 
 
 def fit_states(
@@ -89,30 +85,3 @@ def facts_of(
         fingerprint=card.fingerprint,
         mode=card.mode,
     )
-
-
-def sentence_ids(
-    model: TransformerBridge, texts: Sequence[LabelledText]
-) -> list[Int[Tensor, " _pos"]]:
-    """Token ids of raw sentences that all end in the same token: the full stop.
-
-    Closing marks are taken off and the full stop is encoded by itself, so that the last token says
-    nothing about the sentence. One BOS is put in front where the tokenizer has one.
-
-    Raises:
-        InterpError: a sentence without tokens or beyond the context.
-    """
-    tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    stop = tokenizer(".", add_special_tokens=False)["input_ids"]
-    out = []
-    for text in texts:
-        body = _CLOSING_MARKS.sub("", text.text)
-        ids = tokenizer(body, add_special_tokens=False)["input_ids"]
-        if not ids or len(bos) + len(ids) + len(stop) > model.cfg.n_ctx:
-            raise InterpError(
-                f"{text.source}: the text {text.text[:40]!r} has {len(ids)} tokens, must be 1 to "
-                f"{model.cfg.n_ctx - len(bos) - len(stop)}"
-            )
-        out.append(torch.tensor([*bos, *ids, *stop], dtype=torch.long))
-    return out

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         get_act_patch_resid_pre,
     )
     from interp.patching.grid import Grid
+    from interp.patching.identities import measure_identities
     from interp.patching.knockout import knockout
     from interp.patching.metrics import Metric
     from interp.patching.patched import PatchedRuns
@@ -46,6 +47,7 @@ __all__ = [
     "get_act_patch_resid_mid",
     "get_act_patch_resid_pre",
     "knockout",
+    "measure_identities",
     "plan_sweep",
     "sweep",
 ]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         pair_of_conditions,
     )
     from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+    from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
     from interp.prompts.stored import prompt_of_row, prompt_row
     from interp.prompts.tokens import (
@@ -86,6 +87,7 @@ __all__ = [
     "prompt_row",
     "read_feedback",
     "require_context",
+    "sentence_ids",
     "tokenize",
 ]
 

@@ -31,6 +31,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "patch": {"items": "bundled", "limit": 2, "texts": 2, "layers": "0,3"},
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
     "attention": {"items": "bundled", "limit": 2, "texts": 2},
+    "direction steer": {
+        "items": "bundled",
+        "limit": 2,
+        "strengths": (1.0,),
+        "groups": 2,
+        "plain": 4,
+        "completions": 2,
+        "covariance": 2,
+        "placebos": 2,
+    },
 }
 """Options that make a study of a tiny model take seconds."""
 

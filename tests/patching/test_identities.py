@@ -1,4 +1,4 @@
-"""The identities that the report shows, on a model where they must hold and on one where they break."""
+"""The identities of a pair, on a model where they must hold and on one where they break."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.identities import measure_identities
+from interp.errors import InterpError
+from interp.patching import identities, measure_identities
 from interp.prompts import make_pair
 
 
@@ -33,8 +34,6 @@ def test_patching_everything_is_left_open_where_lengths_differ(tiny_model: Any) 
 def test_a_run_that_differs_before_the_instruction_is_seen(
     tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analyses import identities
-
     calls = iter(range(100))
     real = identities.forward
 
@@ -51,3 +50,10 @@ def test_a_run_that_differs_before_the_instruction_is_seen(
     frame = measure_identities(tiny_model, make_pair(tiny_model, a, b, target=(5, 9)))
     assert frame["largest deviation"][0] > 1e-4
     assert np.isfinite(frame["largest deviation"][0])
+
+
+def test_a_pair_without_a_target_has_no_margin_to_deviate(tiny_model: Any) -> None:
+    with pytest.raises(InterpError, match="the pair has no target"):
+        measure_identities(
+            tiny_model, make_pair(tiny_model, torch.arange(3, 9), torch.arange(4, 10))
+        )

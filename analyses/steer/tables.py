@@ -1,6 +1,6 @@
-"""Tables of a steering run: effects per step, each direction's two-sided reading, its place among nulls.
+"""What a steering run measured: effects per step, a number per direction, its place among nulls.
 
-An *effect* is a reading under a step minus the unsteered reading of the same item. Two numbers sum up
+An *effect* is an outcome under a step minus the unsteered outcome of the same item. Two numbers sum up
 a direction at the largest strength s:
 
 - ``swing`` = (effect at +s - effect at -s) / 2, what depends on the step's sign, for ``margin`` and
@@ -14,38 +14,97 @@ least as large as its own; it cannot be below 1 / (nulls + 1). A null's sign mea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from analyses.steer.asked import Sentences, SteerQuestion
+from analyses.steer.config import SteerConfig
+from analyses.study import Saved
+from interp.data import ChoiceItem
+from interp.directions import DirectionStack, load_direction
+from interp.models import ModelCard
 from interp.stats import (
     FloatArray,
-    Interval,
     cluster_bootstrap,
     interval_column_names,
     interval_columns,
 )
 
+FITTED = "directions/morality.safetensors"
+"""The direction learned here, where none is given."""
+
 LEARNED = "learned"
 UNSTEERED = "unsteered"
 SWINGING = ("margin", "preference")
-"""Outcomes with a sign; the others are read as the mean over both signs of the step."""
+"""Outcomes with a sign; of the others the mean over both signs of the step is taken."""
 
 PAIRED = (*SWINGING, "nll", "kept")
 _UNIT = ["kind", "direction", "strength"]
 _CELL = ["outcome", "subset"]
 
 
+@dataclass(frozen=True, eq=False)
+class SteerResult:
+    """What a run measured.
+
+    ``stack``: the direction, at every layer; ``place``: a class unit beside the states' spread;
+    ``sentences``: which were compared; ``beginnings``: what was continued, by name; ``left_out``:
+    items without a margin; ``rows``: every outcome under every step; the other tables are this
+    module's.
+    """
+
+    config: SteerConfig
+    card: ModelCard
+    items: tuple[ChoiceItem, ...]
+    left_out: tuple[str, ...]
+    stack: DirectionStack
+    place: pd.Series
+    sentences: Sentences
+    beginnings: dict[str, str]
+    rows: pd.DataFrame
+    effects: pd.DataFrame
+    swings: pd.DataFrame
+    completions: pd.DataFrame
+    texts: pd.DataFrame
+    report: Path
+
+
+def read(asked: SteerQuestion, saved: Saved) -> SteerResult:
+    """The result of the saved outcomes."""
+    config, rows = asked.config, saved.table("steering")
+    used = set(rows.loc[rows["outcome"] == "margin", "item"])
+    stack = load_direction(saved.path(FITTED)) if asked.given is None else asked.given
+    return SteerResult(
+        config=config,
+        card=saved.card,
+        items=asked.items,
+        left_out=tuple(item.id for item in asked.items if item.id not in used),
+        stack=stack,
+        place=saved.table("place").iloc[0],
+        sentences=asked.sentences,
+        beginnings={item.id: item.prompt for item in asked.completions},
+        rows=rows,
+        effects=effect_table(rows, config.seed),
+        swings=swing_table(rows, config.seed),
+        completions=completion_table(rows, config.seed),
+        texts=text_table(rows),
+        report=saved.report,
+    )
+
+
 def effect_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """One row per outcome, subset and step: the mean effect, 95 % interval over clusters.
 
-    ``rows`` are the ledger's: a row per step, outcome and item.
+    ``rows``: one per step, outcome and item.
     """
     parts = []
     for (outcome, subset), cell in _cells(rows):
         steps, differences, clusters = _differences(cell)
         found = cluster_bootstrap(differences, clusters, seed=seed, labels=(outcome, subset))
-        parts.append(_with_intervals(steps, found).assign(outcome=outcome, subset=subset))
+        parts.append(steps.assign(outcome=outcome, subset=subset, **interval_columns(found)))
     frame = pd.concat(parts, ignore_index=True)
     return frame[[*_CELL, *_UNIT, *interval_column_names()]]
 
@@ -66,7 +125,7 @@ def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
         up, down = (_at(steps, differences, names, s) for s in (largest, -largest))
         number = (up + sign * down) / 2
         found = cluster_bootstrap(number, clusters, seed=seed, labels=(outcome, subset))
-        parts.append(_with_intervals(names, found).assign(outcome=outcome, subset=subset))
+        parts.append(names.assign(outcome=outcome, subset=subset, **interval_columns(found)))
     frame = pd.concat(parts, ignore_index=True).drop(columns="strength")
     costs = frame[frame["outcome"] == "nll"].set_index(["kind", "direction"])[["estimate", "low"]]
     costs = costs.loc[list(zip(frame["kind"], frame["direction"], strict=True))]
@@ -127,10 +186,6 @@ def _at(
     at = steps[steps["strength"] == strength]
     row_of = {name: row for row, name in zip(at.index, at["direction"], strict=True)}
     return differences[[row_of[name] for name in names["direction"]]]
-
-
-def _with_intervals(steps: pd.DataFrame, found: Interval) -> pd.DataFrame:
-    return steps.assign(**interval_columns(found))
 
 
 def _places(frame: pd.DataFrame, sizes: pd.Series) -> FloatArray:

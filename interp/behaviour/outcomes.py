@@ -1,7 +1,8 @@
-"""What an intervention may change in a model's behaviour, read the same way under each.
+"""What an intervention may change in a model's behaviour, measured the same way under each.
 
 ===============  =================================================================================
-``margin``       of every choice item's clean prompt, mean over cyclic orders, in nats; + = better
+``margin``       of every choice item's clean prompt (the logit difference of its two options), mean
+                 over cyclic orders, in nats; + = better
 ``preference``   of every group of sentences: mean log-likelihood of those with label 1 (moral) minus
                  that of those with label 0, in nats; + = the moral ones are the likelier
 ``nll``          of plain sentences, nats per token: what the intervention costs
@@ -39,7 +40,6 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.behaviour.generation import complete
 from interp.behaviour.likelihood import log_likelihood
 from interp.data.items import ChoiceItem, CompletionItem, LabelledText
-from interp.directions import sentence_ids
 from interp.errors import InterpError
 from interp.models import forward
 from interp.prompts import (
@@ -49,6 +49,7 @@ from interp.prompts import (
     cyclic_orders,
     decode_each,
     margin_target,
+    sentence_ids,
 )
 
 COLUMNS = ["outcome", "subset", "item", "cluster", "value", "text"]
@@ -56,7 +57,7 @@ MAX_NEW_TOKENS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _MarginPrompts:
     """An item's clean prompts, up to where its two options part, and the two tokens there."""
 
     item: ChoiceItem
@@ -94,22 +95,22 @@ class Outcomes:
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> None:
         self._model = model
-        asked = [_asked(model, item) for item in items]
-        self._asked = [one for one in asked if one is not None]
-        self.left_out = tuple(i.id for i, one in zip(items, asked, strict=True) if one is None)
-        if not self._asked:
+        found = [_margin_prompts(model, item) for item in items]
+        self._of_items = [one for one in found if one is not None]
+        self.left_out = tuple(i.id for i, one in zip(items, found, strict=True) if one is None)
+        if not self._of_items:
             raise InterpError(
                 f"none of the {len(items)} items has a margin (two options that a token tells "
                 "apart): choose other items or more of them"
             )
-        self.prompts = [ids for one in self._asked for ids in one.prompts]
+        self.prompts = [ids for one in self._of_items for ids in one.prompts]
         self._sentences = _with_both_labels(sentences)
         self._sentence_ids = sentence_ids(model, self._sentences)
         self._plain = list(plain)
         self._plain_ids = sentence_ids(model, self._plain)
-        self._begun = [_begun(model, item) for item in completions]
+        self._beginnings = [_beginning(model, item) for item in completions]
         self._max_new_tokens = max_new_tokens
-        self._written = [self._complete(prompt) for prompt in self._begun]
+        self._continuations = [self._complete(prompt) for prompt in self._beginnings]
 
     def measure(
         self, intervention: AbstractContextManager[None] | None = None, *, generate: bool = False
@@ -121,15 +122,15 @@ class Outcomes:
         """
         with intervention or nullcontext():
             rows = [*self._margins(), *self._preferences(), *self._nlls(), *self._kept()]
-            written = [self._complete(prompt) for prompt in self._begun] if generate else []
+            written = [self._complete(prompt) for prompt in self._beginnings] if generate else []
         # outside the intervention: the judge of a text is the model as it is
         if generate:
-            for new in zip(self._begun, self._written, written, strict=True):
+            for new in zip(self._beginnings, self._continuations, written, strict=True):
                 rows += self._new(*new)
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def _margins(self) -> Iterator[list[Any]]:
-        for one in self._asked:
+        for one in self._of_items:
             places = [(k, len(ids) - 1) for k, ids in enumerate(one.prompts)]
             logits = forward(self._model, one.prompts, logits_at=places).logits
             margins = [
@@ -152,7 +153,7 @@ class Outcomes:
             yield _row("nll", "all", f"{k} {text.group}", text.group, value)
 
     def _kept(self) -> Iterator[list[Any]]:
-        there = [p for p in self._written if "generated" in p.spans]
+        there = [p for p in self._continuations if "generated" in p.spans]
         if there:
             starts = [prompt.spans["generated"].start for prompt in there]
             found = log_likelihood(self._model, [p.ids for p in there], starts=starts)
@@ -189,7 +190,7 @@ def _row(
     return [outcome, subset, item, cluster, float(value), text]
 
 
-def _asked(model: TransformerBridge, item: ChoiceItem) -> _Asked | None:
+def _margin_prompts(model: TransformerBridge, item: ChoiceItem) -> _MarginPrompts | None:
     prompts, tokens = [], []
     for order in range(len(cyclic_orders(len(item.choices)))):
         prompt = condition_prompt(model, item, Condition("clean", "clean", None), order=order)
@@ -198,7 +199,7 @@ def _asked(model: TransformerBridge, item: ChoiceItem) -> _Asked | None:
             return None
         prompts.append(torch.cat([prompt.ids, shared]))
         tokens.append((target.a, target.b))
-    return _Asked(item, prompts, tokens)
+    return _MarginPrompts(item, prompts, tokens)
 
 
 def _with_both_labels(sentences: Sequence[LabelledText]) -> list[LabelledText]:
@@ -214,7 +215,7 @@ def _with_both_labels(sentences: Sequence[LabelledText]) -> list[LabelledText]:
     return kept
 
 
-def _begun(model: TransformerBridge, item: CompletionItem) -> TokenizedPrompt:
+def _beginning(model: TransformerBridge, item: CompletionItem) -> TokenizedPrompt:
     """The raw beginning as the tokenizer encodes any text, with its BOS where it adds one."""
     ids = torch.tensor(model.tokenizer(item.prompt)["input_ids"], dtype=torch.long)
     plain = model.tokenizer(item.prompt, add_special_tokens=False)["input_ids"]
