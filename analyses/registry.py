@@ -25,6 +25,13 @@ class Entry:
 
 STUDIES: dict[str, Entry] = {
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
+    "project": Entry("analyses.project.config:ProjectConfig", "analyses.project.study:Project"),
+    "direction fit": Entry(
+        "analyses.direction.config:DirectionConfig", "analyses.direction.study:FitDirection"
+    ),
+    "direction transfer": Entry(
+        "analyses.direction.config:TransferConfig", "analyses.direction.study:TransferDirections"
+    ),
 }
 
 
