@@ -126,7 +126,8 @@ def null_rows(bench: ProjectBench, position: str) -> pd.DataFrame:
     """The null directions of a position; the list ``nulls`` holds them for each layer in turn."""
     (reader,) = (one for one in bench.readers if one.position == position)
     nulls = reader.nulls
-    return pd.DataFrame({"position": position, "kind": nulls.kinds, "name": nulls.names})
+    columns = {"position": position, "kind": nulls.kinds, "name": nulls.names}
+    return pd.DataFrame(columns, dtype=object)  # text also where there are none
 
 
 def read_item(bench: ProjectBench, item: ChoiceItem) -> pd.DataFrame:

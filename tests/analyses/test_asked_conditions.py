@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from analyses import lens, project
-from analyses.conditions import by_name, control_texts, require_contrast, standing
-from analyses.config import prompt_hashes
-from analyses.lens import LensConfig
-from analyses.project import ProjectConfig
+from analyses.contrast import (
+    by_name,
+    control_texts,
+    prompt_hashes,
+    require_contrast,
+    standing,
+)
+from analyses.registry import load_config_class, load_study
 from interp.data.bundle import bundled_choices
 from interp.errors import InterpError
 from interp.prompts import ConditionSpec, TextBank, load_conditions
@@ -70,22 +72,22 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "n_texts", "message"), REFUSED)
-@pytest.mark.parametrize(
-    ("analysis", "config"), [(lens, LensConfig), (project, ProjectConfig)], ids=["lens", "project"]
-)
+@pytest.mark.parametrize("study", ["lens", "project"])
 def test_what_cannot_be_contrasted_is_refused_in_one_line_without_a_model(
-    analysis: ModuleType, config: Any, name: str, n_texts: int, message: str,
-    mine: Path, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(analysis, "load_model", None)
-    out = mine.parent / "run"
-    asked = config(
-        items="bundled", limit=2, condition=name, condition_file=mine, texts=n_texts, out=out
+    study: str, name: str, n_texts: int, message: str, mine: Path
+) -> None:
+    asked = load_config_class(study)(
+        items="bundled",
+        limit=2,
+        condition=name,
+        condition_file=mine,
+        texts=n_texts,
+        out=mine.parent / "run",
     )
     with pytest.raises(InterpError, match=message) as error:
-        analysis.run(asked, progress=False)
+        load_study(study).ask(asked, progress=False)
     assert "\n" not in str(error.value)
-    assert not out.exists()
+    assert not (mine.parent / "run").exists()
 
 
 @pytest.mark.parametrize(
