@@ -136,11 +136,10 @@ def _fit_figures(fits: DirectionFits, stack: DirectionStack) -> Iterator[_Drawn]
 
 def _best_table(fits: DirectionFits) -> pd.DataFrame:
     best = fits.best
+    bounds = best[["shuffled", "shuffled_low", "shuffled_high"]].to_numpy(float)
     null = [
-        None
-        if np.isnan(row.shuffled)
-        else f"{row.shuffled:.3f} [{row.shuffled_low:.3f}, {row.shuffled_high:.3f}]"
-        for row in best.itertuples()
+        None if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+        for mean, low, high in bounds
     ]
     return pd.DataFrame(
         {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,9 +22,15 @@ from analyses.direction.tables import (
     short_names,
 )
 from analyses.study import Lab, Saved, Step, Steps, Story
-from interp.activations import hook_name
+from interp.activations import Site, hook_name
 from interp.data import dataset_hash, load_texts
-from interp.directions import DirectionFits, fit_directions, sentence_ids, transfer_matrix
+from interp.directions import (
+    DirectionFits,
+    FitMethod,
+    fit_directions,
+    sentence_ids,
+    transfer_matrix,
+)
 from interp.directions.fitting import labels_and_groups
 from interp.errors import InterpError
 
@@ -78,8 +85,7 @@ class FitDirection:
         bench = FitBench(asked, lab.model, lab.progress)
         for method in asked.config.methods:
             for site in asked.config.sites:
-                key = (method, site)
-                lab.file(file_of(*key), lambda path, key=key: bench.fits[key].save(path))  # type: ignore[misc]
+                lab.file(file_of(method, site), partial(_save, bench, method, site))
         return bench
 
     def steps(self, asked: FitQuestion, bench: FitBench) -> Steps:
@@ -97,6 +103,10 @@ class FitDirection:
     def story(self, result: DirectionResult) -> Story:
         """What it has to beat: shuffled labels, words, null directions."""
         return story.tell_fit(result)
+
+
+def _save(bench: FitBench, method: FitMethod, site: Site, path: Path) -> None:
+    bench.fits[method, site].save(path)
 
 
 def null_rows(bench: FitBench, unit: str) -> pd.DataFrame:

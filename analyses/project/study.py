@@ -78,11 +78,12 @@ class Project:
         """Model, text bank, direction and readers; refuses another model's direction, and places."""
         prompts = PromptBench.of(asked, lab)
         _require_places(_prompts(prompts, asked.items[0]), asked.config.positions)
-        if asked.given is not None:
-            asked.given.require(lab.model)
-            best = asked.given.best
+        if asked.given is None:
+            stack = _fitted(lab, asked.config.seed)
+        else:
+            stack, best = asked.given, asked.given.best
+            stack.require(lab.model)
             part_readings(lab.model, best, best.vector[None])  # refuses what is no sum of parts
-        stack = asked.given or _fitted(lab, asked.config.seed)
         return ProjectBench(prompts, _readers(prompts, stack, lab))
 
     def steps(self, asked: ProjectQuestion, bench: ProjectBench) -> Steps:

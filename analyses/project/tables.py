@@ -129,7 +129,8 @@ def read(asked: ProjectQuestion, saved: Saved) -> ProjectResult:
 
 def _sample(asked: ProjectQuestion, saved: Saved) -> Sample:
     config = asked.config
-    direction = asked.given or load_direction(saved.path(FITTED))
+    given = asked.given
+    direction = load_direction(saved.path(FITTED)) if given is None else given
     cells, parts, nulls = (saved.table(t) for t in ("cells", "components", "null_directions"))
     n_nulls = [int((nulls["position"] == position).sum()) for position in config.positions]
     arrays = ContrastArrays.empty(
@@ -203,7 +204,7 @@ def _contrasts(sample: Sample, p: int, condition: str) -> pd.DataFrame:
     frame["p_null"] = np.nan
     frame["sure"] = _findings(frame)
     frame["beyond"] = False
-    if condition == sample.asked:
+    if condition == sample.asked and not fixed:
         _compare_with_nulls(frame, sample, p)
     return frame.assign(fixed=fixed)
 
