@@ -23,11 +23,19 @@ class Entry:
 
 
 STUDIES: dict[str, Entry] = {
+    "demo": Entry("analyses.demo.config:DemoConfig", "analyses.demo.study:Demo"),
     "patch": Entry("analyses.patch.config:PatchConfig", "analyses.patch.study:Patch"),
+    "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
+    "project": Entry("analyses.project.config:ProjectConfig", "analyses.project.study:Project"),
     "attention": Entry(
         "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
     ),
-    "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
+    "direction fit": Entry(
+        "analyses.direction.config:DirectionConfig", "analyses.direction.study:FitDirection"
+    ),
+    "direction transfer": Entry(
+        "analyses.direction.config:TransferConfig", "analyses.direction.study:TransferDirections"
+    ),
     "direction steer": Entry("analyses.steer.config:SteerConfig", "analyses.steer.study:Steer"),
 }
 

@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from analyses.commands.options import DEFAULT_MODEL
+from interp.models.catalogue import DEFAULT_MODEL
 
 MAX_RATIO = 1.10
 
@@ -75,7 +75,9 @@ def prompts_per_item(texts: int) -> int:
 def measure(model: str, items: str, texts: int, n_items: int) -> Measured:
     """One run in this process."""
     from analyses.benchmarks.machine import peak_memory
-    from analyses.project import ProjectConfig, run
+    from analyses.project.config import ProjectConfig
+    from analyses.project.study import Project
+    from analyses.runner import run
     from interp.models import load_model
 
     loaded = load_model(model)
@@ -91,7 +93,7 @@ def measure(model: str, items: str, texts: int, n_items: int) -> Measured:
         )
         with peak_memory():  # begins by resetting the count
             started = time.perf_counter()
-            done = run(config, model=loaded, progress=False)
+            done = run(Project(), config, model=loaded, progress=False)
             seconds = time.perf_counter() - started
     peak = _peak_mib()
     prompts = len(done.items) * prompts_per_item(texts)

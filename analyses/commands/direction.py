@@ -27,7 +27,9 @@ def show(
 ) -> None:
     """Print what a direction file says about itself, and its AUC by layer."""
     from interp.directions import load_direction
+    from interp.stats import interval_column_names
 
     stack = load_direction(file)
     print_frame(stack.describe())
-    print_frame(stack.to_dataframe())
+    counts = interval_column_names("auc")[3:]  # the same at every layer, or text
+    print_frame(stack.to_dataframe().drop(columns=counts))

@@ -9,6 +9,7 @@ with the reason why it supports no claim. Numbers carry their unit; + is the bet
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -163,3 +164,22 @@ def read_gated(
         f"{subject} changes {of} by {numbers}: shown but not interpreted, because "
         f"{' and '.join(gates)}."
     )
+
+
+def untested(effect: Interval) -> str:
+    """Why a family of tests cannot be read at all: too few clusters; empty where it can."""
+    return f"{too_few(effect)} for a finding" if effect.n_clusters < MIN_CLUSTERS else ""
+
+
+def read_no_finding(subject: str, n: int, unit: str) -> str:
+    """What is said where none of a family of ``n`` layers (or heads, ...) is a finding."""
+    return (
+        f"{subject}: no effect is shown. It differs from zero at none of {count(n, unit)}, with all "
+        f"{unit}s corrected for."
+    )
+
+
+def above_chance(auc: Interval, p: float = NAN) -> bool:
+    """Whether an AUC is a finding above .5, by the rule above; ``p`` is that of shuffled labels."""
+    shift = replace(auc, estimate=auc.estimate - 0.5, low=auc.low - 0.5, high=auc.high - 0.5)
+    return is_finding(shift, p) and bool(auc.estimate > 0.5)

@@ -196,6 +196,32 @@ class DirectionStack:
             }
         )
 
+    def describe(self) -> pd.DataFrame:
+        """What a direction says about itself: ``property`` and ``value``, text both."""
+        facts, null = self.facts, self.shuffled
+        row = self.layers.index(self.best_layer)
+        shuffled = (
+            f"{null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}], p = "
+            f"{null.p[row]:.3g} ({null.n_shuffles} shuffles)"
+            if null.n_shuffles
+            else "not shuffled"
+        )
+        rows = [
+            ("method", facts.method),
+            ("learned from", f"{facts.n_texts} texts of {facts.source}"),
+            ("data hash", facts.data_hash),
+            ("sign", facts.sign),
+            ("site", self.site),
+            ("layers", f"{self.layers[0]} to {self.layers[-1]} ({len(self)})"),
+            ("width", str(self.vectors.shape[-1])),
+            ("weights", facts.fingerprint),
+            ("processing mode", facts.mode),
+            ("best layer", str(self.best_layer)),
+            ("held-out AUC there", str(self.auc.at(row))),
+            ("under shuffled labels", shuffled),
+        ]
+        return pd.DataFrame(rows, columns=["property", "value"])
+
     def __repr__(self) -> str:
         facts = self.facts
         return (

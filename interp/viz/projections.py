@@ -1,7 +1,8 @@
 """Projections: contrasts over layers on their null band, layers by components, and contributors.
 
-The frames are those of :mod:`analyses.project_tables`: contrasts in standard deviations of the
-placebo prompts, + = towards the positive (moral) class.
+Contrasts (treated - placebo) are in standard deviations of the placebo prompts' projections, + =
+towards the positive (moral) class. A row that is ``sure`` differs from zero: its interval excludes 0
+over enough clusters, and so says the test corrected over its family.
 """
 
 from __future__ import annotations
@@ -132,8 +133,7 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
     """The parts of the decomposition with the largest |contrast|, bars with 95 % intervals.
 
     ``parts`` holds one condition's ``label``, ``component``, ``estimate``, ``low``, ``high``, ``p``
-    and ``sure``. Filled: interval and family-wise p over all parts exclude zero. They were picked
-    for their size.
+    and ``sure`` (family-wise over all parts), which are filled. They were picked for their size.
 
     Raises:
         InterpError: a column is missing.

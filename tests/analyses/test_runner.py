@@ -41,7 +41,14 @@ SMALL: dict[str, dict[str, Any]] = {
         "covariance": 2,
         "placebos": 2,
     },
-}
+    "project": {"items": "bundled", "limit": 3, "texts": 2, "positions": ("last", "question")},
+    "direction fit": {
+        "limit": 40, "shuffles": 3, "methods": ("mean_difference", "lda"), "sites": ("resid_post",),
+    },
+    "direction transfer": {
+        "texts": ("bundled:contrasts:tense", "bundled:contrasts:number"), "limit": 30,
+    },
+}  # fmt: skip
 """Options that make a study of a tiny model take seconds."""
 
 

@@ -59,6 +59,22 @@ def test_every_fact_of_the_making_travels_in_the_file(
     assert facts.data_hash == dataset_hash(load_texts("bundled:morality")[:40])
 
 
+def test_a_direction_describes_how_it_was_made_and_how_well_it_separates(
+    stack: DirectionStack,
+) -> None:
+    said = stack.describe().set_index("property")["value"]
+    assert said["method"] == "mean_difference"
+    assert said["learned from"] == f"40 texts of {stack.facts.source}"
+    assert said["layers"] == "0 to 3 (4)"
+    assert said["best layer"] == str(stack.best_layer)
+    assert said["held-out AUC there"] == str(stack.auc.at(stack.best_layer))
+    assert said["under shuffled labels"].endswith("(30 shuffles)")
+    unshuffled = dataclasses.replace(
+        stack, shuffled=dataclasses.replace(stack.shuffled, n_shuffles=0)
+    )
+    assert unshuffled.describe()["value"].iloc[-1] == "not shuffled"
+
+
 def test_a_null_of_one_layer_comes_back_with_its_gaps(
     load_tiny: Callable[..., Any], tmp_path: Path
 ) -> None:

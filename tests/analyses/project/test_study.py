@@ -13,14 +13,16 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from analyses import project as analysis
-from analyses import project_story as story
-from analyses.cli import app
-from analyses.config import checked
-from analyses.project import ProjectConfig, ProjectRun, run
+import analyses.project.study as analysis
+from analyses import runner
+from analyses.cli import build_app
+from analyses.config import read_config
+from analyses.project.config import ProjectConfig
+from analyses.project.study import Project
+from analyses.project.tables import ProjectResult
 from interp.activations import read_states
-from interp.data import load_items
-from interp.directions import decompose, load_direction, project
+from interp.data import load_items, load_texts
+from interp.directions import decompose, fit_direction, load_direction, project
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.prompts import TextBank, condition_prompt, load_conditions, make_pair
@@ -30,18 +32,21 @@ from interp.runs.parquet import write_part
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
 Folder = Callable[..., Path]
-TABLES = (
-    "contrasts", "nulls", "contributors", "levels", "cells", "components", "projections",
-)  # fmt: skip
+DERIVED = ("contrasts", "nulls", "contributors", "levels")
+TABLES = (*DERIVED, "cells", "components", "null_directions", "example", "projections")
 
 
 def config(folder: Path, out: Path, **changes: object) -> Any:
     small = {"items": "bundled", "limit": 6, "texts": 2, "positions": "last,question"}
-    return checked(ProjectConfig, model=str(folder), out=out, **{**small, **changes})
+    return read_config(ProjectConfig, model=str(folder), out=out, **{**small, **changes})
+
+
+def run(settings: ProjectConfig, **options: Any) -> ProjectResult:
+    return runner.run(Project(), settings, **options)
 
 
 @pytest.fixture(scope="module")
-def done(tiny_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> ProjectRun:
+def done(tiny_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> ProjectResult:
     out = tmp_path_factory.mktemp("project") / "run"
     options = {"components": "head,mlp_out,embedding"}
     return run(config(tiny_folder("llama"), out, **options), progress=False)
@@ -57,7 +62,7 @@ def pairs_of(model: Any, condition: str = "instructed", slots: tuple[int, ...] =
     return [make_pair(model, item, condition, slot=k) for k in slots for item in items]
 
 
-def test_contrasts_equal_those_of_the_librarys_projections(done: ProjectRun, model: Any) -> None:
+def test_contrasts_equal_those_of_the_librarys_projections(done: ProjectResult, model: Any) -> None:
     pairs = pairs_of(model)
     # a pair's prompts may go on with the first tokens that its options share
     found = project(
@@ -96,7 +101,7 @@ def _last(model: Any, prompt: Any) -> int:
 
 
 def test_contributors_add_up_to_the_contrast_of_the_best_layer(
-    done: ProjectRun, model: Any
+    done: ProjectResult, model: Any
 ) -> None:
     best = done.direction.best_layer
     for condition in ("instructed", "revealing"):
@@ -115,7 +120,7 @@ def test_contributors_add_up_to_the_contrast_of_the_best_layer(
 
 
 def test_positions_before_the_instruction_are_said_to_be_fixed_and_not_tested(
-    done: ProjectRun,
+    done: ProjectResult,
 ) -> None:
     fixed = done.contrasts[done.contrasts["position"] == "question"]
     assert fixed["fixed"].all()
@@ -149,7 +154,7 @@ def test_with_the_instruction_first_the_question_can_change(
     assert clean[clean["position"] == "question"]["dot"].notna().all()
 
 
-def test_the_folder_holds_every_prompt_once_with_lists_named_by_cells(done: ProjectRun) -> None:
+def test_the_folder_holds_every_prompt_once_with_lists_named_by_cells(done: ProjectResult) -> None:
     out = done.config.out
     assert {p.stem for p in out.glob("*.parquet")} == set(TABLES)
     frame = read_table(out, "projections")
@@ -163,7 +168,7 @@ def test_the_folder_holds_every_prompt_once_with_lists_named_by_cells(done: Proj
     assert frame["dot"].map(len).eq(len(cells)).all()
     assert frame["parts"].map(len).eq(len(parts)).all()
     assert frame["dot"].iloc[0].dtype == np.float32
-    for name in ("contrasts", "nulls", "contributors", "levels"):
+    for name in DERIVED:
         pd.testing.assert_frame_equal(read_table(out, name), getattr(done, name))
     assert {p.stem for p in (out / "figures").glob("*.html")} == {
         "contrast-last", "map-last", "contributors-last",
@@ -171,7 +176,7 @@ def test_the_folder_holds_every_prompt_once_with_lists_named_by_cells(done: Proj
     assert read_manifest(out)["status"] == "complete"
 
 
-def test_nulls_have_three_kinds_and_the_same_unit(done: ProjectRun) -> None:
+def test_nulls_have_three_kinds_and_the_same_unit(done: ProjectResult) -> None:
     counts = done.nulls.groupby("kind")["name"].nunique().to_dict()
     assert counts == {"covariance": 100, "contrast": 12, "placebo": 1}
     assert done.nulls["estimate"].notna().all()
@@ -182,7 +187,9 @@ def test_nulls_have_three_kinds_and_the_same_unit(done: ProjectRun) -> None:
     assert not done.contrasts.loc[~tested, "beyond"].any()
 
 
-def test_a_nulls_contrast_and_p_are_those_of_its_projections(done: ProjectRun, model: Any) -> None:
+def test_a_nulls_contrast_and_p_are_those_of_its_projections(
+    done: ProjectResult, model: Any
+) -> None:
     vectors = load_file(done.config.out / "contrasts.safetensors")
     pairs = pairs_of(model)
     arms = {
@@ -212,38 +219,37 @@ def test_a_nulls_contrast_and_p_are_those_of_its_projections(done: ProjectRun, m
 
 
 def test_an_interrupted_run_resumes_with_the_same_bytes(
-    done: ProjectRun, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: ProjectResult, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"components": "head,mlp_out,embedding"}
     again = config(tiny_folder("llama"), tmp_path / "run", **options)
-    rows, seen = analysis._rows, []
+    rows, seen = analysis.read_item, []
 
-    def stop(item: Any, *rest: Any) -> pd.DataFrame:
+    def stop(bench: Any, item: Any) -> pd.DataFrame:
         seen.append(item.id)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return rows(item, *rest)
+        return rows(bench, item)
 
-    monkeypatch.setattr(analysis, "_rows", stop)
+    monkeypatch.setattr(analysis, "read_item", stop)
     with pytest.raises(KeyboardInterrupt):
         run(again, progress=False)
-    monkeypatch.setattr(analysis, "_rows", rows)
+    monkeypatch.setattr(analysis, "read_item", rows)
     resumed = run(again, progress=False)
     for name in TABLES:
         whole = (done.config.out / f"{name}.parquet").read_bytes()
         assert (resumed.config.out / f"{name}.parquet").read_bytes() == whole, name
 
 
-def test_a_part_of_an_older_version_is_not_counted_twice(
-    tiny_folder: Folder, tmp_path: Path
-) -> None:
+def test_a_part_of_an_older_version_is_not_counted(tiny_folder: Folder, tmp_path: Path) -> None:
     small = config(tiny_folder("llama"), tmp_path / "run", limit=2, texts=1, positions="last")
     run(small, progress=False)
+    before = bytes_of(small.out)
     folder = tmp_path / "run" / "parts" / "projections"
     part = pq.read_table(next(folder.glob("*.parquet"))).replace_schema_metadata(None)
     write_part(folder / f"{'0' * 64}.parquet", part, "0" * 64)
-    with pytest.raises(InterpError, match="two parts of item"):
-        run(small, progress=False)
+    run(small, progress=False)
+    assert bytes_of(small.out) == before
 
 
 def careful(tmp_path: Path, text: str = "Please take great care.") -> Path:
@@ -306,7 +312,7 @@ def test_a_changed_condition_file_does_not_resume(tiny_folder: Folder, tmp_path:
 
 
 def test_a_direction_of_the_users_own_is_used_and_checked(
-    done: ProjectRun, tiny_folder: Folder, tmp_path: Path
+    done: ProjectResult, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     path = done.config.out / "directions" / "morality.safetensors"
     given = run(
@@ -318,13 +324,38 @@ def test_a_direction_of_the_users_own_is_used_and_checked(
         run(config(tiny_folder("gpt2"), tmp_path / "b", direction=path), progress=False)
 
 
+def test_a_direction_is_its_files_content_not_the_texts_it_was_made_of(
+    model: Any, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    path, texts = tmp_path / "mine.safetensors", load_texts("bundled:morality", limit=40)
+    small = config(
+        tiny_folder("llama"), tmp_path / "run", direction=path, limit=2, texts=1, positions="last"
+    )
+    fit_direction(model, texts, n_shuffles=3, progress=False).save(path)
+    first = run(small, progress=False)
+    before = bytes_of(small.out)
+    again = fit_direction(model, texts, method="lda", n_shuffles=3, progress=False)
+    again.save(path)
+    assert again.facts.data_hash == first.direction.facts.data_hash
+    with pytest.raises(InterpError, match=r"data\.direction was .*, is now") as error:
+        run(small, progress=False)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InterpError, match="direction changed since the run"):
+        runner.load(small.out)
+    assert bytes_of(small.out) == before
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in [*out.glob("*.parquet"), out / "report.html"]}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"positions": "mean"}, "cannot change"),
         ({"positions": "options:all"}, "do not line up"),
         ({"positions": "nowhere"}, "no span 'nowhere'"),
-        ({"components": "z"}, "no component 'z'"),
+        ({"components": "z"}, "--components 'z': should be 'embedding'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(
@@ -335,22 +366,31 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_direction_that_is_no_sum_of_parts_is_refused_before_anything_is_written(
+    model: Any, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    texts = load_texts("bundled:morality", limit=40)
+    stack = fit_direction(model, texts, site="mlp_out", n_shuffles=1, progress=False)
+    path = stack.save(tmp_path / "mlp.safetensors")
+    with pytest.raises(InterpError, match="only the residual stream is a sum over layers"):
+        run(config(tiny_folder("llama"), tmp_path / "run", direction=path), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_hands_every_option_on(
     tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(
-        analysis, "run", lambda config: seen.append(config) or checked(ProjectConfig)
-    )
+    monkeypatch.setattr(runner, "run_and_tell", lambda study, asked, **_: seen.append(asked))
     options = [
         "--model", "m", "--items", "bundled", "--condition", "careful",
         "--condition-file", "my.yaml", "--direction", "d.st", "--components", "head",
         "--positions", "last,options", "--placement", "before", "--texts", "3", "--limit", "5",
         "--seed", "7", "--png", "--out", str(tmp_path), "--compatibility-mode",
     ]  # fmt: skip
-    CliRunner().invoke(app, ["project", *options])
+    CliRunner().invoke(build_app(), ["project", *options])
     assert seen == [
-        checked(ProjectConfig, 
+        read_config(ProjectConfig, 
             model="m", items="bundled", condition="careful",
             condition_file="my.yaml", direction="d.st", components="head", out=tmp_path,
             positions="last,options", placement="before", texts=3, limit=5, seed=7, png=True,
@@ -361,75 +401,6 @@ def test_the_command_hands_every_option_on(
 
 def test_a_bad_option_is_named() -> None:
     with pytest.raises(InterpError, match="--texts 0"):
-        checked(ProjectConfig, texts=0)
+        read_config(ProjectConfig, texts=0)
     with pytest.raises(InterpError, match="--placement 'within'"):
-        checked(ProjectConfig, placement="within")
-
-
-def contrast(**changes: object) -> pd.DataFrame:
-    rows = {
-        "layer": [0, 1], "estimate": [0.1, 2.0], "low": [-1.0, 1.0], "high": [1.2, 3.0],
-        "class_units": [0.0, 1.0], "p": [0.9, 0.01], "p_texts": [0.9, 0.01], "p_null": [0.9, 0.01],
-        "sure": [False, True], "beyond": [False, True], "clusters": 8, "texts": 6, "dot": [0.0, 3e-7],
-    }  # fmt: skip
-    return pd.DataFrame({**rows, **changes})
-
-
-def test_the_reading_claims_only_what_passes_every_gate() -> None:
-    good = contrast()
-    (reading,) = story.read_instruction(good, good, condition="instructed", usable=True)
-    assert "differs from zero at 1 of 2 layers" in reading
-    assert "layer 1 +2.00 [1.00, 3.00]" in reading
-    none = contrast(sure=False, beyond=False)
-    assert (
-        "no effect is shown"
-        in story.read_instruction(none, good, condition="instructed", usable=True)[0]
-    )
-    inside = contrast(beyond=False)
-    assert (
-        "is not special"
-        in story.read_instruction(inside, good, condition="instructed", usable=True)[0]
-    )
-    readings = story.read_instruction(good, none, condition="instructed", usable=False)
-    assert readings[1] == (
-        "It is not read: the direction does not separate held-out sentences and the positive control "
-        "shows nothing."
-    )
-    few = contrast(clusters=3)
-    assert (
-        "cannot be tested: 3 clusters"
-        in story.read_instruction(few, good, condition="instructed", usable=True)[0]
-    )
-    assert (
-        "of these texts alone"
-        in story.read_instruction(contrast(texts=2), good, condition="instructed", usable=True)[0]
-    )
-    assert "at no layer" in story.read_control(none)
-    assert "at 1 of 2 layers, most at layer 1 (+2.00" in story.read_control(good)
-    assert "cannot be judged" in story.read_control(few)
-    assert "at most 3e-07" in story.read_fixed(good)
-
-
-def test_the_best_layer_is_told_beside_every_kind_of_null() -> None:
-    nulls = pd.DataFrame(
-        {
-            "kind": ["covariance"] * 3 + ["contrast"] * 2,
-            "layer": 1,
-            "estimate": [0.5, -1.0, 3.0, 1.9, -2.5],
-        }
-    )
-    (text,) = story.read_best(contrast().iloc[1], nulls, usable=True)
-    assert "towards the moral class" in text
-    assert "2 of 3 directions drawn" in text
-    assert "1 of 2 directions of non-moral" in text
-    (text,) = story.read_best(contrast().iloc[1], nulls, usable=False)
-    assert "towards" not in text
-    (text,) = story.read_best(contrast(estimate=np.nan).iloc[0], nulls, usable=True)
-    assert "do not vary" in text
-
-
-def test_parts_are_read_with_all_corrected_for() -> None:
-    parts = contrast().assign(label=["L0H1", "L1 MLP"])
-    assert "1 of 2 differ from zero, all corrected for: L1 MLP +2.00" in story.read_parts(parts, 1)
-    assert "No part differs" in story.read_parts(parts.assign(sure=False), 1)
-    assert "too few" in story.read_parts(parts.assign(clusters=2), 1)
+        read_config(ProjectConfig, placement="within")

@@ -11,17 +11,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from analyses.cli import app
-from analyses.config import checked
-from analyses.direction import (
-    DirectionConfig,
-    TransferConfig,
-    _short_names,
-    run,
-    run_transfer,
-    show,
-)
-from analyses.direction_story import read_nulls, selected
+from analyses import runner
+from analyses.cli import build_app
+from analyses.config import read_config
+from analyses.direction.config import DirectionConfig, TransferConfig
+from analyses.direction.story import read_nulls, selected
+from analyses.direction.study import FitDirection, TransferDirections
+from analyses.direction.tables import DirectionResult, short_names
 from interp.directions import load_direction
 from interp.errors import InterpError
 from interp.runs import read_manifest, read_table
@@ -35,7 +31,11 @@ def config(folder: Path, out: Path, **changes: Any) -> DirectionConfig:
     small = {"texts": "bundled:morality", "limit": 40, "shuffles": 9, "sites": "resid_post,mlp_out"}
     methods = "mean_difference,lda,statements"
     options = {"model": str(folder), "out": out, "methods": methods, **small, **changes}
-    return checked(DirectionConfig, **options)
+    return read_config(DirectionConfig, **options)
+
+
+def run(settings: DirectionConfig, *, progress: bool) -> DirectionResult:
+    return runner.run(FitDirection(), settings, progress=progress)
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
@@ -91,13 +91,13 @@ def test_a_second_run_of_the_same_fit_ends_with_the_same_bytes(
 def test_show_names_method_site_texts_and_weights(tiny_folder: Folder, tmp_path: Path) -> None:
     done = run(config(tiny_folder("llama"), tmp_path / "run"), progress=False)
     path = tmp_path / "run" / "directions" / "lda-mlp_out.safetensors"
-    facts = show(path).set_index("property")["value"]
+    facts = load_direction(path).describe().set_index("property")["value"]
     assert facts["method"] == "lda"
     assert facts["site"] == "mlp_out"
     assert facts["learned from"] == "40 texts of bundled:morality"
     assert facts["weights"] == done.card.fingerprint
     assert "9 shuffles" in facts["under shuffled labels"]
-    printed = CliRunner().invoke(app, ["direction", "show", str(path)])
+    printed = CliRunner().invoke(build_app(), ["direction", "show", str(path)])
     assert printed.exit_code == 0
     assert "bundled:morality" in printed.output
 
@@ -105,21 +105,24 @@ def test_show_names_method_site_texts_and_weights(tiny_folder: Folder, tmp_path:
 def test_transfer_writes_its_matrix(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "transfer"
     texts = "bundled:contrasts:tense,bundled:contrasts:number"
-    done = run_transfer(
-        checked(TransferConfig, model=str(tiny_folder("llama")), texts=texts, limit=30, out=out),
-        progress=False,
+    asked = read_config(
+        TransferConfig, model=str(tiny_folder("llama")), texts=texts, limit=30, out=out
     )
+    done = runner.run(TransferDirections(), asked, progress=False)
     assert list(done.transfer.table().columns) == ["contrasts:tense", "contrasts:number"]
     pd.testing.assert_frame_equal(read_table(out, "transfer"), done.transfer.frame)
+    matrix = pd.read_csv(out / "matrix.csv", index_col=0)
+    np.testing.assert_allclose(matrix, done.transfer.table())
+    assert list(matrix.index) == list(matrix.columns) == ["contrasts:tense", "contrasts:number"]
     assert "Does it transfer?" in done.report.read_text()
 
 
 def test_sets_are_named_shortly_and_apart() -> None:
     names = ["bundled:morality", "crows-pairs:age", "ethics:a/b/cm_test.csv"]
-    assert list(_short_names(names).values()) == ["morality", "crows-pairs", "ethics"]
+    assert list(short_names(names).values()) == ["morality", "crows-pairs", "ethics"]
     two = ["crows-pairs:age", "crows-pairs:gender", "own.csv"]
-    assert list(_short_names(two).values()) == ["age", "gender", "own.csv"]
-    assert list(_short_names(["a/x.csv", "b/x.csv"]).values()) == ["a/x.csv", "b/x.csv"]
+    assert list(short_names(two).values()) == ["age", "gender", "own.csv"]
+    assert list(short_names(["a/x.csv", "b/x.csv"]).values()) == ["a/x.csv", "b/x.csv"]
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,22 @@ def test_mistakes_are_one_line(
     with pytest.raises(InterpError, match=message) as caught:
         run(config(tiny_folder("llama"), tmp_path / "run", **changes), progress=False)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_that_cannot_be_split_is_named_before_a_model_is_loaded(tmp_path: Path) -> None:
+    texts = "bundled:contrasts:tense,bundled:contrasts:number"
+    asked = read_config(TransferConfig, texts=texts, limit=20, folds=40, out=tmp_path / "run")
+    with pytest.raises(InterpError, match="bundled:contrasts:tense: n_folds is 40"):
+        TransferDirections().ask(asked)
+
+
+def test_missing_files_of_a_run_are_fitted_again_with_the_same_bytes(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    settings = config(tiny_folder("llama"), tmp_path / "run")
+    run(settings, progress=False)
+    before = bytes_of(settings.out)
+    (settings.out / "directions" / "lda-mlp_out.safetensors").unlink()
+    run(settings, progress=False)
+    assert bytes_of(settings.out) == before

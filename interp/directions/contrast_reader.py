@@ -1,12 +1,14 @@
 """What one pass over an item's prompts reads: projections, the parts they are made of, and nulls.
 
-A :class:`Reader` belongs to one position. Every hook is read once, against all the vectors that are
-wanted there: each layer's own direction, the direction that is decomposed, the null directions.
+A :class:`ContrastReader` belongs to one position. Every hook is read once, against all the vectors
+that are wanted there: each layer's own direction, the direction that is decomposed, the null
+directions. What it reads of many items is gathered by
+:class:`~interp.directions.contrast_arrays.ContrastArrays`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,7 +21,6 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import places_of, read_states, stream
-from interp.directions import Direction, DirectionStack
 from interp.directions.components import (
     DOT,
     Component,
@@ -28,7 +29,8 @@ from interp.directions.components import (
     component_reader,
 )
 from interp.directions.decompose import part_readings, parts_table, require_sums
-from interp.directions.moments import Moments
+from interp.directions.direction import Direction, DirectionStack
+from interp.directions.moments import Moments, read_moments
 from interp.directions.nulls import covariance_nulls, placebo_nulls
 from interp.directions.project import pad_measures
 from interp.prompts import TokenizedPrompt
@@ -44,8 +46,11 @@ _Key: TypeAlias = tuple[Component, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Nulls:
-    """Unit vectors ``[layer, null, d_model]`` at the direction's site, each with kind and name."""
+class NullDirections:
+    """Unit vectors ``[layer, null, d_model]`` at the direction's site, each with kind and name.
+
+    ``kinds``: ``covariance``, ``contrast`` (a non-moral one) or ``placebo`` (between placebo texts).
+    """
 
     vectors: Float[Tensor, "layer null d_model"]
     kinds: tuple[str, ...]
@@ -53,7 +58,7 @@ class Nulls:
 
 
 @dataclass(frozen=True, eq=False)
-class Values:
+class ContrastValues:
     """What was read of some prompts, the measures in the order of :data:`MEASURES`."""
 
     measured: npt.NDArray[np.float32]  # [prompt, cell, measure]
@@ -61,7 +66,7 @@ class Values:
     nulls: npt.NDArray[np.float32]  # [prompt, layer, null]
 
 
-class Reader:
+class ContrastReader:
     """The readings of one position; ``cells`` and ``parts`` name what they return.
 
     ``target`` is the direction that is decomposed.
@@ -75,7 +80,7 @@ class Reader:
         components: Sequence[Component],
         target: Direction,
         moments: Moments,
-        nulls: Nulls,
+        nulls: NullDirections,
         position: str,
     ) -> None:
         self.position = position
@@ -83,6 +88,8 @@ class Reader:
         self.target = target
         self.nulls = nulls
         self._model = model
+        # several readings may want the same hook: their vectors are gathered, and each request
+        # remembers which columns of the products are its own
         hooks = _Hooks()
         own = [
             (component, layer)
@@ -110,7 +117,7 @@ class Reader:
         self.parts = parts_table(parts)
         self.cells = self._cells(own, stack)
 
-    def read(self, prompts: Sequence[TokenizedPrompt]) -> Values:
+    def read(self, prompts: Sequence[TokenizedPrompt]) -> ContrastValues:
         """Run the prompts once.
 
         Raises:
@@ -118,6 +125,7 @@ class Reader:
         """
         hooks = {one.hook: one.reduce for one in self._readings.values()}
         measured, parts, nulls, totals = [], [], [], []
+        # a place is one row (one position, or a span's mean), hence the index 0
         for _, found in stream(
             self._model, prompts, hooks, positions=self.position, progress=False
         ):
@@ -125,7 +133,7 @@ class Reader:
             parts.append(torch.cat([self._dots(found, one)[:, 0] for one in self._parts]))
             nulls.append(torch.stack([self._dots(found, one)[0] for one in self._nulls]))
             totals.append(self._dots(found, self._total)[0, 0])
-        values = Values(*(torch.stack(one).numpy() for one in (measured, parts, nulls)))
+        values = ContrastValues(*(torch.stack(one).numpy() for one in (measured, parts, nulls)))
         require_sums(self._model, values.parts, torch.stack(totals).numpy())
         return values
 
@@ -160,19 +168,62 @@ def is_fixed(prompts: Sequence[TokenizedPrompt], position: str) -> bool:
     return all(first is None or last < first for first in differences)
 
 
-def no_nulls(stack: DirectionStack) -> Nulls:
-    """For a position at which nothing can change."""
-    return Nulls(torch.empty(len(stack.layers), 0, stack.vectors.shape[1]), (), ())
+def contrast_reader(
+    model: TransformerBridge,
+    stack: DirectionStack,
+    by_text: Sequence[Sequence[TokenizedPrompt]],
+    contrasts: Mapping[str, Float[Tensor, "layer d_model"]] | None,
+    *,
+    components: Sequence[Component],
+    position: str,
+    seed: int = 0,
+) -> ContrastReader:
+    """A reader with the moments and the null directions of a reference sample of placebo prompts.
+
+    Args:
+        model: a bridge in evaluation mode.
+        stack: the direction; its best layer's is decomposed.
+        by_text: placebo prompts, ``by_text[text][item]``.
+        contrasts: directions of non-moral contrasts by name; None where nothing can change, and no
+            null directions are drawn.
+        components: what is projected; the stack's own site must be among them.
+        position: ``last``, a span (its mean) or ``span:last``.
+        seed: of the null directions.
+
+    Raises:
+        InterpError: a direction that cannot be decomposed, or a component or position there is not.
+    """
+    moments = read_moments(
+        model,
+        [prompt for prompts in by_text for prompt in prompts],
+        components=[c for c in components if c != "head"],
+        positions=position,
+        layers=tuple(sorted({0, *stack.layers})),
+        progress=False,
+    )
+    if contrasts is None:
+        nulls = NullDirections(torch.empty(len(stack.layers), 0, stack.vectors.shape[1]), (), ())
+    else:
+        nulls = read_nulls(model, stack, by_text, contrasts, position, seed)
+    return ContrastReader(
+        model,
+        stack,
+        components=components,
+        target=stack.best,
+        moments=moments,
+        nulls=nulls,
+        position=position,
+    )
 
 
 def read_nulls(
     model: TransformerBridge,
     stack: DirectionStack,
     by_text: Sequence[Sequence[TokenizedPrompt]],
-    contrasts: dict[str, torch.Tensor],
+    contrasts: Mapping[str, Float[Tensor, "layer d_model"]],
     position: str,
     seed: int,
-) -> Nulls:
+) -> NullDirections:
     """Null directions of every layer, from the placebo prompts' states at one position.
 
     ``by_text[text][item]`` are placebo prompts, ``contrasts`` the vectors ``[layer, d_model]`` of
@@ -191,10 +242,11 @@ def read_nulls(
         groups.append(between)
         kinds += ["placebo"] * between.shape[1]
         names += [f"placebo texts {k + 1}" for k in range(between.shape[1])]
-    return Nulls(torch.cat(groups, dim=1), tuple(kinds), tuple(names))
+    return NullDirections(torch.cat(groups, dim=1), tuple(kinds), tuple(names))
 
 
 def _is_cell(part: tuple[str, int]) -> bool:
+    """An attention bias is a part of the sum and not a component that is projected by itself."""
     return part[0] != "attn_bias"
 
 

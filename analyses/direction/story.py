@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analyses.page import write_page
+from analyses.direction.tables import DirectionResult, TransferResult, transfer_matrix_table
+from analyses.report.sections import limits
+from analyses.report.verdicts import above_chance, p_of
+from analyses.study import Story
 from interp import viz
 from interp.directions import DirectionFits, DirectionStack, Transfer
-from interp.runs import Run
-from interp.stats import Interval, interval_of, intervals_of
+from interp.stats import interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.directions import METHOD_NAMES
 
-if TYPE_CHECKING:
-    from analyses.direction import DirectionRun, TransferRun
-
-ALPHA = 0.05
 _Drawn: TypeAlias = tuple[str, go.Figure, str]
 """Name, figure, caption."""
 
+_PRINTED = (
+    "method", "site", "layer", "auc", "auc_low", "auc_high", "shuffled", "shuffled_low",
+    "shuffled_high", "p",
+)  # fmt: skip
 
-def write_fit_story(folder: Run, done: DirectionRun) -> None:
-    """Write ``report.html`` and the figures of a fit."""
+
+def tell_fit(done: DirectionResult) -> Story:
+    """Sections and figures of a fit; the best layers are printed."""
     stack = selected(done.fits)
     figures = list(_fit_figures(done.fits, stack))
     facts = stack.facts
@@ -48,20 +51,24 @@ def write_fit_story(folder: Run, done: DirectionRun) -> None:
             tables=[(_best_table(done.fits), "Each method and site at its best layer.")],
             figures=[(figure, caption) for _, figure, caption in figures],
         ),
-        Section(
-            "What these numbers can and cannot say",
-            paragraphs=[
-                f"They speak of one model: {done.card.one_line}.",
+        limits(
+            done.card,
+            [
                 "A direction that separates sentences need not be what the model uses: ask "
                 "“interp direction steer”. One that separates these sentences need not separate "
                 "others: ask “interp direction transfer”.",
-                "The best layer was picked for its AUC, which flatters it a little; its p is "
+                "The best layer was picked for its AUC, which is biased upward by selection; its p is "
                 "family-wise over the layers that were shuffled. Intervals take the fitted axes as "
                 "given and are somewhat narrow.",
             ],
         ),
     ]
-    _write(folder, sections, figures, "A direction, and what it has to beat", done)
+    return Story(
+        "A direction, and what it has to beat",
+        sections,
+        {name: figure for name, figure, _ in figures},
+        printed=done.fits.best[list(_PRINTED)],
+    )
 
 
 def selected(fits: DirectionFits) -> DirectionStack:
@@ -83,11 +90,11 @@ def read_fit(fits: DirectionFits, stack: DirectionStack) -> Iterator[str]:
     row = stack.layers.index(stack.best_layer)
     auc, null = stack.auc.at(row), stack.shuffled
     name = METHOD_NAMES[stack.facts.method]
-    verdict = "above" if null.p[row] < ALPHA else "not above"
+    verdict = "above" if above_chance(auc, null.p[row]) else "not above"
     yield (
         f"{name[:1].upper()}{name[1:]} at {stack.site}, layer {stack.best_layer}: {auc}. Under "
-        f"shuffled labels {null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}] (p = "
-        f"{null.p[row]:.3f}, family-wise over layers): {verdict} chance."
+        f"shuffled labels {null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}] "
+        f"({p_of(null.p[row])}, family-wise over layers): {verdict} chance."
     )
     yield read_nulls(fits, stack)
 
@@ -129,10 +136,10 @@ def _fit_figures(fits: DirectionFits, stack: DirectionStack) -> Iterator[_Drawn]
 
 def _best_table(fits: DirectionFits) -> pd.DataFrame:
     best = fits.best
-    columns = (best["shuffled"], best["shuffled_low"], best["shuffled_high"])
+    bounds = best[["shuffled", "shuffled_low", "shuffled_high"]].to_numpy(float)
     null = [
-        None if np.isnan(row[0]) else Interval(row[0], row[1], row[2], 0, 0)
-        for row in zip(*(column.to_numpy() for column in columns), strict=True)
+        None if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+        for mean, low, high in bounds
     ]
     return pd.DataFrame(
         {
@@ -146,11 +153,9 @@ def _best_table(fits: DirectionFits) -> pd.DataFrame:
     )
 
 
-def write_transfer_story(folder: Run, done: TransferRun) -> None:
-    """Write ``report.html`` and the figure of a transfer matrix."""
-    figures = [
-        ("transfer", viz.transfer_heatmap(done.transfer), "Blue is above chance, red below it.")
-    ]
+def tell_transfer(done: TransferResult) -> Story:
+    """Sections and the figure of a transfer matrix, which is printed."""
+    figure = viz.transfer_heatmap(done.transfer)
     frame = done.transfer.frame
     table = frame[["trained_on", "tested_on", "reader", "layer"]].copy()
     table.insert(4, "AUC", intervals_of(frame, "auc"))
@@ -165,26 +170,30 @@ def write_transfer_story(folder: Run, done: TransferRun) -> None:
                 read_transfer(done.transfer),
             ],
             tables=[(table, "All pairs of sets; 95 % intervals over the tested set's groups.")],
-            figures=[(figure, caption) for _, figure, caption in figures],
+            figures=[(figure, "Blue is above chance, red below it.")],
         ),
-        Section(
-            "What these numbers can and cannot say",
-            paragraphs=[
-                f"They speak of one model: {done.card.one_line}.",
+        limits(
+            done.card,
+            [
                 "Sets differ in what their labels mean, in length and in topic. An AUC near .5 off the "
                 "diagonal says that what was learned here is not what is asked there, not that the "
                 "model lacks it.",
             ],
         ),
     ]
-    _write(folder, sections, figures, "Does a direction transfer?", done)
+    return Story(
+        "Does a direction transfer?",
+        sections,
+        {"transfer": figure},
+        printed=transfer_matrix_table(done.transfer),
+    )
 
 
 def read_transfer(transfer: Transfer) -> str:
     """How many cells off the diagonal lie above chance, and where words do as well."""
     frame = transfer.frame
     off = frame[(frame["trained_on"] != frame["tested_on"]) & (frame["reader"] == "direction")]
-    above = off[off["auc_low"] > 0.5]
+    above = off[[above_chance(auc) for auc in intervals_of(off, "auc")]]
     below = off[off["auc_high"] < 0.5]
     if above.empty:
         found = "None of them lies above chance"
@@ -199,14 +208,3 @@ def read_transfer(transfer: Transfer) -> str:
         f"Off the diagonal there are {len(off)} tests, each with its own 95 % interval (not corrected "
         f"for their number). {found}{against}."
     )
-
-
-def _write(
-    folder: Run,
-    sections: list[Section],
-    figures: list[_Drawn],
-    title: str,
-    done: DirectionRun | TransferRun,
-) -> None:
-    drawn = {name: figure for name, figure, _ in figures}
-    write_page(folder, sections, drawn, title=title, card=done.card, png=done.config.png)

@@ -1,0 +1,98 @@
+"""What the studies of directions measured, read from their files and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analyses.direction.config import DirectionConfig, TransferConfig
+from analyses.study import Saved
+from interp.data import LabelledText
+from interp.directions import DirectionFits, Transfer, load_direction, word_baselines
+from interp.models import ModelCard
+
+
+@dataclass(frozen=True)
+class FitQuestion:
+    """The sentences to fit on."""
+
+    config: DirectionConfig
+    texts: tuple[LabelledText, ...]
+    data_hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DirectionResult:
+    """What was fitted, of which sentences, and where the report is."""
+
+    config: DirectionConfig
+    card: ModelCard
+    texts: tuple[LabelledText, ...]
+    fits: DirectionFits
+    report: Path
+
+
+@dataclass(frozen=True)
+class TransferQuestion:
+    """The sets of sentences by the names that tables and figures give them."""
+
+    config: TransferConfig
+    sets: Mapping[str, tuple[LabelledText, ...]]
+    data_hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """The matrix over the sets, and where the report is."""
+
+    config: TransferConfig
+    card: ModelCard
+    transfer: Transfer
+    report: Path
+
+
+def file_of(method: str, site: str) -> str:
+    """The run's file of one method's directions at one site."""
+    return f"directions/{method}-{site}.safetensors"
+
+
+def read_fits(asked: FitQuestion, saved: Saved) -> DirectionResult:
+    """The directions of the run's files; the word baselines need no model and are scored anew."""
+    config = asked.config
+    fits = DirectionFits(
+        stacks={
+            (method, site): load_direction(saved.path(file_of(method, site)))
+            for method in config.methods
+            for site in config.sites
+        },
+        baselines=word_baselines(asked.texts, n_folds=config.folds, seed=config.seed),
+        nulls=saved.table("nulls"),
+    )
+    return DirectionResult(config, saved.card, asked.texts, fits, saved.report)
+
+
+def read_transfer(asked: TransferQuestion, saved: Saved) -> TransferResult:
+    """The matrix of the saved rows."""
+    config = asked.config
+    transfer = Transfer(saved.table("transfer"), config.method, config.site)
+    return TransferResult(config, saved.card, transfer, saved.report)
+
+
+def transfer_matrix_table(transfer: Transfer) -> pd.DataFrame:
+    """AUC of directions, trained on (rows) by tested on (columns)."""
+    table = transfer.table()
+    head = table.index.to_series(name="trained on \\ tested on").reset_index(drop=True)
+    return pd.concat([head, table.reset_index(drop=True)], axis=1)
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Names for tables and figures: without ``bundled:`` or folders, the bare kind where unique."""
+    kinds = [name.partition(":")[0] for name in names]
+    short = {}
+    for name, kind in zip(names, kinds, strict=True):
+        rest = Path(name.partition(":")[2]).name
+        short[name] = kind if kind != "bundled" and kinds.count(kind) == 1 else rest or name
+    return short if len(set(short.values())) == len(names) else {name: name for name in names}
