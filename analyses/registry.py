@@ -24,6 +24,9 @@ class Entry:
 
 
 STUDIES: dict[str, Entry] = {
+    "behave": Entry(
+        "analyses.behaviour.config:BehaviourConfig", "analyses.behaviour.study:Behaviour"
+    ),
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
 }
 

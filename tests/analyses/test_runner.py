@@ -28,6 +28,14 @@ pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
 Folder = Callable[..., Path]
 
 SMALL: dict[str, dict[str, Any]] = {
+    "behave": {
+        "items": "bundled,bundled:completions",
+        "conditions": "instructed,nontoxic,placebo",
+        "rounds": 1,
+        "limit": 2,
+        "texts": 1,
+        "scorer": "offline",
+    },
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
 }
 """Options that make a study of a tiny model take seconds."""
