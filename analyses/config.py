@@ -117,4 +117,8 @@ def read_config(config: type[_Config], **options: Any) -> _Config:
         first = errors.errors()[0]
         option = str(first["loc"][0]).replace("_", "-")
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        raise InterpError(f"--{option} {first['input']!r}: {message}") from errors
+        given = first["input"]
+        if first["type"] == "too_short":  # a list without names: as it was typed
+            given = options.get(str(first["loc"][0]), given)
+            message = f"name at least {first['ctx']['min_length']}"
+        raise InterpError(f"--{option} {given!r}: {message}") from errors

@@ -24,6 +24,9 @@ class Entry:
 
 STUDIES: dict[str, Entry] = {
     "demo": Entry("analyses.demo.config:DemoConfig", "analyses.demo.study:Demo"),
+    "behave": Entry(
+        "analyses.behaviour.config:BehaviourConfig", "analyses.behaviour.study:Behaviour"
+    ),
     "patch": Entry("analyses.patch.config:PatchConfig", "analyses.patch.study:Patch"),
     "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
     "project": Entry("analyses.project.config:ProjectConfig", "analyses.project.study:Project"),

@@ -151,6 +151,8 @@ def _compute(
                 table = pd.DataFrame()
             else:
                 table = ledger.merge()
+                for file, column in step.lines.items():
+                    folder.save_text(file, "".join(f"{line}\n" for line in table[column] if line))
             step = _next(steps, table)
 
 

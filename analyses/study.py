@@ -46,7 +46,9 @@ class Step:
 
     ``units`` are plain data that can be pickled; ``key`` describes a unit in JSON values that decide
     its rows; ``compute`` is a module-level function of the bench and a unit. ``stream``: the table is
-    too large for memory, is written unit by unit and not handed back to the generator.
+    too large for memory, is written unit by unit and not handed back to the generator. ``lines``:
+    text files made of a column of text, by file name: one line a row, empty cells left out
+    (not with ``stream``).
     """
 
     table: str
@@ -54,6 +56,7 @@ class Step:
     key: Callable[[Any], Any]
     compute: Callable[[Any, Any], pd.DataFrame]
     stream: bool = False
+    lines: Mapping[str, str] = field(default_factory=dict)
 
 
 Steps: TypeAlias = Generator[Step, pd.DataFrame, None]

@@ -183,3 +183,23 @@ def above_chance(auc: Interval, p: float = NAN) -> bool:
     """Whether an AUC is a finding above .5, by the rule above; ``p`` is that of shuffled labels."""
     shift = replace(auc, estimate=auc.estimate - 0.5, low=auc.low - 0.5, high=auc.high - 0.5)
     return is_finding(shift, p) and bool(auc.estimate > 0.5)
+
+
+def compare_levels(one: Interval, other: Interval, *, than: str = "the placebo") -> str:
+    """Two levels without a test of their difference: overlapping intervals show none.
+
+    That is stricter than a test. ``than`` names the other.
+    """
+    if np.isnan(one.low) or np.isnan(other.low):
+        return "cannot be compared: an interval is missing"
+    fewer = min(one, other, key=lambda interval: interval.n_clusters)
+    if fewer.n_clusters < MIN_CLUSTERS:
+        return f"not compared: {too_few(fewer)}"
+    if one.low <= other.high and other.low <= one.high:
+        return "the intervals overlap, so no difference is shown"
+    return f"{'higher' if one.estimate > other.estimate else 'lower'} than {than}"
+
+
+def judge(effect: Interval, p: float = NAN, *, above: str, below: str, **said: str) -> str:
+    """What a finding is called by its sign, or why it is none (``said``: see :func:`doubt`)."""
+    return doubt(effect, p, **said) or (above if effect.estimate > 0 else below)

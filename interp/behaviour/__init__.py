@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         rounds_frame,
         save_histories,
     )
-    from interp.behaviour.likelihood import LogLikelihoods, log_likelihood
+    from interp.behaviour.likelihood import LogLikelihoods, completion_nll, log_likelihood
     from interp.behaviour.outcomes import Outcomes
     from interp.behaviour.protocol import (
         RoundProtocol,
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     from interp.behaviour.rounds import run_rounds
     from interp.behaviour.scores import Effect, OptionScores, bias_score
     from interp.behaviour.scoring import ScoringPlan, score_item, score_options, score_variants
-    from interp.behaviour.toxicity import ToxicityScorer, expected_maximum, mean_toxicity, scorer
+    from interp.behaviour.toxicity import (
+        ToxicityScorer,
+        expected_maximum,
+        mean_toxicity,
+        require_scorer,
+        scorer,
+    )
 
 __all__ = [
     "CompletionPair",
@@ -54,6 +60,7 @@ __all__ = [
     "calibration",
     "calibration_error",
     "complete",
+    "completion_nll",
     "condition_protocols",
     "distinguish_items",
     "edit_shares",
@@ -70,6 +77,7 @@ __all__ = [
     "mean_toxicity",
     "placebo_protocol",
     "placebo_protocols",
+    "require_scorer",
     "rounds_frame",
     "run_rounds",
     "save_histories",

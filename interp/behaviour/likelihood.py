@@ -24,6 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models import forward
 from interp.models.forward import Place
+from interp.prompts.align import first_difference
 
 MAX_ROWS = 512
 """Logit rows held at a time: 96 MiB with the default model's vocabulary."""
@@ -99,6 +100,23 @@ def log_likelihood(
         n_first.index_add_(0, owners, (logits.argmax(1)[rows] == tokens).long())
     n_tokens = [len(ids) - start for ids, start in zip(sequences, starts, strict=True)]
     return LogLikelihoods(total, torch.tensor(n_tokens), n_first)
+
+
+def completion_nll(model: TransformerBridge, beginning: str, completion: str) -> float:
+    """Of a completion behind its beginning as plain text, a space between: nats per token.
+
+    A token that straddles the border belongs to the completion. NaN for an empty completion.
+    """
+    if not completion:
+        return math.nan
+    begun, whole = (
+        torch.tensor(model.tokenizer(text)["input_ids"], dtype=torch.long)
+        for text in (beginning, f"{beginning} {completion}")
+    )
+    shared = first_difference(begun, whole)
+    last = len(whole) - 1
+    start = max(last if shared is None else min(shared, last), 1)
+    return log_likelihood(model, [whole], starts=[start]).nll
 
 
 def _before(sequences: Sequence[Tensor], place: Place) -> tuple[int, ...]:

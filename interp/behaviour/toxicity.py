@@ -76,9 +76,23 @@ def scorer(name: str, *, label: str | None = None, batch_size: int = 32) -> Toxi
         return HuggingFaceScorer.load(source, label=label, batch_size=batch_size)
     if label is not None:
         raise InterpError(f"label={label!r} is for huggingface: scorers, {name!r} has no labels")
-    if name == "offline":
-        return OfflineScorer()
-    raise InterpError(f"no toxicity scorer {name!r}; {did_you_mean(name, _SCORERS)}")
+    require_scorer(name)
+    return OfflineScorer()
+
+
+def require_scorer(name: str) -> None:
+    """Refuse a scorer that cannot be there, without loading one.
+
+    Raises:
+        InterpError: an unknown name, a folder that does not exist, or a package that is not installed.
+    """
+    kind, _, source = name.partition(":")
+    if kind == "huggingface" and source:
+        _require_folder(source)
+    elif name == "offline":
+        _profanity_check()
+    else:
+        raise InterpError(f"no toxicity scorer {name!r}; {did_you_mean(name, _SCORERS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +120,7 @@ class HuggingFaceScorer:
 
         if batch_size < 1:
             raise InterpError(f"batch_size is {batch_size}: give at least 1")
-        if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
-            raise InterpError(f"{source}: no such folder")
+        _require_folder(source)
         where = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
         try:
             with quiet_transformers():
@@ -168,14 +181,7 @@ class OfflineScorer:
     name = "offline:alt-profanity-check"
 
     def __init__(self) -> None:
-        try:
-            package = import_module("profanity_check")
-        except ImportError as error:
-            raise InterpError(
-                "the scorer 'offline' needs alt-profanity-check: "
-                "pip install 'interp-workbench[toxicity]'"
-            ) from error
-        self._predict = package.predict_prob
+        self._predict = _profanity_check().predict_prob
 
     def score(self, texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         """P(profane) of each text; 0 for a blank one."""
@@ -265,6 +271,22 @@ def _scores(scores: npt.ArrayLike, axes: int, scorer: str) -> FloatArray:
     if outside.size:
         raise InterpError(f"score {outside[0]:g} is not in 0..1: every completion needs a score")
     return array
+
+
+def _require_folder(source: str) -> None:
+    """Refuse what is spelt as a path and is no folder; a hub id is left to the hub."""
+    if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
+        raise InterpError(f"{source}: no such folder")
+
+
+def _profanity_check() -> Any:
+    try:
+        return import_module("profanity_check")
+    except ImportError as error:
+        raise InterpError(
+            "the scorer 'offline' needs alt-profanity-check: "
+            "pip install 'interp-workbench[toxicity]'"
+        ) from error
 
 
 def _toxic_label(id2label: dict[int, str], label: str | None, source: str) -> int:

@@ -28,7 +28,16 @@ pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
 Folder = Callable[..., Path]
 
 SMALL: dict[str, dict[str, Any]] = {
+    "demo": {"items": "bundled", "limit": 4, "texts": 2, "pairs": 2},
     "patch": {"items": "bundled", "limit": 2, "texts": 2, "layers": "0,3"},
+    "behave": {
+        "items": "bundled,bundled:completions",
+        "conditions": "instructed,nontoxic,placebo",
+        "rounds": 1,
+        "limit": 2,
+        "texts": 1,
+        "scorer": "offline",
+    },
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
     "attention": {"items": "bundled", "limit": 2, "texts": 2},
     "direction steer": {

@@ -1,21 +1,21 @@
-"""What all tables of the behaviour study are made of: subsets, means over items, flips.
+"""Means over items, subsets and flips: what tables of behaviour are made of.
 
-A table is one long frame, a number a row, with an interval's columns (:data:`INTERVAL`). Rows of an
-item are averaged before items are, and clusters of items are resampled.
+A table is one long frame, a number a row, with an interval's columns (:mod:`interp.stats.columns`).
+Rows of an item are averaged before items are, and clusters of items are resampled.
 
-    means(frame, ("condition", "control_of"), {"accuracy": "correct"}, seed=0)
+    item_means(frame, ("condition", "control_of"), {"accuracy": "correct"}, seed=0)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from interp.behaviour import flip_matrix
+from interp.behaviour.answers import flip_matrix
 from interp.stats import (
     FloatArray,
     Interval,
@@ -29,11 +29,12 @@ INTERVAL = tuple(interval_column_names())
 ARM = ("condition", "control_of")
 """What tells the arms of a run apart: placebos belong to the condition they control."""
 
-_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
-FLIPS = (*_COUNTS, *interval_column_names("net"), "p")
+FLIP_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
+FLIPS = (*FLIP_COUNTS, *interval_column_names("net"), "p")
+"""Columns of a row of flips."""
 
 
-def subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def context_subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of all items, and those of each context condition that is present."""
     present = set(frame["context_condition"])
     return {"all": frame} | {
@@ -43,7 +44,24 @@ def subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def means(
+def by_subset(
+    frame: pd.DataFrame,
+    columns: Sequence[str],
+    records: Callable[[str, pd.DataFrame], Iterable[Mapping[str, Any]]],
+) -> pd.DataFrame:
+    """A table of ``records(subset, its rows)`` for every subset, ``items`` first.
+
+    It has these columns also where there are no rows.
+    """
+    found = [
+        {"items": subset, **record}
+        for subset, rows in context_subsets(frame).items()
+        for record in records(subset, rows)
+    ]
+    return pd.DataFrame(found, columns=["items", *columns])
+
+
+def item_means(
     frame: pd.DataFrame,
     keys: Sequence[str],
     columns: Mapping[str, str],
@@ -67,7 +85,7 @@ def means(
     clusters = frame.drop_duplicates("item")["cluster"].tolist()
     shape = (len(named), len(clusters))
     readings = [_column(frame, column) for column in columns.values()]
-    values = np.stack([_item_means(x, group, item, shape, skip_missing) for x in readings])
+    values = np.stack([_cell_means(x, group, item, shape, skip_missing) for x in readings])
     intervals = cluster_bootstrap(values, clusters, seed=seed, labels=("behaviour",))
     records = []
     for g, key in enumerate(named):
@@ -79,7 +97,7 @@ def means(
     return pd.DataFrame(records)
 
 
-def _item_means(
+def _cell_means(
     values: FloatArray,
     group: npt.NDArray[Any],
     item: npt.NDArray[Any],
@@ -95,16 +113,16 @@ def _item_means(
     return np.divide(total, count, out=np.full(size, np.nan), where=usable).reshape(shape)
 
 
+def _column(frame: pd.DataFrame, name: str) -> FloatArray:
+    return frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
+
+
 def undefined(reason: str) -> Interval:
     """An interval of nothing."""
     return Interval(np.nan, np.nan, np.nan, 0, 0, reason=reason)
 
 
-def _column(frame: pd.DataFrame, name: str) -> FloatArray:
-    return frame[name].to_numpy(dtype=float) if name in frame else np.full(len(frame), np.nan)
-
-
-def flip_row(
+def flip_columns(
     before: FloatArray, after: FloatArray, clusters: Iterable[object], *, seed: int
 ) -> dict[str, Any]:
     """Counts and ``net`` of pairs ``[pair]`` of 0, 1 and NaN; a pair with a NaN is left out."""
@@ -114,5 +132,5 @@ def flip_row(
     else:
         kept = np.asarray(list(clusters), dtype=object)[both].tolist()
         matrix = flip_matrix(before[both], after[both], kept, seed=seed)
-        interval, counts = matrix.net, tuple(getattr(matrix, name) for name in _COUNTS)
-    return {**dict(zip(_COUNTS, counts, strict=True)), **interval_columns(interval, "net")}
+        interval, counts = matrix.net, tuple(getattr(matrix, name) for name in FLIP_COUNTS)
+    return {**dict(zip(FLIP_COUNTS, counts, strict=True)), **interval_columns(interval, "net")}

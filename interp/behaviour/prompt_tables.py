@@ -1,4 +1,4 @@
-"""Tables of the behaviour study's single prompts: levels, effects, gain by rank, flips, letters.
+"""Tables of single prompts: levels, effects, gain by rank, flips, letters.
 
 Every table is a function from scores to one long frame, a number a row. ``items`` is the subset:
 ``all``, or one context condition that is present. A condition's placebos are ``condition =
@@ -14,22 +14,32 @@ hold the texts fixed; effects resample texts x clusters. Margins are in nats, + 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analyses.behaviour_means import ARM, FLIPS, INTERVAL, flip_row, means, subsets, undefined
-from interp.behaviour import Effect, OptionScores, gain_by_rank, winogender_bias
-from interp.behaviour.answers import calibration_error, option_entropy
+from interp.behaviour.answers import calibration_error, gain_by_rank, option_entropy
 from interp.behaviour.fairness import (
     accuracy_gap,
     bbq_bias,
     over_abstention,
     pronoun_probabilities,
+    winogender_bias,
 )
+from interp.behaviour.item_means import (
+    ARM,
+    FLIPS,
+    INTERVAL,
+    by_subset,
+    context_subsets,
+    flip_columns,
+    item_means,
+    undefined,
+)
+from interp.behaviour.scores import Effect, OptionScores
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.stats import Interval, holm, interval_columns, sign_flip_max_t
@@ -53,16 +63,15 @@ def levels(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     reading that is NaN in one prompt of an arm is left out of it.
     """
     frame = _with_sureness(scores.frame)
-    parts = []
-    for subset, rows in subsets(frame).items():
-        records = [
-            dict(zip(ARM, key, strict=True)) | {"measure": measure} | interval_columns(interval)
-            for key, part in rows.groupby(list(ARM), sort=False)
-            for measure, interval in _answer_levels(frame, part, subset, seed)
-        ]
-        table = pd.concat([means(rows, ARM, _LEVELS, seed=seed), pd.DataFrame(records)])
-        parts.append(table.assign(items=subset))
-    return _long(parts, ("items", *ARM, "measure", *INTERVAL))
+
+    def records(subset: str, rows: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+        yield from item_means(rows, ARM, _LEVELS, seed=seed).to_dict("records")
+        for key, part in rows.groupby(list(ARM), sort=False):
+            for measure, interval in _answer_levels(frame, part, subset, seed):
+                arm = dict(zip(ARM, key, strict=True))
+                yield arm | {"measure": measure} | interval_columns(interval)
+
+    return by_subset(frame, (*ARM, "measure", *INTERVAL), records)
 
 
 def _answer_levels(
@@ -94,27 +103,16 @@ def effects(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     pairs = [(c, "placebo") for c in _treated(scores.frame) if _has_placebo(scores.frame, c)]
     if "clean" in present:
         pairs += [(c, "clean") for c in [*_treated(scores.frame), *({"placebo"} & present)]]
-    rows = [
-        _effect_row(scores, subset, condition, against)
-        for subset in subsets(scores.frame)
-        for condition, against in pairs
-    ]
-    columns = (
-        "items",
-        "contrast",
-        "condition",
-        "against",
-        *INTERVAL,
-        "p",
-        "p_holm",
-        "token mismatch",
+    columns = ("contrast", "condition", "against", *INTERVAL, "p", "token mismatch")
+    table = by_subset(
+        scores.frame,
+        columns,
+        lambda subset, _: [_effect_row(scores, subset, *pair) for pair in pairs],
     )
-    if not rows:
-        return pd.DataFrame(columns=list(columns))
-    table = pd.DataFrame(rows)
-    tested = table["p"].where(table["condition"] != "placebo")
+    tested = table["p"].where(table["condition"] != "placebo").astype(float)
     families = tested.groupby([table["items"], table["against"]])
-    return table.assign(p_holm=families.transform(holm))[list(columns)]
+    table.insert(len(columns), "p_holm", families.transform(holm) if len(table) else [])
+    return table
 
 
 def _effect_row(scores: OptionScores, subset: Any, condition: str, against: str) -> dict[str, Any]:
@@ -122,7 +120,6 @@ def _effect_row(scores: OptionScores, subset: Any, condition: str, against: str)
     interval = found.interval if isinstance(found, Effect) else undefined(found)
     permuted = isinstance(found, Effect) and found.test.n_permutations > 2
     return {
-        "items": subset,
         "contrast": f"{condition} - {against}",
         "condition": condition,
         "against": against,
@@ -151,19 +148,18 @@ def rank_gain(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     frame = scores.frame
     ranks = [str(k + 1) for k in range(len(_positions(frame)))]
     measures = dict.fromkeys(ranks, ("gain", "correct")) | {"top - rest": ("gain",)}
-    records = []
-    for subset, rows in subsets(frame).items():
+
+    def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for condition in (c for c in _treated(frame) if _has_placebo(frame, c)):
             found, missing = _rank_rows(rows, condition, seed)
-            records += [
-                {"items": subset, "condition": condition, "against": "placebo", "rank": rank}
-                | {"measure": name}
-                | found.get((rank, name), interval_columns(undefined(missing)))
-                for rank, names in measures.items()
-                for name in names
-            ]
-    columns = ("items", "condition", "against", "rank", "measure", *INTERVAL)
-    return _long([pd.DataFrame(records)], columns)
+            for rank, names in measures.items():
+                for name in names:
+                    key = {"condition": condition, "against": "placebo", "rank": rank}
+                    row = found.get((rank, name), interval_columns(undefined(missing)))
+                    yield key | {"measure": name} | row
+
+    columns = ("condition", "against", "rank", "measure", *INTERVAL)
+    return by_subset(frame, columns, records)
 
 
 def _rank_rows(
@@ -192,15 +188,16 @@ def flips(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     """
     first = scores.frame[scores.frame["order"] == 0]
     clean = first[first["condition"] == "clean"].set_index("item")["correct"].astype(float)
-    records = []
-    for subset, rows in subsets(first).items():
+
+    def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for arm, part in rows[rows["condition"] != "clean"].groupby(list(ARM), sort=False):
             before = np.asarray(part["item"].map(clean), dtype=np.float64)
             after = np.asarray(part["correct"], dtype=np.float64)
-            row = flip_row(before, after, part["cluster"], seed=seed)
+            row = flip_columns(before, after, part["cluster"], seed=seed)
             p = sign_flip_max_t((after - before)[None], part["cluster"], seed=seed).p_corrected[0]
-            records.append({"items": subset, **dict(zip(ARM, arm, strict=True)), **row, "p": p})
-    return _long([pd.DataFrame(records)], ("items", *ARM, *FLIPS))
+            yield dict(zip(ARM, arm, strict=True)) | row | {"p": p}
+
+    return by_subset(first, (*ARM, *FLIPS), records)
 
 
 def categories(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
@@ -212,9 +209,11 @@ def categories(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     scores = replace(scores, seed=seed)
     records = []
     for (benchmark, category), rows in _by_category(scores.frame):
-        for subset, part in subsets(rows).items():
+        for subset, part in context_subsets(rows).items():
             here = replace(scores, frame=part)
-            accuracy = means(part, ARM, {"accuracy": "correct"}, seed=seed).set_index(list(ARM))
+            accuracy = item_means(part, ARM, {"accuracy": "correct"}, seed=seed).set_index(
+                list(ARM)
+            )
             names = {"benchmark": benchmark, "category": category, "items": subset}
             for condition in _treated(part):
                 found = _effect(here, "all", condition, "placebo")
@@ -230,8 +229,8 @@ def categories(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
                     key | {"measure": f"accuracy{end}"} | _row_of(accuracy, arm)
                     for end, arm in arms.items()
                 ]
-    columns = ("benchmark", "category", "items", "condition", "measure", *INTERVAL)
-    return _long([pd.DataFrame(records)], columns)
+    columns = ["benchmark", "category", "items", "condition", "measure", *INTERVAL]
+    return pd.DataFrame(records, columns=columns)
 
 
 def _by_category(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
@@ -288,7 +287,7 @@ def winogender(scores: OptionScores, items: Iterable[ChoiceItem], *, seed: int =
                 ("neutral_share", bias.neutral),
             )
         ]
-    return _long([pd.DataFrame(records)], ("condition", "measure", *INTERVAL))
+    return pd.DataFrame(records, columns=["condition", "measure", *INTERVAL])
 
 
 def self_distinguish(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
@@ -299,7 +298,7 @@ def self_distinguish(scores: OptionScores, *, seed: int = 0) -> pd.DataFrame:
     """
     clean = scores.frame[scores.frame["condition"] == "clean"]
     columns = {"accuracy": "correct", "margin": "margin"}
-    return means(clean, ("benchmark",), columns, seed=seed)
+    return item_means(clean, ("benchmark",), columns, seed=seed)
 
 
 def _with_sureness(frame: pd.DataFrame) -> pd.DataFrame:
@@ -318,8 +317,3 @@ def _treated(frame: pd.DataFrame) -> list[str]:
 
 def _has_placebo(frame: pd.DataFrame, condition: str) -> bool:
     return bool(((frame["condition"] == "placebo") & (frame["control_of"] == condition)).any())
-
-
-def _long(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """One frame with these columns, also where there are no rows."""
-    return pd.concat(parts, ignore_index=True).reindex(columns=list(columns))

@@ -1,34 +1,40 @@
 """Choosing rows of the behaviour study's tables, and laying them out for the report.
 
 An *arm* is a condition, or the placebo of one (``condition = placebo`` with ``control_of``). Items of
-both context conditions have margins that contrast other options, so sentences tell them apart and
+both context conditions have margins that contrast other options, so sentences keep them apart and
 leave their mixture to the tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analyses import behaviour_words as words
-from analyses.patch_tables import CONTROL
+from analyses.behaviour.sentences import say_flips, say_reasons
+from analyses.behaviour.tables import BehaviourResult
+from analyses.contrast import CONTROL
+from interp.behaviour.item_means import FLIP_COUNTS
 from interp.data import ChoiceItem
-from interp.stats import Interval
-from interp.viz import Fragment, Section
+from interp.stats import Interval, interval_of
+from interp.viz import Section
 from interp.viz.behaviour import BASELINES, names_of, subsets_of
 
-if TYPE_CHECKING:
-    from analyses.behaviour import BehaviourRun
 
-Figures: TypeAlias = dict[str, go.Figure]
-"""The figures of the report so far, by the name of their file."""
+@dataclass(frozen=True)
+class Part:
+    """A section of the report, and its figures by file name."""
 
-Build: TypeAlias = Callable[["BehaviourRun", pd.DataFrame, Figures], Section]
-"""A section from the run and the table it is about; it adds its figures."""
+    section: Section
+    figures: Mapping[str, go.Figure]
+
+
+Build: TypeAlias = Callable[[BehaviourResult, pd.DataFrame], Part]
+"""A part of the report from the result and the table it is about."""
 
 _LABELS = {
     "margin": "margin (nats)",
@@ -44,8 +50,30 @@ _LABELS = {
     "accuracy_gap": "accuracy gap",
     "neutral_share": "neutral share",
 }
-_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
-_FLIP_KEYS = ("items", "condition", "control_of")
+
+
+def make_part(
+    title: str,
+    paragraphs: Sequence[str],
+    *,
+    tables: Sequence[tuple[pd.DataFrame, str]] = (),
+    figures: Mapping[str, go.Figure] | None = None,
+    caption: str = "",
+    about: pd.DataFrame,
+) -> Part:
+    """A part of what there is of its paragraphs and tables; every figure has the one caption.
+
+    ``about``: the rows whose reasons stand in the note.
+    """
+    drawn = figures or {}
+    section = Section(
+        title,
+        paragraphs=[text for text in paragraphs if text],
+        tables=[(table, under) for table, under in tables if len(table)],
+        figures=[(figure, caption) for figure in drawn.values()],
+        note=say_reasons(about),
+    )
+    return Part(section, drawn)
 
 
 def apart(frame: pd.DataFrame) -> list[str]:
@@ -59,16 +87,21 @@ def control_first(frame: pd.DataFrame) -> list[str]:
     return sorted(names_of(frame), key=lambda name: name != CONTROL)
 
 
+def of_arm(frame: pd.DataFrame, condition: str, control_of: str = "") -> pd.DataFrame:
+    """The rows of one arm."""
+    controls = frame["control_of"].fillna("") if "control_of" in frame else ""
+    return frame[(frame["condition"] == condition) & (controls == control_of)]
+
+
 def arms(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Every arm by its name: no instruction first, each condition followed by its placebo."""
-    controls = frame["control_of"] if "control_of" in frame else pd.Series("", index=frame.index)
-    is_placebo = frame["condition"] == "placebo"
+    found = []
     for name in sorted(names_of(frame), key=lambda name: name not in BASELINES):
-        yield name, frame[frame["condition"] == name]
-        control = frame[is_placebo & (controls == name)]
-        if len(control):
-            yield f"placebo of {name}", control
-    pooled = frame[is_placebo & (controls.fillna("") == "")]
+        found.append((name, frame[frame["condition"] == name]))
+        if "control_of" in frame:
+            found.append((f"placebo of {name}", of_arm(frame, "placebo", name)))
+    yield from ((name, rows) for name, rows in found if len(rows))
+    pooled = of_arm(frame, "placebo")
     if len(pooled):
         yield "placebo", pooled
 
@@ -76,6 +109,11 @@ def arms(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def with_numbers(frame: pd.DataFrame, measure: str) -> bool:
     """Whether a measure has a number."""
     return bool(frame.loc[frame["measure"] == measure, "estimate"].notna().any())
+
+
+def by_measure(rows: pd.DataFrame) -> dict[str, Interval]:
+    """The intervals of an arm by their measure."""
+    return {row["measure"]: interval_of(row) for row in rows.to_dict("records")}
 
 
 def wide(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
@@ -92,28 +130,13 @@ def wide(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def cell(row: Mapping[Any, Any], estimate: str = "estimate") -> Interval | None:
+def cell(row: Mapping[Any, Any], name: str = "") -> Interval | None:
     """A table's cell: the interval without its reason, which stands in the note; None for no number."""
-    found = words.interval_of(row, estimate)
-    if np.isnan(found.estimate):
-        return None
-    return Interval(found.estimate, found.low, found.high, found.n, found.n_clusters)
+    found = interval_of(row, name)
+    return None if np.isnan(found.estimate) else replace(found, reason="")
 
 
-def tables(*shown: tuple[pd.DataFrame, str]) -> list[tuple[pd.DataFrame, str]]:
-    """Those of the tables that have rows."""
-    return [(table, caption) for table, caption in shown if len(table)]
-
-
-def draw(
-    figures: Figures, drawn: Mapping[str, go.Figure], caption: str
-) -> list[tuple[go.Figure | Fragment, str]]:
-    """Keep these figures under their names, and show them with a caption."""
-    figures.update(drawn)
-    return [(figure, caption) for figure in drawn.values()]
-
-
-def chance_of(done: BehaviourRun) -> float:
+def chance_of(done: BehaviourResult) -> float:
     """One over the number of options, on average over the choice items."""
     sizes = [len(item.choices) for item in done.items if isinstance(item, ChoiceItem)]
     return float(np.mean([1 / k for k in sizes])) if sizes else 1 / 3
@@ -125,29 +148,26 @@ def flip_table(table: pd.DataFrame) -> pd.DataFrame:
     for subset in subsets_of(table):
         for arm, rows in arms(table[table["items"] == subset]):
             for row in rows.to_dict("records"):
-                counts = {name.replace("_", " → "): int(row[name]) for name in _COUNTS}
+                counts = {_in_words(name): int(row[name]) for name in FLIP_COUNTS}
                 key = {"items": subset, "prompt": arm}
                 records.append(key | counts | {"net": cell(row, "net"), "p": row["p"]})
     return pd.DataFrame(records)
 
 
+def _in_words(counted: str) -> str:
+    """``correct → incorrect`` of ``right_wrong``."""
+    return counted.replace("_", " → ").replace("right", "correct").replace("wrong", "incorrect")
+
+
 def flip_sentences(table: pd.DataFrame) -> list[str]:
     """A paragraph per condition: its flips and its placebo's, context conditions apart."""
-    rows = {tuple(row[k] for k in _FLIP_KEYS): row for row in table.to_dict("records")}
-    paragraphs = []
-    for name in control_first(table):
-        said = [
-            words.read_flips(
-                name, subset, rows[subset, name, ""], rows.get((subset, "placebo", name))
-            )
+    keys = ("items", "condition", "control_of")
+    rows = {tuple(row[k] for k in keys): row for row in table.to_dict("records")}
+    return [
+        " ".join(
+            say_flips(name, subset, rows[subset, name, ""], rows.get((subset, "placebo", name)))
             for subset in apart(table)
             if (subset, name, "") in rows
-        ]
-        paragraphs.append(" ".join(said))
-    return paragraphs
-
-
-def ends(rows: pd.DataFrame) -> tuple[Interval, Interval]:
-    """The first and the last round of one arm and measure."""
-    ordered = rows.sort_values("round").to_dict("records")
-    return words.interval_of(ordered[0]), words.interval_of(ordered[-1])
+        )
+        for name in control_first(table)
+    ]

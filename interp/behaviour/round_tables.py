@@ -1,9 +1,9 @@
-"""Tables of the behaviour study's trajectories: answers, effects and flips by round, completions.
+"""Tables of conversations over rounds: answers, effects and flips by round, toxicity, edits.
 
 Frames are those of :func:`interp.behaviour.rounds_frame` with the columns ``condition``, ``slot``
 and ``control_of``: one row per item, text, order, sample and round. Round 0 asks without any
 instruction, round 1 with it, later ones ask again. The tables have the form, the subsets and the
-conventions of :mod:`analyses.behaviour_tables`; a placebo trajectory is a row of its own beside the
+conventions of :mod:`interp.behaviour.prompt_tables`; a placebo trajectory is a row of its own beside the
 one it controls. An answer that could not be read (``correct`` is NaN) counts in ``parsed`` alone:
 everything else is the mean over an item's answers that were read.
 
@@ -13,18 +13,25 @@ everything else is the mean over an item's answers that were read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analyses.behaviour_means import ARM, FLIPS, INTERVAL, flip_row, means, subsets, undefined
-from interp.behaviour import edits_over_rounds, mean_toxicity
 from interp.behaviour.answers import calibration_error
-from interp.behaviour.edits import EditKind
-from interp.behaviour.toxicity import MIN_SAMPLES
+from interp.behaviour.edits import EditKind, edits_over_rounds
+from interp.behaviour.item_means import (
+    ARM,
+    FLIPS,
+    INTERVAL,
+    by_subset,
+    flip_columns,
+    item_means,
+    undefined,
+)
+from interp.behaviour.toxicity import MIN_SAMPLES, mean_toxicity
 from interp.errors import InterpError
 from interp.stats import (
     FloatArray,
@@ -34,7 +41,7 @@ from interp.stats import (
     two_way_bootstrap,
 )
 
-SAME_COST = "specificity_0"
+EQUAL_COST = "specificity_0"
 """The condition that is asked as often, without an instruction."""
 
 EFFECTS: Mapping[str, str] = {"margin": "margin", "accuracy": "correct"}
@@ -62,19 +69,16 @@ def by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     were generated.
     """
     frame = frame[_is_choice(frame)]
-    if frame.empty:
-        return pd.DataFrame(columns=["items", *_ROUND, "measure", *INTERVAL])
-    frame = frame.assign(parsed=frame["correct"].notna().astype(float))
-    parts = []
-    for subset, rows in subsets(frame).items():
-        table = means(rows, _ROUND, _MEANS, seed=seed, skip_missing=True)
-        errors = [
-            dict(zip(_ROUND, key, strict=True)) | {"measure": "ece"} | _calibration(part, seed)
-            for key, part in rows.groupby(list(_ROUND), sort=False)
-        ]
-        parts.append(pd.concat([table, pd.DataFrame(errors)]).assign(items=subset))
-    columns = ["items", *_ROUND, "measure", *INTERVAL]
-    return pd.concat(parts, ignore_index=True)[columns]
+    frame = frame.assign(parsed=frame["correct"].notna().astype(float)) if len(frame) else frame
+
+    def records(_: str, rows: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+        yield from item_means(rows, _ROUND, _MEANS, seed=seed, skip_missing=True).to_dict("records")
+        for key, part in rows.groupby(list(_ROUND), sort=False):
+            yield (
+                dict(zip(_ROUND, key, strict=True)) | {"measure": "ece"} | _calibration(part, seed)
+            )
+
+    return by_subset(frame, (*_ROUND, "measure", *INTERVAL), records)
 
 
 def _calibration(rows: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -100,16 +104,17 @@ def effects_by_round(
     ``measures`` names the column of each measure, so that a column such as a toxicity can be
     compared as well. Conditions without a control have no rows.
     """
-    records = [
-        {"items": subset, "condition": condition, "against": against, "measure": name, **row}
-        for subset, rows in subsets(frame).items()
-        for condition, against in _contrasts(rows)
-        for name, column in measures.items()
-        if column in rows
-        for row in _effect_rows(rows, condition, against, column, seed)
-    ]
-    columns = ["items", "condition", "against", "round", "measure", *INTERVAL, "p"]
-    return pd.DataFrame(records, columns=columns)
+
+    def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+        for condition, against in _contrasts(rows):
+            key = {"condition": condition, "against": against}
+            for name, column in measures.items():
+                if column in rows:
+                    for row in _effect_rows(rows, condition, against, column, seed):
+                        yield key | {"measure": name} | row
+
+    columns = ("condition", "against", "round", "measure", *INTERVAL, "p")
+    return by_subset(frame, columns, records)
 
 
 def _contrasts(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -118,8 +123,8 @@ def _contrasts(rows: pd.DataFrame) -> Iterator[tuple[str, str]]:
         if ((rows["condition"] == "placebo") & (rows["control_of"] == condition)).any():
             yield condition, "placebo"
     for condition in conditions:
-        if SAME_COST in conditions and condition not in (SAME_COST, "clean", "placebo"):
-            yield condition, SAME_COST
+        if EQUAL_COST in conditions and condition not in (EQUAL_COST, "clean", "placebo"):
+            yield condition, EQUAL_COST
 
 
 def _effect_rows(
@@ -175,8 +180,8 @@ def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     ``net`` is accuracy after minus before, its interval over clusters. ``p``: sign flips of the
     clusters' mean changes, max-T over the rounds of an arm.
     """
-    frame, records = frame[_is_choice(frame)], []
-    for subset, rows in subsets(frame).items():
+
+    def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for arm, part in rows.groupby(list(ARM), sort=False):
             index = [part[name] for name in (*_ANSWER, "cluster", "round")]
             table = part["correct"].astype(float).groupby(index).first().unstack("round")
@@ -186,13 +191,11 @@ def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
                 continue
             before, after = table[0].to_numpy(), table[later].to_numpy().T
             p = sign_flip_max_t(after - before, clusters, seed=seed).p_corrected
-            key = {"items": subset, **dict(zip(ARM, arm, strict=True))}
-            records += [
-                {**key, "round": number, "p": p[k]}
-                | flip_row(before, after[k], clusters, seed=seed)
-                for k, number in enumerate(later)
-            ]
-    return pd.DataFrame(records, columns=["items", *_ROUND, *FLIPS])
+            for k, number in enumerate(later):
+                row = flip_columns(before, after[k], clusters, seed=seed)
+                yield dict(zip(ARM, arm, strict=True)) | {"round": number, "p": p[k]} | row
+
+    return by_subset(frame[_is_choice(frame)], (*_ROUND, *FLIPS), records)
 
 
 def toxicity(
@@ -252,16 +255,16 @@ def _perplexity(part: pd.DataFrame, seed: int) -> dict[str, Any]:
     return row | {name: float(np.exp(row[name])) for name in ("estimate", "low", "high")}
 
 
-def edits(frame: pd.DataFrame, tokenizer: Any, *, seed: int = 0) -> pd.DataFrame:
+def edits(frame: pd.DataFrame, ids: Mapping[str, Sequence[int]], *, seed: int = 0) -> pd.DataFrame:
     """How completions change from one round to the next: condition, control_of, round, measure, ...
 
-    Every round from 1 on is compared with the one before it in the same trajectory, on the token
-    ids of the column ``completion`` (:mod:`interp.behaviour.edits`). Measures in 0..1: ``kept_prefix``,
-    ``kept_tokens``, ``appended``, ``rewritten`` (1 - kept_tokens), and the shares of the kinds of
-    edit ``kind_unchanged``, ``kind_appended``, ``kind_shortened``, ``kind_edited``,
-    ``kind_replaced``. Averaged over an item's trajectories, then items, whose clusters are
-    resampled; a completion that follows an empty one enters the kinds alone. Rows of choice items
-    are left aside.
+    Every round from 1 on is compared with the one before it in the same trajectory, on ``ids``, the
+    token ids of every text in the column ``completion`` (:mod:`interp.behaviour.edits`). Measures in
+    0..1: ``kept_prefix``, ``kept_tokens``, ``appended``, ``rewritten`` (1 - kept_tokens), and the
+    shares of the kinds of edit ``kind_unchanged``, ``kind_appended``, ``kind_shortened``,
+    ``kind_edited``, ``kind_replaced``. Averaged over an item's trajectories, then items, whose
+    clusters are resampled; a completion that follows an empty one enters the kinds alone. Rows of
+    choice items are left aside.
 
     Raises:
         InterpError: a trajectory of a single round.
@@ -272,10 +275,6 @@ def edits(frame: pd.DataFrame, tokenizer: Any, *, seed: int = 0) -> pd.DataFrame
     measures = {name: name for name in (*_SHARES, "rewritten")} | kinds
     if frame.empty:
         return pd.DataFrame(columns=[*_ROUND, "measure", *INTERVAL])
-    ids = {
-        text: tokenizer(text, add_special_tokens=False)["input_ids"]
-        for text in set(frame["completion"])
-    }
     rounds = frame.sort_values("round", kind="stable")
     trajectory = rounds.groupby(arm, sort=False).ngroup().astype(str)
     compared = edits_over_rounds(
@@ -291,7 +290,7 @@ def edits(frame: pd.DataFrame, tokenizer: Any, *, seed: int = 0) -> pd.DataFrame
         rewritten=1.0 - table["kept_tokens"],
         **{name: (table["kind"] == name.removeprefix("kind_")).astype(float) for name in kinds},
     )
-    return means(table, _ROUND, measures, shares=tuple(kinds), seed=seed, skip_missing=True)
+    return item_means(table, _ROUND, measures, shares=tuple(kinds), seed=seed, skip_missing=True)
 
 
 def _is_choice(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,127 @@
+"""The behaviour study: a unit is an item's prompts, or one trajectory's conversations over items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analyses.behaviour import story, tables
+from analyses.behaviour.asked import BehaviourAsked, require_asked, require_texts
+from analyses.behaviour.config import BehaviourConfig
+from analyses.behaviour.tables import BehaviourResult
+from analyses.behaviour.units import (
+    BehaviourBench,
+    Talk,
+    greedy,
+    hold_talk,
+    is_single_prompt,
+    score_prompts,
+    score_question,
+    scorer_name,
+    stereotype_questions,
+    talks,
+    token_ids,
+    toxicity_questions,
+)
+from analyses.contrast import prompt_hashes
+from analyses.study import Lab, Saved, Step, Steps, Story
+from interp.behaviour import scorer
+from interp.data import ChoiceItem, CompletionItem, is_completions, load_completions, load_items
+from interp.fetch.cache import sha256_of
+from interp.prompts import TextBank, load_conditions
+from interp.prompts.slots import read_feedback
+
+
+class Behaviour:
+    """See :mod:`analyses.behaviour`."""
+
+    name = "behave"
+    Config = BehaviourConfig
+
+    def ask(self, config: BehaviourConfig, *, progress: bool = True) -> BehaviourAsked:
+        """Items of both kinds, conditions and feedback; refuses what would fail or do nothing."""
+        specs = load_conditions(config.condition_file)
+        feedback = None if config.feedback is None else read_feedback(config.feedback)
+        choices, completions = load_kinds(config, progress=progress)
+        hashes = prompt_hashes([*choices, *completions], specs)
+        if config.feedback is not None:
+            hashes["feedback"] = sha256_of(config.feedback)
+        asked = BehaviourAsked(config, choices, completions, specs, feedback, hashes)
+        require_asked(asked)
+        return asked
+
+    def bench(self, asked: BehaviourAsked, lab: Lab) -> BehaviourBench:
+        """Model, text bank and scorer; refuses texts beyond the context or without a placebo."""
+        config, model = asked.config, lab.model
+        bank = TextBank(
+            model.tokenizer,
+            conditions=asked.specs,
+            feedback=asked.feedback,
+            require_match=config.require_match,
+            n_ctx=model.cfg.n_ctx,
+            seed=config.seed,
+        )
+        require_texts(bank, asked)
+        return BehaviourBench(
+            config=config,
+            model=model,
+            bank=bank,
+            feedback=asked.feedback,
+            scorer=scorer(config.scorer) if config.scorer else None,
+            n_options=max((len(item.choices) for item in asked.choices), default=0),
+        )
+
+    def steps(self, asked: BehaviourAsked, bench: BehaviourBench) -> Steps:
+        """Single prompts and questions of choice items, conversations, completions and their ids."""
+        config, choices = asked.config, asked.choices
+        if choices and any(is_single_prompt(asked.specs[name]) for name in config.conditions):
+            yield Step("scores", choices, key=_id, compute=score_prompts)
+        if questions := stereotype_questions(choices):
+            yield Step("stereotype_questions", questions, key=_id, compute=score_question)
+        if asked_again := talks(bench.bank, choices, "choice", config):
+            yield _conversations("conversations", asked_again)
+        begun = talks(bench.bank, asked.completions, "completion", config)
+        if not begun:
+            return
+        table = yield _conversations("completions", begun)
+        texts = list(dict.fromkeys(greedy(table)["completion"]))
+        yield Step("completion_tokens", [texts], key=lambda unit: unit, compute=token_ids)
+        if config.scorer is None:
+            return
+        yield Step("scorer", [config.scorer], key=lambda unit: unit, compute=scorer_name)
+        if questions := toxicity_questions(table, asked.completions):
+            yield Step("toxicity_questions", questions, key=_id, compute=score_question)
+
+    def read(self, asked: BehaviourAsked, saved: Saved) -> BehaviourResult:
+        """The tables of single prompts, of rounds and of completions, as far as there are any."""
+        return tables.read(asked, saved)
+
+    def tables(self, result: BehaviourResult) -> Mapping[str, pd.DataFrame]:
+        """Everything that has rows."""
+        return result.tables
+
+    def story(self, result: BehaviourResult) -> Story:
+        """A section for every table with numbers; the positive control is read first."""
+        return story.tell(result)
+
+
+def load_kinds(
+    config: BehaviourConfig, *, progress: bool
+) -> tuple[tuple[ChoiceItem, ...], tuple[CompletionItem, ...]]:
+    """``limit`` choice items of all their sets together, and ``limit`` of every completion set."""
+    begun = [name for name in config.items if is_completions(name)]
+    chosen = [name for name in config.items if name not in begun]
+    options: dict[str, Any] = {"limit": config.limit, "seed": config.seed, "progress": progress}
+    completions = [item for name in begun for item in load_completions(name, **options)]
+    return load_items(chosen, **options) if chosen else (), tuple(completions)
+
+
+def _conversations(name: str, units: Sequence[Talk]) -> Step:
+    lines = {f"{name}_histories.jsonl": "history"}
+    return Step(name, units, key=lambda talk: talk.key, compute=hold_talk, lines=lines)
+
+
+def _id(item: ChoiceItem) -> str:
+    return item.id
