@@ -145,7 +145,8 @@ def _compute(
         while step is not None:
             compute, mapper = bind(step.compute)
             ledger = folder.ledger(step.table)
-            ledger.run(step.units, key=step.key, compute=compute, mapper=mapper, progress=progress)
+            shown = progress and len(step.units) > 1
+            ledger.run(step.units, key=step.key, compute=compute, mapper=mapper, progress=shown)
             if step.stream:
                 ledger.stream()
                 table = pd.DataFrame()

@@ -13,26 +13,27 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from analyses.demo import DemoConfig, run, spread_layers
-from analyses.shifts import CONTROL, projection_shifts
+from analyses.demo.config import DemoConfig
+from analyses.demo.story import SECTIONS
+from analyses.demo.study import STUDIES, Demo, spread_layers
+from analyses.demo.tables import DemoResult
+from analyses.runner import run as run_study
 from interp.errors import InterpError
 from interp.runs import read_manifest
 
 Folder = Callable[..., Path]
-TABLES = (
-    "scores", "projections", "lens", "patching", "attention", "identities", "effects",
-    "projection_shifts",
-)  # fmt: skip
 
 
 def config(folder: Path, out: Path, **changes: object) -> DemoConfig:
     """A small demo on a local model and bundled items."""
-    small = {"items": "bundled", "limit": 6, "n_texts": 2, "n_pairs": 2}
+    small = {"items": "bundled", "limit": 6, "texts": 2, "pairs": 2}
     return DemoConfig(model=str(folder), out=out, **{**small, **changes})
+
+
+def run(settings: DemoConfig, *, progress: bool) -> DemoResult:
+    return run_study(Demo(), settings, progress=progress)
 
 
 def table_bytes(out: Path) -> dict[str, bytes]:
@@ -80,7 +81,8 @@ def test_demo_runs_on_every_architecture(
     out = tmp_path / "run"
     result = run(config(folder, out, compatibility_mode=compatibility_mode), progress=False)
     assert result.report == out / "report.html"
-    assert {p.stem for p in out.glob("*.parquet")} == set(TABLES)
+    parts = {p.stem.partition("-")[0] for p in out.glob("*.parquet")}
+    assert parts == {*STUDIES, "identities"}
     assert read_manifest(out)["status"] == "complete"
     assert read_manifest(out)["model"]["mode"] == ("compatibility" if compatibility_mode else "raw")
     deviations = result.identities["largest deviation"]
@@ -90,14 +92,16 @@ def test_demo_runs_on_every_architecture(
     text = " ".join(page.text)
     assert page.external == []  # nothing is loaded from elsewhere
     assert result.card.one_line in text
-    for heading in ("The question", "Where the instruction acts", "can and cannot say"):
+    for heading in ("The question", "Looking inside: patching", "can and cannot say"):
         assert heading in text
+    for _, heading in SECTIONS:
+        assert heading in text or heading == "What was done"
 
 
 @pytest.mark.slow
 def test_scores_cover_every_item_condition_and_order(tiny_folder: Folder, tmp_path: Path) -> None:
     result = run(config(tiny_folder("llama"), tmp_path / "run"), progress=False)
-    frame = result.scores.frame
+    frame = result.behaviour.scores.frame
     counts = frame.groupby(["condition", "control_of"], sort=False).size().to_dict()
     prompts = 6 * 3  # items x cyclic orders
     assert counts == {
@@ -109,9 +113,12 @@ def test_scores_cover_every_item_condition_and_order(tiny_folder: Folder, tmp_pa
         ("negated", ""): prompts,
         ("revealing", ""): prompts,
     }
-    assert set(result.maps) == {"instructed", "revealing"}
-    cells = sum(m.effect().mean(-1).numel() for m in result.maps.values())
-    assert cells <= 240
+    maps = result.patch.results
+    assert list(maps) == [("instructed", "resid_pre"), ("revealing", "resid_pre")]
+    # the wordings take turns over the items
+    assert maps["instructed", "resid_pre"].pair_labels == [
+        f"{item.id} #{k % 2}" for k, item in enumerate(result.patch.items)
+    ]
 
 
 @pytest.mark.slow
@@ -125,7 +132,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     ]
     first, second, other = (table_bytes(out) for out in runs)
     assert first == second
-    assert first["scores.parquet"] != other["scores.parquet"]
+    assert first["behaviour-scores.parquet"] != other["behaviour-scores.parquet"]
 
 
 @pytest.mark.slow
@@ -143,59 +150,19 @@ def choice_line(gold: int, roles: list[str]) -> str:
     return json.dumps({"question": "Who was it?", "gold": gold, "choices": choices})
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (
-            [
-                choice_line(0, ["unknown", "stereotyped", "counter"]),
-                choice_line(0, ["unknown", "stereotyped"]),
-            ],
-            "choices, .* choose --items of one number of choices",
-        ),
-        (
-            [choice_line(1, ["unknown", "stereotyped", "counter"])] * 2,
-            "no ambiguous item with an unknown and a stereotyped option",
-        ),
-    ],
-)
-def test_items_the_demo_cannot_use_are_refused_before_the_model_is_loaded(
-    lines: list[str], message: str, tmp_path: Path
-) -> None:
+def test_items_the_demo_cannot_use_are_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
-    path.write_text("\n".join(lines))
-    with pytest.raises(InterpError, match=message):
+    path.write_text("\n".join([choice_line(1, ["unknown", "stereotyped", "counter"])] * 2))
+    with pytest.raises(
+        InterpError, match="no ambiguous item with an unknown and a stereotyped opt"
+    ):
         run(config(tmp_path / "no model", tmp_path / "run", items=str(path)), progress=False)
 
 
 def test_spread_layers_keeps_both_ends() -> None:
-    assert spread_layers(30, 12) == [0, 3, 5, 8, 11, 13, 16, 18, 21, 24, 26, 29]
-    assert spread_layers(4, 12) == [0, 1, 2, 3]
-    assert spread_layers(1, 12) == [0]
-
-
-def test_projection_shifts_by_hand() -> None:
-    rows = [
-        {"item": item, "cluster": item, "contrast": contrast, "condition": condition, "slot": slot,
-         "direction": direction, "layer": 3,
-         "projection": base + slot * 0.5 + (scale if condition != "placebo" else 0.0)}
-        for contrast, direction, scale in (
-            ("instructed", "morality", 2.0),
-            ("instructed", "tense", -1.0),
-            ("revealing", "morality", 0.25),
-            ("revealing", "tense", 9.0),
-        )
-        for base, item in ((0.0, "i"), (5.0, "j"), (9.0, "k"))
-        for condition in (contrast, "placebo")
-        for slot in (0, 1)
-    ]  # fmt: skip
-    shifts = projection_shifts(pd.DataFrame(rows), seed=0).set_index("direction")
-    assert list(shifts.index) == ["morality", "tense", CONTROL]
-    np.testing.assert_allclose(shifts["class_units"], [2.0, -1.0, 0.25])
-    spread = np.std([0.0, 0.5, 5.0, 5.5, 9.0, 9.5])  # the placebo prompts' projections
-    np.testing.assert_allclose(shifts["estimate"], np.array([2.0, -1.0, 0.25]) / spread)
-    assert shifts["is_null"].tolist() == [False, True, False]
-    assert (shifts["low"] <= shifts["estimate"]).all()
+    assert spread_layers(30, 12) == (0, 3, 5, 8, 11, 13, 16, 18, 21, 24, 26, 29)
+    assert spread_layers(4, 12) == (0, 1, 2, 3)
+    assert spread_layers(1, 12) == (0,)
 
 
 @pytest.mark.slow
