@@ -46,8 +46,8 @@ from interp.stats.sums import sums_bootstrap, two_way_gap
 class FlipMatrix:
     """Counts of items by correctness before and after, e.g. ``right_wrong``: right, then wrong.
 
-    ``p``: McNemar's exact two-sided p, a binomial test that a changed answer is as often mended as
-    spoilt (1 without changes). It takes items as independent. ``net`` is accuracy after minus
+    ``p``: McNemar's exact two-sided p, a binomial test that a changed answer is as often wrong_right
+    as right_wrong (1 without changes). It takes items as independent. ``net`` is accuracy after minus
     accuracy before, + = better, with an interval over clusters.
     """
 
@@ -89,14 +89,14 @@ def flip_matrix(
     if np.isnan(first).any() or np.isnan(second).any():
         raise InterpError("an item has no correctness (NaN): leave it out of both rounds")
     counts = Counter(zip(first.astype(int).tolist(), second.astype(int).tolist(), strict=True))
-    spoilt, mended = counts[1, 0], counts[0, 1]
-    changed = spoilt + mended
+    right_wrong, wrong_right = counts[1, 0], counts[0, 1]
+    changed = right_wrong + wrong_right
     return FlipMatrix(
         right_right=counts[1, 1],
-        right_wrong=spoilt,
-        wrong_right=mended,
+        right_wrong=right_wrong,
+        wrong_right=wrong_right,
         wrong_wrong=counts[0, 0],
-        p=float(binomtest(mended, changed, 0.5).pvalue) if changed else 1.0,
+        p=float(binomtest(wrong_right, changed, 0.5).pvalue) if changed else 1.0,
         net=cluster_bootstrap(second - first, clusters, seed=seed, labels=("flips",)),
     )
 

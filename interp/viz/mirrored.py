@@ -106,7 +106,7 @@ def _bars(
     n = rows[list(_COUNTS)].sum(axis=1).clip(lower=1)
     bars, net = ([y + 0.14 for y in at], [y - 0.3 for y in at]) if horizontal else (at, at)
     for column, sign, opacity in (("right_wrong", -1, 0.4), ("wrong_right", 1, 0.85)):
-        what = column.replace("_", " → ")
+        what = column.replace("_", " → ").replace("right", "correct").replace("wrong", "incorrect")
         yield go.Bar(
             {along: sign * rows[column] / n, across: bars},
             orientation="h" if horizontal else "v",
@@ -131,8 +131,8 @@ def _bars(
 def _style(figure: go.Figure, title: str, subtitle: str, *, height: int) -> go.Figure:
     """The key of :func:`_bars`, and the house's look."""
     for name, symbol, shade in (
-        ("right → wrong", "square", fade(MUTED, 0.4)),
-        ("wrong → right", "square", fade(MUTED, 0.85)),
+        ("correct → incorrect", "square", fade(MUTED, 0.4)),
+        ("incorrect → correct", "square", fade(MUTED, 0.85)),
         ("net change of accuracy, 95 %", "diamond", INK),
     ):
         key = {"size": 10 if symbol == "square" else 7, "symbol": symbol, "color": shade}

@@ -31,7 +31,7 @@ def test_flips_by_hand():
     assert (flips.right_right, flips.right_wrong) == (2, 1)
     assert (flips.wrong_right, flips.wrong_wrong) == (4, 2)
     assert flips.n == 9
-    # one spoilt of five changed: 2 * (C(5,0) + C(5,1)) / 2^5
+    # one correct -> incorrect of five changed: 2 * (C(5,0) + C(5,1)) / 2^5
     assert flips.p == pytest.approx(2 * 6 / 32)
     assert flips.net.estimate == pytest.approx(3 / 9)
     assert flips.to_dataframe().loc["wrong", "right"] == 4

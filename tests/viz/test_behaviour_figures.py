@@ -127,13 +127,13 @@ def test_gain_by_rank_of_a_subset_that_is_not_there_is_refused():
 
 def test_flips_are_mirrored_shares_with_the_placebo_under_its_condition():
     figure = viz.flips(flip_counts())
-    (spoilt,) = drawn(figure, "instructed, right → wrong")
-    (mended,) = drawn(figure, "instructed, wrong → right")
-    assert (list(spoilt.x), list(spoilt.text)) == ([-0.1], ["1"])
-    assert (list(mended.x), list(mended.text)) == ([0.2], ["2"])
+    (lost,) = drawn(figure, "instructed, correct → incorrect")
+    (gained,) = drawn(figure, "instructed, incorrect → correct")
+    assert (list(lost.x), list(lost.text)) == ([-0.1], ["1"])
+    assert (list(gained.x), list(gained.text)) == ([0.2], ["2"])
     assert list(figure.layout.yaxis.ticktext) == ["instructed", "placebo of instructed"]
-    (placebo,) = drawn(figure, "placebo of instructed, wrong → right")
-    assert placebo.y[0] < mended.y[0]
+    (placebo,) = drawn(figure, "placebo of instructed, incorrect → correct")
+    assert placebo.y[0] < gained.y[0]
     assert placebo.marker.color.startswith("rgba(230,159,0")  # the placebo's orange
     (net,) = drawn(figure, "instructed")
     assert net.x[0] + net.error_x.array[0] == pytest.approx(0.3)
@@ -141,8 +141,8 @@ def test_flips_are_mirrored_shares_with_the_placebo_under_its_condition():
 
 def test_round_flips_put_the_placebo_to_the_right_of_its_condition():
     figure = viz.round_flips(pd.concat([flip_counts(round=k) for k in (1, 2)]))
-    (treated,) = drawn(figure, "instructed, wrong → right")
-    (placebo,) = drawn(figure, "placebo of instructed, wrong → right")
+    (treated,) = drawn(figure, "instructed, incorrect → correct")
+    (placebo,) = drawn(figure, "placebo of instructed, incorrect → correct")
     np.testing.assert_allclose(treated.x, [0.8, 1.8])
     np.testing.assert_allclose(placebo.x, [1.2, 2.2])
     np.testing.assert_allclose(treated.y, 0.2)
