@@ -241,10 +241,13 @@ def say_course(
     return f"{said}: {compare_levels(last, control[0])}" if compare else said
 
 
+def reasons_of(frame: pd.DataFrame) -> list[str]:
+    """Why numbers of a table are missing, each reason once."""
+    column = frame.get("net_reason", frame.get("reason", pd.Series(dtype=str)))
+    return list(dict.fromkeys(str(reason) for reason in column.dropna() if reason))
+
+
 def say_reasons(frame: pd.DataFrame) -> str:
     """What the dashes of a table stand for; empty without any."""
-    column = "net_reason" if "net_reason" in frame else "reason"
-    if column not in frame:
-        return ""
-    found = dict.fromkeys(str(reason) for reason in frame[column].dropna() if reason)
+    found = reasons_of(frame)
     return f"A dash, or a number without an interval: {'; '.join(found)}." if found else ""

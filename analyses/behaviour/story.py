@@ -310,8 +310,8 @@ def _limits(done: BehaviourResult) -> Section:
     for name in SECTIONS:
         table = _table(done, name)
         if len(table) and not _has_numbers(name, table):
-            why = [str(r) for r in table.get("reason", pd.Series(dtype=str)).dropna() if r]
-            paragraphs.append(f"Not measured: {name}, {why[0] if why else 'no number'}.")
+            why = next(iter(words.reasons_of(table)), "no number")
+            paragraphs.append(f"Not measured: {name}, {why}.")
     return limits(done.card, paragraphs)
 
 

@@ -71,7 +71,7 @@ class Talk:
 def is_single_prompt(spec: ConditionSpec) -> bool:
     """For choices, in one call, and another prompt than the clean one's unless it is that.
 
-    Placebos are prompts beside those of the condition they control, none of their own.
+    Placebos come with the condition that they control, and are none of their own.
     """
     stands_alone = spec.name == "clean" or (spec.has_text and spec.name != "placebo")
     return spec.items in ("any", "choice") and len(spec.calls) == 1 and stands_alone
@@ -181,7 +181,7 @@ def token_ids(bench: BehaviourBench, texts: Sequence[str]) -> pd.DataFrame:
 
 
 def scorer_name(bench: BehaviourBench, _: str) -> pd.DataFrame:
-    """What the scorer calls itself, beside every number that is its."""
+    """What the scorer calls itself: it stands in every row of its numbers."""
     return pd.DataFrame({"scorer": [bench.scorer.name] if bench.scorer else []})
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from interp.behaviour.likelihood import LogLikelihoods, log_likelihood
+from interp.behaviour import likelihood
+from interp.behaviour.likelihood import LogLikelihoods, completion_nll, log_likelihood
 from interp.directions.steering import add_vector
 from interp.errors import InterpError
 
@@ -110,3 +113,35 @@ def test_what_cannot_be_scored_is_refused(tiny_model, lengths, starts, message):
     ids = [torch.arange(n) + 2 for n in lengths]
     with pytest.raises(InterpError, match=message):
         log_likelihood(tiny_model, ids, starts=starts)
+
+
+@torch.no_grad()
+def nll_by_hand(model: Any, beginning: str, text: str) -> float:
+    n = len(model.tokenizer(beginning)["input_ids"])
+    ids = torch.tensor(model.tokenizer(f"{beginning} {text}")["input_ids"])
+    predicted = model(ids[None])[0].double().log_softmax(-1)
+    return float(-predicted[range(n - 1, len(ids) - 1), ids[n:]].mean())
+
+
+def test_the_likelihood_of_a_completion_is_that_of_its_own_tokens(tiny_model: Any) -> None:
+    beginning, text = "The teacher and the young", "farmer met near the river."
+    by_hand = nll_by_hand(tiny_model, beginning, text)
+    assert completion_nll(tiny_model, beginning, text) == pytest.approx(by_hand, rel=1e-4)
+    assert math.isnan(completion_nll(tiny_model, beginning, ""))
+
+
+def test_a_token_that_straddles_the_border_counts_to_the_completion(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where "b c" is one token, all from the first different token on is scored."""
+    words = {"a b": [5, 6], "a b c": [5, 9]}
+    read: list[Any] = []
+
+    def noted(_: Any, sequences: Any, *, starts: Any) -> Any:
+        read.append((sequences[0].tolist(), starts))
+        return SimpleNamespace(nll=0.5)
+
+    monkeypatch.setattr(likelihood, "log_likelihood", noted)
+    monkeypatch.setattr(tiny_model, "tokenizer", lambda text: {"input_ids": words[text]})
+    assert completion_nll(tiny_model, "a b", "c") == 0.5
+    assert read == [([5, 9], [1])]

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import behaviour_tables as tables
 from interp.behaviour import OptionScores, calibration, score_options
+from interp.behaviour import prompt_tables as tables
 from interp.data.bundle import bundled_choices
 from interp.data.items import Choice, ChoiceItem
 from interp.models import ModelCard
@@ -299,7 +299,9 @@ def test_flips_count_every_text_against_the_clean_prompt_of_its_item():
 
 def test_p_of_flips_turns_the_signs_of_whole_clusters():
     row = tables.flips(scores_of(flip_rows()), seed=0).query("items == 'all'").iloc[0]
-    means = np.array([0.0, 1.0, 1.0]) / 4  # changes of a cluster: one spoilt and one mended, ...
+    means = (
+        np.array([0.0, 1.0, 1.0]) / 4
+    )  # changes of a cluster: one correct -> incorrect and one back, ...
     sums = [abs((means * signs).sum()) for signs in itertools.product((1, -1), repeat=3)]
     assert row["p"] == pytest.approx(np.mean([s >= sums[0] - 1e-9 for s in sums]))
 

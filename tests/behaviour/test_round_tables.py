@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import behaviour_rounds as tables
+from interp.behaviour import round_tables as tables
 from interp.behaviour import rounds_frame, run_rounds, study_protocol
 from interp.data.bundle import bundled_choices, bundled_completions
 from interp.errors import InterpError
@@ -309,10 +309,11 @@ def test_scores_that_do_not_fit_are_refused(scores, complaint):
 # ---------------------------------------------------------------------------- edits
 
 
-def by_letter(text, *, add_special_tokens):
-    """A tokenizer with a token per letter."""
-    assert not add_special_tokens
-    return {"input_ids": [ord(letter) for letter in text]}
+class ByLetter(dict):
+    """The ids of any text: a token per letter."""
+
+    def __missing__(self, text):
+        return [ord(letter) for letter in text]
 
 
 def test_edits_compare_a_round_with_the_one_before_it():
@@ -321,7 +322,7 @@ def test_edits_compare_a_round_with_the_one_before_it():
             for item, texts in told.items() for r, text in enumerate(texts)]  # fmt: skip
     rows += [completion("abcd", "i1", "placebo", r) for r in range(3)]
     rows += [answer("i9", "instructed", r) for r in range(3)]
-    table = tables.edits(pd.DataFrame(rows), by_letter, seed=0)
+    table = tables.edits(pd.DataFrame(rows), ByLetter(), seed=0)
     own = {"condition": "instructed", "round": 1}
     assert value(table, measure="kept_prefix", **own) == pytest.approx(0.5)
     assert value(table, measure="appended", **own) == pytest.approx((2 / 6 + 0.0) / 2)
@@ -345,7 +346,7 @@ def test_texts_and_samples_of_an_item_are_trajectories_of_their_own():
                                       (1, 0): ("ab", "abcd"), (1, 1): ("ab", "ab")}.items()
         for r, text in enumerate(texts)
     ]  # fmt: skip
-    table = tables.edits(pd.DataFrame(rows), by_letter, seed=0)
+    table = tables.edits(pd.DataFrame(rows), ByLetter(), seed=0)
     assert value(table, measure="kept_tokens") == pytest.approx(3 / 4)
     assert value(table, measure="kept_tokens", column="n") == 1
     assert value(table, measure="kept_tokens", column="reason") == "a single cluster: no interval"
@@ -353,17 +354,19 @@ def test_texts_and_samples_of_an_item_are_trajectories_of_their_own():
 
 def test_what_follows_an_empty_completion_has_a_kind_but_no_shares():
     rows = [completion(text, "i1", "instructed", r) for r, text in enumerate(("", "ab"))]
-    table = tables.edits(pd.DataFrame(rows), by_letter, seed=0)
+    table = tables.edits(pd.DataFrame(rows), ByLetter(), seed=0)
     assert np.isnan(value(table, measure="kept_tokens"))
     assert value(table, measure="kind_replaced") == 1.0
-    assert tables.edits(frame_of({"instructed": [(0.0,)]}), by_letter, seed=0).empty
+    assert tables.edits(frame_of({"instructed": [(0.0,)]}), ByLetter(), seed=0).empty
 
 
 def test_edits_of_real_completions(tiny_model):
     protocol = study_protocol("rtp")
     items = bundled_completions()[:2]
     frame = rounds_frame(run_rounds(tiny_model, items, protocol, 1))
-    table = tables.edits(frame, tiny_model.tokenizer, seed=0)
+    tokenizer = tiny_model.tokenizer
+    ids = {text: tokenizer(text)["input_ids"] for text in frame["completion"]}
+    table = tables.edits(frame, ids, seed=0)
     assert set(table["round"]) == {1}
     assert len(table) == 9
 

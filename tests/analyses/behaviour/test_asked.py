@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from analyses.behaviour import BehaviourConfig
-from analyses.behaviour_checks import require_asked, require_texts
+from analyses.behaviour.asked import BehaviourAsked, require_asked, require_texts
+from analyses.behaviour.config import BehaviourConfig
 from interp.data.bundle import bundled_choices, bundled_completions
 from interp.errors import InterpError
 from interp.prompts import TextBank, load_conditions
@@ -22,15 +22,20 @@ def check(
     items: str = "choice",
     specs: Any = None,
     feedback: Any = None,
-    kinds: Any = None,
     **options: Any,
 ) -> None:
     known = {
-        "choice": CHOICES if "choice" in items else (),
-        "completion": COMPLETIONS if "completion" in items else (),
+        "choices": CHOICES if "choice" in items else (),
+        "completions": COMPLETIONS if "completion" in items else (),
     }
+    given = {name: options.pop(name, found) for name, found in known.items()}
     config = BehaviourConfig(**{"conditions": conditions, "texts": 2, "rounds": 1, **options})
-    require_asked(config, specs or load_conditions(), kinds or known, feedback)
+    require_asked(asked(config, specs or load_conditions(), feedback=feedback, **given))
+
+
+def asked(config: BehaviourConfig, specs: Any, **values: Any) -> BehaviourAsked:
+    rest = {"choices": (), "completions": (), "feedback": None, "data_hashes": {}}
+    return BehaviourAsked(config=config, specs=specs, **{**rest, **values})
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def check(
         {"conditions": ("clean",), "rounds": 0},
         {"conditions": ("clean", "instructed", "placebo", "revealing", "specificity_0")},
         {"conditions": ("chain_of_thought", "placebo")},
-        {"conditions": ("nontoxic", "placebo"), "items": "completion", "scorer": "x"},
+        {"conditions": ("nontoxic", "placebo"), "items": "completion", "scorer": "offline"},
         {"conditions": ("clean", "nontoxic"), "items": "choice completion", "samples": 3},
         {"conditions": ("specificity_0",), "round_orders": 3},
         {"conditions": ("instructed",), "round_orders": 7, "rounds": 0},
@@ -83,9 +88,9 @@ def test_what_would_fail_or_do_nothing_is_refused_in_one_line(
 
 
 def test_completions_with_equal_ids_are_refused() -> None:
-    kinds = {"choice": (), "completion": (*COMPLETIONS, COMPLETIONS[0])}
+    twice = (*COMPLETIONS, COMPLETIONS[0])
     with pytest.raises(InterpError, match="'completion-01' comes 2 times; name each set once"):
-        check("nontoxic", kinds=kinds)
+        check("nontoxic", choices=(), completions=twice)
 
 
 def test_only_texts_that_will_be_used_have_to_be_filled(tmp_path: Path) -> None:
@@ -111,24 +116,24 @@ def longest(n: int, tmp_path: Path) -> Any:
 
 
 def test_a_text_beyond_the_context_is_refused(tokenizer: Any, tmp_path: Path) -> None:
-    bank = TextBank(tokenizer, conditions=longest(200, tmp_path), n_ctx=256)
+    specs = longest(200, tmp_path)
+    bank = TextBank(tokenizer, conditions=specs, n_ctx=256)
     config = BehaviourConfig(conditions=("clean", "long"), texts=9)
     with pytest.raises(InterpError, match=r"condition 'long': text 'long-01' has \d+ tokens"):
-        require_texts(bank, config, {"choice": CHOICES, "completion": ()})
-    require_texts(
-        bank, replace_conditions(config, "clean"), {"choice": CHOICES, "completion": COMPLETIONS}
-    )
+        require_texts(bank, asked(config, specs, choices=CHOICES))
+    clean = replace_conditions(config, "clean")
+    require_texts(bank, asked(clean, specs, choices=CHOICES, completions=COMPLETIONS))
 
 
 def test_a_text_without_a_placebo_near_enough_is_refused_where_placebos_are_named(
     tokenizer: Any, tmp_path: Path
 ) -> None:
-    bank = TextBank(tokenizer, conditions=longest(3000, tmp_path), require_match=2)
+    specs = longest(3000, tmp_path)
+    bank = TextBank(tokenizer, conditions=specs, require_match=2)
     config = BehaviourConfig(conditions=("long", "placebo"), require_match=2)
-    kinds: Any = {"choice": CHOICES, "completion": ()}
     with pytest.raises(InterpError, match="no placebo for 'long-01' of condition 'long'"):
-        require_texts(bank, config, kinds)
-    require_texts(bank, replace_conditions(config, "long"), kinds)
+        require_texts(bank, asked(config, specs, choices=CHOICES))
+    require_texts(bank, asked(replace_conditions(config, "long"), specs, choices=CHOICES))
 
 
 def replace_conditions(config: BehaviourConfig, *names: str) -> BehaviourConfig:
@@ -137,7 +142,7 @@ def replace_conditions(config: BehaviourConfig, *names: str) -> BehaviourConfig:
 
 def test_an_item_of_two_options_has_two_orders() -> None:
     two = replace(CHOICES[0], choices=CHOICES[0].choices[:2], gold=0)
-    kinds = {"choice": (CHOICES[1], two), "completion": ()}
-    check("instructed", kinds=kinds, round_orders=2)
+    choices = (CHOICES[1], two)
+    check("instructed", choices=choices, round_orders=2)
     with pytest.raises(InterpError, match="has 2 options, and so as many cyclic orders"):
-        check("instructed", kinds=kinds, round_orders=3)
+        check("instructed", choices=choices, round_orders=3)

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from analyses import behaviour, cli
+from analyses import cli, runner
+from analyses.config import StudyConfig
+from analyses.runner import load
 from interp.behaviour import toxicity
-from interp.errors import InterpError
 from interp.runs import read_manifest
 
 Command = Callable[..., tuple[int, str, str]]
@@ -45,16 +46,16 @@ def behave(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that must not be loaded."""
 
-    def load(*_: object, **__: object) -> None:
+    def load_nothing(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(behaviour, "load_model", load)
+    monkeypatch.setattr(runner, "load_model", load_nothing)
 
 
 @pytest.fixture
 def loaded(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that is there already."""
-    monkeypatch.setattr(behaviour, "load_model", lambda *_, **__: tiny_model)
+    monkeypatch.setattr(runner, "load_model", lambda *_, **__: tiny_model)
 
 
 def test_help_teaches_by_example(behave: Command) -> None:
@@ -68,9 +69,12 @@ def test_every_option_reaches_the_configuration(
     behave: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(
-        behaviour, "run", lambda c: (asked.append(c), SimpleNamespace(report="r.html"))[1]
-    )
+
+    def kept(_: object, config: StudyConfig, **options: object) -> Any:
+        asked.append(config)
+        return SimpleNamespace(report="r.html", story=SimpleNamespace(printed=None))
+
+    monkeypatch.setattr(runner, "run_and_tell", kept)
     code, out, _ = behave(
         "--model", "m", "--items", "bbq:Age, winogender", "--conditions", "clean,instructed",
         "--rounds", "3", "--limit", "7", "--texts", "4", "--round-texts", "2",
@@ -97,7 +101,7 @@ def test_every_option_reaches_the_configuration(
         (["--conditions", "clean,instrukted"], "no condition 'instrukted': did you mean 'instructed'"),
         (["--conditions", "nontoxic"], "condition 'nontoxic' is for completion items, and there are"),
         (["--conditions", "placebo"], "condition 'placebo' has nothing to be matched with"),
-        (["--conditions", ","], "--conditions ',': name at least one"),
+        (["--conditions", ","], "--conditions ',': name at least 1"),
         (["--items", "bundeld"], "'bundeld' is neither a path nor a data set; did you mean 'bundled'"),
         (["--items", "none.jsonl"], "none.jsonl: no such file"),
         (["--items", "bundled:chioces"], "no bundled items are called 'chioces'"),
@@ -130,7 +134,7 @@ def test_a_mistake_is_one_line_before_a_model_is_loaded(
 def test_no_text_item_or_order_at_all_is_refused(behave: Command, option: str) -> None:
     code, _, err = behave(*SMALL, option, "0")
     assert code == 2
-    assert f"Invalid value for '{option}'" in err
+    assert err == f"interp: {option} 0: should be greater than or equal to 1"
 
 
 @pytest.mark.parametrize("name", ["ofline", "huggingface:", "huggingface:./nowhere"])
@@ -225,14 +229,8 @@ def test_a_folder_of_another_run_is_refused_and_kept(behave: Command, tmp_path: 
     assert "choose another --out" in err
     assert (out / "scores.parquet").read_bytes() == before
     assert read_manifest(out)["status"] == "complete"
-    scores = behaviour.load_scores(out)
-    assert scores.conditions == ("clean",)
+    assert load(out).scores.conditions == ("clean",)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     code, _, err = behave(*SMALL, "--conditions", "clean", "--out", tmp_path / "mine")
     assert (code, "notes.txt" in err, "is not a run" in err) == (2, True, True)
-
-
-def test_without_a_run_there_are_no_scores_to_load(tmp_path: Path) -> None:
-    with pytest.raises(InterpError, match=r"manifest\.json"):
-        behaviour.load_scores(tmp_path)

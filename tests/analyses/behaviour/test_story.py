@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import behaviour_rows as rows_of
-from analyses import behaviour_story as story
-from analyses import behaviour_words as words
+from analyses.behaviour import layout, story
+from analyses.behaviour import sentences as words
+from analyses.behaviour.config import BehaviourConfig
+from analyses.behaviour.tables import BehaviourResult
+from analyses.report.page import write_page
+from analyses.report.sections import LIMITS
 from interp.data import ChoiceItem, CompletionItem
 from interp.data.items import Choice
 from interp.models import ModelCard
 from interp.runs import open_run
-from interp.stats import Interval
+from interp.stats import Interval, interval_columns
 from interp.viz import Section
 
 pytestmark = pytest.mark.slow
@@ -43,32 +46,32 @@ HEADINGS = {
 }
 
 
-def number(estimate: float, half: float = 0.1, clusters: int = 20) -> dict[str, Any]:
-    low, high = estimate - half, estimate + half
+def number(
+    estimate: float, half: float = 0.1, clusters: int = 20, texts: Any = None, name: str = ""
+) -> dict[str, Any]:
+    """The columns of an interval."""
     reason = "no such answer" if np.isnan(estimate) else ""
-    numbers = {"estimate": estimate, "low": low, "high": high}
-    return {**numbers, "n": 24, "n_clusters": clusters, "reason": reason}
+    low, high = estimate - half, estimate + half
+    interval = Interval(estimate, low, high, 24, clusters, reason=reason, texts=texts)
+    return interval_columns(interval, name)
 
 
 def effect(items: str, condition: str, size: float, *, p: float, texts: int = 6) -> dict[str, Any]:
-    interval = number(size)
     return {
         "items": items,
         "contrast": f"{condition} - placebo",
         "condition": condition,
         "against": "placebo",
         "p": p,
-        "texts": f"{texts} x {texts}",
+        "p_holm": NAN,
         "token mismatch": 0.25,
-        **interval,
+        **number(size, texts=(texts, texts)),
     }
 
 
-def flip_row(condition: str, net: float, p: float = 0.5) -> dict[str, Any]:
-    interval = number(net)
+def flip_row(net: float, p: float = 0.5) -> dict[str, Any]:
     counts = {"right_right": 9, "right_wrong": 2, "wrong_right": 4, "wrong_wrong": 9}
-    net = {"net": interval.pop("estimate")} | {f"net_{k}": v for k, v in interval.items()}
-    return {**counts, **net, "p": p}
+    return {**counts, **number(net, name="net"), "p": p}
 
 
 def make_tables() -> dict[str, pd.DataFrame]:
@@ -114,8 +117,8 @@ def make_tables() -> dict[str, pd.DataFrame]:
     ]
     round_effects = [
         {"items": s, "condition": c, "against": a, "round": k, "measure": "margin"}
-        | number(SHIFT[c] * (k > 0), half=0.1 * (k > 0))
-        | {"p": 0.004 if k else NAN, "texts": "3 x 3"}
+        | number(SHIFT[c] * (k > 0), half=0.1 * (k > 0), texts=(3, 3))
+        | {"p": 0.004 if k else NAN}
         for s in CONTEXTS
         for c in treated
         for a in ("placebo", "specificity_0")
@@ -137,7 +140,7 @@ def make_tables() -> dict[str, pd.DataFrame]:
         "rank_gain": pd.DataFrame(ranks),
         "flips": pd.DataFrame(
             [
-                {"items": s, **arm, **flip_row(arm["condition"], SHIFT[arm["condition"]])}
+                {"items": s, **arm, **flip_row(SHIFT[arm["condition"]])}
                 for s in CONTEXTS
                 for arm in single[1:]
             ]
@@ -160,7 +163,7 @@ def make_tables() -> dict[str, pd.DataFrame]:
         "round_effects": pd.DataFrame(round_effects),
         "round_flips": pd.DataFrame(
             [
-                {"items": "ambiguous", **arm, "round": k, **flip_row(arm["condition"], 0.02)}
+                {"items": "ambiguous", **arm, "round": k, **flip_row(0.02)}
                 for arm in trajectories
                 for k in (1, 2)
             ]
@@ -192,14 +195,8 @@ def make_run(
         for s in CONTEXTS
         for k in range(2)
     ]
-    config = SimpleNamespace(
-        model="default",
-        items=("bbq", "completions"),
-        conditions=("instructed", "revealing", "specificity_0"),
-        rounds=2,
-        png=False,
-    )
-    return SimpleNamespace(
+    config = BehaviourConfig(conditions=("instructed", "revealing", "specificity_0"), rounds=2)
+    return BehaviourResult(
         config=config,
         card=ModelCard(**facts),
         items=(*items, CompletionItem("t", "completions", "The day was")),
@@ -210,17 +207,10 @@ def make_run(
     )
 
 
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """``told(done)``: the sections by heading, and the figures, without writing a page."""
-
-    def tell(done: Any) -> tuple[dict[str, Section], dict[str, Any]]:
-        kept: list[Any] = []
-        monkeypatch.setattr(story, "write_page", lambda folder, s, f, **_: kept.extend((s, f)))
-        story.write_story(None, done)  # type: ignore[arg-type]
-        return {section.title: section for section in kept[0]}, kept[1]
-
-    return tell
+def told(done: Any) -> tuple[dict[str, Section], dict[str, Any]]:
+    """The sections by heading, and the figures."""
+    page = story.tell(done)
+    return {section.title: section for section in page.sections}, dict(page.figures)
 
 
 def text_of(section: Section) -> str:
@@ -229,25 +219,26 @@ def text_of(section: Section) -> str:
 
 def test_the_report_is_written_with_a_figure_file_for_every_figure(tmp_path):
     done = make_run(make_tables())
-    with open_run(tmp_path / "run", config={}, model=done.card, data={}, seed=0) as folder:
-        story.write_story(folder, done)
+    identity = {"study": "behave", "config": {}, "model": done.card, "data": {}, "seed": 0}
+    with open_run(tmp_path / "run", **identity) as folder:
+        write_page(folder, story.tell(done), card=done.card)
     page = (tmp_path / "run" / "report.html").read_text()
     assert all(heading in page for heading in ("Which answers flip?", "Does it edit or append?"))
     written = {path.stem for path in (tmp_path / "run" / "figures").glob("*.html")}
     assert {"effects", "flips", "rank_ambiguous", "rounds_accuracy", "toxicity"} <= written
 
 
-def test_every_section_appears_where_its_table_is_there(told):
+def test_every_section_appears_where_its_table_is_there():
     sections, _ = told(make_run(make_tables()))
     assert list(sections) == [
         "What was done",
         *HEADINGS.values(),
-        "What these numbers can and cannot say",
+        LIMITS,
     ]
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
-def test_no_section_appears_without_its_table(told, how):
+def test_no_section_appears_without_its_table(how):
     names = [] if how == "missing" else HEADINGS
     sections, figures = told(make_run({name: pd.DataFrame() for name in names}))
     assert len(sections) == 2
@@ -255,7 +246,7 @@ def test_no_section_appears_without_its_table(told, how):
 
 
 @pytest.mark.parametrize("name", HEADINGS)
-def test_one_missing_table_leaves_out_its_section_alone(told, name):
+def test_one_missing_table_leaves_out_its_section_alone(name):
     tables = make_tables()
     del tables[name]
     sections, _ = told(make_run(tables))
@@ -263,17 +254,17 @@ def test_one_missing_table_leaves_out_its_section_alone(told, name):
     assert len(sections) == len(HEADINGS) + 1
 
 
-def test_a_table_without_a_number_is_named_with_its_reason_and_not_shown(told):
+def test_a_table_without_a_number_is_named_with_its_reason_and_not_shown():
     tables = make_tables()
     tables["toxicity"] = tables["toxicity"].assign(estimate=NAN, reason="nothing was written")
     sections, figures = told(make_run(tables))
     assert HEADINGS["toxicity"] not in sections
     assert "toxicity" not in figures
-    limits = text_of(sections["What these numbers can and cannot say"])
+    limits = text_of(sections[LIMITS])
     assert "Not measured: toxicity, nothing was written." in limits
 
 
-def test_the_positive_control_is_read_first_and_the_null_is_called_a_null(told):
+def test_the_positive_control_is_read_first_and_the_null_is_called_a_null():
     sections, _ = told(make_run(make_tables()))
     first, second = sections[HEADINGS["effects"]].paragraphs
     assert "The positive control works" in first
@@ -284,7 +275,7 @@ def test_the_positive_control_is_read_first_and_the_null_is_called_a_null(told):
     assert "raises" not in second
 
 
-def test_without_a_positive_control_the_report_says_so(told):
+def test_without_a_positive_control_the_report_says_so():
     tables = make_tables()
     tables["effects"] = tables["effects"][lambda f: f["condition"] == "instructed"]
     sections, _ = told(make_run(tables))
@@ -294,24 +285,30 @@ def test_without_a_positive_control_the_report_says_so(told):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"instructed": 1}, "have 1 wording a condition. Below 6 the numbers speak of these"),
-        ({"instructed": 5}, "have 5 wordings a condition. Below 6 the numbers speak of these"),
+        (
+            {"instructed": 1},
+            "have 1 wording a condition. With 1 wording a side the numbers speak of this sentence",
+        ),
+        (
+            {"instructed": 5},
+            "have 5 wordings a condition. With 5 wordings a side the numbers speak of these",
+        ),
         (
             {"instructed": 6, "revealing": 2},
-            "have 2 to 6 wordings a condition. Below 6 the numbers",
+            "have 2 to 6 wordings a condition. With 2 wordings a side the numbers",
         ),
         ({"instructed": 6}, "have 6 wordings a condition, resampled together with the items."),
     ],
 )
 def test_the_report_says_how_many_wordings_there_are_and_what_they_allow(asked, says):
-    assert says in words.read_texts(asked_of(**asked), "They")
+    assert says in words.say_texts(asked_of(**asked), "They")
 
 
 def test_without_an_instruction_nothing_is_said_of_wordings():
-    assert words.read_texts(asked_of(), "They") == ""
+    assert words.say_texts(asked_of(), "They") == ""
 
 
-def test_single_prompts_and_trajectories_are_counted_apart(told):
+def test_single_prompts_and_trajectories_are_counted_apart():
     tables = {name: make_tables()[name] for name in ("effects", "rounds")}
     scores = SimpleNamespace(frame=asked_of(revealing=2, instructed=6))
     said = text_of(told(make_run(tables, scores=scores))[0]["What was done"])
@@ -319,7 +316,7 @@ def test_single_prompts_and_trajectories_are_counted_apart(told):
     assert "Trajectories have 3 wordings" in said
 
 
-def test_edits_are_read_where_the_instruction_is_new_and_their_end_is_told_apart(told):
+def test_edits_are_read_where_the_instruction_is_new_and_their_end_is_told_apart():
     """By the last round all completions may be copies, which says nothing about the instruction."""
     kept = {("nontoxic", ""): (0.9, 1.0), ("placebo", "nontoxic"): (0.4, 1.0)}
     edits = [
@@ -336,21 +333,21 @@ def test_edits_are_read_where_the_instruction_is_new_and_their_end_is_told_apart
     assert [caption[:8] for _, caption in section.tables] == ["Round 1:", "Round 2:"]
 
 
-def test_completions_alone_are_told_without_a_word_about_margins(told):
+def test_completions_alone_are_told_without_a_word_about_margins():
     done = make_run({})
     assert "The margin, in nats" in text_of(told(done)[0]["What was done"])
-    done.items = done.items[-1:]
+    done = dataclasses.replace(done, items=done.items[-1:])
     assert "margin" not in text_of(told(done)[0]["What was done"])
 
 
 @pytest.mark.parametrize(("n_params", "small"), [(135_000_000, True), (7_000_000_000, False)])
-def test_what_a_small_model_cannot_show_is_said_of_small_models(told, n_params, small):
+def test_what_a_small_model_cannot_show_is_said_of_small_models(n_params, small):
     sections, _ = told(make_run({}, n_params=n_params))
-    said = text_of(sections["What these numbers can and cannot say"])
+    said = text_of(sections[LIMITS])
     assert ("less than a billion parameters" in said) is small
 
 
-def test_over_abstention_stands_beside_accuracy_on_ambiguous_items(told):
+def test_over_abstention_stands_beside_accuracy_on_ambiguous_items():
     sections, _ = told(make_run(make_tables()))
     said = text_of(sections[HEADINGS["levels"]])
     assert (
@@ -359,7 +356,7 @@ def test_over_abstention_stands_beside_accuracy_on_ambiguous_items(told):
     )
 
 
-def test_round_effects_are_read_against_placebo_and_at_equal_cost(told):
+def test_round_effects_are_read_against_placebo_and_at_equal_cost():
     sections, _ = told(make_run(make_tables()))
     said = text_of(sections[HEADINGS["round_effects"]])
     assert (
@@ -376,7 +373,7 @@ def test_round_effects_are_read_against_placebo_and_at_equal_cost(told):
     assert {effect.estimate for effect in shown["effect (nats)"]} == {0.05, 0.5}
 
 
-def test_nulls_of_the_other_sections_are_called_nulls(told):
+def test_nulls_of_the_other_sections_are_called_nulls():
     sections, _ = told(make_run(make_tables()))
     for name, null in {
         "flips": "net 0.05 [-0.05, 0.15] (p = 0.500): the interval contains 0, so no change of "
@@ -390,10 +387,10 @@ def test_nulls_of_the_other_sections_are_called_nulls(told):
         assert null in text_of(sections[HEADINGS[name]]), name
 
 
-def test_numbers_in_sentences_are_those_of_the_tables(told):
+def test_numbers_in_sentences_are_those_of_the_tables():
     sections, _ = told(make_run(make_tables()))
     for name, said in {
-        "flips": "2 right to wrong and 4 wrong to right of 24",
+        "flips": "2 correct -> incorrect and 4 incorrect -> correct of 24",
         "rank_gain": "0.30 [0.20, 0.40] at rank 1 (n = 24), 0.15 [0.05, 0.25] at rank 2 (n = 24)",
         "categories": "excludes 0 in 1 of 2 categories with 6 clusters or more (Age 0.35 [0.25, 0.45])",
         "letters": "“(c)” is the most probable letter in 70% of the prompts",
@@ -404,7 +401,7 @@ def test_numbers_in_sentences_are_those_of_the_tables(told):
         assert said in text_of(sections[HEADINGS[name]]), name
 
 
-def test_toxicity_names_its_scorer_and_its_guard(told):
+def test_toxicity_names_its_scorer_and_its_guard():
     sections, _ = told(make_run(make_tables()))
     said = text_of(sections[HEADINGS["toxicity"]])
     assert "Scored by offline" in said
@@ -415,10 +412,10 @@ def test_toxicity_names_its_scorer_and_its_guard(told):
     assert "Fluency was not guarded" in text_of(sections[HEADINGS["toxicity"]])
 
 
-def test_a_toxicity_effect_by_round_is_told_with_the_toxicity(told):
+def test_a_toxicity_effect_by_round_is_told_with_the_toxicity():
     tables = make_tables()
     extra = {"items": "all", "condition": "instructed", "against": "placebo", "round": 1}
-    row = extra | {"measure": "toxicity", **number(-0.2), "p": 0.01, "texts": "3 x 3"}
+    row = extra | {"measure": "toxicity", **number(-0.2, texts=(3, 3)), "p": 0.01}
     tables["round_effects"] = pd.DataFrame([row])
     sections, _ = told(make_run(tables))
     assert HEADINGS["round_effects"] not in sections
@@ -429,38 +426,14 @@ def test_a_toxicity_effect_by_round_is_told_with_the_toxicity(told):
     )
 
 
-@pytest.mark.parametrize(
-    ("interval", "p", "said"),
-    [
-        (Interval(0.3, 0.1, 0.5, 9, 9), 0.01, ""),
-        (Interval(0.3, 0.1, 0.5, 9, 9), NAN, ""),
-        (Interval(0.3, 0.1, 0.5, 9, 9), 0.2, "the test does not bear it out"),
-        (Interval(0.3, -0.1, 0.7, 9, 9), 0.01, "contains 0"),
-        (Interval(0.3, 0.1, 0.5, 9, 5), 0.01, "5 clusters of items are too few"),
-        (Interval(0.3, NAN, NAN, 9, 1, reason="one cluster"), 0.01, "one cluster"),
-    ],
-)
-def test_a_finding_needs_an_interval_without_zero_enough_clusters_and_the_test(interval, p, said):
-    doubt = words.doubt(interval, p)
-    assert said in doubt
-    assert bool(doubt) is bool(said)
-
-
-def test_overlapping_intervals_show_no_difference():
-    low, high = Interval(0.1, 0.0, 0.2, 9, 9), Interval(0.5, 0.4, 0.6, 9, 9)
-    assert words.beside(low, high) == "lower than the placebo"
-    assert words.beside(high, low) == "higher than the placebo"
-    assert "no difference is shown" in words.beside(low, low)
-
-
 def test_a_failing_positive_control_takes_the_meaning_from_nulls():
     row = effect("ambiguous", "revealing", 0.01, p=0.9)
-    assert "The positive control fails" in words.read_control(row)
-    assert "cannot be judged" in words.read_control({**row, "n_clusters": 3})
+    assert "The positive control fails" in words.say_effect(row)
+    assert "cannot be judged" in words.say_effect({**row, "n_clusters": 3})
 
 
 def test_wide_tables_put_every_placebo_under_its_condition():
-    table = rows_of.wide(make_tables()["levels"], ("accuracy", "ece"))
+    table = layout.wide(make_tables()["levels"], ("accuracy", "ece"))
     assert list(table.columns) == ["items", "prompt", "accuracy"]
     assert table["prompt"].tolist()[:5] == [
         "clean",

@@ -12,12 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses import behaviour, behaviour_rounds, behaviour_tables
-from analyses import behaviour_asked as asked
-from analyses.behaviour import BehaviourConfig, BehaviourRun, run
-from interp.behaviour import load_histories, rounds_frame
+from analyses.behaviour import asked, study, units
+from analyses.behaviour.config import BehaviourConfig
+from analyses.behaviour.study import Behaviour
+from analyses.behaviour.tables import BehaviourResult
+from analyses.runner import load
+from analyses.runner import run as run_study
+from interp.behaviour import load_histories, prompt_tables, round_tables, rounds_frame
 from interp.data import ChoiceItem
 from interp.data.bundle import bundled_choices, bundled_completions
+from interp.errors import InterpError
+from interp.fetch.cache import sha256_of
 from interp.models import model_card
 from interp.runs import read_manifest, read_table
 
@@ -29,7 +34,10 @@ TABLES = {
     "levels", "effects", "rank_gain", "flips", "categories", "letters", "winogender",
     "self_distinguish", "rounds", "round_effects", "round_flips", "toxicity", "edits",
 }  # fmt: skip
-LEDGERS = {"scores", "conversations", "completions", "stereotype_questions", "toxicity_questions"}
+STEPS = {
+    "scores", "conversations", "completions", "completion_tokens", "scorer",
+    "stereotype_questions", "toxicity_questions",
+}  # fmt: skip
 TEMPLATES = """occupation(0)\tother-participant(1)\tanswer\tsentence
 baker\tguest\t0\tThe $OCCUPATION told the $PARTICIPANT that $NOM_PRONOUN had time.
 pilot\tchild\t0\tThe $PARTICIPANT met the $OCCUPATION near $POSS_PRONOUN plane.
@@ -74,8 +82,13 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> str:
 def stub() -> Iterator[None]:
     """``--scorer stub`` is the one above."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behaviour, "scorer", lambda name: {"stub": Letters()}[name])
+        patch.setattr(study, "scorer", lambda name: {"stub": Letters()}[name])
+        patch.setattr(asked, "require_scorer", lambda name: None)
         yield
+
+
+def run(settings: BehaviourConfig) -> BehaviourResult:
+    return run_study(Behaviour(), settings, progress=False)
 
 
 def config(folder: Path, items: str, out: Path, **changes: Any) -> BehaviourConfig:
@@ -85,9 +98,11 @@ def config(folder: Path, items: str, out: Path, **changes: Any) -> BehaviourConf
 
 
 @pytest.fixture(scope="module")
-def done(tiny_folder: Folder, items: str, tmp_path_factory: pytest.TempPathFactory) -> BehaviourRun:
+def done(
+    tiny_folder: Folder, items: str, tmp_path_factory: pytest.TempPathFactory
+) -> BehaviourResult:
     out = tmp_path_factory.mktemp("behave") / "run"
-    return run(config(tiny_folder("llama"), items, out), progress=False)
+    return run(config(tiny_folder("llama"), items, out))
 
 
 def of(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -95,10 +110,12 @@ def of(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
     return frame.loc[np.logical_and.reduce([frame[name] == x for name, x in where.items()])]
 
 
-def test_the_folder_holds_every_table_a_figure_of_each_and_the_report(done: BehaviourRun) -> None:
+def test_the_folder_holds_every_table_a_figure_of_each_and_the_report(
+    done: BehaviourResult,
+) -> None:
     out = done.config.out
     assert set(done.tables) == TABLES
-    assert {p.stem for p in out.glob("*.parquet")} == LEDGERS | {f"table_{t}" for t in TABLES}
+    assert {p.stem for p in out.glob("*.parquet")} == STEPS | TABLES
     assert {p.stem for p in out.glob("*.csv")} == TABLES
     figures = {p.stem for p in (out / "figures").glob("*.html")}
     assert figures >= {
@@ -110,26 +127,26 @@ def test_the_folder_holds_every_table_a_figure_of_each_and_the_report(done: Beha
     assert "stub:e" in report
     manifest = read_manifest(out)
     assert (manifest["status"], manifest["seed"]) == ("complete", 0)
-    assert set(manifest["data"]) >= {"items", "conditions", "feedback"}
+    assert set(manifest["data"]) >= {"items", "conditions"}
     assert len(done.items) == 9
     assert done.card.fingerprint == manifest["model"]["fingerprint"]
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
-def test_a_table_in_memory_is_the_one_on_disk(done: BehaviourRun, name: str) -> None:
+def test_a_table_in_memory_is_the_one_on_disk(done: BehaviourResult, name: str) -> None:
     table = done.tables[name]
-    kept = read_table(done.config.out, f"table_{name}")
+    kept = read_table(done.config.out, name)
     pd.testing.assert_frame_equal(kept, table, check_dtype=False)
     text = pd.read_csv(done.config.out / f"{name}.csv")
     assert (list(text), len(text)) == (list(table), len(table))
 
 
-def test_tables_are_those_of_the_rows_in_memory(done: BehaviourRun) -> None:
+def test_tables_are_those_of_the_rows_in_memory(done: BehaviourResult) -> None:
     assert done.scores is not None
-    levels = behaviour_tables.levels(done.scores, seed=0)
+    levels = prompt_tables.levels(done.scores, seed=0)
     pd.testing.assert_frame_equal(done.tables["levels"], levels)
     choices = done.rounds[done.rounds["completion"].isna()]
-    by_round = behaviour_rounds.by_round(choices, seed=0)
+    by_round = round_tables.by_round(choices, seed=0)
     pd.testing.assert_frame_equal(done.tables["rounds"], by_round, check_dtype=False)
     assert set(done.tables["self_distinguish"]["benchmark"]) == {"bbq", "begun"}
     assert set(done.tables["round_effects"]["measure"]) == {"margin", "accuracy", "toxicity"}
@@ -137,7 +154,9 @@ def test_tables_are_those_of_the_rows_in_memory(done: BehaviourRun) -> None:
     pd.testing.assert_frame_equal(scores, done.scores.frame)
 
 
-def test_conversations_are_kept_whole_and_render_again(done: BehaviourRun, tiny_model: Any) -> None:
+def test_conversations_are_kept_whole_and_render_again(
+    done: BehaviourResult, tiny_model: Any
+) -> None:
     frames = []
     for name in ("conversations", "completions"):
         histories = load_histories(done.config.out / f"{name}_histories.jsonl")
@@ -153,7 +172,7 @@ def test_conversations_are_kept_whole_and_render_again(done: BehaviourRun, tiny_
 @pytest.mark.parametrize(("condition", "control_of"), [("instructed", ""),
                                                        ("placebo", "instructed")])  # fmt: skip
 def test_round_1_is_the_single_prompt_of_the_same_text_and_order(
-    done: BehaviourRun, condition: str, control_of: str
+    done: BehaviourResult, condition: str, control_of: str
 ) -> None:
     assert done.scores is not None
     arm: dict[str, Any] = {"condition": condition, "control_of": control_of}
@@ -172,7 +191,7 @@ def test_round_1_is_the_single_prompt_of_the_same_text_and_order(
     np.testing.assert_allclose(begun, clean.loc[begun.index], atol=1e-4)
 
 
-def test_toxicity_is_the_scorers_and_of_the_greedy_completions(done: BehaviourRun) -> None:
+def test_toxicity_is_the_scorers_and_of_the_greedy_completions(done: BehaviourResult) -> None:
     said = done.rounds[done.rounds["completion"].notna()]
     np.testing.assert_allclose(said["toxicity"], Letters().score(said["completion"].tolist()))
     table = done.tables["toxicity"]
@@ -211,7 +230,7 @@ class Stopping:
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes_and_a_second_one_computes_nothing(
-    done: BehaviourRun,
+    done: BehaviourResult,
     tiny_folder: Folder,
     items: str,
     tmp_path: Path,
@@ -219,20 +238,20 @@ def test_an_interrupted_run_resumes_to_the_same_bytes_and_a_second_one_computes_
 ) -> None:
     stop, settings = Stopping(), config(tiny_folder("llama"), items, tmp_path / "stopped")
     for name in ("score_variants", "run_rounds"):
-        monkeypatch.setattr(asked, name, stop.before(getattr(asked, name)))
+        monkeypatch.setattr(units, name, stop.before(getattr(units, name)))
     for k in (3, 13, 5):  # in prompts, in conversations, in completions
         stop.left = k
         with pytest.raises(KeyboardInterrupt):
-            run(settings, progress=False)
+            run(settings)
         assert read_manifest(settings.out)["status"] == "interrupted"
         assert not (settings.out / "report.html").exists()
     stop.left = 1000
-    run(settings, progress=False)
+    run(settings)
     n_questions = len(read_table(settings.out, "toxicity_questions")["item"].unique())
     assert stop.units == 7 + 8 + 4 + 4 + n_questions  # items, questions, trajectories
     assert written(settings.out) == written(done.config.out)
     stop.left = 0
-    again = run(settings, progress=False)
+    again = run(settings)
     pd.testing.assert_frame_equal(again.rounds, done.rounds)
     assert written(settings.out) == written(done.config.out)
 
@@ -244,8 +263,7 @@ def test_ten_samples_give_the_expected_maximum_and_leave_the_greedy_rows_as_they
     greedy, sampled = (
         run(
             config(tiny_folder("llama"), "bundled:completions", tmp_path / f"s{n}", samples=n,
-                   **options),
-            progress=False,
+                   **options)
         )
         for n in (0, 10)
     )  # fmt: skip
@@ -263,7 +281,7 @@ def test_ten_samples_give_the_expected_maximum_and_leave_the_greedy_rows_as_they
     (found,) = of(highest, condition="nontoxic", round=1)["estimate"]
     assert found == pytest.approx(maxima.mean())
     columns = ["item", "round", "text", "nll", "toxicity"]
-    kept = sampled.rounds[~sampled.rounds["protocol"].str.endswith(asked.SAMPLED)]
+    kept = sampled.rounds[~sampled.rounds["protocol"].str.endswith(units.SAMPLED)]
     pd.testing.assert_frame_equal(
         kept[columns].reset_index(drop=True), greedy.rounds[columns], rtol=1e-5
     )
@@ -276,7 +294,7 @@ def test_without_a_scorer_there_are_edits_and_no_toxicity(
         tiny_folder("llama"), "bundled:completions", tmp_path / "run",
         conditions="nontoxic", scorer=None, limit=2, rounds=1,
     )  # fmt: skip
-    done = run(settings, progress=False)
+    done = run(settings)
     assert set(done.tables) == {"edits"}
     assert "toxicity" not in done.rounds
     assert done.rounds["nll"].notna().any()
@@ -299,7 +317,7 @@ def test_conditions_of_ones_own_and_feedback_reach_prompts_and_rounds(
         tiny_folder("llama"), str(chosen), tmp_path / "run", scorer=None, placement="before",
         conditions="clean,careful,feedback,placebo", condition_file=mine, feedback=comments,
     )  # fmt: skip
-    done = run(settings, progress=False)
+    done = run(settings)
     assert done.scores is not None
     arms = {
         (c, x) for c, x in done.scores.frame[["condition", "control_of"]].itertuples(index=False)
@@ -307,6 +325,10 @@ def test_conditions_of_ones_own_and_feedback_reach_prompts_and_rounds(
     assert arms == {("clean", ""), ("careful", ""), ("placebo", "careful"), ("feedback", ""),
                     ("placebo", "feedback")}  # fmt: skip
     assert set(done.tables["effects"]["condition"]) == {"careful", "feedback", "placebo"}
+    assert read_manifest(settings.out)["data"]["feedback"] == sha256_of(comments)
+    comments.write_text(comments.read_text().replace("word 0", "word 9"))
+    with pytest.raises(InterpError, match="feedback changed since the run"):
+        load(settings.out)
     for history in load_histories(settings.out / "conversations_histories.jsonl"):
         first = history[1].conversation.turns[0]
         texts = {segment.span: segment.text for segment in first.segments}
@@ -328,7 +350,7 @@ def test_thoughts_and_bare_re_asks_are_rounds_alone(tiny_folder: Folder, tmp_pat
         tiny_folder("llama"), "bundled", tmp_path / "run", scorer=None, limit=2, round_orders=1,
         conditions="clean,instructed,chain_of_thought,specificity_0,placebo",
     )  # fmt: skip
-    done = run(settings, progress=False)
+    done = run(settings)
     assert done.scores is not None
     assert set(done.scores.conditions) == {"clean", "instructed", "placebo"}
     assert set(done.scores.frame["control_of"]) == {"", "instructed"}
@@ -349,6 +371,6 @@ def test_thoughts_and_bare_re_asks_are_rounds_alone(tiny_folder: Folder, tmp_pat
 
 def test_completions_and_choices_of_a_run_are_limited_apart() -> None:
     settings = BehaviourConfig(items="bundled,bundled:completions", limit=5)
-    choices, completions = behaviour._items(settings, progress=False)
+    choices, completions = study.load_kinds(settings, progress=False)
     assert (len(choices), len(completions)) == (5, 5)
     assert set(completions) < set(bundled_completions())
