@@ -108,7 +108,7 @@ def attribute(
     grid.require_unset(
         "attribute", {"site": "name sites=", "window": "an estimate is of one layer"}
     )
-    plans: dict[str, Plan] = {
+    plans: dict[str, SweepPlan] = {
         site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites
     }
     require_target(pairs, metrics)
