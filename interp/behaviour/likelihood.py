@@ -113,10 +113,14 @@ def completion_nll(model: TransformerBridge, beginning: str, completion: str) ->
         torch.tensor(model.tokenizer(text)["input_ids"], dtype=torch.long)
         for text in (beginning, f"{beginning} {completion}")
     )
+    return log_likelihood(model, [whole], starts=[_first_scored(begun, whole)]).nll
+
+
+def _first_scored(begun: Int[Tensor, " _begun"], whole: Int[Tensor, " _whole"]) -> int:
+    """The first token that differs from the beginning's; never the first of all, always one."""
     shared = first_difference(begun, whole)
     last = len(whole) - 1
-    start = max(last if shared is None else min(shared, last), 1)
-    return log_likelihood(model, [whole], starts=[start]).nll
+    return max(last if shared is None else min(shared, last), 1)
 
 
 def _before(sequences: Sequence[Tensor], place: Place) -> tuple[int, ...]:

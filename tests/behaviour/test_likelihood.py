@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,18 +129,10 @@ def test_the_likelihood_of_a_completion_is_that_of_its_own_tokens(tiny_model: An
     assert math.isnan(completion_nll(tiny_model, beginning, ""))
 
 
-def test_a_token_that_straddles_the_border_counts_to_the_completion(
-    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("begun", "whole", "start"),
+    [([5, 6], [5, 9], 1), ([5, 6], [5, 6, 7], 2), ([5, 6], [5, 6], 1), ([5], [9], 1)],
+)
+def test_a_token_that_straddles_the_border_counts_to_the_completion(begun, whole, start):
     """Where "b c" is one token, all from the first different token on is scored."""
-    words = {"a b": [5, 6], "a b c": [5, 9]}
-    read: list[Any] = []
-
-    def noted(_: Any, sequences: Any, *, starts: Any) -> Any:
-        read.append((sequences[0].tolist(), starts))
-        return SimpleNamespace(nll=0.5)
-
-    monkeypatch.setattr(likelihood, "log_likelihood", noted)
-    monkeypatch.setattr(tiny_model, "tokenizer", lambda text: {"input_ids": words[text]})
-    assert completion_nll(tiny_model, "a b", "c") == 0.5
-    assert read == [([5, 9], [1])]
+    assert likelihood._first_scored(torch.tensor(begun), torch.tensor(whole)) == start

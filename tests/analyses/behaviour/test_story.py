@@ -262,6 +262,9 @@ def test_a_table_without_a_number_is_named_with_its_reason_and_not_shown():
     assert "toxicity" not in figures
     limits = text_of(sections[LIMITS])
     assert "Not measured: toxicity, nothing was written." in limits
+    tables["flips"] = tables["flips"].assign(net=NAN, net_reason="nothing was answered")
+    limits = text_of(told(make_run(tables))[0][LIMITS])
+    assert "Not measured: flips, nothing was answered." in limits
 
 
 def test_the_positive_control_is_read_first_and_the_null_is_called_a_null():

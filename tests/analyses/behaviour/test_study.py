@@ -24,6 +24,7 @@ from interp.data.bundle import bundled_choices, bundled_completions
 from interp.errors import InterpError
 from interp.fetch.cache import sha256_of
 from interp.models import model_card
+from interp.prompts import TextBank
 from interp.runs import read_manifest, read_table
 
 pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
@@ -367,6 +368,20 @@ def test_thoughts_and_bare_re_asks_are_rounds_alone(tiny_folder: Folder, tmp_pat
     for history in load_histories(settings.out / "conversations_histories.jsonl"):
         thoughtful = history.protocol.name.startswith("chain")
         assert [call.gives for call in history[1].earlier] == ["thought"] * thoughtful
+
+
+def test_without_a_single_prompt_the_first_table_is_that_of_the_conversations(
+    tiny_model: Any,
+) -> None:
+    settings = BehaviourConfig(items="bundled", conditions="specificity_0", limit=2, rounds=1)
+    question = Behaviour().ask(settings, progress=False)
+    bench = units.BehaviourBench(settings, tiny_model, TextBank(tiny_model.tokenizer))
+    steps = Behaviour().steps(question, bench)
+    step = next(steps)
+    assert step.table == "conversations"
+    assert step.lines == {"conversations_histories.jsonl": "history"}
+    with pytest.raises(StopIteration):
+        steps.send(pd.DataFrame())
 
 
 def test_completions_and_choices_of_a_run_are_limited_apart() -> None:
