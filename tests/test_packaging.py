@@ -51,3 +51,14 @@ def test_the_documents_link_to_files_that_exist() -> None:
     for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs/glossary.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_tests_are_found_by_the_path_of_what_they_test() -> None:
+    rooms = [path for path in (ROOT / "interp").iterdir() if (path / "__init__.py").is_file()]
+    assert {"models", "fetch", "viz"} <= {room.name for room in rooms}
+    for room in rooms:
+        modules = [path.stem for path in room.glob("*.py") if path.stem != "__init__"]
+        for test in (ROOT / "tests" / room.name).glob("test_*.py"):
+            about = test.stem.removeprefix("test_")
+            named = [m for m in [room.name, *modules] if f"{about}_".startswith(f"{m}_")]
+            assert named, f"{test.relative_to(ROOT)}: no module of interp/{room.name} has that name"

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from spoken import BEGUN, ITEM, SCORED
 
 from interp.behaviour.dialogue import first_conversation
 from interp.behaviour.generation import Decoding
@@ -22,6 +21,7 @@ from interp.data.bundle import bundled_choices, bundled_completions
 from interp.data.items import ChoiceItem
 from interp.errors import InterpError
 from interp.prompts import TextBank, condition_conversation
+from tests.behaviour.spoken import BEGUN, ITEM, SCORED
 
 BUNDLED = bundled_choices()[0]
 SHORT = Decoding(max_new_tokens=5)

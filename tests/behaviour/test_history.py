@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from spoken import BEGUN, ITEM, SCORED
 
 from interp.behaviour.completions import strip_echo
 from interp.behaviour.generation import Decoding
@@ -26,6 +25,7 @@ from interp.behaviour.rounds import run_rounds
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.prompts import Call, Segment
+from tests.behaviour.spoken import BEGUN, ITEM, SCORED
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 

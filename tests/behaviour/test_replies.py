@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from spoken import BEGUN, ITEM, SCORED
 
 from interp.behaviour.generation import Decoding
 from interp.behaviour.history import rounds_frame
@@ -17,6 +16,7 @@ from interp.behaviour.rounds import run_rounds
 from interp.behaviour.scoring import score_options
 from interp.data.items import Choice
 from interp.prompts import TextBank, margin_token
+from tests.behaviour.spoken import BEGUN, ITEM, SCORED
 
 SHARED = replace(
     ITEM,

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from spoken import BEGUN, ITEM, SCORED
 
 from interp.behaviour import cache, log_likelihood
 from interp.behaviour.dialogue import EMPTY_REPLY
@@ -20,6 +19,7 @@ from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError
 from interp.models import forward
 from interp.prompts import Call, encode_continuation, tokenize
+from tests.behaviour.spoken import BEGUN, ITEM, SCORED
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import paired_texts, planted
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from interp.data import load_texts
 from interp.data.items import LabelledText
 from interp.directions import DirectionStack, fit_direction, sentence_ids
 from interp.errors import InterpError
+from tests.directions.made_up import paired_texts, planted
 
 N_GROUPS = 40
 

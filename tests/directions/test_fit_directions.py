@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import paired_texts
 
 from interp.activations import Site
 from interp.data import load_texts
@@ -21,6 +20,7 @@ from interp.directions import (
     word_baselines,
 )
 from interp.errors import InterpError
+from tests.directions.made_up import paired_texts
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 

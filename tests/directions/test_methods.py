@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import labels_of, noise, paired_groups, plant, planted, word_texts
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -22,6 +21,7 @@ from interp.directions import METHODS, FitMethod, fit_direction
 from interp.directions.methods import axes, class_units, lda_metric, pair_differences
 from interp.errors import InterpError
 from interp.models import load_model
+from tests.directions.made_up import labels_of, noise, paired_groups, plant, planted, word_texts
 
 
 @pytest.fixture(scope="session")

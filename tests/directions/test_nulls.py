@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import labels_of, noise
 from sklearn.metrics import roc_auc_score
 
 from interp.activations import States
@@ -22,6 +21,7 @@ from interp.directions import (
 )
 from interp.directions.nulls import contrast_axes, null_aucs
 from interp.errors import InterpError
+from tests.directions.made_up import labels_of, noise
 
 CONTRASTS = {
     "tense", "number", "topic", "sentiment", "formality", "size", "place", "animacy", "daytime",

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_up import noise
 from torch import Tensor
 
 from interp.activations import SITES, Site, read_states
@@ -22,6 +21,7 @@ from interp.errors import InterpError
 from interp.models import forward, model_card
 from interp.patching import sweep
 from interp.prompts import make_pair
+from tests.directions.made_up import noise
 
 MODELS = [("gpt2", False), ("llama", False), ("llama", True), ("gemma2", False), ("neox", False)]
 IDS = torch.randint(2, 400, (9,), generator=torch.Generator().manual_seed(3))

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from forward_cases import (
+from torch import Tensor
+
+from interp.errors import InterpError
+from interp.models import Write, forward, load_model
+from tests.models.forward_cases import (
     POST,
     SITES,
     alone,
@@ -17,10 +21,6 @@ from forward_cases import (
     everywhere,
     prompts,
 )
-from torch import Tensor
-
-from interp.errors import InterpError
-from interp.models import Write, forward, load_model
 
 packed_forward = importlib.import_module("interp.models.forward")
 

@@ -9,8 +9,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from by_hand import N_LAYERS, TARGET, name_of, own_margin, random_ids, with_spans
-from conftest import ARCHITECTURES
 from scipy.stats import spearmanr
 from torch import Tensor
 from transformer_lens.tools.analysis.attribution_patching import attribution_patch
@@ -24,6 +22,8 @@ from interp.patching.plan import SweepPlan
 from interp.patching.screen import screen
 from interp.patching.source import patches_of, read_source
 from interp.prompts import PromptPair, make_pair
+from tests.conftest import ARCHITECTURES
+from tests.patching.by_hand import N_LAYERS, TARGET, name_of, own_margin, random_ids, with_spans
 
 pytestmark = pytest.mark.slow  # every architecture; make test runs it
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import N_LAYERS, TARGET, own_margin, random_ids, tolerance, with_spans
 from torch import Tensor
 
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.patching import knockout
 from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import N_LAYERS, TARGET, own_margin, random_ids, tolerance, with_spans
 
 MODELS = ["gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "opt", "phi"]
 HOOKABLE = [name for name in MODELS if name != "opt"]

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import (
+from torch import Tensor
+
+from interp.data import load_items
+from interp.patching import ALL, Cell, Patch, PatchedRuns, PatchSite, sweep
+from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import (
     N_LAYERS,
     TARGET,
     activations,
@@ -21,11 +26,6 @@ from by_hand import (
     tolerance,
     with_spans,
 )
-from torch import Tensor
-
-from interp.data import load_items
-from interp.patching import ALL, Cell, Patch, PatchedRuns, PatchSite, sweep
-from interp.prompts import PromptPair, make_pair
 
 pytestmark = pytest.mark.slow  # every architecture; make test runs it
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import TARGET, activations, random_ids, rough_model, with_spans
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from interp.errors import InterpError
 from interp.patching import ALL, Patch, PatchSite, SweepPlan, plan_sweep, sweep
 from interp.patching.hooked import run_cell
 from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import TARGET, activations, random_ids, rough_model, with_spans
 
 N, FIRST, N_LAYERS = 10, 3, 4
 

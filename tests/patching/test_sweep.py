@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import (
+from torch import Tensor
+from transformer_lens.patching import generic_activation_patch
+
+from interp.activations import SITES
+from interp.activations.sites import Site
+from interp.errors import InterpError
+from interp.patching import ALL, sweep
+from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import (
     MODELS,
     N_LAYERS,
     SEQUENTIAL,
@@ -19,14 +27,6 @@ from by_hand import (
     tolerance,
     with_spans,
 )
-from torch import Tensor
-from transformer_lens.patching import generic_activation_patch
-
-from interp.activations import SITES
-from interp.activations.sites import Site
-from interp.errors import InterpError
-from interp.patching import ALL, sweep
-from interp.prompts import PromptPair, make_pair
 
 N, FIRST = 10, 3
 

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_hand import (
+
+from interp.activations.sites import Site
+from interp.data import load_items
+from interp.patching import ALL, sweep
+from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import (
     MODELS,
     N_LAYERS,
     TARGET,
@@ -19,11 +24,6 @@ from by_hand import (
     tolerance,
     with_spans,
 )
-
-from interp.activations.sites import Site
-from interp.data import load_items
-from interp.patching import ALL, sweep
-from interp.prompts import PromptPair, make_pair
 
 
 @pytest.fixture(params=MODELS, ids=name_of)

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import jaxtyping
 import pytest
-from conftest import make_tokenizer
 
 from interp.data.bundle import bundled_choices, bundled_completions
 from interp.data.items import Choice
@@ -17,6 +16,7 @@ from interp.prompts import (
     follow_up,
     tokenize,
 )
+from tests.conftest import make_tokenizer
 
 ITEM = bundled_choices()[0]
 

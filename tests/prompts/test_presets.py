@@ -3,7 +3,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import make_tokenizer
 
 from interp.data.bundle import bundled_choices, bundled_completions, bundled_instructions
 from interp.errors import InterpError
@@ -17,6 +16,7 @@ from interp.prompts import (
     load_conditions,
     tokenize,
 )
+from tests.conftest import make_tokenizer
 
 SPECS = load_conditions()
 THEORIES = ("justice", "deontology", "utilitarianism", "dyadic_morality")

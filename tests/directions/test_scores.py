@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import labels_of, noise, paired_groups, planted
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
@@ -26,6 +25,7 @@ from interp.directions.scores import (
 )
 from interp.errors import InterpError
 from interp.stats import auc_interval
+from tests.directions.made_up import labels_of, noise, paired_groups, planted
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 

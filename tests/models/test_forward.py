@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ARCHITECTURES
-from forward_cases import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from interp.models import forward, load_model, supports_packing
+from tests.conftest import ARCHITECTURES
+from tests.models.forward_cases import (
     POST,
     SITES,
     alone,
@@ -18,11 +23,6 @@ from forward_cases import (
     everywhere,
     prompts,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
-
-from interp.models import forward, load_model, supports_packing
 
 packed_forward = importlib.import_module("interp.models.forward")
 packed_model = importlib.import_module("interp.models.packed")

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ARCHITECTURES
 from safetensors.torch import load_file, save_file
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM
 
 from interp.errors import InterpError
 from interp.models import load_model, load_tokenizer, model_card
+from tests.conftest import ARCHITECTURES
 
 load = importlib.import_module("interp.models.load")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import TARGET, random_ids
 
 from interp.models import load_model
 from interp.patching import sweep
 from interp.prompts import make_pair
+from tests.patching.by_hand import TARGET, random_ids
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import (
+from torch import Tensor
+from transformer_lens import patching
+
+from interp.errors import InterpError
+from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, SweepResult, sweep
+from interp.patching.patched import _verdicts
+from interp.prompts import PromptPair
+from tests.patching.by_hand import (
     EVERY_ARCHITECTURE,
     N_LAYERS,
     TARGET,
@@ -19,13 +26,6 @@ from by_hand import (
     tolerance,
     with_spans,
 )
-from torch import Tensor
-from transformer_lens import patching
-
-from interp.errors import InterpError
-from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, SweepResult, sweep
-from interp.patching.patched import _verdicts
-from interp.prompts import PromptPair
 
 pytestmark = pytest.mark.slow  # every architecture; make test runs it
 
@@ -345,9 +345,8 @@ def unequal_pairs(case: Case) -> list[PromptPair]:
 
     The span ``ends`` is two stretches of the aligned positions with a gap between them.
     """
-    from by_hand import random_ids
-
     from interp.prompts import make_pair
+    from tests.patching.by_hand import random_ids
 
     pairs = []
     for k, (one, other) in enumerate([(2, 5), (6, 4), (3, 3)]):

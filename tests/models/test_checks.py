@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import ARCHITECTURES
 from torch import Tensor
 
 from interp.errors import InterpError
 from interp.models import Check, load_model, model_card, run_checks
+from tests.conftest import ARCHITECTURES
 
 checks = importlib.import_module("interp.models.checks")
 

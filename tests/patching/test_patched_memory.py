@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import N_LAYERS, TARGET, random_ids, rough_model, rough_pair
 
 from interp.errors import InterpError
 from interp.patching import ALL, PatchSite, SweepResult, patched, sweep, wavefront
 from interp.patching.patched import _verdicts
 from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import N_LAYERS, TARGET, random_ids, rough_model, rough_pair
 
 pytestmark = pytest.mark.slow
 
