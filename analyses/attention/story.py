@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import torch
@@ -129,7 +131,7 @@ def read_control_mass(done: AttentionResult) -> str:
     )
 
 
-def _row(done: AttentionResult, contrast: str, layer: int, head: int) -> dict[str, float]:
+def _row(done: AttentionResult, contrast: str, layer: int, head: int) -> dict[Any, Any]:
     rows = done.heads
     chosen = (rows["contrast"] == contrast) & (rows["layer"] == layer) & (rows["head"] == head)
     return rows[chosen].to_dict("records")[0]

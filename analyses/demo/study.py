@@ -51,7 +51,7 @@ class DemoAsked:
     def parts(self, n_layers: int) -> dict[str, Part]:
         """What each study asks of a model with so many layers."""
         texts = self.config.texts
-        options = {
+        options: dict[str, dict[str, Any]] = {
             "patch": {"texts": texts, "rotate": True, "layers": spread_layers(n_layers)},
             "lens": {"texts": min(2, texts)},
             "project": {"texts": texts},

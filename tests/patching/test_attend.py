@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import random_ids, rough_model, rough_options
 from torch import Tensor
 
 from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
 from interp.patching.blocks import record
 from interp.patching.cells import Patch
 from interp.patching.rows import Group, RowWrite, UnpatchedRun
+from tests.patching.by_hand import random_ids, rough_model, rough_options
 
 ARCHITECTURES = {
     "gpt2": "positions in the embedding",

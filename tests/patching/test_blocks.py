@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import activations, hook_counts, random_ids, rough_model
 from torch import Tensor
 
 from interp.patching import blocks
@@ -21,6 +20,7 @@ from interp.patching.blocks import (
 )
 from interp.patching.cells import Patch
 from interp.patching.rows import Group, Run, Write
+from tests.patching.by_hand import activations, hook_counts, random_ids, rough_model
 
 ARCHITECTURES = ["gpt2", "llama", "gemma2", "gemma3", "neox"]
 N = 12

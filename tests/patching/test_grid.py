@@ -12,7 +12,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from by_hand import TARGET, random_ids, rough_model, with_spans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from interp.patching import (
 from interp.patching.grid import KnockoutCells
 from interp.patching.screen import screen
 from interp.prompts import PromptPair, make_pair
+from tests.patching.by_hand import TARGET, random_ids, rough_model, with_spans
 
 N = 10
 SWEEPS: list[dict[str, Any]] = [

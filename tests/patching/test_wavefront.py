@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import N_LAYERS, activations, random_ids, rough_model
 from torch import Tensor
 
 from interp.patching import Cell, Patch, PatchedRuns, PatchSite, wavefront
@@ -16,6 +15,7 @@ from interp.patching.blocks import record
 from interp.patching.hooked import run_cell
 from interp.patching.rows import Run
 from interp.patching.wavefront import least_bytes, run_cells
+from tests.patching.by_hand import N_LAYERS, activations, random_ids, rough_model
 
 N, LAST = 9, N_LAYERS - 1
 CLOSE = 1e-5
