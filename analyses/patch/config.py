@@ -13,6 +13,7 @@ from analyses.config import (
     ConditionName,
     ContrastConfig,
     InstructionPlace,
+    Limit,
     Out,
     Rotate,
     parse_list,
@@ -53,6 +54,7 @@ class PatchConfig(ContrastConfig):
 
     examples: ClassVar[tuple[str, ...]] = (
         "interp patch --items bbq:Age",
+        "interp patch --items bbq:Age --limit 24 --rotate",
         "interp patch --items bbq:Age,bbq:Religion --limit 60 --site resid_pre,attn_out,mlp_out "
         "--out runs/where",
         "interp patch --site z --positions post_instruction --out runs/heads",
@@ -71,6 +73,7 @@ class PatchConfig(ContrastConfig):
     against: str = Field(
         "placebo", description="Copy into: placebo (matched in length) or another condition."
     )
+    limit: Limit = 12  # with six wordings about ten minutes on the default model and two cores
     rotate: Rotate = False
     site: Annotated[tuple[SweepSite, ...], AsList] = Field(
         ("resid_pre",),
