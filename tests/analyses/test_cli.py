@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 from analyses import cli
-from analyses.commands import options
-from interp.models import DEFAULT_MODEL
 
 Folder = Callable[..., Path]
 
@@ -74,10 +72,6 @@ def test_help_answers_without_importing_torch_pandas_or_numpy() -> None:
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
     assert "models" in done.stdout
-
-
-def test_the_default_model_of_the_commands_is_the_librarys() -> None:
-    assert options.DEFAULT_MODEL == DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("command", ["demo", "patch", "models", "data", "models show", "data show"])
@@ -274,7 +268,7 @@ def test_interrupt_exits_with_130(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(cli, "build_app", lambda: interrupted)
     code, _, err = run_cli(capsys, monkeypatch)
     assert code == 130
     assert "resumes" in err

@@ -19,7 +19,7 @@ from interp.patching.blocks import (
     run_last_block,
 )
 from interp.patching.cells import Patch
-from interp.patching.rows import Group, Run, Write
+from interp.patching.rows import Group, RowWrite, UnpatchedRun
 from tests.patching.by_hand import activations, hook_counts, random_ids, rough_model
 
 ARCHITECTURES = ["gpt2", "llama", "gemma2", "gemma3", "neox"]
@@ -39,7 +39,7 @@ def llama(load_tiny: Callable[..., Any]) -> Any:
     return rough_model(load_tiny, ("llama", False))
 
 
-def recorded(model: Any, n: int = N, seed: int = 0, read: list[int] | None = None) -> Run:
+def recorded(model: Any, n: int = N, seed: int = 0, read: list[int] | None = None) -> UnpatchedRun:
     return record(model, random_ids(n, seed), torch.tensor(read or [n - 1]))
 
 
@@ -54,7 +54,7 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 
 @torch.no_grad()
-def whole_block(model: Any, run: Run, layer: int, start: int, rows: Tensor) -> Tensor:
+def whole_block(model: Any, run: UnpatchedRun, layer: int, start: int, rows: Tensor) -> Tensor:
     """The block's output on the whole prompt, with its input's rows from ``start`` on replaced."""
     found: list[Tensor] = []
 
@@ -123,7 +123,7 @@ def test_a_patch_changes_the_rows_it_names_and_those_that_see_them(model: Any, s
     plain = run_block(model, 1, rows, [group])
     values = activations(model, random_ids(N, 9), site)[1][[at]]
     heads = tuple(range(values.shape[1])) if values.ndim == 3 else ()
-    write = Write(Patch(1, site, torch.tensor([at]), values, heads), 0, 1, n)
+    write = RowWrite(Patch(1, site, torch.tensor([at]), values, heads), 0, 1, n)
     out = run_block(model, 1, rows, [group], [write])
     found = ((out - plain).abs().amax(-1) > CLOSE).nonzero()[:, 0].tolist()
     last = N if site == "v" else at + 1  # a value is read by every later row
@@ -195,7 +195,7 @@ def test_a_block_leaves_nothing_behind_also_after_an_exception(
     run = recorded(llama)
     before = hook_counts(llama), [vars(block.attn).get("forward") for block in llama.blocks]
     values = run.resid[1, [5]]
-    write = Write(Patch(1, "attn_out", torch.tensor([5]), values), 0, 0, 0)
+    write = RowWrite(Patch(1, "attn_out", torch.tensor([5]), values), 0, 0, 0)
     arguments = (llama, 1, run.resid[1, 5:], [Group(run, 5, N, (0,))], [write])
     with torch.no_grad():
         run_block(*arguments)

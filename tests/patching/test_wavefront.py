@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.patching import Cell, Patch, PatchedRuns, PatchSite, wavefront
 from interp.patching.blocks import record
 from interp.patching.hooked import run_cell
-from interp.patching.rows import Run
+from interp.patching.rows import UnpatchedRun
 from interp.patching.wavefront import least_bytes, run_cells
 from tests.patching.by_hand import N_LAYERS, activations, random_ids, rough_model
 
@@ -41,7 +41,7 @@ def model(request: pytest.FixtureRequest, load_tiny: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def runs(model: Any) -> list[Run]:
+def runs(model: Any) -> list[UnpatchedRun]:
     """Two prompts of different length; of each the logits at three positions are read."""
     return [
         record(model, random_ids(n, seed), torch.tensor([2, n - 3, n - 1]))
@@ -80,7 +80,7 @@ def some_cells(other: dict[str, list[Tensor]]) -> list[Cell]:
 
 
 def run_all(
-    model: Any, runs: Sequence[Run], cells: Sequence[Cell], max_bytes: int = PLENTY
+    model: Any, runs: Sequence[UnpatchedRun], cells: Sequence[Cell], max_bytes: int = PLENTY
 ) -> list[Tensor]:
     """Logits ``[read, d_vocab]`` of every cell; each is handed over exactly once."""
     found: dict[int, Tensor] = {}
@@ -95,7 +95,7 @@ def run_all(
     return [found[index] for index in range(len(cells))]
 
 
-def by_hooks(model: Any, runs: Sequence[Run], cell: Cell) -> Tensor:
+def by_hooks(model: Any, runs: Sequence[UnpatchedRun], cell: Cell) -> Tensor:
     """One full forward with TransformerLens's hooks."""
     return run_cell(model, runs[cell.run].ids, cell.patches, runs[cell.run].read)
 
@@ -113,7 +113,7 @@ def cells(other: dict[str, list[Tensor]]) -> list[Cell]:
 
 
 @pytest.fixture(scope="module")
-def expected(model: Any, runs: list[Run], cells: list[Cell]) -> list[Tensor]:
+def expected(model: Any, runs: list[UnpatchedRun], cells: list[Cell]) -> list[Tensor]:
     return [by_hooks(model, runs, cell) for cell in cells]
 
 
@@ -139,7 +139,7 @@ def rows_of_every_block(model: Any) -> Iterator[list[int]]:
 
 
 def test_many_cells_at_once_are_one_full_forward_each(
-    model: Any, runs: list[Run], cells: list[Cell], expected: list[Tensor]
+    model: Any, runs: list[UnpatchedRun], cells: list[Cell], expected: list[Tensor]
 ) -> None:
     """At all positions that are read: before the patch, at it and behind it."""
     require_equal(run_all(model, runs, cells), expected)
@@ -150,7 +150,7 @@ def test_many_cells_at_once_are_one_full_forward_each(
 
 @pytest.mark.parametrize("site", ["resid_pre", "resid_post", "z", "v"])
 def test_entering_anywhere_with_its_own_activations_is_the_unpatched_run(
-    model: Any, runs: list[Run], site: PatchSite
+    model: Any, runs: list[UnpatchedRun], site: PatchSite
 ) -> None:
     own = {site: activations(model, runs[0].ids, site)}
     cells = [
@@ -162,7 +162,7 @@ def test_entering_anywhere_with_its_own_activations_is_the_unpatched_run(
 
 
 def test_entering_a_layer_later_gives_the_same_rows(
-    model: Any, runs: list[Run], other: dict[str, list[Tensor]]
+    model: Any, runs: list[UnpatchedRun], other: dict[str, list[Tensor]]
 ) -> None:
     """What is set after layer l - 1 is set before layer l: one enters narrow, the other spreads."""
     for layer in range(1, N_LAYERS):
@@ -176,7 +176,7 @@ def test_entering_a_layer_later_gives_the_same_rows(
 
 
 def test_the_order_of_the_cells_does_not_matter(
-    model: Any, runs: list[Run], cells: list[Cell]
+    model: Any, runs: list[UnpatchedRun], cells: list[Cell]
 ) -> None:
     order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(0)).tolist()
     straight = run_all(model, runs, cells)
@@ -187,7 +187,7 @@ def test_the_order_of_the_cells_does_not_matter(
 @pytest.mark.parametrize("chunk_rows", [1, 13])
 def test_the_size_of_the_chunks_does_not_matter(
     model: Any,
-    runs: list[Run],
+    runs: list[UnpatchedRun],
     cells: list[Cell],
     chunk_rows: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -199,7 +199,7 @@ def test_the_size_of_the_chunks_does_not_matter(
 
 
 def test_the_least_budget_runs_the_cells_in_batches(
-    model: Any, runs: list[Run], cells: list[Cell], monkeypatch: pytest.MonkeyPatch
+    model: Any, runs: list[UnpatchedRun], cells: list[Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_all(model, runs, cells)
     batches: list[int] = []
@@ -215,12 +215,14 @@ def test_the_least_budget_runs_the_cells_in_batches(
     assert sum(batches) == len(cells)
 
 
-def test_equal_calls_give_equal_bytes(model: Any, runs: list[Run], cells: list[Cell]) -> None:
+def test_equal_calls_give_equal_bytes(
+    model: Any, runs: list[UnpatchedRun], cells: list[Cell]
+) -> None:
     for one, again in zip(run_all(model, runs, cells), run_all(model, runs, cells), strict=True):
         assert torch.equal(one, again)
 
 
-def test_no_cells_are_no_work(model: Any, runs: list[Run]) -> None:
+def test_no_cells_are_no_work(model: Any, runs: list[UnpatchedRun]) -> None:
     with rows_of_every_block(model) as counts:
         assert run_all(model, runs, []) == []
     assert counts == [0] * N_LAYERS
@@ -230,7 +232,7 @@ def test_no_cells_are_no_work(model: Any, runs: list[Run]) -> None:
 
 @pytest.mark.parametrize("site", SITES)
 def test_one_cell_at_the_last_layer_and_the_last_position(
-    model: Any, runs: list[Run], other: dict[str, list[Tensor]], site: PatchSite
+    model: Any, runs: list[UnpatchedRun], other: dict[str, list[Tensor]], site: PatchSite
 ) -> None:
     """One row of one layer, whose logits are the only ones that change."""
     cell = Cell(0, (patch_of(other, site, LAST, [N - 1]),))
@@ -243,7 +245,7 @@ def test_one_cell_at_the_last_layer_and_the_last_position(
 
 
 def test_positions_before_the_start_keep_the_destinations_logits(
-    model: Any, runs: list[Run], other: dict[str, list[Tensor]]
+    model: Any, runs: list[UnpatchedRun], other: dict[str, list[Tensor]]
 ) -> None:
     """Reads at 2, 6 and 8, and cells that start before, at and behind each of them."""
     starts = [0, 2, 3, 6, 7, 8]
