@@ -81,7 +81,8 @@ def _question(done: PatchResult) -> Section:
     result = done.results[config.condition, config.site[0]]
     clusters, pairs = len(set(result.clusters)), len(result.pair_labels)
     dropped = left_out(done.dropped)
-    in_turn = " (each item with one of them, in turn)" if config.rotate else ""
+    texts = count(config.texts, "text")
+    asked = f", each with one of {texts} in turn," if config.rotate else f" x {texts} a condition"
     source, destination = (
         f"“{text}”" if text else "no instruction"
         for text in (done.example[config.condition], done.example[config.against])
@@ -95,8 +96,8 @@ def _question(done: PatchResult) -> Section:
             "the difference between the two prompts.",
             f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)})."
             f"{' ' * bool(dropped)}{dropped} "
-            f"{count(used, 'item')} x {count(config.texts, 'text')} a condition{in_turn} give "
-            f"{count(pairs, 'pair')} in {count(clusters, 'cluster')} of items. The "
+            f"{count(used, 'item')}{asked} give {count(pairs, 'pair')} in "
+            f"{count(clusters, 'cluster')} of items. The "
             f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
             f"example: {source} against {destination}",
             "The margin, in nats, is the logit difference: how much the better answer's logit exceeds "
