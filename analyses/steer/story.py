@@ -16,9 +16,10 @@ import plotly.graph_objects as go
 from analyses.report.prose import count
 from analyses.report.sections import left_out, limits, sample_counts
 from analyses.report.verdicts import is_finding, p_of, read_auc, read_effect, read_gated
-from analyses.steer.tables import LEARNED, SWINGING, SteerResult, place_among
+from analyses.steer.tables import SteerResult
 from analyses.study import Story
 from interp import viz
+from interp.directions.swings import LEARNED, SWINGING, place_among
 from interp.stats import interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.report import format_interval
