@@ -15,9 +15,8 @@ from analyses.contrast import (
     CONTROL,
     PromptBench,
     Question,
-    ask_items,
+    ask_contrast,
     control_texts,
-    require_contrast,
     slots_of,
 )
 from analyses.study import Lab, Saved, Step, Steps, Story
@@ -60,9 +59,7 @@ class Attention:
 
     def ask(self, config: AttentionConfig, *, progress: bool = True) -> Question[AttentionConfig]:
         """Items and conditions; refuses a condition that has no placebos or is no single prompt."""
-        question = ask_items(config, progress=progress)
-        require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
-        return question
+        return ask_contrast(config, progress=progress)
 
     def bench(self, asked: Question[AttentionConfig], lab: Lab) -> PromptBench[AttentionConfig]:
         """Model and text bank; refuses prompts that cannot be made of the first item."""
