@@ -7,8 +7,8 @@ prompt against its placebo. Their configurations are
 one text is refused here, in one line and without a model; so is a positive control (:data:`CONTROL`,
 which a file may replace) that would not do. What depends on a tokenizer is left to the text bank.
 
-    question = ask_items(config)
-    require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
+    question = ask_contrast(config)
+    bench = PromptBench.of(question, lab)
 """
 
 from __future__ import annotations
@@ -74,6 +74,17 @@ def ask_items(config: _Config, *, progress: bool = True) -> Question[_Config]:
     specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
     return Question(config, items, specs, prompt_hashes(items, specs))
+
+
+def ask_contrast(config: _Config, *, progress: bool = True) -> Question[_Config]:
+    """:func:`ask_items` of a condition that stands beside placebos and the positive control.
+
+    Raises:
+        InterpError: also as :func:`require_contrast`.
+    """
+    question = ask_items(config, progress=progress)
+    require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
+    return question
 
 
 def prompt_hashes(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from analyses.attention.tables import AttentionResult, head_grid, most_above_placebo
+from analyses.attention.tables import AttentionResult, head_grid
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.report.prose import count
 from analyses.report.sections import limits, sample_counts
@@ -28,29 +26,22 @@ _IN_REPORT = 3
 
 def tell(done: AttentionResult) -> Story:
     """Sections, the figure, and the page of both prompts."""
-    looks = looks_section(done)
+    name = done.config.condition
+    figure = viz.attention_to_span(done.grid(name, "treated"), done.grid(name, "placebo"))
     return Story(
-        title=f"Who looks at the instruction{by_name(done.config.condition)}?",
-        sections=[_question(done), looks, _limits(done)],
-        figures=figures(done),
-        pages=pages(done),
+        title=f"Who looks at the instruction{by_name(name)}?",
+        sections=[_question(done), _looks(done, figure), _limits(done)],
+        figures={"attention_to_instruction": figure},
+        pages={PAGE: example_page(done)},
     )
 
 
-def figures(done: AttentionResult) -> dict[str, go.Figure]:
-    """The figure of :func:`looks_section`, by the name of its file."""
-    name = done.config.condition
-    figure = viz.attention_to_span(done.grid(name, "treated"), done.grid(name, "placebo"))
-    return {"attention_to_instruction": figure}
-
-
-def looks_section(done: AttentionResult) -> Section:
+def _looks(done: AttentionResult, figure: go.Figure) -> Section:
     """The head that stands out, the same for the control, and an example's heads."""
-    condition = done.config.condition
-    layer, _ = most_above_placebo(done.grid(condition, "estimate"))
-    heads = _strongest(done.grid(condition, "estimate")[layer], _IN_REPORT)
-    patterns = done.patterns[condition]
-    (figure,) = figures(done).values()
+    name = done.config.condition
+    layer, patterns = done.most_above_placebo(name)["layer"], done.patterns[name]
+    heads = _strongest(done.grid(name, "estimate")[layer], _IN_REPORT)
+    link = f'<p><a href="figures/{PAGE}.html">A page with both prompts and more heads</a></p>'
     return Section(
         "Who looks at the instruction",
         paragraphs=[read_mass(done), read_control_mass(done)],
@@ -65,37 +56,27 @@ def looks_section(done: AttentionResult) -> Section:
                 viz.attention_fragment(patterns, layers=[layer], heads=heads),
                 f"{patterns.prompt.label}, layer {layer}.",
             ),
-            (
-                Fragment(
-                    f'<p><a href="figures/{PAGE}.html">A page with both prompts and more heads</a></p>'
-                ),
-                "",
-            ),
+            (Fragment(link), ""),
         ],
     )
 
 
-def pages(done: AttentionResult) -> dict[str, str]:
+def example_page(done: AttentionResult) -> str:
     """Both prompts of the example at the layer whose heads look at the instruction most."""
-    condition, rows = done.config.condition, done.example
-    masses = [
-        torch.tensor(head_grid(rows[rows["condition"] == name], "mass"), dtype=torch.float32)
-        for name in (condition, "placebo")
-    ]
-    source, destination = done.patterns[condition], done.patterns["placebo"]
-    kept = masses[0][list(source.layers)].mean(dim=1)
-    layer = source.layers[int(kept.argmax())]
+    names, rows = (done.config.condition, "placebo"), done.example
+    masses = [head_grid(rows[rows["condition"] == name], "mass") for name in names]
+    source, destination = (done.patterns[name] for name in names)
+    layer = max(source.layers, key=lambda layer: masses[0][layer].mean())
     sections = viz.attention_sections(
         source,
         destination,
         span="instruction",
-        names=(condition, "placebo"),
-        heads={layer: _strongest(masses[0][layer].numpy(), _MOST_HEADS)},
-        masses=masses,
+        names=names,
+        heads={layer: _strongest(masses[0][layer], _MOST_HEADS)},
+        masses=[torch.tensor(mass, dtype=torch.float32) for mass in masses],
     )
-    label = source.prompt.label
-    title = f"Attention: {label}"
-    return {PAGE: render_report(sections, title=title, lead=done.card.one_line)}
+    title = f"Attention: {source.prompt.label}"
+    return render_report(sections, title=title, lead=done.card.one_line)
 
 
 def _strongest(values: FloatArray, n: int) -> list[int]:
@@ -104,16 +85,14 @@ def _strongest(values: FloatArray, n: int) -> list[int]:
 
 def read_mass(done: AttentionResult) -> str:
     """The head that gives the instruction most above a placebo in its place."""
-    condition, n = done.config.condition, len(set(done.mass["item"]))
-    layer, head = most_above_placebo(done.grid(condition, "estimate"))
-    row = _row(done, condition, layer, head)
-    over = f"Averaged over {count(n, 'item')}"
+    row = done.most_above_placebo(done.config.condition)
+    over = f"Averaged over {count(done.mass['item'].nunique(), 'item')}"
     if row["estimate"] <= 0:
         return f"{over}: No head gives an instruction more of later positions' attention than a placebo."
     return (
         f"{over}, the head through which later positions attend to the instruction most beyond a "
-        f"placebo in its place is L{layer}H{head}: {row['treated']:.0%} of their attention there goes "
-        f"to the instruction, {row['placebo']:.0%} to the placebo (difference "
+        f"placebo in its place is L{row['layer']}H{row['head']}: {row['treated']:.0%} of their "
+        f"attention there goes to the instruction, {row['placebo']:.0%} to the placebo (difference "
         f"{format_interval(interval_of(row))}). Attention shows what is read, not what is used, and "
         "this head was picked because it stands out."
     )
@@ -121,20 +100,13 @@ def read_mass(done: AttentionResult) -> str:
 
 def read_control_mass(done: AttentionResult) -> str:
     """The same for the positive control, which must be read if it is to work."""
-    layer, head = most_above_placebo(done.grid(CONTROL, "estimate"))
-    row = _row(done, CONTROL, layer, head)
+    row = done.most_above_placebo(CONTROL)
     if row["estimate"] <= 0:
         return "Not even the revealing prompt is attended to more than a placebo by any head."
     return (
-        f"For the revealing prompt it is L{layer}H{head}: {row['treated']:.0%} against "
+        f"For the revealing prompt it is L{row['layer']}H{row['head']}: {row['treated']:.0%} against "
         f"{row['placebo']:.0%}."
     )
-
-
-def _row(done: AttentionResult, contrast: str, layer: int, head: int) -> dict[Any, Any]:
-    rows = done.heads
-    chosen = (rows["contrast"] == contrast) & (rows["layer"] == layer) & (rows["head"] == head)
-    return rows[chosen].to_dict("records")[0]
 
 
 def _question(done: AttentionResult) -> Section:

@@ -15,9 +15,8 @@ from analyses.contrast import (
     CONTROL,
     PromptBench,
     Question,
-    ask_items,
+    ask_contrast,
     control_texts,
-    require_contrast,
     slots_of,
 )
 from analyses.study import Lab, Saved, Step, Steps, Story
@@ -60,9 +59,7 @@ class Attention:
 
     def ask(self, config: AttentionConfig, *, progress: bool = True) -> Question[AttentionConfig]:
         """Items and conditions; refuses a condition that has no placebos or is no single prompt."""
-        question = ask_items(config, progress=progress)
-        require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
-        return question
+        return ask_contrast(config, progress=progress)
 
     def bench(self, asked: Question[AttentionConfig], lab: Lab) -> PromptBench[AttentionConfig]:
         """Model and text bank; refuses prompts that cannot be made of the first item."""
@@ -79,7 +76,6 @@ class Attention:
         layers = layers_shown(mass, first.item.id, first.slot, bench.config.condition)
         shown = [PatternUnit(first, condition, layers) for condition in (first.contrast, "placebo")]
         yield Step("patterns", shown, key=PatternUnit.key, compute=measure_patterns)
-        yield Step("prompts", shown, key=PatternUnit.key, compute=describe_prompt)
 
     def read(self, asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
         """Mean mass per head, and the example's patterns."""
@@ -110,41 +106,25 @@ def measure_mass(bench: PromptBench[AttentionConfig], unit: Unit) -> pd.DataFram
     frames = []
     for condition, prompt in _prompts(bench, unit).items():
         mass = read_attention(bench.model, prompt).to_span("instruction")
-        n_layers, n_heads = mass.shape
-        frames.append(
-            pd.DataFrame(
-                {
-                    "item": unit.item.id,
-                    "cluster": unit.item.cluster,
-                    "contrast": unit.contrast,
-                    "condition": condition,
-                    "slot": unit.slot,
-                    "layer": [layer for layer in range(n_layers) for _ in range(n_heads)],
-                    "head": list(range(n_heads)) * n_layers,
-                    "mass": mass.reshape(-1).tolist(),
-                }
-            )
-        )
+        cells = pd.MultiIndex.from_product(map(range, mass.shape), names=["layer", "head"])
+        labels = {
+            "item": unit.item.id,
+            "cluster": unit.item.cluster,
+            "contrast": unit.contrast,
+            "condition": condition,
+            "slot": unit.slot,
+        }
+        rows = pd.DataFrame(labels, index=cells).reset_index()
+        frames.append(rows[[*labels, "layer", "head"]].assign(mass=mass.flatten().tolist()))
     return pd.concat(frames, ignore_index=True)
 
 
 def measure_patterns(bench: PromptBench[AttentionConfig], unit: PatternUnit) -> pd.DataFrame:
-    """Attention of every position, a row per layer, head and destination."""
+    """One row: the prompt, to be shown without a tokenizer, and its patterns as one flat list."""
     prompt = _prompts(bench, unit.of)[unit.condition]
-    patterns = read_attention(bench.model, prompt, layers=unit.layers)
-    rows = [
-        (unit.condition, layer, head, dest, weights)
-        for layer, heads in zip(unit.layers, patterns.values.numpy(), strict=True)
-        for head, matrix in enumerate(heads)
-        for dest, weights in enumerate(matrix)
-    ]
-    return pd.DataFrame(rows, columns=["condition", "layer", "head", "dest", "weights"])
-
-
-def describe_prompt(bench: PromptBench[AttentionConfig], unit: PatternUnit) -> pd.DataFrame:
-    """The prompt itself, to be shown without a tokenizer."""
-    prompt = _prompts(bench, unit.of)[unit.condition]
-    return pd.DataFrame([{"condition": unit.condition, **prompt_row(prompt)}])
+    weights = read_attention(bench.model, prompt, layers=unit.layers).values.flatten().numpy()
+    row = {"condition": unit.condition, "layers": list(unit.layers), "weights": weights}
+    return pd.DataFrame([row | prompt_row(prompt)])
 
 
 def _prompts(bench: PromptBench[AttentionConfig], unit: Unit) -> dict[str, TokenizedPrompt]:

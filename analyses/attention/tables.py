@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,15 +43,15 @@ class AttentionResult:
         """A column of ``heads`` as ``[layer, head]``."""
         return head_grid(self.heads[self.heads["contrast"] == contrast], column)
 
+    def most_above_placebo(self, contrast: str) -> dict[Any, Any]:
+        """The row of ``heads`` of the head that stands out."""
+        return most_above_placebo(self.heads[self.heads["contrast"] == contrast])
+
     @property
     def example(self) -> pd.DataFrame:
         """The rows of ``mass`` of the prompts whose patterns were kept."""
-        first = self.mass.iloc[0]
-        return self.mass[
-            (self.mass["item"] == first["item"])
-            & (self.mass["contrast"] == first["contrast"])
-            & (self.mass["slot"] == first["slot"])
-        ]
+        names = ["item", "contrast", "slot"]
+        return self.mass[(self.mass[names] == self.mass.loc[0, names]).all(axis=1)]
 
 
 def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
@@ -65,7 +67,9 @@ def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
         heads=pd.concat(
             [head_table(mass, name, asked.config.seed) for name in contrasts], ignore_index=True
         ),
-        patterns=_patterns(saved.table("patterns"), saved.table("prompts")),
+        patterns={
+            row["condition"]: patterns_of(row) for row in saved.table("patterns").to_dict("records")
+        },
         report=saved.report,
     )
 
@@ -95,30 +99,22 @@ def head_grid(rows: pd.DataFrame, column: str) -> FloatArray:
     return np.asarray(table.to_numpy(dtype=float))
 
 
-def most_above_placebo(difference: FloatArray) -> tuple[int, int]:
-    """The (layer, head) with the largest difference."""
-    layer, head = np.unravel_index(int(difference.argmax()), difference.shape)
-    return int(layer), int(head)
+def most_above_placebo(heads: pd.DataFrame) -> dict[Any, Any]:
+    """The row of :func:`head_table` with the largest difference."""
+    return heads.nlargest(1, "estimate").to_dict("records")[0]
 
 
 def layers_shown(mass: pd.DataFrame, item: str, slot: int, condition: str) -> tuple[int, ...]:
     """Where the example is looked at: the layer of the head that stands out, and its strongest one."""
-    rows = head_table(mass, condition, seed=0)
-    standing_out, _ = most_above_placebo(head_grid(rows, "estimate"))
+    standing_out = int(most_above_placebo(head_table(mass, condition, seed=0))["layer"])
     own = mass[(mass["item"] == item) & (mass["slot"] == slot) & (mass["condition"] == condition)]
-    strongest = int(head_grid(own, "mass").mean(axis=1).argmax())
+    strongest = int(own.groupby("layer")["mass"].mean().idxmax())
     return tuple(sorted({standing_out, strongest}))
 
 
-def _patterns(rows: pd.DataFrame, prompts: pd.DataFrame) -> dict[str, AttentionPatterns]:
-    found = {}
-    for prompt in prompts.to_dict("records"):
-        own = rows[rows["condition"] == prompt["condition"]]
-        layers = tuple(int(layer) for layer in dict.fromkeys(own["layer"]))
-        n_heads, n = own["head"].nunique(), len(prompt["ids"])
-        values = torch.from_numpy(np.stack(own["weights"].tolist()).astype(np.float32))
-        shape = (len(layers), n_heads, n, n)
-        found[str(prompt["condition"])] = AttentionPatterns(
-            values.reshape(shape), layers, prompt_of_row(prompt)
-        )
-    return found
+def patterns_of(row: Mapping[Any, Any]) -> AttentionPatterns:
+    """The patterns of a prompt from its row: ``weights`` is ``[layer, head, dest, src]``, flat."""
+    prompt, layers = prompt_of_row(row), tuple(map(int, row["layers"]))
+    weights = torch.tensor(row["weights"], dtype=torch.float32)
+    n = len(prompt)
+    return AttentionPatterns(weights.reshape(len(layers), -1, n, n), layers, prompt)

@@ -87,7 +87,7 @@ def read_fit(fits: DirectionFits, stack: DirectionStack) -> Iterator[str]:
         f"Highest held-out AUC: {METHOD_NAMES[top.method]} at {top.site}, layer {top.layer}: {best}. "
         f"A bag of words reaches {words}, the length {fits.baselines['length']}."
     )
-    row = stack.layers.index(stack.best_layer)
+    row = stack.best_row
     auc, null = stack.auc.at(row), stack.shuffled
     name = METHOD_NAMES[stack.facts.method]
     verdict = "above" if above_chance(auc, null.p[row]) else "not above"

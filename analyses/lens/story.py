@@ -16,8 +16,8 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
 from analyses.report.prose import count, number_ranges
-from analyses.report.sections import MIXED_CONTEXTS, left_out, limits, sample_counts
-from analyses.report.verdicts import control_works, read_control, read_effect, wordings_caveat
+from analyses.report.sections import effect_section, left_out, limits, sample_counts, total_of
+from analyses.report.verdicts import control_works, read_effect
 from analyses.study import Story
 from interp import viz
 from interp.stats import Interval, interval_of, intervals_of
@@ -100,35 +100,16 @@ def _question(done: LensResult) -> Section:
 
 def _effect(done: LensResult) -> Section:
     totals, asked = done.totals, done.config.condition
-    row = _total(totals, asked)
-    paragraphs = [
-        read_control(interval_of(_total(totals, CONTROL))),
-        read_effect(
-            f"The instruction{by_name(asked)}",
-            interval_of(row),
-            row["p_texts"],
-            of="the output's margin",
-        ),
-        wordings_caveat(done.config.texts),
-    ]
-    if totals["context"].nunique() > 1:
-        paragraphs.append(MIXED_CONTEXTS.format("the curves"))
-    table = pd.DataFrame(
-        {
-            "contrast": totals["contrast"],
-            "context": totals["context"],
-            "treated - placebo (nats)": intervals_of(totals),
-            "p (texts permuted)": totals["p_texts"],
-            "items": totals["n"],
-            "clusters": totals["n_clusters"],
-            "texts": totals["texts"],
-        }
-    ).dropna(axis=1, how="all")
-    over = "texts and clusters of items" if done.config.texts > 1 else "clusters of items"
-    return Section(
+    subject, of = f"The instruction{by_name(asked)}", "the output's margin"
+    return effect_section(
         "Is there an effect at the output?",
-        paragraphs=[text for text in paragraphs if text],
-        tables=[(table, f"Effects on the output's margin, 95 % intervals over {over}.")],
+        totals,
+        asked,
+        said=read_effect(subject, *total_of(totals, asked), of=of),
+        difference="treated - placebo",
+        n_texts=done.config.texts,
+        shown="the curves",
+        caption="Effects on the output's margin, 95 % intervals over {}.",
     )
 
 
@@ -249,7 +230,7 @@ def read_curves(
 ) -> list[str]:
     """What the curves say once the gates are passed: the control's first, then the condition's."""
     partings = dict(zip(parting["contrast"], intervals_of(parting), strict=True))
-    if not control_works(interval_of(_total(totals, CONTROL))):
+    if not control_works(total_of(totals, CONTROL)[0]):
         return [
             "The positive control shows no effect here (see above): the curves are shown but not "
             "interpreted."
@@ -257,7 +238,7 @@ def read_curves(
     readings = [_read_curve(CONTROL, effects, partings[CONTROL])]
     if not effects.loc[effects["contrast"] == CONTROL, "clear"].any():
         return [*readings, "The positive control's curve shows nothing: no curve is interpreted."]
-    total = interval_of(_total(totals, condition))
+    total, _ = total_of(totals, condition)
     clear = effects.loc[effects["contrast"] == condition, "clear"].any()
     if not total.excludes(0) and not clear:
         return [
@@ -311,11 +292,6 @@ def read_distances(frame: pd.DataFrame, *, condition: str) -> str:
         f"{said} That is {numbers}: the interval contains 0, so no more is shown than that two "
         "sentences differ."
     )
-
-
-def _total(totals: pd.DataFrame, contrast: str) -> pd.Series:
-    """The effect at the output over all items; its row is the first of the contrast."""
-    return totals[totals["contrast"] == contrast].iloc[0]
 
 
 def _whole(parting: Interval) -> str:

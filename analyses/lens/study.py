@@ -10,10 +10,9 @@ import pandas as pd
 from analyses.contrast import (
     PromptBench,
     Question,
-    ask_items,
+    ask_contrast,
     control_texts,
     example_step,
-    require_contrast,
 )
 from analyses.lens import story, tables
 from analyses.lens.config import LensConfig
@@ -33,9 +32,7 @@ class Lens:
 
     def ask(self, config: LensConfig, *, progress: bool = True) -> Question[LensConfig]:
         """Items and conditions; refuses a condition that has no placebos or is no single prompt."""
-        question = ask_items(config, progress=progress)
-        require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
-        return question
+        return ask_contrast(config, progress=progress)
 
     def bench(self, asked: Question[LensConfig], lab: Lab) -> PromptBench[LensConfig]:
         """Model, text bank and the items with a margin; refuses a sample without any."""

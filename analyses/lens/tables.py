@@ -10,14 +10,13 @@ from typing import Any
 import pandas as pd
 
 from analyses.contrast import CONTROL, Question, read_example
-from analyses.effects import text_effects
 from analyses.lens.config import LensConfig
 from analyses.study import Saved
 from interp.data import ChoiceItem
 from interp.lens import LensConditions, layer_effects, parting_layer, settled_layer
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
-from interp.stats import cluster_bootstrap, interval_columns
+from interp.stats import cluster_bootstrap, interval_columns, text_effects
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
 
 
 def output_effects(lens: LensConditions, contexts: Mapping[str, str], seed: int) -> pd.DataFrame:
-    """The effect on the output's margin per contrast: :func:`analyses.effects.text_effects`."""
+    """The effect on the output's margin per contrast: :func:`interp.stats.text_effects`."""
     rows = []
     for name in lens.contrasts:
         arms = lens.arms(name)

@@ -19,19 +19,17 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.patch.tables import PatchResult
 from analyses.report.prose import count, sentences
-from analyses.report.sections import MIXED_CONTEXTS, left_out, limits, sample_counts
+from analyses.report.sections import effect_section, left_out, limits, sample_counts, total_of
 from analyses.report.verdicts import (
     control_works,
     is_finding,
     p_of,
-    read_control,
     read_effect,
-    wordings_caveat,
 )
 from analyses.study import Story
 from interp import viz
 from interp.patching import SweepResult
-from interp.stats import ALPHA, Interval, interval_of, intervals_of
+from interp.stats import ALPHA, Interval, intervals_of
 from interp.viz import Section
 from interp.viz.grids import cell_name
 from interp.viz.sweeps import is_ceiling
@@ -109,33 +107,18 @@ def _question(done: PatchResult) -> Section:
 
 def _effect(done: PatchResult) -> Section:
     config, totals = done.config, done.totals
-    paragraphs = []
-    if config.condition != CONTROL and CONTROL in set(totals["condition"]):
-        paragraphs.append(read_control(*_total(totals, CONTROL)[:1]))
-    paragraphs += [
-        read_total(config.condition, config.against, *_total(totals, config.condition)),
-        wordings_caveat(config.texts),
-    ]
-    if totals["context"].nunique() > 1:
-        paragraphs.append(MIXED_CONTEXTS.format("the maps"))
-    table = pd.DataFrame(
-        {
-            "condition": totals["condition"],
-            "context": totals["context"],
-            "source - destination (nats)": intervals_of(totals),
-            "p (texts permuted)": totals["p_texts"],
-            "items": totals["n"],
-            "clusters": totals["n_clusters"],
-            "texts": totals["texts"],
-        }
-    ).dropna(axis=1, how="all")
     crossed = config.texts > 1 and not config.rotate
-    over = "texts and clusters of items" if crossed else "clusters of items"
     maps = " Those of the maps are over clusters alone." if crossed else ""
-    return Section(
+    return effect_section(
         "Is there an effect to localise?",
-        paragraphs=[text for text in paragraphs if text],
-        tables=[(table, f"The whole effect, 95 % intervals over {over}.{maps}")],
+        totals,
+        config.condition,
+        said=read_total(config.condition, config.against, *total_of(totals, config.condition)),
+        difference="source - destination",
+        n_texts=config.texts,
+        rotate=config.rotate,
+        shown="the maps",
+        caption=f"The whole effect, 95 % intervals over {{}}.{maps}",
     )
 
 
@@ -154,7 +137,7 @@ def map_section(
     :func:`analyses.patch.tables.sweep_totals`.
     """
     result = results[condition]
-    control = (results[CONTROL], _total(totals, CONTROL)[0]) if CONTROL in results else None
+    control = (results[CONTROL], total_of(totals, CONTROL)[0]) if CONTROL in results else None
     shares = intervals_of(summary, "share")
     table = pd.DataFrame(
         {
@@ -174,7 +157,7 @@ def map_section(
         paragraphs=[
             f"Patched: {_SITES[result.site]} ({result.site}), "
             f"{_UNITS['_'.join(result.axis_names)]} at a time{_windows(result)}.",
-            *read_map(condition, result, *_total(totals, condition), control=control),
+            *read_map(condition, result, *total_of(totals, condition), control=control),
         ],
         tables=[
             (
@@ -296,12 +279,6 @@ def _surviving(result: SweepResult) -> str:
         f"{len(kept)} of {int(free.sum())} cells{ceiling} differ from zero with all cells corrected "
         f"for: {some}{cells}"
     )
-
-
-def _total(totals: pd.DataFrame, condition: str) -> tuple[Interval, float]:
-    """The effect over all items and its p; its row is the first of the condition."""
-    row = totals[totals["condition"] == condition].iloc[0]
-    return interval_of(row), float(row["p_texts"])
 
 
 def _windows(result: SweepResult) -> str:

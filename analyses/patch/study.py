@@ -11,6 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.contrast import (
     CONTROL,
+    PromptBench,
     Question,
     ask_items,
     control_texts,
@@ -32,7 +33,7 @@ from interp.patching import alignment_notes, plan_sweep, sweep
 from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
 from interp.patching.sites import SweepSite
-from interp.prompts import PromptPair, TextBank, TokenizedPrompt, make_pair, pair_of_conditions
+from interp.prompts import PromptPair, TokenizedPrompt, make_pair, pair_of_conditions
 
 Pairs = Mapping[tuple[str, int], PromptPair]
 """The pairs of a condition by item and slot (which of its texts)."""
@@ -81,10 +82,7 @@ class Patch:
     def bench(self, asked: Question[PatchConfig], lab: Lab) -> PatchBench:
         """Model and pairs; refuses a site, layer or span that the model or the prompts do not have."""
         model, config = lab.model, asked.config
-        bank = TextBank(
-            model.tokenizer, conditions=asked.specs, n_ctx=model.cfg.n_ctx, seed=config.seed
-        )
-        arms = _arms(model, bank, asked.items, config)
+        arms = _arms(PromptBench.of(asked, lab))
         for site in config.site:
             for pairs in arms.values():
                 _require_plan(model, list(pairs.values()), config, site)
@@ -189,10 +187,9 @@ def _require_conditions(question: Question[PatchConfig]) -> None:
         require_control(specs, items, n_texts=config.texts)
 
 
-def _arms(
-    model: TransformerBridge, bank: TextBank, items: Sequence[ChoiceItem], config: PatchConfig
-) -> dict[str, Pairs]:
+def _arms(prompts: PromptBench[PatchConfig]) -> dict[str, Pairs]:
     """The pairs of the condition, and of the positive control where one runs."""
+    config, model, bank = prompts.config, prompts.model, prompts.bank
     place = config.placement
 
     def asked(k: int, item: ChoiceItem) -> dict[int, PromptPair]:
@@ -210,7 +207,7 @@ def _arms(
         return dict(enumerate(pairs))
 
     return {
-        name: _with_margin(items, asked if name == config.condition else control)
+        name: _with_margin(prompts.items, asked if name == config.condition else control)
         for name in arms_of(config)
     }
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from analyses.contrast import CONTROL, Question, read_example
-from analyses.effects import text_effects
 from analyses.patch.config import PatchConfig
 from analyses.study import Saved
 from interp.data import ChoiceItem
@@ -17,7 +16,7 @@ from interp.models import ModelCard
 from interp.patching import SweepResult
 from interp.patching.pooled import pool_pairs, span_means
 from interp.prompts import ConditionSpec
-from interp.stats import interval_column_names
+from interp.stats import interval_column_names, text_effects
 from interp.viz.grids import cell_name
 from interp.viz.sweeps import largest_cells
 
@@ -104,7 +103,7 @@ def sweep_totals(
     """The effect there is to explain, mean(source - destination), per condition and context.
 
     ``frames`` hold the cells of each condition's pairs, ``arms`` what it is patched into. The
-    columns are those of :func:`analyses.effects.text_effects`; the clean prompt counts as one text.
+    columns are those of :func:`interp.stats.text_effects`; the clean prompt counts as one text.
     """
     rows = []
     for condition, frame in frames.items():

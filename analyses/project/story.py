@@ -18,7 +18,7 @@ from analyses.report.sections import limits, sample_counts
 from analyses.report.verdicts import (
     above_chance,
     p_of,
-    read_auc,
+    read_direction,
     read_no_finding,
     untested,
     wordings_caveat,
@@ -53,17 +53,13 @@ def tell(done: ProjectResult) -> Story:
 
 def _question(done: ProjectResult) -> Section:
     config, stack = done.config, done.direction
-    row = stack.layers.index(stack.best_layer)
-    shuffled = p_of(stack.shuffled.p[row])
+    shuffled = p_of(stack.shuffled.p[stack.best_row])
     clusters = len({item.cluster for item in done.items})
     text, placebo = (done.example[name].strip() for name in (config.condition, "placebo"))
     return Section(
         "What was done",
         paragraphs=[
-            f"A direction was learned from {stack.facts.n_texts} sentences ({stack.facts.source}, "
-            f"{stack.facts.method.replace('_', ' ')}, {stack.site} of the last token); + is its "
-            "positive, moral class. "
-            + read_auc(stack.auc.at(row), stack.best_layer, len(stack.layers))
+            read_direction(stack)
             + (f" Labels shuffled: {shuffled}, family-wise over layers." if shuffled else ""),
             f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}) in "
             f"{count(clusters, 'cluster')}, each under {count(config.texts, 'wording')} of the "
@@ -87,8 +83,7 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
     nulls = done.nulls[done.nulls["position"] == position]
     asked = done.config.condition
     treated, control = (rows[rows["condition"] == name] for name in (asked, CONTROL))
-    layer = done.direction.best_layer
-    row = done.direction.layers.index(layer)
+    layer, row = done.direction.best_layer, done.direction.best_row
     usable = above_chance(done.direction.auc.at(row), done.direction.shuffled.p[row])
     figure = viz.projection_contrast(rows, nulls, title=f"{site} at “{position}”")
     figures[f"contrast-{_file(position)}"] = figure

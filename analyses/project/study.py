@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from analyses.contrast import (
     PromptBench,
-    ask_items,
+    ask_contrast,
     control_texts,
     example_step,
-    require_contrast,
 )
 from analyses.project import story, tables
 from analyses.project.config import ProjectConfig
@@ -35,6 +33,7 @@ from interp.directions.contrast_reader import (
 )
 from interp.directions.decompose import part_readings
 from interp.errors import InterpError
+from interp.fetch.cache import sha256_of
 from interp.prompts import Condition, TokenizedPrompt, condition_prompt
 
 REFERENCE_PROMPTS = 64
@@ -59,8 +58,7 @@ class Project:
 
     def ask(self, config: ProjectConfig, *, progress: bool = True) -> ProjectQuestion:
         """Items, conditions and the direction given; a file is identified by its content."""
-        question = ask_items(config, progress=progress)
-        require_contrast(question.specs, config.condition, question.items, n_texts=config.texts)
+        question = ask_contrast(config, progress=progress)
         if "mean" in config.positions:
             raise InterpError(
                 "--positions mean: includes positions before the instruction, which cannot change; "
@@ -71,7 +69,7 @@ class Project:
             hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
         else:
             given = load_direction(config.direction)
-            hashes["direction"] = hashlib.sha256(config.direction.read_bytes()).hexdigest()
+            hashes["direction"] = sha256_of(config.direction)
         return ProjectQuestion(config, question.items, question.specs, hashes, given)
 
     def bench(self, asked: ProjectQuestion, lab: Lab) -> ProjectBench:

@@ -1,4 +1,4 @@
-"""Sections and tables that every report has: the sample, the limits, the self-checks."""
+"""Sections and tables that reports share: the sample, the effect, the limits, the self-checks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from analyses.contrast import CONTROL
 from analyses.report.prose import count
+from analyses.report.verdicts import read_control, wordings_caveat
 from interp.data import ChoiceItem, CompletionItem
 from interp.models import ModelCard
+from interp.stats import Interval, interval_of, intervals_of
 from interp.viz import Section
 
 LIMITS = "What these numbers can and cannot say"
-MIXED_CONTEXTS = (
-    "The sample mixes ambiguous and disambiguated items, whose margins contrast other options; the "
-    "table has them apart, {} together."
-)
 
 
 def sample_counts(items: Iterable[ChoiceItem | CompletionItem]) -> str:
@@ -38,6 +37,71 @@ def left_out(n: int) -> str:
     return (
         f"{count(n, 'item')} {have} no margin (no two options that a token tells apart) and {are} "
         "left out."
+    )
+
+
+def total_of(totals: pd.DataFrame, condition: str) -> tuple[Interval, float]:
+    """The effect of a condition over all items, and its p (NaN without a test).
+
+    ``totals``: rows of :func:`interp.stats.text_effects` behind a first column that names the
+    condition; the first row of each is that of all items.
+    """
+    row = totals[totals.iloc[:, 0] == condition].iloc[0]
+    return interval_of(row), float(row["p_texts"])
+
+
+def effect_section(
+    title: str,
+    totals: pd.DataFrame,
+    condition: str,
+    *,
+    said: str,
+    difference: str,
+    n_texts: int,
+    rotate: bool = False,
+    shown: str,
+    caption: str,
+) -> Section:
+    """Whether there is an effect to look into: the positive control's, the condition's, the table.
+
+    Args:
+        title: of the section.
+        totals: see :func:`total_of`; the control is read where it is there and not what is asked about.
+        condition: what is asked about.
+        said: what its effect allows to say.
+        difference: heads the column of effects: ``treated - placebo``.
+        n_texts: wordings a side; with ``rotate`` each item has one of them, in turn.
+        shown: what the report shows of all items together: ``the maps``.
+        caption: of the table; ``{}`` stands for what the intervals are over.
+    """
+    names = totals.columns[0]
+    has_control = condition != CONTROL and CONTROL in set(totals[names])
+    mixed = (
+        "The sample mixes ambiguous and disambiguated items, whose margins contrast other options; "
+        f"the table has them apart, {shown} together."
+    )
+    paragraphs = [
+        read_control(total_of(totals, CONTROL)[0]) if has_control else "",
+        said,
+        wordings_caveat(n_texts),
+        mixed if totals["context"].nunique() > 1 else "",
+    ]
+    table = pd.DataFrame(
+        {
+            names: totals[names],
+            "context": totals["context"],
+            f"{difference} (nats)": intervals_of(totals),
+            "p (texts permuted)": totals["p_texts"],
+            "items": totals["n"],
+            "clusters": totals["n_clusters"],
+            "texts": totals["texts"],
+        }
+    ).dropna(axis=1, how="all")
+    over = "texts and clusters of items" if n_texts > 1 and not rotate else "clusters of items"
+    return Section(
+        title,
+        paragraphs=[text for text in paragraphs if text],
+        tables=[(table, caption.format(over))],
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from analyses.config import CLAIM_TEXTS
 from analyses.contrast import MIN_CLUSTERS
 from analyses.report.prose import count
+from interp.directions import DirectionStack
 from interp.stats import ALPHA, Interval
 from interp.viz.report import format_interval
 
@@ -145,6 +146,16 @@ def read_auc(auc: Interval, layer: int, n_layers: int) -> str:
     return (
         f"Held-out AUC is highest at layer {layer}: {format_interval(auc)}, the best of "
         f"{count(n_layers, 'layer')} and so biased upward by selection. {reading}"
+    )
+
+
+def read_direction(stack: DirectionStack) -> str:
+    """What a direction was learned from, and whether it separates held-out sentences."""
+    facts = stack.facts
+    return (
+        f"A direction was learned from {facts.n_texts} sentences ({facts.source}, "
+        f"{facts.method.replace('_', ' ')}, {stack.site} of the last token); + is its positive, moral "
+        f"class. {read_auc(stack.auc.at(stack.best_row), stack.best_layer, len(stack.layers))}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from interp.data import (
 from interp.data.bundle import bundled_completions
 from interp.directions import DirectionStack, load_direction
 from interp.errors import InterpError
+from interp.fetch.cache import sha256_of
 from interp.prompts import load_conditions
 
 COMPARED = ("bundled:morality", "bundled:statements")
@@ -80,9 +80,7 @@ def ask(config: SteerConfig, *, progress: bool = True) -> SteerQuestion:
         "plain": dataset_hash(plain),
         "completions": dataset_hash(completions),
         "direction": (
-            dataset_hash(sentences.fit)
-            if config.direction is None
-            else hashlib.sha256(config.direction.read_bytes()).hexdigest()
+            dataset_hash(sentences.fit) if config.direction is None else sha256_of(config.direction)
         ),
     }
     return SteerQuestion(

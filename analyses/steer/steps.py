@@ -15,12 +15,12 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.steer.config import SteerConfig
-from analyses.steer.tables import LEARNED, UNSTEERED
 from interp.activations import read_states
 from interp.behaviour.outcomes import Outcomes
 from interp.directions import Direction, covariance_nulls, placebo_nulls
 from interp.directions.nulls import contrast_axes
 from interp.directions.steering import add_vector
+from interp.directions.swings import LEARNED, UNSTEERED
 
 
 @dataclass(frozen=True, eq=False)

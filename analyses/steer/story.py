@@ -15,10 +15,11 @@ import plotly.graph_objects as go
 
 from analyses.report.prose import count
 from analyses.report.sections import left_out, limits, sample_counts
-from analyses.report.verdicts import is_finding, p_of, read_auc, read_effect, read_gated
-from analyses.steer.tables import LEARNED, SWINGING, SteerResult, place_among
+from analyses.report.verdicts import is_finding, p_of, read_direction, read_effect, read_gated
+from analyses.steer.tables import SteerResult
 from analyses.study import Story
 from interp import viz
+from interp.directions.swings import LEARNED, SWINGING, place_among
 from interp.stats import interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.report import format_interval
@@ -78,7 +79,7 @@ def _figures(done: SteerResult) -> Iterator[tuple[str, go.Figure]]:
 
 
 def _question(done: SteerResult) -> Section:
-    config, stack, place, best = done.config, done.stack, done.place, done.stack.best
+    config, place, best = done.config, done.place, done.stack.best
     largest = max(config.strengths)
     step = largest * best.scale
     kinds = _swings(done, "nll", "all", learned=False)["kind"].value_counts(sort=False)
@@ -87,10 +88,7 @@ def _question(done: SteerResult) -> Section:
     return Section(
         "What was done",
         paragraphs=[
-            f"A direction was learned from {stack.facts.n_texts} sentences ({stack.facts.source}, "
-            f"{stack.facts.method.replace('_', ' ')}, {stack.site} of the last token); + is its "
-            "positive, moral class. "
-            + read_auc(stack.auc.at(_row(done)), best.layer, len(stack.layers)),
+            read_direction(done.stack),
             f"Then every state at {best.site} of layer {best.layer}, at every position, was moved "
             f"along it by {', '.join(map(_signed, config.strengths))} class units (the two classes "
             f"lie 2 apart). {largest:g} class units are {step:.2f} in length; the states of the "
@@ -248,7 +246,7 @@ def read_outcome(done: SteerResult, outcome: str, subset: str) -> str:
     beside = f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far"
     subject, sample = "Steering towards the moral class", (beside, p_of(own["p"]))
     gates = []
-    if not done.stack.auc.at(_row(done)).low > 0.5:
+    if not done.stack.auc.at(done.stack.best_row).low > 0.5:
         gates.append("the direction does not separate held-out sentences")
     if outcome == "preference" and not done.sentences.held_out:
         gates.append("the direction was fitted on these very sentences")
@@ -339,10 +337,6 @@ def _swings(done: SteerResult, outcome: str, subset: str, *, learned: bool = Tru
 def _subsets(done: SteerResult) -> list[str]:
     rows = done.swings[done.swings["outcome"] == SWINGING[0]]
     return list(dict.fromkeys(rows["subset"]))
-
-
-def _row(done: SteerResult) -> int:
-    return done.stack.layers.index(done.stack.best_layer)
 
 
 def _signed(strength: float) -> str:

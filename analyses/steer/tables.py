@@ -1,23 +1,10 @@
-"""What a steering run measured: effects per step, a number per direction, its place among nulls.
-
-An *effect* is an outcome under a step minus the unsteered outcome of the same item. Two numbers sum up
-a direction at the largest strength s:
-
-- ``swing`` = (effect at +s - effect at -s) / 2, what depends on the step's sign, for ``margin`` and
-  ``preference``. What any push of that size does (damage) cancels.
-- ``mean`` = (effect at +s + effect at -s) / 2, for ``nll`` and ``kept``, where damage is the point.
-
-p of the learned direction: the share of directions, nulls and itself, whose absolute number is at
-least as large as its own; it cannot be below 1 / (nulls + 1). A null's sign means nothing.
-"""
+"""What a steering run measured: the outcomes, and the tables of :mod:`interp.directions.swings`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from analyses.steer.asked import Sentences, SteerQuestion
@@ -25,25 +12,11 @@ from analyses.steer.config import SteerConfig
 from analyses.study import Saved
 from interp.data import ChoiceItem
 from interp.directions import DirectionStack, load_direction
+from interp.directions.swings import completion_table, effect_table, swing_table, text_table
 from interp.models import ModelCard
-from interp.stats import (
-    FloatArray,
-    cluster_bootstrap,
-    interval_column_names,
-    interval_columns,
-)
 
 FITTED = "directions/morality.safetensors"
 """The direction learned here, where none is given."""
-
-LEARNED = "learned"
-UNSTEERED = "unsteered"
-SWINGING = ("margin", "preference")
-"""Outcomes with a sign; of the others the mean over both signs of the step is taken."""
-
-PAIRED = (*SWINGING, "nll", "kept")
-_UNIT = ["kind", "direction", "strength"]
-_CELL = ["outcome", "subset"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +25,8 @@ class SteerResult:
 
     ``stack``: the direction, at every layer; ``place``: a class unit beside the states' spread;
     ``sentences``: which were compared; ``beginnings``: what was continued, by name; ``left_out``:
-    items without a margin; ``rows``: every outcome under every step; the other tables are this
-    module's.
+    items without a margin; ``rows``: every outcome under every step; the other tables are those of
+    :mod:`interp.directions.swings`.
     """
 
     config: SteerConfig
@@ -93,113 +66,3 @@ def read(asked: SteerQuestion, saved: Saved) -> SteerResult:
         texts=text_table(rows),
         report=saved.report,
     )
-
-
-def effect_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """One row per outcome, subset and step: the mean effect, 95 % interval over clusters.
-
-    ``rows``: one per step, outcome and item.
-    """
-    parts = []
-    for (outcome, subset), cell in _cells(rows):
-        steps, differences, clusters = _differences(cell)
-        found = cluster_bootstrap(differences, clusters, seed=seed, labels=(outcome, subset))
-        parts.append(steps.assign(outcome=outcome, subset=subset, **interval_columns(found)))
-    frame = pd.concat(parts, ignore_index=True)
-    return frame[[*_CELL, *_UNIT, *interval_column_names()]]
-
-
-def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """One row per outcome, subset and direction: its swing (or mean) at the largest strength.
-
-    ``cost`` is the direction's mean change of ``nll`` over both signs; ``per_cost`` the number's size
-    over that cost, NaN where the cost's interval does not lie above 0. ``p``, for the learned
-    direction alone, is its place among the nulls, ``p_per_cost`` the same for ``per_cost``.
-    """
-    largest = rows["strength"].abs().max()
-    parts = []
-    for (outcome, subset), cell in _cells(rows):
-        steps, differences, clusters = _differences(cell)
-        sign = -1.0 if outcome in SWINGING else 1.0
-        names = steps[steps["strength"] == largest].reset_index(drop=True)
-        up, down = (_at(steps, differences, names, s) for s in (largest, -largest))
-        number = (up + sign * down) / 2
-        found = cluster_bootstrap(number, clusters, seed=seed, labels=(outcome, subset))
-        parts.append(names.assign(outcome=outcome, subset=subset, **interval_columns(found)))
-    frame = pd.concat(parts, ignore_index=True).drop(columns="strength")
-    costs = frame[frame["outcome"] == "nll"].set_index(["kind", "direction"])[["estimate", "low"]]
-    costs = costs.loc[list(zip(frame["kind"], frame["direction"], strict=True))]
-    frame["cost"] = costs["estimate"].to_numpy()
-    frame["per_cost"] = (frame["estimate"].abs() / frame["cost"]).where(costs["low"].to_numpy() > 0)
-    frame["p"] = _places(frame, frame["estimate"].abs())
-    frame["p_per_cost"] = _places(frame, frame["per_cost"])
-    columns = [*_CELL, "kind", "direction", *interval_column_names()]
-    return frame[[*columns, "p", "cost", "per_cost", "p_per_cost"]]
-
-
-def completion_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """How far continuations change, per strength of the learned direction: levels with intervals.
-
-    ``kept`` and ``overlap`` are shares of the unsteered continuation's tokens (1 without a step);
-    ``fluency`` is nats per token under the unsteered model.
-    """
-    own = rows[rows["kind"].isin([LEARNED, UNSTEERED])]
-    own = own[own["outcome"].isin(["kept", "overlap", "fluency"])]
-    found = []
-    for (strength, outcome), cell in own.groupby(["strength", "outcome"]):
-        level = cluster_bootstrap(
-            cell["value"].to_numpy(), cell["cluster"].tolist(), seed=seed, labels=(outcome,)
-        )
-        found.append({"strength": strength, "outcome": outcome, **interval_columns(level)})
-    return pd.DataFrame(found, columns=["strength", "outcome", *interval_column_names()])
-
-
-def text_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """The generated continuations of the learned direction, one row per prompt and strength."""
-    own = rows[rows["outcome"] == "overlap"]
-    table = own.rename(columns={"item": "prompt", "value": "overlap", "text": "continuation"})
-    table = table[["prompt", "strength", "overlap", "continuation"]]
-    return table.sort_values(["prompt", "strength"], kind="stable").reset_index(drop=True)
-
-
-def _cells(rows: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-    paired = rows[rows["outcome"].isin(PAIRED)]
-    groups = paired.groupby(_CELL, sort=False)
-    return [((str(outcome), str(subset)), cell) for (outcome, subset), cell in groups]
-
-
-def _differences(cell: pd.DataFrame) -> tuple[pd.DataFrame, FloatArray, list[str]]:
-    """The steps, their effects ``[step, item]``, and every item's cluster."""
-    is_baseline = cell["kind"] == UNSTEERED
-    baseline = cell[is_baseline].set_index("item")
-    steered = cell[~is_baseline]
-    table = steered.pivot(index=_UNIT, columns="item", values="value")
-    table = table.loc[pd.MultiIndex.from_frame(steered[_UNIT].drop_duplicates()), baseline.index]
-    values = table.to_numpy(float) - baseline["value"].to_numpy(float)
-    return table.index.to_frame(index=False), values, baseline["cluster"].tolist()
-
-
-def _at(
-    steps: pd.DataFrame, differences: FloatArray, names: pd.DataFrame, strength: float
-) -> FloatArray:
-    """The effects of the named directions at one strength, in their order."""
-    at = steps[steps["strength"] == strength]
-    row_of = {name: row for row, name in zip(at.index, at["direction"], strict=True)}
-    return differences[[row_of[name] for name in names["direction"]]]
-
-
-def _places(frame: pd.DataFrame, sizes: pd.Series) -> FloatArray:
-    """p of every learned row; NaN for nulls, and where the learned direction has no number."""
-    p = np.full(len(frame), np.nan)
-    for _, cell in frame.groupby(_CELL, sort=False):
-        own = cell.index[cell["kind"] == LEARNED][0]
-        # a null without a cost has no finite effect per cost: it counts as the larger
-        nulls = sizes[cell.index[cell["kind"] != LEARNED]].fillna(np.inf)
-        if len(nulls) and not np.isnan(sizes[own]):
-            p[own] = place_among(float(sizes[own]), nulls.to_numpy(float))
-    return p
-
-
-def place_among(own: float, nulls: Sequence[float] | FloatArray) -> float:
-    """Share of directions, nulls and the own one, that are at least as large as the own one."""
-    return (1 + int((np.asarray(nulls) >= own).sum())) / (1 + len(nulls))

@@ -148,9 +148,14 @@ class DirectionStack:
         return (self[layer] for layer in self.layers)
 
     @property
+    def best_row(self) -> int:
+        """Where :attr:`best_layer` stands among ``layers``, and so in every array over layers."""
+        return int(np.argmax(self.auc.estimate))
+
+    @property
     def best_layer(self) -> int:
         """The layer with the highest held-out AUC: selected on labelled sentences only."""
-        return self.layers[int(np.argmax(self.auc.estimate))]
+        return self.layers[self.best_row]
 
     @property
     def best(self) -> Direction:
@@ -199,7 +204,7 @@ class DirectionStack:
     def describe(self) -> pd.DataFrame:
         """What a direction says about itself: ``property`` and ``value``, text both."""
         facts, null = self.facts, self.shuffled
-        row = self.layers.index(self.best_layer)
+        row = self.best_row
         shuffled = (
             f"{null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}], p = "
             f"{null.p[row]:.3g} ({null.n_shuffles} shuffles)"

@@ -101,11 +101,7 @@ def transfer_matrix(
             dots = _dots(stack, fitted[tested_on][1])
             held = held_out_words(texts, n_folds=n_folds) if own else None
             scores = words.decision_function([t.text for t in texts]) if held is None else held
-            auc = (
-                stack.auc.at(stack.layers.index(stack.best_layer))
-                if own
-                else _auc(dots, texts, seed)
-            )
+            auc = stack.auc.at(stack.best_row) if own else _auc(dots, texts, seed)
             rows += [
                 _row(trained_on, tested_on, "direction", stack.best_layer, auc),
                 _row(trained_on, tested_on, "bag of words", -1, _auc(scores, texts, seed)),

@@ -34,6 +34,7 @@ from interp.stats.columns import (
     interval_of,
     intervals_of,
 )
+from interp.stats.effects import text_effects
 from interp.stats.intervals import (
     Interval,
     auc_interval,
@@ -72,5 +73,6 @@ __all__ = [
     "rng",
     "sign_flip_max_t",
     "success_rate",
+    "text_effects",
     "two_way_bootstrap",
 ]

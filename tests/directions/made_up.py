@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from interp.data.items import LabelledText
-from interp.directions import DirectionFacts
+from interp.directions import DirectionFacts, DirectionStack
+from interp.directions.contrast_arrays import ContrastArrays
+from interp.directions.contrast_tables import ContrastSample
+from interp.directions.scores import ShuffledNull
+from interp.stats import Interval
 
 D_MODEL = 24
+N_LAYERS, N_TEXTS = 2, 6
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -129,3 +136,48 @@ def _copy_llama(model: Any, basis: Tensor) -> None:
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def two_layers() -> DirectionStack:
+    """AUC .6 and .9, so that the second layer is the best one."""
+    auc = np.array([0.6, 0.9])
+    counts = np.full(2, 40)
+    none = np.full(2, np.nan)
+    return DirectionStack(
+        vectors=torch.eye(2),
+        scales=torch.ones(2),
+        offsets=torch.zeros(2),
+        layers=(0, 1),
+        site="resid_post",
+        facts=DirectionFacts("mean_difference", "s", "h", 40, "f", "raw"),
+        auc=Interval(auc, auc - 0.1, auc + 0.05, counts, counts),
+        shuffled=ShuffledNull(none, none, none, none, 0),
+    )
+
+
+def contrast_sample(
+    *, n_clusters: int = 8, shift: float = 2.0, null_shift: float = 0.0
+) -> ContrastSample:
+    """Noise of SD 1; at layer 1 the instruction adds ``shift``, along nulls ``null_shift``."""
+    rng = np.random.default_rng(0)
+    kinds = ["covariance"] * 30 + ["contrast"] * 2
+    arrays = ContrastArrays.empty(
+        [f"c{k}" for k in range(n_clusters)],
+        ["last"],
+        {"instructed": N_TEXTS, "revealing": 1},
+        n_cells=N_LAYERS,
+        n_parts=2,
+        n_nulls=[N_LAYERS * len(kinds)],
+    )
+    arrays.fixed[0] = False
+    arrays.measured[:] = rng.normal(size=arrays.measured.shape)
+    treated, _ = arrays.arms("instructed")
+    arrays.measured[0, treated, :, 1] += shift
+    arrays.parts[:] = arrays.measured[..., 1, :1] * [1.0, 0.0]
+    n = n_clusters * N_TEXTS
+    arrays.null_sums[0] += np.array([null_shift * n, 0.0, n])[:, None]
+    cells = {"component": "resid_post", "layer": [0, 1], "head": -1, "scale": 1.0, "offset": 0.0}
+    parts = {"label": ["L1 MLP", "L1H0"], "component": ["mlp_out", "head"], "layer": 1, "head": -1}
+    names = [f"null {k}" for k in range(len(kinds))]
+    nulls = pd.DataFrame({"position": "last", "kind": kinds, "name": names})
+    return ContrastSample(arrays, pd.DataFrame(cells), pd.DataFrame(parts), nulls, two_layers(), 0)

@@ -71,7 +71,8 @@ def test_the_head_that_stands_out_is_the_one_beyond_its_placebo() -> None:
     }  # fmt: skip
     mass = rows(values)
     table = head_table(mass, "instructed", seed=0)
-    assert most_above_placebo(head_grid(table, "estimate")) == (1, 0)
+    top = most_above_placebo(table)
+    assert (top["layer"], top["head"]) == (1, 0)
     best = table[(table["layer"] == 1) & (table["head"] == 0)].iloc[0]
     np.testing.assert_allclose(
         best[["treated", "placebo", "estimate"]].tolist(), [0.315, 0.065, 0.25]

@@ -32,7 +32,7 @@ def spoken(
     fake = SimpleNamespace(
         swings=pd.DataFrame([own, null]),
         sentences=SimpleNamespace(held_out=held_out),
-        stack=SimpleNamespace(layers=(3,), best_layer=3, auc=auc),
+        stack=SimpleNamespace(best_row=0, auc=auc),
     )
     return read_outcome(fake, outcome, "ambiguous")  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Tables of a steering run: planted effects are exact, p counts the direction itself."""
+"""Swings along directions: planted effects are exact, p counts the direction itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.steer.tables import effect_table, place_among, swing_table
+from interp.directions.swings import effect_table, place_among, swing_table
 
 
 def test_place_among_counts_the_direction_itself() -> None:

@@ -1,8 +1,7 @@
 """The effect of a treated arm of texts over its control, with the test that stands beside it.
 
 Paraphrases are a random effect: the interval resamples texts and clusters of items at once, and the
-test permutes the texts' labels. The rows go into a study's table of totals;
-:mod:`analyses.report.verdicts` says what they allow.
+test permutes the texts' labels. Items of several contexts are read together and apart.
 
     rows = text_effects(treated, control, clusters, contexts, seed=0, labels=("lens", "instructed"))
     pd.DataFrame(rows)
@@ -16,7 +15,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from interp.stats import ALPHA, interval_columns, permute_texts, two_way_bootstrap
+from interp.stats.columns import interval_columns
+from interp.stats.intervals import two_way_bootstrap
+from interp.stats.permutation import ALPHA, permute_texts
 
 
 def text_effects(

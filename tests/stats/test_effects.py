@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.effects import text_effects
-from interp.stats import interval_column_names, interval_of, permute_texts, two_way_bootstrap
+from interp.stats import (
+    interval_column_names,
+    interval_of,
+    permute_texts,
+    text_effects,
+    two_way_bootstrap,
+)
 
 CLUSTERS = [f"c{k // 2}" for k in range(16)]
 CONTEXTS = ["ambiguous"] * 8 + ["disambiguated"] * 8
