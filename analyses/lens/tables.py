@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -13,10 +12,16 @@ from analyses.contrast import CONTROL, Question, read_example
 from analyses.lens.config import LensConfig
 from analyses.study import Saved
 from interp.data import ChoiceItem
-from interp.lens import LensConditions, layer_effects, parting_layer, settled_layer
+from interp.lens import (
+    LensConditions,
+    divergence_table,
+    layer_effects,
+    parting_layer,
+    settled_layer,
+)
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
-from interp.stats import cluster_bootstrap, interval_columns, text_effects
+from interp.stats import interval_columns, text_effects
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
         effects=pd.concat(effects, ignore_index=True),
         parting=pd.DataFrame(parting),
         settled=settled_layer(lens.frame, seed=seed),
-        distances=distances(lens, seed),
+        distances=divergence_table(lens, seed=seed),
         example=read_example(saved),
         report=saved.report,
     )
@@ -86,39 +91,3 @@ def output_effects(lens: LensConditions, contexts: Mapping[str, str], seed: int)
         )
         rows += [{"contrast": name, **row} for row in effects]
     return pd.DataFrame(rows)
-
-
-def distances(lens: LensConditions, seed: int) -> pd.DataFrame:
-    """Jensen-Shannon divergence and top-k overlap of two prompts, at the output and at the peak.
-
-    Intervals ``js``, ``overlap`` and ``excess`` (over item clusters, texts fixed) at the output;
-    ``excess``: an item's ``js`` minus that of two placebos of the same contrast (NaN with one text);
-    ``peak_layer`` is where the mean divergence is largest and ``peak_js`` its size (picked for its
-    size, so biased upward by selection).
-    """
-    frame, rows = lens.divergences(), []
-    output = frame[frame["layer"] == frame["layer"].max()]
-    for key, here in frame.groupby(["contrast", "condition", "against"], sort=False):
-        row: dict[str, Any] = dict(zip(("contrast", "condition", "against"), key, strict=True))
-        by_item = _by_item(output, row["contrast"], row["condition"], row["against"])
-        scale = _by_item(output, row["contrast"], "placebo", "another placebo")
-        by_item["excess"] = by_item["js"] - scale["js"].reindex(by_item.index)
-        for name in ("js", "overlap", "excess"):
-            values, clusters = by_item[name].to_numpy(float), by_item["cluster"].tolist()
-            row |= interval_columns(cluster_bootstrap(values, clusters, seed=seed), name)
-        by_layer = here.groupby("layer")["js"].mean()
-        peak = int(by_layer.to_numpy().argmax())
-        row |= {"peak_layer": by_layer.index[peak], "peak_js": by_layer.iloc[peak]}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _by_item(frame: pd.DataFrame, contrast: str, condition: str, against: str) -> pd.DataFrame:
-    """Means over texts, one row per item, with its cluster."""
-    chosen = frame[
-        (frame["contrast"] == contrast)
-        & (frame["condition"] == condition)
-        & (frame["against"] == against)
-    ]
-    columns = {"cluster": "first", "js": "mean", "overlap": "mean"}
-    return chosen.groupby("item", sort=False).agg(columns)

@@ -50,13 +50,10 @@ class PatchResult:
 
 def arms_of(config: PatchConfig) -> dict[str, str]:
     """The conditions that are patched, each with what it is patched into."""
-    own, control = (
-        {config.condition: config.against},
-        {CONTROL: "placebo"} if config.control else {},
-    )
-    return (
-        own | control | own
-    )  # the condition asked about comes first, also where it is the control
+    own = {config.condition: config.against}
+    control = {CONTROL: "placebo"} if config.control else {}
+    # the condition asked about comes first, and keeps its side where it is the control
+    return own | control | own
 
 
 def table_name(condition: str, site: str) -> str:

@@ -31,7 +31,13 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.lens.conditions import Arms, LensConditions, lens_conditions, lens_item
     from interp.lens.divergence import compare, lens_divergence
-    from interp.lens.readings import layer_effects, parting_layer, settled_layer, settled_layers
+    from interp.lens.readings import (
+        divergence_table,
+        layer_effects,
+        parting_layer,
+        settled_layer,
+        settled_layers,
+    )
     from interp.lens.trajectory import (
         LensTrajectory,
         lens_logits,
@@ -45,6 +51,7 @@ __all__ = [
     "LensConditions",
     "LensTrajectory",
     "compare",
+    "divergence_table",
     "layer_effects",
     "lens_conditions",
     "lens_divergence",

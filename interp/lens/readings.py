@@ -1,10 +1,12 @@
-"""What a trajectory says: the effect per layer, where two runs part, where an answer is settled.
+"""What a trajectory says: the effect per layer, where runs part, where answers settle, divergences.
 
-The latter two are layers (0 = the embedding, n_layers = the output): their intervals have steps of
-one.
+Where runs part and answers settle are layers (0 = the embedding, n_layers = the output): their
+intervals have steps of one.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -197,3 +199,39 @@ def _labels(frame: pd.DataFrame) -> list[str]:
     """Columns that name a prompt."""
     divergences = [f"{name}{of}" for name in ("kl", "js", "overlap") for of in ("", "_clean")]
     return [name for name in frame.columns if name not in (*_READ, *divergences)]
+
+
+def divergence_table(lens: LensConditions, *, seed: int) -> pd.DataFrame:
+    """Jensen-Shannon divergence and top-k overlap of two prompts, at the output and at the peak.
+
+    Intervals ``js``, ``overlap`` and ``excess`` (over item clusters, texts fixed) at the output;
+    ``excess``: an item's ``js`` minus that of two placebos of the same contrast (NaN with one text);
+    ``peak_layer`` is where the mean divergence is largest and ``peak_js`` its size (picked for its
+    size, so biased upward by selection).
+    """
+    frame, rows = lens.divergences(), []
+    output = frame[frame["layer"] == frame["layer"].max()]
+    for key, here in frame.groupby(["contrast", "condition", "against"], sort=False):
+        row: dict[str, Any] = dict(zip(("contrast", "condition", "against"), key, strict=True))
+        by_item = _by_item(output, row["contrast"], row["condition"], row["against"])
+        scale = _by_item(output, row["contrast"], "placebo", "another placebo")
+        by_item["excess"] = by_item["js"] - scale["js"].reindex(by_item.index)
+        for name in ("js", "overlap", "excess"):
+            values, clusters = by_item[name].to_numpy(float), by_item["cluster"].tolist()
+            row |= interval_columns(cluster_bootstrap(values, clusters, seed=seed), name)
+        by_layer = here.groupby("layer")["js"].mean()
+        peak = int(by_layer.to_numpy().argmax())
+        row |= {"peak_layer": by_layer.index[peak], "peak_js": by_layer.iloc[peak]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _by_item(frame: pd.DataFrame, contrast: str, condition: str, against: str) -> pd.DataFrame:
+    """Means over texts, one row per item, with its cluster."""
+    chosen = frame[
+        (frame["contrast"] == contrast)
+        & (frame["condition"] == condition)
+        & (frame["against"] == against)
+    ]
+    columns = {"cluster": "first", "js": "mean", "overlap": "mean"}
+    return chosen.groupby("item", sort=False).agg(columns)

@@ -10,6 +10,7 @@ from interp.errors import InterpError
 from interp.lens import (
     Arms,
     LensConditions,
+    divergence_table,
     layer_effects,
     parting_layer,
     settled_layer,
@@ -229,3 +230,40 @@ def test_effects_are_two_way_intervals_with_family_wise_p() -> None:
     assert frame["clear"].tolist() == [False, False, True]
     assert parting_layer(lens.arms("instructed"), seed=0).estimate == 2
     assert parting_layer(lens.difference("instructed"), seed=0).estimate == 2
+
+
+def lens_of_divergences(n_texts: int) -> LensConditions:
+    """Item k: the treated prompt lies .3 + .01 k from its placebo, two placebos .1; clean .5 of all."""
+    rows = [
+        {
+            "contrast": "careful", "condition": condition, "slot": slot, "item": f"i{k}",
+            "cluster": f"c{k}", "layer": layer, "kl": 0.0, "overlap": 0.6, "kl_clean": 0.0,
+            "overlap_clean": 0.2, "js_clean": 0.5 * layer,
+            "js": (0.3 + 0.01 * k if condition == "careful" else 0.1 if slot else np.nan)
+            * (2 if layer == 1 else 1),
+        }
+        for k in range(8)
+        for condition in ("careful", "placebo")
+        for slot in range(n_texts)
+        for layer in range(3)
+    ]  # fmt: skip
+    return LensConditions(pd.DataFrame(rows), ())
+
+
+def test_divergences_at_the_output_stand_on_the_scale_of_two_placebos() -> None:
+    table = divergence_table(lens_of_divergences(2), seed=0)
+    table = table.set_index(["condition", "against"])
+    own = table.loc[("careful", "placebo")]
+    assert own["js"] == pytest.approx(0.335)
+    assert own["excess"] == pytest.approx(0.235)
+    assert (own["peak_layer"], own["peak_js"]) == (1, pytest.approx(0.67))
+    assert (own["overlap"], own["js_n"], own["js_n_clusters"]) == (pytest.approx(0.6), 8, 8)
+    assert table.loc[("placebo", "another placebo"), "js"] == pytest.approx(0.1)
+    clean = table.loc[("careful", "clean")]
+    assert (clean["js"], clean["peak_layer"]) == (pytest.approx(1.0), 2)
+
+
+def test_with_one_text_there_are_no_two_placebos_to_compare_with() -> None:
+    table = divergence_table(lens_of_divergences(1), seed=0)
+    assert "another placebo" not in set(table["against"])
+    assert table["excess"].isna().all()
