@@ -106,7 +106,7 @@ def measure_mass(bench: PromptBench[AttentionConfig], unit: Unit) -> pd.DataFram
     frames = []
     for condition, prompt in _prompts(bench, unit).items():
         mass = read_attention(bench.model, prompt).to_span("instruction")
-        cells = pd.MultiIndex.from_product(map(range, mass.shape), names=["layer", "head"])
+        cells = pd.MultiIndex.from_product([range(n) for n in mass.shape], names=["layer", "head"])
         labels = {
             "item": unit.item.id,
             "cluster": unit.item.cluster,

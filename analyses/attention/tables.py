@@ -108,8 +108,8 @@ def layers_shown(mass: pd.DataFrame, item: str, slot: int, condition: str) -> tu
     """Where the example is looked at: the layer of the head that stands out, and its strongest one."""
     standing_out = int(most_above_placebo(head_table(mass, condition, seed=0))["layer"])
     own = mass[(mass["item"] == item) & (mass["slot"] == slot) & (mass["condition"] == condition)]
-    strongest = int(own.groupby("layer")["mass"].mean().idxmax())
-    return tuple(sorted({standing_out, strongest}))
+    by_layer = own.groupby("layer")["mass"].mean()
+    return tuple(sorted({standing_out, int(by_layer.index[int(by_layer.argmax())])}))
 
 
 def patterns_of(row: Mapping[Any, Any]) -> AttentionPatterns:
