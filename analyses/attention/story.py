@@ -9,7 +9,7 @@ import torch
 from analyses.attention.tables import AttentionResult, head_grid
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.report.prose import count
-from analyses.report.sections import limits, sample_counts
+from analyses.report.sections import limits, read_sample
 from analyses.report.verdicts import wordings_caveat
 from analyses.study import Story
 from interp import viz
@@ -120,7 +120,7 @@ def _question(done: AttentionResult) -> Section:
             f"place, {standing(done.spec)}, and with one that names the answer (revealing, the "
             "positive control). For every head the attention that all later positions give to the "
             "instruction's tokens is summed over these and averaged over positions.",
-            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}).",
+            read_sample(done.items),
         ],
     )
 

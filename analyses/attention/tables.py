@@ -109,8 +109,7 @@ def layers_shown(mass: pd.DataFrame, item: str, slot: int, condition: str) -> tu
     standing_out = int(most_above_placebo(head_table(mass, condition, seed=0))["layer"])
     own = mass[(mass["item"] == item) & (mass["slot"] == slot) & (mass["condition"] == condition)]
     by_layer = own.groupby("layer")["mass"].mean()
-    strongest = int(by_layer.index[int(by_layer.argmax())])
-    return tuple(sorted({standing_out, strongest}))
+    return tuple(sorted({standing_out, int(by_layer.index[int(by_layer.argmax())])}))
 
 
 def patterns_of(row: Mapping[Any, Any]) -> AttentionPatterns:

@@ -27,8 +27,7 @@ from analyses.behaviour.layout import (
 from analyses.behaviour.story_rounds import SECTIONS as ROUND_SECTIONS
 from analyses.behaviour.tables import BehaviourResult
 from analyses.contrast import CONTROL, MIN_CLUSTERS
-from analyses.report.prose import count
-from analyses.report.sections import limits, sample_counts
+from analyses.report.sections import MARGIN, limits, read_sample
 from analyses.study import Story
 from interp import viz
 from interp.data import ChoiceItem
@@ -61,14 +60,12 @@ def _question(done: BehaviourResult) -> Section:
         f"({', '.join(asked)}), and with a placebo in place of each: a neutral sentence of as nearly "
         "the same number of tokens as the bank allows. The effect of an instruction is what it does "
         "beyond its placebo.",
-        f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}).",
+        read_sample(done.items),
     ]
     if any(isinstance(item, ChoiceItem) for item in done.items):
         paragraphs.append(
-            "The margin, in nats, is the logit difference: how much the better answer's logit exceeds "
-            "the worse one's where their texts first differ. On ambiguous items it is the abstention "
-            "over the stereotyped answer, on disambiguated ones the right answer over the other "
-            "group's. + is better."
+            f"{MARGIN} On ambiguous items it is the abstention over the stereotyped answer, on "
+            "disambiguated ones the right answer over the other group's. + is better."
         )
     if done.scores is not None:
         paragraphs.append(words.say_texts(done.scores.frame, "Single prompts"))

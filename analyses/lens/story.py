@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
 from analyses.report.prose import count, number_ranges
-from analyses.report.sections import effect_section, left_out, limits, sample_counts, total_of
+from analyses.report.sections import MARGIN, effect_section, limits, read_sample, total_of
 from analyses.report.verdicts import control_works, read_effect
 from analyses.study import Story
 from interp import viz
@@ -78,7 +78,6 @@ def _question(done: LensResult) -> Section:
     config = done.config
     asked = f"the instruction{by_name(config.condition)}"
     text, placebo = done.example[config.condition], done.example["placebo"]
-    dropped = left_out(len(done.lens.left_out))
     return Section(
         "What was done",
         paragraphs=[
@@ -88,12 +87,9 @@ def _question(done: LensResult) -> Section:
             f"“{text}” against “{placebo}” At every layer the "
             "state of the last position is read through the model's own final norm and unembedding, as "
             "if it were the last (logit lens).",
-            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)})."
-            f"{' ' * bool(dropped)}{dropped} {count(config.texts, 'wording')} of {asked}, each with "
-            "its own placebo; the options stand in their first order.",
-            "The margin, in nats, is the logit difference: how much the better answer's logit exceeds "
-            "the worse one's where their texts first differ. Layer 0 is the embedding, the last the "
-            "model's own output.",
+            f"{read_sample(done.items, len(done.lens.left_out))} {count(config.texts, 'wording')} of "
+            f"{asked}, each with its own placebo; the options stand in their first order.",
+            f"{MARGIN} Layer 0 is the embedding, the last the model's own output.",
         ],
     )
 

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.patch.tables import PatchResult
 from analyses.report.prose import count, sentences
-from analyses.report.sections import effect_section, left_out, limits, sample_counts, total_of
+from analyses.report.sections import MARGIN, effect_section, limits, read_sample, total_of
 from analyses.report.verdicts import (
     control_works,
     is_finding,
@@ -78,7 +78,6 @@ def _question(done: PatchResult) -> Section:
     config, used = done.config, len(done.items) - done.dropped
     result = done.results[config.condition, config.site[0]]
     clusters, pairs = len(set(result.clusters)), len(result.pair_labels)
-    dropped = left_out(done.dropped)
     texts = count(config.texts, "text")
     asked = f", each with one of {texts} in turn," if config.rotate else f" x {texts} a condition"
     source, destination = (
@@ -92,15 +91,13 @@ def _question(done: PatchResult) -> Section:
             f"“{config.against}”. Then the second is run again and again, each time with some of its "
             "activations replaced by those of the first. What moves its answer is sufficient for "
             "the difference between the two prompts.",
-            f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)})."
-            f"{' ' * bool(dropped)}{dropped} "
+            f"{read_sample(done.items, done.dropped)} "
             f"{count(used, 'item')}{asked} give {count(pairs, 'pair')} in "
             f"{count(clusters, 'cluster')} of items. The "
             f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
             f"example: {source} against {destination}",
-            "The margin, in nats, is the logit difference: how much the better answer's logit exceeds "
-            "the worse one's where their texts first differ. A cell's effect is the margin with the "
-            "patch minus the margin without; its share is that effect over the whole one.",
+            f"{MARGIN} A cell's effect is the margin with the patch minus the margin without; its share "
+            "is that effect over the whole one.",
         ],
     )
 

@@ -17,6 +17,18 @@ from interp.viz import Section
 LIMITS = "What these numbers can and cannot say"
 
 
+MARGIN = (
+    "The margin, in nats, is the logit difference: how much the better answer's logit exceeds the "
+    "worse one's where their texts first differ."
+)
+
+
+def read_sample(items: Sequence[ChoiceItem | CompletionItem], n_left_out: int = 0) -> str:
+    """How many items of which kind were asked, and how many of them are left out."""
+    said = f"The sample: {count(len(items), 'item')} ({sample_counts(items)})."
+    return f"{said} {left_out(n_left_out)}".strip()
+
+
 def sample_counts(items: Iterable[ChoiceItem | CompletionItem]) -> str:
     """``12 bbq, ambiguous; 12 bbq, disambiguated``."""
     kinds = pd.Series([_kind(item) for item in items]).value_counts()

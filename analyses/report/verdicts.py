@@ -63,6 +63,12 @@ def bare(interval: Interval) -> str:
     return "not measured" if np.isnan(interval.estimate) else format_interval(interval)
 
 
+def _numbers(effect: Interval, unit: str, sample: Sequence[str]) -> str:
+    """The interval with its unit, and in brackets what there is to say of the sample."""
+    said = ", ".join(part for part in sample if part)
+    return f"{format_interval(effect)}{unit}" + (f" ({said})" if said else "")
+
+
 def p_of(p: float) -> str:
     """``p = 0.031``, ``p < 0.001``; empty without a test."""
     if np.isnan(p):
@@ -93,8 +99,7 @@ def read_effect(
     """
     if np.isnan(effect.estimate):
         return f"{subject} has no effect that could be measured: {effect.reason}."
-    said = [part for part in sample if part]
-    numbers = f"{format_interval(effect)}{unit}" + (f" ({', '.join(said)})" if said else "")
+    numbers = _numbers(effect, unit, sample)
     why = doubt(effect, p, untested=untested)
     if why:
         return f"{subject} changes {of} by {numbers}: {why}."
@@ -111,7 +116,6 @@ def read_control(effect: Interval, *, where: str = "", sample: Sequence[str] = (
 
     ``where`` follows the number: `` on ambiguous items``.
     """
-    said = [part for part in sample if part]
     rest = f"so a null{where} says nothing about the instruction"
     if np.isnan(effect.low) or effect.n_clusters < MIN_CLUSTERS:
         why = effect.reason or too_few(effect)
@@ -119,7 +123,7 @@ def read_control(effect: Interval, *, where: str = "", sample: Sequence[str] = (
             f"The positive control (naming the answer) cannot be judged{where}: {bare(effect)} nats, "
             f"{why}, {rest}."
         )
-    numbers = f"{format_interval(effect)} nats{where}" + (f" ({', '.join(said)})" if said else "")
+    numbers = _numbers(effect, f" nats{where}", sample)
     if control_works(effect):
         return f"The positive control works: naming the answer raises the margin by {numbers}."
     return f"The positive control fails: naming the answer moves the margin by {numbers}, {rest}."
@@ -169,8 +173,7 @@ def read_gated(
     sample: Sequence[str] = (),
 ) -> str:
     """What would be a finding, were it not for ``gates``: why it is shown but not interpreted."""
-    said = [part for part in sample if part]
-    numbers = f"{format_interval(effect)}{unit}" + (f" ({', '.join(said)})" if said else "")
+    numbers = _numbers(effect, unit, sample)
     return (
         f"{subject} changes {of} by {numbers}: shown but not interpreted, because "
         f"{' and '.join(gates)}."

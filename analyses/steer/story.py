@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analyses.report.prose import count
-from analyses.report.sections import left_out, limits, sample_counts
+from analyses.report.sections import MARGIN, left_out, limits, sample_counts
 from analyses.report.verdicts import is_finding, p_of, read_direction, read_effect, read_gated
 from analyses.steer.tables import SteerResult
 from analyses.study import Story
@@ -98,8 +98,7 @@ def _question(done: SteerResult) -> Section:
             f"{largest:g} and {-largest:g} class units: {nulls}.",
             f"Measured under each step: {count(len(done.items), 'item')} "
             f"({sample_counts(done.items)}), without any instruction, all cyclic orders."
-            f"{' ' * bool(dropped)}{dropped} The margin, in nats, is the logit difference: how much "
-            "the better answer's logit exceeds the worse one's where their texts first differ. "
+            f"{' ' * bool(dropped)}{dropped} {MARGIN} "
             f"Sentences: {done.sentences.source}. A swing is half the difference between the effects "
             f"at {largest:+g} and {-largest:+g}: what any push of that size does to an answer cancels "
             "in it.",
