@@ -48,7 +48,9 @@ def process_weights(model: TransformerBridge) -> Check:
     name = type(model.original_model).__name__
     try:
         with _in_float32(model):
-            return _process(model, name)
+            check = _process(model, name)
+        with torch.no_grad():  # some processed modules answer in float32 whatever they are given
+            model.original_model(input_ids=torch.tensor([[0]], device=model.cfg.device))
     except InterpError:
         raise
     except Exception as error:  # whatever the processing of an architecture stumbles over
@@ -58,6 +60,7 @@ def process_weights(model: TransformerBridge) -> Check:
         raise InterpError(
             f"compatibility mode fails on {name} ({first}): load it with compatibility_mode=False"
         ) from error
+    return check
 
 
 def unknown_processing() -> Check:
