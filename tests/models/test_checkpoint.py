@@ -88,7 +88,9 @@ def test_a_missing_weight_is_named_in_every_format_and_beside_a_value_head(
     store: Store, extra: Weights, damage: Callable[..., Path]
 ) -> None:
     message = refusal(damage(lambda weights: {**without(ONE)(weights), **extra}, store=store))
-    assert f"1 weight is missing from the weight files and would be random numbers: {ONE}" in message
+    assert (
+        f"1 weight is missing from the weight files and would be random numbers: {ONE}" in message
+    )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

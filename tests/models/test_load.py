@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
