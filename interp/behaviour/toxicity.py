@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float
 
 from interp.errors import InterpError, did_you_mean
-from interp.models.convert import quiet_transformers
+from interp.models.convert import without_progress_bars
 from interp.stats import FloatArray, Interval, cluster_bootstrap, success_rate
 from interp.stats.resampling import check_array
 
@@ -123,7 +123,7 @@ class HuggingFaceScorer:
         _require_folder(source)
         where = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
         try:
-            with quiet_transformers():
+            with without_progress_bars():
                 tokenizer = AutoTokenizer.from_pretrained(where)
                 model, info = AutoModelForSequenceClassification.from_pretrained(
                     where, output_loading_info=True

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from interp.lazy import attach
 
 if TYPE_CHECKING:
-    from interp.models.card import ModelCard, Provenance, model_card, weights_fingerprint
+    from interp.models.card import ModelCard, Provenance, model_card
     from interp.models.catalogue import (
         DEFAULT_MODEL,
         ModelEntry,
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         model_names,
     )
     from interp.models.checks import Check, run_checks
+    from interp.models.fingerprint import weights_fingerprint
     from interp.models.forward import Outputs, Place, Write, forward
     from interp.models.load import load_model, load_tokenizer
     from interp.models.packed import supports_packing

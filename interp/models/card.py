@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import html
 import math
 from collections.abc import Callable
@@ -17,11 +16,10 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.checks import Check, run_checks
+from interp.models.fingerprint import WeightsState, weights_fingerprint, weights_state
+from interp.models.processing import unknown_processing
 
 ProcessingMode = Literal["raw", "compatibility"]
-
-_SAMPLE_PER_WEIGHT = 2048
-_cards: WeakKeyDictionary[TransformerBridge, ModelCard] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -138,25 +136,92 @@ class ModelCard:
         return f"<p><b>{html.escape(self.one_line)}</b></p>{table}"
 
 
-def model_card(model: TransformerBridge) -> ModelCard:
-    """The card of a model; made (with its self-checks) for a bridge booted elsewhere.
+@dataclass(frozen=True)
+class _Known:
+    """The card of a model, the state of the weights it was made for, and names of weights it has had.
 
-    A model that was put into compatibility mode since gets a new card, with the checks run again.
+    Processed weights go by the fingerprint of the raw ones, and were checked when they were
+    processed: ``names`` has both, by what :func:`weights_fingerprint` says of the weights as they are.
     """
-    card = _cards.get(model)
-    if card is None:
+
+    card: ModelCard
+    state: WeightsState
+    names: dict[str, tuple[str, Check | None]]
+
+
+_known: WeakKeyDictionary[TransformerBridge, _Known] = WeakKeyDictionary()
+
+
+def model_card(model: TransformerBridge) -> ModelCard:
+    """The card of a model as it is now; made (with its self-checks) for a bridge booted elsewhere.
+
+    The card is renewed, self-checks included, when weights were written to, replaced, converted or
+    moved since (:func:`~interp.models.fingerprint.weights_state`), or weight processing was applied.
+    A model that was put into compatibility mode by its own method gets the fingerprint of its
+    processed weights; ``load_model(model, compatibility_mode=True)`` keeps that of the raw ones.
+
+    Raises:
+        InterpError: the model as it is now fails a self-check, or a weight is not finite.
+    """
+    known = _known.get(model)
+    if known is None:
         name = str(model.cfg.model_name)
         provenance = Provenance(name, "a bridge booted by the user", quantisation="none")
-        return attach_card(model, provenance, fingerprint=weights_fingerprint(model))
-    if card.mode != _mode(model):
-        return attach_card(model, card.provenance, fingerprint=card.fingerprint)
+        return attach_card(model, provenance)
+    if known.card.mode == _mode(model) and known.state == weights_state(model):
+        return known.card
+    return attach_card(model, known.card.provenance)
+
+
+def attach_card(
+    model: TransformerBridge,
+    provenance: Provenance,
+    *,
+    fingerprint: str | None = None,
+    processing: Check | None = None,
+) -> ModelCard:
+    """Run the self-checks, build the card and remember it for this model.
+
+    Args:
+        model: the bridge.
+        provenance: where its weights came from.
+        fingerprint: the name of the weights as they are; None takes :func:`weights_fingerprint`, or
+            the name given when they were last the same.
+        processing: the check that weight processing passed, with the fingerprint of the raw weights.
+    """
+    content = weights_fingerprint(model)
+    known = _known.get(model)
+    names = {} if known is None else known.names
+    if fingerprint is not None:
+        names = {**names, content: (fingerprint, processing)}
+    named, checked = names.get(content, (content, None))
+    _follow_weights(model)
+    checks = run_checks(model)
+    if _mode(model) == "compatibility":
+        checks = (*checks, checked or unknown_processing())
+    card = _card(model, provenance, named, checks)
+    _known[model] = _Known(card, weights_state(model), names)
     return card
 
 
-def attach_card(model: TransformerBridge, provenance: Provenance, *, fingerprint: str) -> ModelCard:
-    """Run the self-checks, build the card and remember it for this model."""
+def _follow_weights(model: TransformerBridge) -> None:
+    """torch's own methods (half(), cuda()) change the weights, not what the bridge says of them."""
+    cfg, weight = model.cfg, next(model.original_model.parameters())
+    if weight.is_floating_point():
+        cfg.dtype = weight.dtype
+    told = torch.device(str(cfg.device))
+    if told.type != weight.device.type or told.index not in (None, weight.device.index):
+        cfg.device = str(weight.device)
+
+
+def _card(
+    model: TransformerBridge,
+    provenance: Provenance,
+    fingerprint: str,
+    checks: tuple[Check, ...],
+) -> ModelCard:
     cfg = model.cfg
-    card = ModelCard(
+    return ModelCard(
         name=provenance.name,
         source=provenance.source,
         quantisation=provenance.quantisation,
@@ -180,10 +245,8 @@ def attach_card(model: TransformerBridge, provenance: Provenance, *, fingerprint
         ),
         chat_template=bool(getattr(model.tokenizer, "chat_template", None)),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens")},
-        checks=run_checks(model),
+        checks=checks,
     )
-    _cards[model] = card
-    return card
 
 
 def _mode(model: TransformerBridge) -> ProcessingMode:
@@ -198,18 +261,3 @@ def count_parameters(build: Callable[[Any], torch.nn.Module], config: Any) -> in
     """
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in build(config).parameters())
-
-
-def weights_fingerprint(model: TransformerBridge) -> str:
-    """SHA-256 over names, shapes and an even sample of every weight, rounded to bfloat16.
-
-    Rounding makes the float32 and bfloat16 loads of one checkpoint agree; the device plays no
-    part. The sample keeps it far under a second.
-    """
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.original_model.named_parameters(), key=lambda item: item[0]):
-        digest.update(f"{name}:{tuple(weight.shape)};".encode())
-        step = max(1, weight.numel() // _SAMPLE_PER_WEIGHT)
-        sample = weight.detach().flatten()[::step].to(torch.bfloat16).cpu().contiguous()
-        digest.update(sample.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from interp.errors import InterpError
 from interp.fetch import cache_root, sha256_of, work_folder
 from interp.models.card import Provenance
+from interp.models.checkpoint import CompleteLoader
 
 PROVENANCE_FILE = "provenance.json"
 
@@ -28,16 +29,13 @@ _UNQUANTISED = ("ALL_F32", "MOSTLY_F16", "MOSTLY_BF16")
 
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' own bars and advice while we load; restores both."""
-    verbosity = transformers_logging.get_verbosity()
+def without_progress_bars() -> Iterator[None]:
+    """No bars of transformers' while we load; its warnings are for the user and stay."""
     bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
         if bar:
             transformers_logging.enable_progress_bar()
 
@@ -48,8 +46,8 @@ def convert_gguf(gguf: Path, folder: Path, provenance: Provenance) -> Path:
     ``folder`` lies in the cache. Does nothing when it is already there.
 
     Raises:
-        InterpError: the file is truncated, is not GGUF, or holds an architecture that
-            transformers cannot read; nothing is left behind. Or the cache cannot be written.
+        InterpError: the file is truncated, lacks a weight, is not GGUF, or holds an architecture
+            that transformers cannot read; nothing is left behind. Or the cache cannot be written.
     """
     if (folder / PROVENANCE_FILE).is_file():
         return folder
@@ -102,12 +100,14 @@ def _unreadable(gguf: Path, error: Exception) -> InterpError:
 
 
 def _save_converted(gguf: Path, scratch: Path) -> None:
-    with quiet_transformers():
+    with without_progress_bars():
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+            model = CompleteLoader(AutoModelForCausalLM).from_pretrained(
+                str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        except InterpError:
+            raise
         # transformers and gguf raise whatever the broken bytes happen to trigger
         except Exception as error:
             raise _unreadable(gguf, error) from error

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.boot import boot_bridge
 from interp.models.card import (
     Provenance,
     attach_card,
     count_parameters,
     model_card,
-    weights_fingerprint,
 )
 from interp.models.catalogue import DEFAULT_MODEL, fetch_model, model_entry, model_names
-from interp.models.checks import require_finite_weights
 from interp.models.convert import (
     convert_gguf,
     convert_local_gguf,
-    quiet_transformers,
     read_provenance,
+    without_progress_bars,
 )
+from interp.models.fingerprint import weights_fingerprint
+from interp.models.processing import process_weights
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -61,7 +59,8 @@ def load_model(
 
     Raises:
         InterpError: unknown name, device or dtype, unreadable or incomplete weights, weights that
-            are not finite, no network for a hub id, or a failed self-check.
+            are not finite, no network for a hub id, weight processing that changes predictions, or
+            a failed self-check.
 
     Example:
         >>> model = interp.load_model()                                    # doctest: +SKIP
@@ -74,10 +73,12 @@ def load_model(
     source, provenance = _resolve(str(name_or_path))
     model = _boot(source, target, dtype, revision)
     model.eval()
-    fingerprint = weights_fingerprint(model)
     if compatibility_mode:
-        _process_weights(model)
-    attach_card(model, provenance, fingerprint=fingerprint)
+        fingerprint = weights_fingerprint(model)  # of the raw weights
+        processing = process_weights(model)
+        attach_card(model, provenance, fingerprint=fingerprint, processing=processing)
+    else:
+        attach_card(model, provenance)
     return model
 
 
@@ -103,7 +104,7 @@ def load_tokenizer(name_or_path: str | Path = DEFAULT_MODEL) -> Any:
 
     source, _ = _resolve(str(name_or_path))
     try:
-        with quiet_transformers():
+        with without_progress_bars():
             return AutoTokenizer.from_pretrained(source)
     except Exception as error:  # tokenizers raises plain Exception for a file it cannot read
         raise InterpError(
@@ -113,17 +114,11 @@ def load_tokenizer(name_or_path: str | Path = DEFAULT_MODEL) -> Any:
 
 def _adopt(model: TransformerBridge, compatibility_mode: bool) -> TransformerBridge:
     model.eval()
-    model_card(model)  # before the weights change: the fingerprint is that of the raw ones
+    card = model_card(model)  # before the weights change: the fingerprint is that of the raw ones
     if compatibility_mode and not model.compatibility_mode:
-        _process_weights(model)
-        model_card(model)
+        processing = process_weights(model)
+        attach_card(model, card.provenance, fingerprint=card.fingerprint, processing=processing)
     return model
-
-
-def _process_weights(model: TransformerBridge) -> None:
-    require_finite_weights(model)
-    with quiet_transformers():
-        model.enable_compatibility_mode(disable_warnings=True)
 
 
 def _resolve(name: str) -> tuple[str, Provenance]:
@@ -187,14 +182,9 @@ def _pick_dtype(dtype: Dtype, source: str, device: str, revision: str | None) ->
 def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> TransformerBridge:
     _require_architecture(source)
     try:
-        with quiet_transformers():
-            model = TransformerBridge.boot_transformers(
-                source,
-                device=device,
-                dtype=_pick_dtype(dtype, source, device, revision),
-                revision=revision,
-            )
-            _require_all_weights(source, model)
+        with without_progress_bars():
+            picked = _pick_dtype(dtype, source, device, revision)
+            return boot_bridge(source, device, picked, revision)
     except InterpError:
         raise
     # safetensors, huggingface_hub and transformers each have their own error types
@@ -208,26 +198,6 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
             f"{source}: cannot be loaded from the Hugging Face hub ({_first(error)}); check "
             "the id and the network, or give a local folder"
         ) from error
-    return model
-
-
-def _require_all_weights(source: str, model: TransformerBridge) -> None:
-    """transformers fills weights that a checkpoint lacks with random numbers, without an error."""
-    config = model.original_model.config
-    files = list(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []
-    if not files or getattr(config, "quantization_config", None):
-        return
-    stored = 0
-    for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
-        stored += sum(math.prod(shape) for shape in shapes)
-    needed = count_parameters(type(model.original_model), copy.deepcopy(config))
-    if stored < needed:
-        raise InterpError(
-            f"{source}: the weight files hold {stored} numbers, the model has {needed} parameters: "
-            "some weights are missing; fetch the model again"
-        )
 
 
 def _require_architecture(source: str) -> None:

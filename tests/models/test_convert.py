@@ -37,7 +37,9 @@ def interleaved(weight: torch.Tensor, n_heads: int) -> torch.Tensor:
     return weight.view(n_heads, 2, rows // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 
 
-def write_gguf(folder: Path, path: Path, *, scale: float = 1.0, file_type: int = 0) -> Path:
+def write_gguf(
+    folder: Path, path: Path, *, scale: float = 1.0, file_type: int = 0, lacking: str = ""
+) -> Path:
     """The Llama of ``folder``, its unembedding scaled, as a float32 GGUF file."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     config, weights = model.config, model.state_dict()
@@ -68,7 +70,9 @@ def write_gguf(folder: Path, path: Path, *, scale: float = 1.0, file_type: int =
             weight = weights[f"model.layers.{layer}.{here}.weight"]
             if there in ("attn_q", "attn_k"):
                 weight = interleaved(weight, weight.shape[0] // config.head_dim)
-            writer.add_tensor(f"blk.{layer}.{there}.weight", weight.contiguous().numpy())
+            name = f"blk.{layer}.{there}.weight"
+            if name != lacking:
+                writer.add_tensor(name, weight.contiguous().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -158,6 +162,19 @@ def test_truncated_file_gives_one_line_and_leaves_nothing_in_the_cache(
     assert "\n" not in str(caught.value)
     assert not (cache / "models").exists()
     assert not list((cache / "work").glob("*"))
+
+
+def test_a_file_that_lacks_a_weight_is_refused_and_leaves_nothing_in_the_cache(
+    tiny_folder: Callable[..., Path], tmp_path: Path, cache: Path
+) -> None:
+    lacking = write_gguf(
+        tiny_folder("llama"), tmp_path / "lacking.gguf", lacking="blk.2.ffn_up.weight"
+    )
+    with pytest.raises(InterpError) as caught:
+        load_model(lacking)
+    assert "1 weight is missing" in str(caught.value)
+    assert "random numbers: model.layers.2.mlp.up_proj.weight" in str(caught.value)
+    assert not (cache / "models").exists()
 
 
 def test_interrupted_conversion_leaves_nothing_and_is_done_again(
