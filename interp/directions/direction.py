@@ -30,6 +30,7 @@ from interp.directions.scores import ShuffledNull
 from interp.directions.steering import ablate_vectors, add_vector
 from interp.errors import InterpError
 from interp.models import model_card
+from interp.parsing import parse_json
 from interp.stats import Interval, interval_column_names, interval_columns
 
 SIGN = "+ is label 1"
@@ -281,12 +282,19 @@ def load_direction(path: str | Path) -> DirectionStack:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["interp_direction"])
+            header = parse_json(
+                (file.metadata() or {})["interp_direction"], str(path), allow_nan=True
+            )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _from_file(header, tensors)
     except (OSError, SafetensorError) as error:
         raise InterpError(f"{path}: not a readable direction file ({error})") from error
-    except (KeyError, TypeError, ValueError) as error:  # another kind of safetensors file
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # another kind of safetensors file
         raise InterpError(
             f"{path}: holds no direction as DirectionStack.save writes it; fit it again"
         ) from error

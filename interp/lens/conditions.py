@@ -31,6 +31,8 @@ from interp.prompts import (
     decode_each,
     margin_target,
     require_context,
+    require_target_in_vocabulary,
+    require_vocabulary,
 )
 from interp.stats import FloatArray
 
@@ -264,6 +266,8 @@ def prompt_and_target(
     if len(shared):
         prompt = prompt.extend(shared, tuple(decode_each(model.tokenizer, shared)))
     require_context(prompt.label, len(prompt), model.cfg.n_ctx)
+    require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
+    require_target_in_vocabulary(model, target)
     return prompt, target
 
 

@@ -32,7 +32,7 @@ from interp.patching.sites import (
     Positions,
     default_cells,
 )
-from interp.prompts import PromptPair
+from interp.prompts import PromptPair, require_runnable
 
 ALL = "all from the first difference"
 """Name of the cell column that patches every aligned position from the first difference on: the
@@ -156,6 +156,8 @@ def plan_sweep(
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to patch between: the list is empty")
+    for pair in pairs:
+        require_runnable(model, pair)
     site = grid.site or "resid_pre"
     starts = resolve_layers(model, site, grid.layers)
     if site == "edges":

@@ -20,6 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult
 
 from interp.errors import InterpError
+from interp.parsing import parse_json
 from interp.patching.measure import Table
 from interp.patching.plan import SweepPlan
 from interp.prompts import PromptPair
@@ -265,23 +266,25 @@ class SweepResult(PatchingResult):
         """
         try:
             with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})[_FORMAT])
+                facts = parse_json((file.metadata() or {})[_FORMAT], f"{path}: the header")
                 values, destination, source = (
                     file.get_tensor(name) for name in ("values", "destination", "source")
                 )
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            labels = facts["axis_labels"]
+            index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
+            facts["notes"] = tuple(facts["notes"])
+            return cls(
+                values=values,
+                index_df=index.to_frame(index=False),
+                reduced=False,
+                baseline=destination,
+                source_baseline=source,
+                **facts,
+            )
+        except InterpError:
+            raise
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InterpError(f"{path}: not a saved sweep ({error})") from error
-        labels = facts["axis_labels"]
-        index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
-        facts["notes"] = tuple(facts["notes"])
-        return cls(
-            values=values,
-            index_df=index.to_frame(index=False),
-            reduced=False,
-            baseline=destination,
-            source_baseline=source,
-            **facts,
-        )
 
     def _require_one_metric(self) -> None:
         if self.has_metric_axis:

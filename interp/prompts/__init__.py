@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         margin_target,
         margin_token,
         pair_of_conditions,
+        require_runnable,
+        require_target_in_vocabulary,
     )
     from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
     from interp.prompts.sentences import sentence_ids
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
     from interp.prompts.tokens import (
         PLAIN_TEMPLATE,
         TokenizedPrompt,
+        bos_ids,
         decode_each,
         encode_continuation,
         require_context,
+        require_vocabulary,
         tokenize,
     )
 
@@ -67,6 +71,7 @@ __all__ = [
     "TokenizedPrompt",
     "Turn",
     "align",
+    "bos_ids",
     "build_completion",
     "build_conversation",
     "condition_conversation",
@@ -87,6 +92,9 @@ __all__ = [
     "prompt_row",
     "read_feedback",
     "require_context",
+    "require_runnable",
+    "require_target_in_vocabulary",
+    "require_vocabulary",
     "sentence_ids",
     "tokenize",
 ]
