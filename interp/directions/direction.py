@@ -28,6 +28,7 @@ from interp.activations import Site, States
 from interp.directions.methods import FitMethod
 from interp.directions.scores import ShuffledNull
 from interp.directions.steering import ablate_vectors, add_vector
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.parsing import parse_json
@@ -232,10 +233,8 @@ class DirectionStack:
         )
 
     def _repr_html_(self) -> str:
-        table = self.to_dataframe().drop(columns=interval_column_names("auc")[3:])
-        return f"<p><b>{self!r}</b></p>" + table.to_html(
-            index=False, border=0, float_format="{:.3f}".format
-        )
+        layers = self.to_dataframe().drop(columns=interval_column_names("auc")[3:])
+        return html_paragraph(repr(self), bold=True) + html_table(layers, decimals=3)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the file holds, by name."""

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.lens.divergence import TOP_K, compare
 from interp.lens.trajectory import lens_logits, option_readings
@@ -146,8 +147,8 @@ class LensConditions:
         mean = self.frame.pivot_table(
             index="layer", columns=["contrast", "condition"], values="margin", sort=False
         )
-        return "<p><b>lens margin, nats</b></p>" + mean.to_html(
-            border=0, float_format="{:.2f}".format
+        return html_paragraph("lens margin, nats", bold=True) + html_table(
+            mean, decimals=2, index=True
         )
 
 

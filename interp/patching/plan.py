@@ -20,6 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import hook_name
 from interp.activations.sites import SITES
+from interp.display import html_paragraph
 from interp.errors import InterpError
 from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
@@ -128,7 +129,7 @@ class SweepPlan:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self}</b></p>"
+        return html_paragraph(self, bold=True)
 
 
 @grid_or_keywords

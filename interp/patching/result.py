@@ -19,6 +19,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult
 
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.parsing import parse_json
 from interp.patching.measure import Table
@@ -312,11 +313,11 @@ class SweepResult(PatchingResult):
             f"source - destination = {self.total()}"
         )
         mean = self.index_df.assign(effect=self.effect().mean(-1).reshape(-1).numpy())
-        table = mean.set_index(list(self.index_df.columns))["effect"]
-        grid = table.unstack(sort=False) if table.index.nlevels > 1 else table.to_frame()
+        means = mean.set_index(list(self.index_df.columns))["effect"]
+        grid = means.unstack(sort=False) if means.index.nlevels > 1 else means.to_frame()
         grid = grid.rename_axis(index=None, columns=None)
-        notes = "".join(f"<p>{note}</p>" for note in self.notes)
-        return f"<p><b>{head}</b></p>{notes}" + grid.to_html(border=0, float_format="{:.3f}".format)
+        notes = "".join(html_paragraph(note) for note in self.notes)
+        return html_paragraph(head, bold=True) + notes + html_table(grid, decimals=3, index=True)
 
 
 def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:

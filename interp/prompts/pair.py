@@ -12,6 +12,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
+from interp.display import html_paragraph
 from interp.errors import InterpError
 from interp.prompts.align import Alignment, align, first_difference
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
@@ -77,10 +78,11 @@ class PromptPair:
     def _repr_html_(self) -> str:
         target = ""
         if self.target is not None:
-            target = f"<p>margin: {self.target.a_text!r} minus {self.target.b_text!r}</p>"
+            target = html_paragraph(f"margin: {self.target.a_text!r} minus {self.target.b_text!r}")
+        source, destination = self.source._repr_html_(), self.destination._repr_html_()
         return (
-            f"<p><b>{self.label}</b></p>{target}<p>source</p>{self.source._repr_html_()}"
-            f"<p>destination</p>{self.destination._repr_html_()}{self.alignment._repr_html_()}"
+            f"{html_paragraph(self.label, bold=True)}{target}{html_paragraph('source')}{source}"
+            f"{html_paragraph('destination')}{destination}{self.alignment._repr_html_()}"
         )
 
 

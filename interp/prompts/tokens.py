@@ -21,7 +21,6 @@ as the token and end the turn there. Such a text is refused by the name of its s
 
 from __future__ import annotations
 
-import html
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.display import escape_html
 from interp.errors import InterpError
 from interp.parsing import require_unicode
 from interp.prompts.conversation import Conversation
@@ -104,12 +104,12 @@ class TokenizedPrompt:
         colours = ("#e8f1fa", "#fdf0e0")
         cells = []
         for k, (name, span) in enumerate(self.spans.items()):
-            text = "".join(html.escape(t) for t in self.str_tokens[span]).replace("\n", "⏎<br>")
+            text = "".join(escape_html(t) for t in self.str_tokens[span]).replace("\n", "⏎<br>")
             cells.append(
-                f'<span style="background:{colours[k % 2]}" title="{html.escape(name)} '
+                f'<span style="background:{colours[k % 2]}" title="{escape_html(name)} '
                 f'{span.start}:{span.stop}">{text}</span>'
             )
-        legend = ", ".join(f"{html.escape(n)} {s.start}:{s.stop}" for n, s in self.spans.items())
+        legend = ", ".join(f"{escape_html(n)} {s.start}:{s.stop}" for n, s in self.spans.items())
         body = "".join(cells)
         return f"<div style='font-family:monospace'>{body}</div><small>{legend}</small>"
 
