@@ -237,11 +237,6 @@ def _differentiate(
 ) -> _Run:
     """Forward and backward of the destination, from given embeddings if there are any."""
     start = hook_of("resid_pre", min((layer for _, layer in nodes), default=0))
-    if any(parameter.is_inference() for parameter in model.original_model.parameters()):
-        raise InterpError(
-            "this model was loaded under torch.inference_mode, so it has no gradients: load it "
-            "outside"
-        )
     names = {node: _gradient_hook(*node) for node in nodes}
     states: dict[_Node, Tensor] = {}
     kept: dict[str, Tensor] = {}

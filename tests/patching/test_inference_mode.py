@@ -38,15 +38,6 @@ def test_a_metric_without_gradient_is_still_blamed(tiny_model: Any) -> None:
         )
 
 
-def test_weights_loaded_under_inference_mode_are_refused_by_name(tiny_folder: Any) -> None:
-    with torch.inference_mode():
-        model = interp.load_model(tiny_folder("llama"))
-    ids = torch.tensor([5, 6, 7]), torch.tensor([5, 8, 7])
-    pair = interp.make_pair(model, *ids, target=(3, 4))
-    with pytest.raises(InterpError, match=r"loaded under torch\.inference_mode"):
-        interp.attribute(model, pair, sites=["z"], progress=False)
-
-
 def test_sweeps_and_knockouts_under_inference_mode_equal_those_outside(tiny_model: Any) -> None:
     ids = torch.tensor([5, 6, 7]), torch.tensor([5, 8, 7])
     pair = interp.make_pair(tiny_model, *ids, target=(3, 4))
