@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from interp.prompts.tokens import (
         PLAIN_TEMPLATE,
         TokenizedPrompt,
-        bos_ids,
         decode_each,
         encode_continuation,
         require_context,
@@ -71,7 +70,6 @@ __all__ = [
     "TokenizedPrompt",
     "Turn",
     "align",
-    "bos_ids",
     "build_completion",
     "build_conversation",
     "condition_conversation",

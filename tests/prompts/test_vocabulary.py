@@ -11,9 +11,10 @@ import torch
 import interp
 from interp.data import Choice, ChoiceItem, LabelledText
 from interp.errors import InterpError
-from interp.prompts import MarginTarget, PromptPair, bos_ids, build_conversation, tokenize
+from interp.prompts import MarginTarget, PromptPair, build_conversation, tokenize
 from interp.prompts.align import align
 from interp.prompts.sentences import sentence_ids
+from interp.prompts.tokens import bos_ids
 from tests.conftest import CHAT_TEMPLATE, make_config, make_tokenizer
 
 ITEM = ChoiceItem(
