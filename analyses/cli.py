@@ -2,21 +2,25 @@
 
 Nothing heavy is imported until a command needs it, so that ``interp --help`` answers at once. A
 mistake of the user's prints one line and exits with code 2; Ctrl-C exits with 130 and keeps what was
-finished.
+finished. Anything else is a defect, in one line too, with exit code 1.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
+from typing import NoReturn
 
 import typer
 
 from analyses import registry
 from analyses.commands import conditions, data, direction, models
 from analyses.commands.from_config import command_of, epilog_of
+from analyses.console import print_in_any_encoding
 from interp.errors import InterpError
 
+_TRACEBACK = "INTERP_TRACEBACK"
 _INTERRUPTED = "interrupted; finished work is kept, the same command resumes it"
 
 
@@ -46,6 +50,7 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Entry point of ``interp``: one clear line and exit code 2 for a mistake of the user's."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    print_in_any_encoding()
     try:
         build_app()()
     except InterpError as error:
@@ -56,9 +61,29 @@ def main() -> None:
         if stop.code == 130:
             _fail(_INTERRUPTED, 130)
         raise
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail_unexpected(error, f"{error.strerror or type(error).__name__}{where}")
+    except MemoryError as error:
+        _fail_unexpected(error, "not enough memory: use fewer items or a smaller model")
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(where.filename)}, line {where.lineno}"
+        _fail_unexpected(
+            error,
+            f"a defect, please report it: {type(error).__name__}: {str(error)[:300]} ({place}; "
+            f"{_TRACEBACK}=1 shows more)",
+        )
 
 
-def _fail(message: str, code: int) -> None:
+def _fail_unexpected(error: BaseException, message: str) -> NoReturn:
+    """One line for what nobody foresaw; the traceback for those who ask for it."""
+    if os.environ.get(_TRACEBACK):
+        raise error
+    _fail(message, 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
     sys.stderr.write(f"interp: {' '.join(message.split())}\n")
     sys.exit(code)
 

@@ -98,7 +98,9 @@ def show(
     )
     condition = bank.texts(name, item, slot + 1)[-1]
     conversation = _conversation(bank, item, condition, placement, turn)
-    prompt = tokenize(bridge.tokenizer, conversation, n_ctx=bridge.cfg.n_ctx)
+    prompt = tokenize(
+        bridge.tokenizer, conversation, n_ctx=bridge.cfg.n_ctx, n_vocab=bridge.cfg.d_vocab
+    )
     typer.echo(f"{name}: {specs[name].description}")
     typer.echo(f"item {item.id}, text {condition.text_id}, {len(prompt)} tokens")
     _print_control(bank, specs[name], item, slot)

@@ -27,13 +27,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     """Print a table without borders, its first column never wrapped."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     printed = Table(box=None, pad_edge=False, header_style="bold")
     for k, name in enumerate(header):
-        printed.add_column(name, no_wrap=k == 0)
+        printed.add_column(Text(name), no_wrap=k == 0)
     for row in rows:
-        printed.add_row(*map(_cell, row))
-    Console().print(printed, markup=False)
+        printed.add_row(*(Text(_cell(cell)) for cell in row))  # a text is no markup
+    Console().print(printed)
 
 
 def print_frame(frame: pd.DataFrame) -> None:

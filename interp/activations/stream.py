@@ -32,7 +32,7 @@ from interp.errors import InterpError
 from interp.models import forward
 from interp.models.forward import MAX_NODES
 from interp.models.limits import NotFiniteError, out_of_memory
-from interp.prompts import TokenizedPrompt
+from interp.prompts import TokenizedPrompt, require_vocabulary
 
 Reducer: TypeAlias = Callable[[Tensor], Tensor]
 """Rows ``[row, ...]`` of a hook, on the model's device, to what is kept of them, ``[row, ...]``."""
@@ -111,6 +111,8 @@ def resolve_places(
             raise InterpError(
                 f"prompt {index} has {len(prompt)} tokens, must be 1 to {model.cfg.n_ctx}"
             )
+        ids = prompt.ids if isinstance(prompt, TokenizedPrompt) else prompt
+        require_vocabulary(model.tokenizer, f"prompt {index}", ids, model.cfg.d_vocab)
     if isinstance(positions, str):
         special = set(model.tokenizer.all_special_ids) if positions == "mean" else set()
         return [places_of(prompt, positions, special) for prompt in prompts]

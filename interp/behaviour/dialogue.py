@@ -73,7 +73,10 @@ def render_call(setup: DialogueSetup, dialogue: Dialogue, number: int, index: in
     if len(setup.calls(number)) > 1:
         label += f", call {index + 1}"
     conversation = replace(_conversation(setup, dialogue, number, index, call), label=label)
-    prompt = tokenize(setup.model.tokenizer, conversation, n_ctx=setup.model.cfg.n_ctx)
+    model = setup.model
+    prompt = tokenize(
+        model.tokenizer, conversation, n_ctx=model.cfg.n_ctx, n_vocab=model.cfg.d_vocab
+    )
     return PendingCall(number, index, call, conversation, prompt)
 
 

@@ -37,6 +37,7 @@ from interp.behaviour.generation import Decoding, Ended
 from interp.behaviour.protocol import Item, RoundProtocol
 from interp.data.items import Choice, ChoiceItem, CompletionItem
 from interp.errors import InterpError
+from interp.parsing import parse_json, read_text
 from interp.prompts import Call, Conversation, Segment, TokenizedPrompt, Turn, tokenize
 
 AnsweredBy = Literal["score"] | Ended
@@ -178,15 +179,14 @@ def load_histories(path: str | Path) -> tuple[RoundHistory, ...]:
         InterpError: no such file, or a line that holds no history; names file and line.
     """
     path = Path(path)
-    try:
-        # not splitlines(): texts may hold other line separators of Unicode
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InterpError(f"{path}: cannot read the histories ({error})") from error
+    # not splitlines(): texts may hold other line separators of Unicode
+    lines = read_text(path).rstrip("\n").split("\n")
     out = []
     for number, line in enumerate(lines, start=1):
         try:
-            out.append(_from_json(json.loads(line)))
+            out.append(_from_json(parse_json(line, f"{path}, line {number}", allow_nan=True)))
+        except InterpError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InterpError(
                 f"{path}, line {number}: holds no history as save_histories writes it ({error})"

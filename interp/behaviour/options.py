@@ -10,7 +10,13 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
-from interp.prompts import TokenizedPrompt, encode_continuation, margin_token, require_context
+from interp.prompts import (
+    TokenizedPrompt,
+    encode_continuation,
+    margin_token,
+    require_context,
+    require_vocabulary,
+)
 
 
 def option_ids(
@@ -19,11 +25,12 @@ def option_ids(
     """The tokens of an answer behind a prompt, a space between them unless the prompt ends in one.
 
     Raises:
-        InterpError: prompt and answer reach beyond the context.
+        InterpError: prompt and answer reach beyond the context, or a token beyond the vocabulary.
     """
     gap = "" if prompt.text[-1:].isspace() else " "
     ids = encode_continuation(model.tokenizer, prompt, gap + text)
     require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
+    require_vocabulary(model.tokenizer, prompt.label, ids, model.cfg.d_vocab)
     return ids
 
 

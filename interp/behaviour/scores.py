@@ -7,7 +7,6 @@ difference), and a positive effect on it, is the better answer.
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.models.card import ModelCard
 from interp.prompts.conversation import LETTERS
@@ -272,9 +272,9 @@ class OptionScores:
 
     def _repr_html_(self) -> str:
         return (
-            f"<p><b>{html.escape(self.card.one_line)}</b></p>"
-            + self.summary().to_html(index=False, border=0)
-            + self.effects().to_html(index=False, border=0, float_format="{:.3f}".format)
+            html_paragraph(self.card.one_line, bold=True)
+            + html_table(self.summary())
+            + html_table(self.effects(), decimals=3)
         )
 
 

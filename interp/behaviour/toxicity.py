@@ -23,6 +23,7 @@ Example::
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -121,7 +122,8 @@ class HuggingFaceScorer:
         if batch_size < 1:
             raise InterpError(f"batch_size is {batch_size}: give at least 1")
         _require_folder(source)
-        where = str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source
+        folder = os.path.expanduser(source)  # leaves a home that is unknown as it is
+        where = folder if Path(folder).is_dir() else source
         try:
             with without_progress_bars():
                 tokenizer = AutoTokenizer.from_pretrained(where)
@@ -275,7 +277,7 @@ def _scores(scores: npt.ArrayLike, axes: int, scorer: str) -> FloatArray:
 
 def _require_folder(source: str) -> None:
     """Refuse what is spelt as a path and is no folder; a hub id is left to the hub."""
-    if source.startswith((".", "/", "~")) and not Path(source).expanduser().is_dir():
+    if source.startswith((".", "/", "~")) and not os.path.isdir(os.path.expanduser(source)):
         raise InterpError(f"{source}: no such folder")
 
 

@@ -18,7 +18,6 @@ Example::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from typing import Any, Literal
 from interp.data.fields import check_category, file_in, one_of, text_of
 from interp.data.items import LabelledText
 from interp.errors import InterpError
+from interp.parsing import parse_json, read_text
 
 StereoSetPart = Literal["intrasentence", "intersentence", "all"]
 """Which items of StereoSet: a gap inside one sentence, a second sentence, or both in this order."""
@@ -58,12 +58,7 @@ def read_stereoset(
 
 
 def _data(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise InterpError(f"{file}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise InterpError(f"{file}: not UTF-8; save the file as UTF-8") from error
+    content = parse_json(read_text(file), str(file))
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict):
         raise InterpError(f"{file}, field 'data': expected an object with the parts of StereoSet")

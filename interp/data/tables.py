@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interp.data.items import Choice, ChoiceItem, ContextCondition, LabelledText, Role
 from interp.errors import InterpError
+from interp.parsing import parse_json, read_text
 
 
 def read_labelled_texts(
@@ -57,9 +57,9 @@ def read_labelled_texts(
             LabelledText(
                 text=_text_cell(row, text, where),
                 label=_binary(raw_label, positive, f"{where}, field {label!r}"),
-                group=str(_cell(row, group, where)) if grouped else f"line {line}",
+                group=_name_cell(row, group, where) if grouped else f"line {line}",
                 source=path.stem,
-                category=str(row.get("category") or ""),
+                category=_name_cell(row, "category", where) if row.get("category") else "",
             )
         )
     return tuple(texts)
@@ -78,14 +78,14 @@ def read_choice_items(path: str | Path) -> tuple[ChoiceItem, ...]:
     items: list[ChoiceItem] = []
     lines: dict[str, int] = {}
     for line, raw in _jsonl_lines(path):
+        row = _object(raw, path, line)
         try:
-            item = _ChoiceRow.model_validate_json(raw).to_item(path.stem, line)
+            item = _ChoiceRow.model_validate(row).to_item(path.stem, line)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             named = f", field {field!r}" if field else ""
-            reason = first["msg"].replace("at line 1 column", "at column")
-            raise InterpError(f"{path}, line {line}{named}: {reason}") from error
+            raise InterpError(f"{path}, line {line}{named}: {first['msg']}") from error
         except InterpError as error:
             raise InterpError(f"{path}, line {line}: {error}") from error
         if item.id in lines:
@@ -100,26 +100,15 @@ def read_choice_items(path: str | Path) -> tuple[ChoiceItem, ...]:
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSONL file, each with its line number (from 1)."""
     for line, raw in _jsonl_lines(path):
-        try:
-            row = json.loads(raw)
-        except json.JSONDecodeError as error:
-            raise InterpError(f"{path}, line {line}: not valid JSON ({error.msg})") from error
-        if not isinstance(row, dict):
-            raise InterpError(f"{path}, line {line}: expected a JSON object, got {raw[:40]!r}")
-        yield line, row
+        yield line, _object(raw, path, line)
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with a header, each with the line number it starts on (from 1)."""
-    data = path.read_bytes()
-    try:
-        content = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InterpError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         header = next(reader, [])
+        require_distinct(header, path)
         start = reader.line_num + 1
         for cells in reader:
             if cells and len(cells) != len(header):
@@ -131,6 +120,21 @@ def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             start = reader.line_num + 1
     except csv.Error as error:
         raise InterpError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+
+
+def require_distinct(header: list[str], path: Path) -> None:
+    """Refuse a header in which two columns have one name: the last would win silently.
+
+    Raises:
+        InterpError: names the file and the column.
+    """
+    repeated = next((name for name in header if header.count(name) > 1), None)
+    if repeated is not None:
+        raise InterpError(f"{path}, line 1: two columns are called {repeated!r}; rename one")
+
+
+_MISSING = ("nan", "null", "none", "na", "n/a", "<na>")
+"""What tables write where a label is missing; as a label it would silently become class 0."""
 
 
 class _ChoiceCell(BaseModel):
@@ -175,7 +179,11 @@ class _ChoiceRow(BaseModel):
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:  # a folder without permission
+        raise InterpError(f"{path}: cannot be read ({error.strerror})") from error
+    if not found:
         raise InterpError(f"{path}: no such file")
     return path
 
@@ -189,14 +197,17 @@ def _table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _jsonl_lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open("rb") as stream:
-        for line, raw in enumerate(stream, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if line == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise InterpError(f"{path}, line {line}: not UTF-8; save it as UTF-8") from error
-            if text:
-                yield line, text
+    # not splitlines(): texts may hold other line separators of Unicode
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if text.strip():
+            yield line, text.strip()
+
+
+def _object(raw: str, path: Path, line: int) -> dict[str, Any]:
+    row = parse_json(raw, f"{path}, line {line}")
+    if not isinstance(row, dict):
+        raise InterpError(f"{path}, line {line}: expected a JSON object, got {raw[:40]!r}")
+    return row
 
 
 def _cell(row: Mapping[str, Any], field: str, where: str) -> Any:
@@ -213,7 +224,16 @@ def _text_cell(row: Mapping[str, Any], field: str, where: str) -> str:
     return value
 
 
+def _name_cell(row: Mapping[str, Any], field: str, where: str) -> str:
+    value = _cell(row, field, where)
+    if not isinstance(value, str | int | float):
+        raise InterpError(f"{where}, field {field!r}: expected a name, got {value!r}")
+    return str(value)
+
+
 def _binary(value: Any, positive: str | int | None, where: str) -> int:
+    if isinstance(value, dict | list) or str(value).strip().lower() in _MISSING:
+        raise InterpError(f"{where}: expected a label, got {value!r}: leave out rows without one")
     if positive is not None:
         return int(str(value) == str(positive))
     if str(value) not in ("0", "1"):

@@ -31,7 +31,9 @@ from pathlib import Path
 from interp.data.bundle import PronounForm
 from interp.data.fields import file_in, one_of, text_of
 from interp.data.items import Choice, ChoiceItem, Role
+from interp.data.tables import require_distinct
 from interp.errors import InterpError
+from interp.parsing import read_text
 
 PRONOUNS: Mapping[PronounForm, tuple[str, str, str]] = {
     "nominative": ("he", "she", "they"),
@@ -165,11 +167,9 @@ def _roles(percent_women: float) -> tuple[Role, Role, Role]:
 
 def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a tab-separated file with a header; quotes mean nothing in it."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InterpError(f"{path}: not UTF-8; save the file as UTF-8") from error
+    lines = read_text(path).splitlines()
     header = lines[0].split("\t") if lines else []
+    require_distinct(header, path)
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split("\t")
         if line.strip() and len(cells) != len(header):

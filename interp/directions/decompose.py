@@ -30,6 +30,7 @@ from interp.activations.stream import resolve_places
 from interp.directions.components import DOT, Component, ComponentReader, Vectors, component_reader
 from interp.directions.direction import Direction
 from interp.directions.project import Subject, named_prompts
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.models.packed import TOLERANCE
 
@@ -89,9 +90,7 @@ class Decomposition:
     def _repr_html_(self) -> str:
         site, layer = self.direction.site, self.direction.layer
         head = f"{site} of layer {layer}: {len(self.parts)} parts, error {self.error():.0e}"
-        return f"<p><b>{head}</b></p>" + self.top().to_html(
-            index=False, border=0, float_format="{:.3f}".format
-        )
+        return html_paragraph(head, bold=True) + html_table(self.top(), decimals=3)
 
 
 def decompose(

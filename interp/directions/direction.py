@@ -28,8 +28,10 @@ from interp.activations import Site, States
 from interp.directions.methods import FitMethod
 from interp.directions.scores import ShuffledNull
 from interp.directions.steering import ablate_vectors, add_vector
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.models import model_card
+from interp.parsing import parse_json
 from interp.stats import Interval, interval_column_names, interval_columns
 
 SIGN = "+ is label 1"
@@ -236,10 +238,8 @@ class DirectionStack:
         )
 
     def _repr_html_(self) -> str:
-        table = self.to_dataframe().drop(columns=interval_column_names("auc")[3:])
-        return f"<p><b>{self!r}</b></p>" + table.to_html(
-            index=False, border=0, float_format="{:.3f}".format
-        )
+        layers = self.to_dataframe().drop(columns=interval_column_names("auc")[3:])
+        return html_paragraph(repr(self), bold=True) + html_table(layers, decimals=3)
 
     def tensors(self) -> dict[str, Tensor]:
         """What the file holds, by name."""
@@ -286,12 +286,19 @@ def load_direction(path: str | Path) -> DirectionStack:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["interp_direction"])
+            header = parse_json(
+                (file.metadata() or {})["interp_direction"], str(path), allow_nan=True
+            )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _from_file(header, tensors)
     except (OSError, SafetensorError) as error:
         raise InterpError(f"{path}: not a readable direction file ({error})") from error
-    except (KeyError, TypeError, ValueError) as error:  # another kind of safetensors file
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # another kind of safetensors file
         raise InterpError(
             f"{path}: holds no direction as DirectionStack.save writes it; fit it again"
         ) from error

@@ -24,6 +24,7 @@ from interp.directions.fitting import facts_of, fit_states, labels_and_groups, s
 from interp.directions.methods import METHODS, FitMethod
 from interp.directions.nulls import contrast_axes, null_aucs
 from interp.directions.scores import CLOSED_FORM
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.stats import Interval, interval_column_names
 
@@ -79,10 +80,9 @@ class DirectionFits:
 
     def _repr_html_(self) -> str:
         words = ", ".join(f"{name} {interval}" for name, interval in self.baselines.items())
-        table = self.best.drop(columns=["scale", "offset", *interval_column_names("auc")[3:]])
-        return f"<p><b>held-out AUC at each best layer</b>; baselines: {words}</p>" + table.to_html(
-            index=False, border=0, float_format="{:.3f}".format
-        )
+        best = self.best.drop(columns=["scale", "offset", *interval_column_names("auc")[3:]])
+        head = html_paragraph("held-out AUC at each best layer", bold=True)
+        return head + html_paragraph(f"baselines: {words}") + html_table(best, decimals=3)
 
 
 def fit_direction(

@@ -30,6 +30,7 @@ from interp.activations.stream import resolve_places
 from interp.directions.components import Component, ComponentReader, component_reader
 from interp.directions.direction import Direction, DirectionStack
 from interp.directions.moments import Moments
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.prompts import PromptPair, TokenizedPrompt
 
@@ -114,17 +115,16 @@ class Projections:
         if not paired or self.rows.duplicated([*_UNIT, "run"]).any():
             cells = self.to_dataframe().groupby(["component", "layer"], sort=False)
             means = cells[["projection", "dot", "cosine"]].mean()
-            return "<p><b>means over prompts</b></p>" + means.to_html(
-                border=0, float_format="{:.3f}".format
+            return html_paragraph("means over prompts", bold=True) + html_table(
+                means, decimals=3, index=True
             )
         own = self.direction.site in set(self.cells["component"])
         value: Value = "projection" if own else "dot"
         shift = self.shift(component=None if own else self.cells["component"].iloc[0], value=value)
-        table = shift.groupby("layer", sort=True)["shift"].agg(["mean", "std", "count"])
+        means = shift.groupby("layer", sort=True)["shift"].agg(["mean", "std", "count"])
         unit = "class units" if own else "dot products"
-        return f"<p><b>source - destination, {unit}</b></p>" + table.to_html(
-            border=0, float_format="{:.3f}".format
-        )
+        head = html_paragraph(f"source - destination, {unit}", bold=True)
+        return head + html_table(means, decimals=3, index=True)
 
 
 def project(

@@ -29,6 +29,7 @@ from interp.directions.baselines import held_out_words, words_classifier
 from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
 from interp.directions.methods import FitMethod
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, auc_interval, interval_columns
 
@@ -59,9 +60,7 @@ class Transfer:
 
     def _repr_html_(self) -> str:
         head = f"AUC of {self.method} at {self.site}: trained on (rows), tested on (columns)"
-        return f"<p><b>{head}</b></p>" + self.table().to_html(
-            border=0, float_format="{:.2f}".format
-        )
+        return html_paragraph(head, bold=True) + html_table(self.table(), decimals=2, index=True)
 
 
 def transfer_matrix(

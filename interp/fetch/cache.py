@@ -25,9 +25,18 @@ class HashMismatchError(FetchError):
 
 
 def cache_root() -> Path:
-    """The cache folder: ``$INTERP_CACHE``, or ``~/.cache/interp``. Not created here."""
+    """The cache folder: ``$INTERP_CACHE``, or ``~/.cache/interp``. Not created here.
+
+    Raises:
+        FetchError: there is no home directory.
+    """
     named = os.environ.get("INTERP_CACHE")
-    return Path(named).expanduser().resolve() if named else Path.home() / ".cache" / "interp"
+    try:
+        return Path(named).expanduser().resolve() if named else Path.home() / ".cache" / "interp"
+    except RuntimeError as error:
+        raise FetchError(
+            f"no home directory for the cache ({error}): set INTERP_CACHE to a folder"
+        ) from error
 
 
 def sha256_of(path: str | Path) -> str:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.lens.divergence import TOP_K, compare
 from interp.lens.trajectory import lens_logits, option_readings
@@ -31,6 +32,8 @@ from interp.prompts import (
     decode_each,
     margin_target,
     require_context,
+    require_target_in_vocabulary,
+    require_vocabulary,
 )
 from interp.stats import FloatArray
 
@@ -144,8 +147,8 @@ class LensConditions:
         mean = self.frame.pivot_table(
             index="layer", columns=["contrast", "condition"], values="margin", sort=False
         )
-        return "<p><b>lens margin, nats</b></p>" + mean.to_html(
-            border=0, float_format="{:.2f}".format
+        return html_paragraph("lens margin, nats", bold=True) + html_table(
+            mean, decimals=2, index=True
         )
 
 
@@ -264,6 +267,8 @@ def prompt_and_target(
     if len(shared):
         prompt = prompt.extend(shared, tuple(decode_each(model.tokenizer, shared)))
     require_context(prompt.label, len(prompt), model.cfg.n_ctx)
+    require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
+    require_target_in_vocabulary(model, target)
     return prompt, target
 
 

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis import logit_lens
 
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.prompts import MarginTarget, PromptPair, TokenizedPrompt
 
@@ -40,8 +41,8 @@ class LensTrajectory:
 
     def _repr_html_(self) -> str:
         mean = self.frame.pivot_table(index="layer", columns="condition", values="margin")
-        return "<p><b>lens margin, nats</b></p>" + mean.to_html(
-            border=0, float_format="{:.2f}".format
+        return html_paragraph("lens margin, nats", bold=True) + html_table(
+            mean, decimals=2, index=True
         )
 
 

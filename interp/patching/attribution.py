@@ -51,6 +51,7 @@ _Hook: TypeAlias = tuple[str, Callable[..., Any]]
 
 
 @grid_or_keywords
+@torch.inference_mode(False)  # gradients are needed, whatever mode the caller is in
 def attribute(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
@@ -350,9 +351,9 @@ def _gradient_hook(site: str, layer: int) -> str:
 
 
 def _last_logits(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "1 d_vocab"]:
-    out = model.original_model(
-        input_ids=ids[None].to(model.cfg.device), use_cache=False, logits_to_keep=1
-    )
+    # a copy, because a tensor that was made under inference_mode can be in no graph
+    ids = ids.clone()[None].to(model.cfg.device)
+    out = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=1)
     return out.logits[0].float()
 
 

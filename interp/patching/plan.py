@@ -20,6 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import hook_name
 from interp.activations.sites import SITES
+from interp.display import html_paragraph
 from interp.errors import InterpError
 from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
@@ -32,7 +33,7 @@ from interp.patching.sites import (
     Positions,
     default_cells,
 )
-from interp.prompts import PromptPair
+from interp.prompts import PromptPair, require_runnable
 
 ALL = "all from the first difference"
 """Name of the cell column that patches every aligned position from the first difference on: the
@@ -128,7 +129,7 @@ class SweepPlan:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self}</b></p>"
+        return html_paragraph(self, bold=True)
 
 
 @grid_or_keywords
@@ -156,6 +157,8 @@ def plan_sweep(
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to patch between: the list is empty")
+    for pair in pairs:
+        require_runnable(model, pair)
     site = grid.site or "resid_pre"
     starts = resolve_layers(model, site, grid.layers)
     if site == "edges":

@@ -19,7 +19,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult
 
+from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
+from interp.parsing import parse_json
 from interp.patching.measure import Table
 from interp.patching.plan import SweepPlan
 from interp.prompts import PromptPair
@@ -265,23 +267,25 @@ class SweepResult(PatchingResult):
         """
         try:
             with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})[_FORMAT])
+                facts = parse_json((file.metadata() or {})[_FORMAT], f"{path}: the header")
                 values, destination, source = (
                     file.get_tensor(name) for name in ("values", "destination", "source")
                 )
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            labels = facts["axis_labels"]
+            index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
+            facts["notes"] = tuple(facts["notes"])
+            return cls(
+                values=values,
+                index_df=index.to_frame(index=False),
+                reduced=False,
+                baseline=destination,
+                source_baseline=source,
+                **facts,
+            )
+        except InterpError:
+            raise
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InterpError(f"{path}: not a saved sweep ({error})") from error
-        labels = facts["axis_labels"]
-        index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
-        facts["notes"] = tuple(facts["notes"])
-        return cls(
-            values=values,
-            index_df=index.to_frame(index=False),
-            reduced=False,
-            baseline=destination,
-            source_baseline=source,
-            **facts,
-        )
 
     def _require_one_metric(self) -> None:
         if self.has_metric_axis:
@@ -309,11 +313,11 @@ class SweepResult(PatchingResult):
             f"source - destination = {self.total()}"
         )
         mean = self.index_df.assign(effect=self.effect().mean(-1).reshape(-1).numpy())
-        table = mean.set_index(list(self.index_df.columns))["effect"]
-        grid = table.unstack(sort=False) if table.index.nlevels > 1 else table.to_frame()
+        means = mean.set_index(list(self.index_df.columns))["effect"]
+        grid = means.unstack(sort=False) if means.index.nlevels > 1 else means.to_frame()
         grid = grid.rename_axis(index=None, columns=None)
-        notes = "".join(f"<p>{note}</p>" for note in self.notes)
-        return f"<p><b>{head}</b></p>{notes}" + grid.to_html(border=0, float_format="{:.3f}".format)
+        notes = "".join(html_paragraph(note) for note in self.notes)
+        return html_paragraph(head, bold=True) + notes + html_table(grid, decimals=3, index=True)
 
 
 def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         margin_target,
         margin_token,
         pair_of_conditions,
+        require_runnable,
+        require_target_in_vocabulary,
     )
     from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
     from interp.prompts.sentences import sentence_ids
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         decode_each,
         encode_continuation,
         require_context,
+        require_vocabulary,
         tokenize,
     )
 
@@ -87,6 +90,9 @@ __all__ = [
     "prompt_row",
     "read_feedback",
     "require_context",
+    "require_runnable",
+    "require_target_in_vocabulary",
+    "require_vocabulary",
     "sentence_ids",
     "tokenize",
 ]

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.display import html_paragraph, html_table
 from interp.prompts.tokens import TokenizedPrompt
 
 
@@ -75,7 +76,7 @@ class Alignment:
     def _repr_html_(self) -> str:
         frame = self.to_dataframe()
         changed = frame["source_token"] != frame["destination_token"]
-        return f"<p>{self}</p>" + frame[changed].to_html(index=False, border=0)
+        return html_paragraph(self) + html_table(frame[changed])
 
 
 def align(source: TokenizedPrompt, destination: TokenizedPrompt) -> Alignment:

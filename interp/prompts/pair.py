@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
+from interp.display import html_paragraph
 from interp.errors import InterpError
 from interp.prompts.align import Alignment, align, first_difference
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
@@ -20,6 +22,7 @@ from interp.prompts.tokens import (
     decode_each,
     encode_continuation,
     require_context,
+    require_vocabulary,
     tokenize,
 )
 
@@ -75,10 +78,11 @@ class PromptPair:
     def _repr_html_(self) -> str:
         target = ""
         if self.target is not None:
-            target = f"<p>margin: {self.target.a_text!r} minus {self.target.b_text!r}</p>"
+            target = html_paragraph(f"margin: {self.target.a_text!r} minus {self.target.b_text!r}")
+        source, destination = self.source._repr_html_(), self.destination._repr_html_()
         return (
-            f"<p><b>{self.label}</b></p>{target}<p>source</p>{self.source._repr_html_()}"
-            f"<p>destination</p>{self.destination._repr_html_()}{self.alignment._repr_html_()}"
+            f"{html_paragraph(self.label, bold=True)}{target}{html_paragraph('source')}{source}"
+            f"{html_paragraph('destination')}{destination}{self.alignment._repr_html_()}"
         )
 
 
@@ -154,9 +158,9 @@ def pair_of_conditions(
     if len(shared):
         tokens = tuple(decode_each(model.tokenizer, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
-    for prompt in (a, b):
-        require_context(prompt.label, len(prompt), model.cfg.n_ctx)
-    return PromptPair(a, b, align(a, b), target, here.name, there.name, item)
+    pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item)
+    require_runnable(model, pair)
+    return pair
 
 
 def condition_prompt(
@@ -174,7 +178,8 @@ def condition_prompt(
         order=cyclic_orders(len(item.choices))[order % len(item.choices)],
         placement=placement,
     )
-    return tokenize(model.tokenizer, conversation, n_ctx=model.cfg.n_ctx)
+    cfg = model.cfg
+    return tokenize(model.tokenizer, conversation, n_ctx=cfg.n_ctx, n_vocab=cfg.d_vocab)
 
 
 def margin_target(
@@ -221,20 +226,48 @@ def _condition(
 def _pair_of_tensors(
     model: TransformerBridge, source: Tensor, destination: Tensor, target: tuple[int, int] | None
 ) -> PromptPair:
-    a = _prompt_of_tensor(model.tokenizer, source, "source")
-    b = _prompt_of_tensor(model.tokenizer, destination, "destination")
+    a = _prompt_of_tensor(model, source, "source")
+    b = _prompt_of_tensor(model, destination, "destination")
     margin = None
     if target is not None:
+        margin = MarginTarget(target[0], target[1], "", "")
+        require_target_in_vocabulary(model, margin)
         texts = decode_each(model.tokenizer, torch.tensor(target))
         margin = MarginTarget(target[0], target[1], texts[0], texts[1])
     return PromptPair(a, b, align(a, b), margin, "source", "destination")
 
 
-def _prompt_of_tensor(tokenizer: Any, ids: Tensor, label: str) -> TokenizedPrompt:
+def require_runnable(model: TransformerBridge, pair: PromptPair) -> None:
+    """Refuse a pair that this model cannot run: too long, or a token beyond its vocabulary.
+
+    Raises:
+        InterpError: names the prompt or the target.
+    """
+    for prompt in (pair.source, pair.destination):
+        require_context(prompt.label, len(prompt), model.cfg.n_ctx)
+        require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
+    require_target_in_vocabulary(model, pair.target)
+
+
+def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget | None) -> None:
+    """Refuse a margin whose token ids are no logits of the model."""
+    if target is None:
+        return
+    if not all(isinstance(token, Integral) for token in (target.a, target.b)):
+        raise InterpError(f"the margin's target is {(target.a, target.b)}: give two token ids")
+    ids = torch.tensor([int(target.a), int(target.b)])
+    require_vocabulary(model.tokenizer, "the margin's target", ids, model.cfg.d_vocab)
+
+
+def _prompt_of_tensor(model: TransformerBridge, ids: Tensor, label: str) -> TokenizedPrompt:
+    if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
+        raise InterpError(f"make_pair: {label} is a tensor of {ids.dtype}: give integer token ids")
     flat = ids.reshape(-1).to(torch.long).cpu()
     if ids.ndim > 1 and ids.shape[0] != 1:
         raise InterpError(f"make_pair: {label} is a batch of {ids.shape[0]} prompts, give one")
     if len(flat) == 0:
         raise InterpError(f"make_pair: {label} has no tokens")
-    tokens = tuple(decode_each(tokenizer, flat))
+    require_vocabulary(model.tokenizer, f"make_pair: {label}", flat, model.cfg.d_vocab)
+    require_context(f"make_pair: {label}", len(flat), model.cfg.n_ctx)
+    tokens = tuple(decode_each(model.tokenizer, flat))
     return TokenizedPrompt(flat, {"prompt": slice(0, len(flat))}, tokens, "".join(tokens), label)

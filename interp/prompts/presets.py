@@ -46,6 +46,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from interp.data.bundle import Instruction, InstructionKind
 from interp.errors import InterpError, did_you_mean
+from interp.parsing import read_text, require_unicode
 from interp.prompts.conversation import ANSWER_PREFIX, InstructionTurn, Placement
 from interp.prompts.slots import CHOICE_SLOTS, slots_in
 
@@ -205,7 +206,7 @@ def load_conditions(path: str | Path | None = None) -> Mapping[str, ConditionSpe
     if path is None:
         return bundled
     merged = dict(bundled)
-    for line, spec in _specs(_read(Path(path)), str(path)):
+    for line, spec in _specs(read_text(path), str(path)):
         where = f"{path} line {line}: condition {spec.name!r}"
         if spec.name == "clean":
             raise InterpError(f"{where} is the prompt without instruction; choose another name")
@@ -226,15 +227,6 @@ def _bundled() -> Mapping[str, ConditionSpec]:
     return MappingProxyType({spec.name: spec for _, spec in _specs(text, _BUNDLED)})
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InterpError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InterpError(f"{path}: not UTF-8; save the file as UTF-8") from error
-
-
 def _specs(text: str, source: str) -> list[tuple[int, ConditionSpec]]:
     """(line, condition) of every condition in a YAML text, in its order."""
     try:
@@ -245,10 +237,31 @@ def _specs(text: str, source: str) -> list[tuple[int, ConditionSpec]]:
         where = source if mark is None else f"{source} line {mark.line + 1}"
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise InterpError(f"{where}: not valid YAML ({problem})") from error
+    except RecursionError as error:
+        raise InterpError(f"{source}: not valid YAML (nested too deeply)") from error
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise InterpError(f"{source}: not valid YAML ({error}); put texts in quotes") from error
+    _refuse_half_characters(node, source)
     if not isinstance(values, dict) or not values:
         raise InterpError(f"{source}: must map the names of conditions to their fields")
     _refuse_repeats(node, source)
     return [_spec(name, fields, node, source) for name, fields in values.items()]
+
+
+def _refuse_half_characters(node: Any, source: str) -> None:
+    """A YAML escape can write half a surrogate pair, which no tokenizer takes."""
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:  # an anchor may be used many times
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.ScalarNode):
+            require_unicode(node.value, f"{source} line {node.start_mark.line + 1}: the text")
+        elif isinstance(node, yaml.MappingNode):
+            waiting.extend(part for pair in node.value for part in pair)
+        else:
+            waiting.extend(node.value)
 
 
 def _spec(name: Any, fields: Any, node: Any, source: str) -> tuple[int, ConditionSpec]:

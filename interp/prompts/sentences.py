@@ -12,6 +12,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import LabelledText
 from interp.errors import InterpError
+from interp.parsing import require_unicode
+from interp.prompts.tokens import bos_ids, require_vocabulary
 
 _CLOSING_MARKS = re.compile(r"[\s.!?…;:,\"'”’)\]]+$")
 
@@ -25,13 +27,15 @@ def sentence_ids(
     nothing about the sentence. One BOS is put in front where the tokenizer has one.
 
     Raises:
-        InterpError: a sentence without tokens or beyond the context.
+        InterpError: a sentence without tokens, beyond the context or the vocabulary, or that is no
+            valid Unicode.
     """
     tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    bos = bos_ids(tokenizer)
     stop = tokenizer(".", add_special_tokens=False)["input_ids"]
     out = []
     for text in texts:
+        require_unicode(text.text, f"{text.source}: the text {text.text[:40]!r}")
         body = _CLOSING_MARKS.sub("", text.text)
         ids = tokenizer(body, add_special_tokens=False)["input_ids"]
         if not ids or len(bos) + len(ids) + len(stop) > model.cfg.n_ctx:
@@ -40,4 +44,6 @@ def sentence_ids(
                 f"{model.cfg.n_ctx - len(bos) - len(stop)}"
             )
         out.append(torch.tensor([*bos, *ids, *stop], dtype=torch.long))
+        label = f"{text.source}: the text {text.text[:40]!r}"
+        require_vocabulary(tokenizer, label, out[-1], model.cfg.d_vocab)
     return out

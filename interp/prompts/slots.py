@@ -22,14 +22,13 @@ Example::
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError, did_you_mean
+from interp.parsing import parse_json, read_text
 
 SLOTS = ("answer", "option", "verdict", "statistic", "feedback")
 """Every slot that a text may hold."""
@@ -108,12 +107,7 @@ def read_feedback(path: str | Path) -> dict[str, str]:
             names file, line and field.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InterpError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InterpError(f"{path}: not UTF-8; save the file as UTF-8") from error
+    lines = read_text(path).split("\n")  # a text may hold other line separators of Unicode
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -129,10 +123,7 @@ def read_feedback(path: str | Path) -> dict[str, str]:
 
 
 def _feedback_row(line: str, where: str) -> dict[str, str]:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InterpError(f"{where}: not valid JSON ({error.msg})") from error
+    row = parse_json(line, where)
     if not isinstance(row, dict):
         raise InterpError(f"{where}: must be a JSON object, is {type(row).__name__}")
     for name in row:

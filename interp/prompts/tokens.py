@@ -10,7 +10,10 @@ last one, where the assistant's turn opens. A model without a chat template gets
 No prompt gets a second BOS. A chat template writes every special token it needs (that is what
 Hugging Face asks of templates), so nothing is added to it, also where the tokenizer would begin
 plain text with a BOS (TransformerLens switches that on at load). Without a template the prompt
-starts with the tokenizer's BOS, if it has one.
+starts with the tokenizer's own BOS, if it has one (:func:`bos_ids`).
+
+A token id must be a row of the model's embedding. Tokenizers may know more tokens than the model
+(one added for a template, say): such a prompt is refused by its name.
 
 A message may not contain a special token's own spelling ("<|im_end|>"): the tokenizer would read it
 as the token and end the turn there. Such a text is refused by the name of its segment.
@@ -18,10 +21,10 @@ as the token and end the turn there. Such a text is refused by the name of its s
 
 from __future__ import annotations
 
-import html
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from inspect import Parameter, signature
 from itertools import accumulate
 from typing import Any
 
@@ -29,7 +32,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.display import escape_html
 from interp.errors import InterpError
+from interp.parsing import require_unicode
 from interp.prompts.conversation import Conversation
 
 PLAIN_TEMPLATE = (
@@ -99,18 +104,22 @@ class TokenizedPrompt:
         colours = ("#e8f1fa", "#fdf0e0")
         cells = []
         for k, (name, span) in enumerate(self.spans.items()):
-            text = "".join(html.escape(t) for t in self.str_tokens[span]).replace("\n", "⏎<br>")
+            text = "".join(escape_html(t) for t in self.str_tokens[span]).replace("\n", "⏎<br>")
             cells.append(
-                f'<span style="background:{colours[k % 2]}" title="{html.escape(name)} '
+                f'<span style="background:{colours[k % 2]}" title="{escape_html(name)} '
                 f'{span.start}:{span.stop}">{text}</span>'
             )
-        legend = ", ".join(f"{html.escape(n)} {s.start}:{s.stop}" for n, s in self.spans.items())
+        legend = ", ".join(f"{escape_html(n)} {s.start}:{s.stop}" for n, s in self.spans.items())
         body = "".join(cells)
         return f"<div style='font-family:monospace'>{body}</div><small>{legend}</small>"
 
 
 def tokenize(
-    tokenizer: Any, conversation: Conversation, *, n_ctx: int | None = None
+    tokenizer: Any,
+    conversation: Conversation,
+    *,
+    n_ctx: int | None = None,
+    n_vocab: int | None = None,
 ) -> TokenizedPrompt:
     """Render a conversation with the tokenizer's chat template and name its spans.
 
@@ -118,21 +127,26 @@ def tokenize(
         tokenizer: a fast Hugging Face tokenizer (character offsets are needed).
         conversation: turns that end where the assistant answers.
         n_ctx: refuse a prompt longer than this.
+        n_vocab: refuse a token id that is not below this (the model's ``cfg.d_vocab``).
 
     Raises:
         InterpError: a slow tokenizer, a template that alters the messages, two segments of one
-            name, a special token inside a message, an instruction that became no token, or a prompt
-            beyond the context; names the prompt.
+            name, a special token inside a message, a text that is no valid Unicode, an instruction
+            that became no token, a prompt beyond the context, or a token beyond the vocabulary;
+            names the prompt.
     """
     pieces = list(_pieces(tokenizer, conversation))
     _require_unique_names(pieces, conversation.label)
     text = "".join(piece for _, piece in pieces)
+    for span, piece in pieces:
+        require_unicode(piece, f"{conversation.label}: the {span}")
     encoded = _encode(tokenizer, text)
     owners = _owners(pieces, encoded["offset_mapping"])
     _refuse_special_tokens(tokenizer, conversation, text, encoded, owners)
     bos = _missing_bos(tokenizer, encoded["input_ids"])
     ids = torch.tensor(bos + list(encoded["input_ids"]), dtype=torch.long)
     require_context(conversation.label, len(ids), n_ctx)
+    require_vocabulary(tokenizer, conversation.label, ids, n_vocab)
     spans = _spans([pieces[0][0]] * len(bos) + owners)
     for turn in conversation.turns:
         for segment in turn.segments:
@@ -157,6 +171,39 @@ def require_context(label: str, n_tokens: int, n_ctx: int | None) -> None:
             f"{label}: {n_tokens} tokens, the model's context is {n_ctx}: shorten the item or the "
             "instruction"
         )
+
+
+def require_vocabulary(
+    tokenizer: Any, label: str, ids: Int[Tensor, " pos"], n_vocab: int | None
+) -> None:
+    """Refuse a token id that the model's embedding has no row for, by the token and the prompt."""
+    if n_vocab is None:
+        return
+    outside = ids[(ids < 0) | (ids >= n_vocab)]
+    if len(outside):
+        first = int(outside[0])
+        known = 0 <= first < len(tokenizer)
+        token = f" ({tokenizer.convert_ids_to_tokens(first)!r})" if known else ""
+        raise InterpError(
+            f"{label}: token id {first}{token} is outside the model's vocabulary, "
+            f"0..{n_vocab - 1}: "
+            + ("the tokenizer does not fit these weights" if known else "check the ids")
+        )
+
+
+def bos_ids(tokenizer: Any) -> list[int]:
+    """The id of the tokenizer's own BOS, as a list of one; empty where it has none.
+
+    TransformerLens sets a missing BOS to the end-of-sequence token (inventing one if that is missing
+    too), which is not how these models saw their texts begin: such a stand-in is no BOS.
+    """
+    if tokenizer.bos_token_id is None:
+        return []
+    default = signature(type(tokenizer).__init__).parameters.get("bos_token")
+    declared = tokenizer.init_kwargs.get("bos_token", default and default.default)
+    if declared in (None, Parameter.empty) and tokenizer.bos_token_id == tokenizer.eos_token_id:
+        return []
+    return [tokenizer.bos_token_id]
 
 
 def decode_each(tokenizer: Any, ids: Int[Tensor, " pos"]) -> list[str]:
@@ -184,6 +231,7 @@ def encode_continuation(
     Raises:
         InterpError: the continuation changes the tokens of the prompt itself.
     """
+    require_unicode(continuation, f"{prompt.label}: the continuation")
     full = _encode(tokenizer, prompt.text + continuation)["input_ids"]
     known = prompt.ids[prompt.n_bos :].tolist()
     if full[: len(known)] != known or len(full) == len(known):
@@ -205,10 +253,8 @@ def _encode(tokenizer: Any, text: str) -> Any:
 
 def _missing_bos(tokenizer: Any, ids: list[int]) -> list[int]:
     """The BOS to prepend: a chat template has written its own, plain text begins with one."""
-    bos = tokenizer.bos_token_id
-    if getattr(tokenizer, "chat_template", None) or bos is None or ids[:1] == [bos]:
-        return []
-    return [bos]
+    bos = bos_ids(tokenizer)
+    return [] if getattr(tokenizer, "chat_template", None) or ids[:1] == bos else bos
 
 
 def _pieces(tokenizer: Any, conversation: Conversation) -> Iterator[tuple[str, str]]:

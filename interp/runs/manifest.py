@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from interp import __version__
 from interp.errors import InterpError
+from interp.parsing import parse_json
 from interp.runs.atomic import write_bytes
 from interp.runs.canonical import Json, differences, summarise, to_json_values
 
@@ -64,10 +65,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a run folder. Raises InterpError if it is missing or not one of ours."""
     path = Path(folder) / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InterpError(f"{path}: cannot be read ({error.strerror}): is it a run?") from error
     except ValueError as error:
+        raise _foreign(path, "is not JSON") from error
+    try:
+        manifest = parse_json(text, str(path), allow_nan=True)
+    except InterpError as error:
         raise _foreign(path, "is not JSON") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _foreign(path, f"is not a manifest of format {FORMAT}")

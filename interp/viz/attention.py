@@ -11,7 +11,6 @@ Example::
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import AttentionPatterns, read_attention
+from interp.display import escape_html
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.prompts import PromptPair, TokenizedPrompt
@@ -65,8 +65,11 @@ def attention_page(
         The path.
 
     Raises:
-        InterpError: two equal prompts, an unknown layer or head, or a path that cannot be written.
+        InterpError: two equal prompts, no or an unknown layer or head, digits out of range, or a
+            path that cannot be written.
     """
+    _require_some([0] if layers is None else layers, [0] if heads is None else heads)
+    _require_digits(digits)
     span, prompts = _prompts_with_span(pair)
     source, destination = (read_attention(model, prompt) for prompt in prompts)
     picked = {
@@ -146,12 +149,12 @@ def attention_fragment(
         A fragment of about ``layers x heads x tokens² x 1.3`` bytes; the page adds the script.
 
     Raises:
-        InterpError: a layer that was not read, an unknown head, or digits out of range.
+        InterpError: no layer or head, one that was not read, or digits out of range.
     """
-    if not 1 <= digits <= 6:
-        raise InterpError(f"digits is {digits}: give 1 to 6")
+    _require_digits(digits)
     layers = patterns.layers if layers is None else layers
     heads = range(patterns.values.shape[1]) if heads is None else heads
+    _require_some(layers, heads)
     _check_chosen(patterns, layers, heads)
     picked = [(layer, head) for layer in layers for head in heads]
     values = [patterns.values[patterns.layers.index(layer), head] for layer, head in picked]
@@ -177,8 +180,8 @@ def span_legend(prompt: TokenizedPrompt) -> Fragment:
     for k, (name, span) in enumerate(prompt.spans.items()):
         text = "".join(_visible(token) for token in prompt.str_tokens[span])
         parts.append(
-            f"<div><b>{html.escape(name)}<br>{span.start}–{span.stop - 1}</b>"
-            f'<span style="background:{_SPAN_COLOURS[k % 2]}">{html.escape(text)}</span></div>'
+            f"<div><b>{escape_html(name)}<br>{span.start}–{span.stop - 1}</b>"
+            f'<span style="background:{_SPAN_COLOURS[k % 2]}">{escape_html(text)}</span></div>'
         )
     return Fragment(f'<div class="tokens">{"".join(parts)}</div>')
 
@@ -226,6 +229,17 @@ def _strongest_heads(patterns: AttentionPatterns, layer: int, span: str) -> list
     _check_chosen(patterns, [layer], [])
     order = mass[patterns.layers.index(layer)].argsort(descending=True, stable=True)
     return order[:_MOST_HEADS].tolist()
+
+
+def _require_digits(digits: int) -> None:
+    if not 1 <= digits <= 6:
+        raise InterpError(f"digits is {digits}: give 1 to 6")
+
+
+def _require_some(layers: Sequence[int], heads: Sequence[int]) -> None:
+    if not len(layers) or not len(heads):
+        what = "layers" if not len(layers) else "heads"
+        raise InterpError(f"no {what} to show: the list is empty; None chooses some")
 
 
 def _check_chosen(patterns: AttentionPatterns, layers: Sequence[int], heads: Sequence[int]) -> None:
@@ -308,7 +322,7 @@ def _grid(
         marks.append(f'<text x="{x:.1f}" y="{bottom + 9:.1f}" text-anchor="middle">{head}</text>')
     scale = f"±{top:.3f}" if signed else f"0 to {top:.3f}"
     return (
-        f"<div>{html.escape(name)} <small>({scale})</small>"
+        f"<div>{escape_html(name)} <small>({scale})</small>"
         f'<svg viewBox="0 0 224 {bottom + 12:.0f}" font-size="8" fill="#6b6b6b" role="img">'
         f"{''.join(marks)}</svg></div>"
     )

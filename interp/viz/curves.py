@@ -166,7 +166,7 @@ def add_curve(
             line={"color": colour, "width": 2 if light else 2.5, "dash": dash},
             marker=marker,
             name=escape_label(name),
-            legendgroup=name,
+            legendgroup=escape_label(name),
             showlegend=legend,
             customdata=np.stack([low, high], axis=-1),
             hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
@@ -195,7 +195,7 @@ def band(
         line={"width": 0},
         hoverinfo="skip",
         name=f"{escape_label(name)}, 95 %",
-        legendgroup=name,
+        legendgroup=escape_label(name),
         showlegend=False,
     )
 
@@ -230,7 +230,7 @@ def add_baseline(
             mode="lines",
             line={"color": colour, "width": 2, "dash": "dot"},
             name=f"{escape_label(name)} ({level:.2f})",
-            legendgroup=name,
+            legendgroup=escape_label(name),
             hovertemplate="%{y:.3f}",
         )
     )

@@ -18,7 +18,6 @@ Example::
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from interp.display import escape_html
 from interp.errors import InterpError
 from interp.stats import Interval
 
@@ -139,12 +139,12 @@ def _table(frame: pd.DataFrame) -> Markup:
     columns = [(str(name), *_cells(frame.iloc[:, k])) for k, name in enumerate(frame.columns)]
     css = [' class="number"' if numeric else "" for _, numeric, _ in columns]
     head = "".join(
-        f"<th{c}>{html.escape(name)}</th>" for c, (name, _, _) in zip(css, columns, strict=True)
+        f"<th{c}>{escape_html(name)}</th>" for c, (name, _, _) in zip(css, columns, strict=True)
     )
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td{c}>{html.escape(cells[row])}</td>"
+            f"<td{c}>{escape_html(cells[row])}</td>"
             for c, (_, _, cells) in zip(css, columns, strict=True)
         )
         + "</tr>"

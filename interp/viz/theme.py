@@ -8,10 +8,11 @@ template travels inside each figure.
 
 from __future__ import annotations
 
-import html
 import textwrap
 
 import plotly.graph_objects as go
+
+from interp.display import escape_html
 
 INK = "#222222"
 MUTED = "#6b6b6b"
@@ -62,7 +63,7 @@ def fade(colour: str, alpha: float) -> str:
 
 def escape_label(text: str) -> str:
     """User text for a plotly label: plotly would read ``<b>`` as a tag."""
-    return html.escape(str(text), quote=False)
+    return escape_html(text, quote=False)
 
 
 def wrap_label(text: str, width: int = 13) -> str:

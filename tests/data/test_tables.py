@@ -111,8 +111,8 @@ def test_a_choice_item_with_only_the_required_fields_gets_the_documented_default
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (ROW.replace("}], ", "], "), "Invalid JSON"),
-        ("[]", "should be an object"),
+        (ROW.replace("}], ", "], "), "not valid JSON"),
+        ("[]", "expected a JSON object"),
         (ROW.replace('"question": "q?", ', ""), "field 'question': Field required"),
         (ROW.replace('"gold": 0', '"gold": "0"'), "field 'gold': Input should be a valid integer"),
         (ROW.replace('"gold": 0', '"gold": 2'), "gold index 2 is outside 0..1"),

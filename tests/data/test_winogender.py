@@ -138,7 +138,7 @@ def test_missing_files_and_another_header_are_one_clear_line(tmp_path: Path) -> 
     with pytest.raises(InterpError, match=r"stats\.tsv: no such file; it says which pronoun"):
         read_winogender(tmp_path)
     write(tmp_path).joinpath("templates.tsv").write_bytes(b"\xff\n")
-    with pytest.raises(InterpError, match=r"templates\.tsv: not UTF-8"):
+    with pytest.raises(InterpError, match=r"templates\.tsv, line 1: not UTF-8"):
         read_winogender(tmp_path)
 
 

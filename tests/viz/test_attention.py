@@ -161,3 +161,14 @@ def test_page_of_two_equal_prompts_is_refused(tiny_model, tmp_path):
     ids = torch.arange(20, 26)
     with pytest.raises(InterpError, match="both prompts are equal"):
         attention_page(tiny_model, make_pair(tiny_model, ids, ids), path=tmp_path / "a.html")
+
+
+@pytest.mark.parametrize("options", [{"heads": []}, {"layers": []}])
+def test_an_empty_choice_of_layers_or_heads_is_refused(tiny_model, tmp_path, options):
+    ids = torch.tensor([5, 6, 7]), torch.tensor([5, 8, 7])
+    pair = make_pair(tiny_model, *ids, target=(3, 4))
+    with pytest.raises(InterpError, match="to show: the list is empty"):
+        attention_page(tiny_model, pair, path=tmp_path / "a.html", **options)
+    with pytest.raises(InterpError, match="to show: the list is empty"):
+        attention_fragment(read_attention(tiny_model, pair.source), **options)
+    assert not (tmp_path / "a.html").exists()
