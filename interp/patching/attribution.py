@@ -35,6 +35,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.limits import require_finite
+from interp.models.rope import reset_rope
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.measure import Table, enter_zeros
@@ -350,6 +351,7 @@ def _gradient_hook(site: str, layer: int) -> str:
 
 
 def _last_logits(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "1 d_vocab"]:
+    reset_rope(model)
     out = model.original_model(
         input_ids=ids[None].to(model.cfg.device), use_cache=False, logits_to_keep=1
     )
