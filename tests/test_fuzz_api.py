@@ -165,10 +165,7 @@ def bound(
             continue
         else:
             value = SPOILT[picked.get(key, 0)]
-        if (
-            parameter.kind is parameter.VAR_POSITIONAL
-            or parameter.kind is parameter.POSITIONAL_ONLY
-        ):
+        if in_order or parameter.kind is parameter.POSITIONAL_ONLY:
             positional.append(value)
         elif parameter.kind is not parameter.VAR_KEYWORD:
             named[key] = value
