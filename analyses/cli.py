@@ -67,8 +67,8 @@ def main() -> None:
     except MemoryError as error:
         _fail_unexpected(error, "not enough memory: use fewer items or a smaller model")
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(where.filename)}, line {where.lineno}"
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(last.filename)}, line {last.lineno}"
         _fail_unexpected(
             error,
             f"a defect, please report it: {type(error).__name__}: {str(error)[:300]} ({place}; "

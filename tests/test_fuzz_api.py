@@ -153,7 +153,9 @@ def bound(
     name: str, picked: dict[str, int], spoilt: dict[str, int], good: dict[str, list[Any]]
 ) -> tuple[list[Any], dict[str, Any]]:
     positional, named = [], {}
-    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    in_order = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    for parameter in parameters:
         key = parameter.name
         if key in spoilt:
             value = SPOILT[spoilt[key]]
@@ -163,10 +165,7 @@ def bound(
             continue
         else:
             value = SPOILT[picked.get(key, 0)]
-        if (
-            parameter.kind is parameter.VAR_POSITIONAL
-            or parameter.kind is parameter.POSITIONAL_ONLY
-        ):
+        if in_order or parameter.kind is parameter.POSITIONAL_ONLY:
             positional.append(value)
         elif parameter.kind is not parameter.VAR_KEYWORD:
             named[key] = value

@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from interp.data.items import LabelledText
+from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, auc_interval
 
 
@@ -39,7 +40,16 @@ def words_classifier() -> Pipeline:
 
 
 def held_out_words(texts: Sequence[LabelledText], *, n_folds: int = 5) -> FloatArray:
-    """Held-out decision values of :func:`words_classifier` on grouped folds."""
+    """Held-out decision values of :func:`words_classifier` on grouped folds.
+
+    Raises:
+        InterpError: fewer than two folds, or more than there are groups.
+    """
+    n_groups = len({text.group for text in texts})
+    if not 2 <= n_folds <= n_groups:
+        raise InterpError(
+            f"n_folds is {n_folds}: must be at least 2 and at most the number of groups, {n_groups}"
+        )
     return cross_val_predict(
         words_classifier(),
         [text.text for text in texts],
