@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from interp.errors import InterpError
-from interp.patching import ALL, PatchSite, SweepResult, patched, sweep, wavefront
 from interp.models.verdicts import forget
+from interp.patching import ALL, PatchSite, SweepResult, patched, sweep, wavefront
 from interp.prompts import PromptPair, make_pair
 from tests.patching.by_hand import N_LAYERS, TARGET, random_ids, rough_model, rough_pair
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformer_lens import patching
 
 from interp.errors import InterpError
-from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, SweepResult, sweep
 from interp.models.verdicts import forget
+from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, SweepResult, sweep
 from interp.prompts import PromptPair
 from tests.patching.by_hand import (
     EVERY_ARCHITECTURE,
