@@ -123,8 +123,8 @@ def _compare(model: TransformerBridge, case: _Case) -> str:
             if not error <= allowed and dtype != torch.float64:
                 with _in_type(model, case, torch.float64) as exact:
                     allowed = _AMPLIFIED * _error([expected[0]], [_by_model(model, exact)[0]])
-    except Exception as error:  # whatever a model or a user's hook makes of flat rows
-        return f"layer {case.layer} ended in {type(error).__name__}"
+    except Exception as trouble:  # whatever a model or a user's hook makes of flat rows
+        return f"layer {case.layer} ended in {type(trouble).__name__}"
     if error <= allowed:
         return ""
     site = f" with {case.kind} patched" if case.kind else ""
