@@ -95,6 +95,7 @@ def test_unknown_model_name_says_what_is_close(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_patch_teaches_by_example_and_runs_from_the_command_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

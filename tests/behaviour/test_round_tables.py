@@ -371,6 +371,7 @@ def test_edits_of_real_completions(tiny_model):
     assert len(table) == 9
 
 
+@pytest.mark.slow
 def test_a_run_of_ordinary_size_takes_seconds():
     random = np.random.default_rng(0)
     rows = [

@@ -145,6 +145,7 @@ def test_rows_equal_one_full_run_per_prompt_and_option(load_tiny, architecture, 
         assert frame["margin"].abs().min() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", ["before", "after"])
 def test_every_condition_and_placement_is_scored_on_its_own_prompt(tiny_model, placement):
     plan = replace(PLAN, placement=placement)

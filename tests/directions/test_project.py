@@ -97,6 +97,7 @@ def activation(model: Any, cache: Any, component: str, layer: int, head: int) ->
     return cache[f"blocks.{layer}.hook_{component}"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["last", "question", "instruction:last", "options:all"])
 def test_every_projection_equals_the_oracle_that_caches_everything(
     tiny_model: Any, stack: DirectionStack, pairs: list[PromptPair], positions: str

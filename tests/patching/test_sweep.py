@@ -127,6 +127,7 @@ def test_all_from_the_first_difference_gives_the_source_run(model: Any) -> None:
     assert last.values[:, 0, 0].tolist() == pytest.approx([source] * N_LAYERS, abs=allowed)
 
 
+@pytest.mark.slow
 def test_every_resid_mid_cell_equals_the_attention_output_that_brings_it_about(
     sequential: Any,
 ) -> None:

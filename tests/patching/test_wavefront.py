@@ -184,6 +184,7 @@ def test_the_order_of_the_cells_does_not_matter(
     require_equal(shuffled, [straight[index] for index in order], 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_rows", [1, 13])
 def test_the_size_of_the_chunks_does_not_matter(
     model: Any,
@@ -198,6 +199,7 @@ def test_the_size_of_the_chunks_does_not_matter(
     require_equal(run_all(model, runs, cells), whole)
 
 
+@pytest.mark.slow
 def test_the_least_budget_runs_the_cells_in_batches(
     model: Any, runs: list[UnpatchedRun], cells: list[Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:

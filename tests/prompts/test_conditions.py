@@ -250,6 +250,7 @@ def test_the_place_a_condition_fixes_goes_before_the_callers():
     assert condition_conversation(ITEM, free, turn="system").turns[0].role == "system"
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(st.integers(8, 90), min_size=1, max_size=8))
 def test_required_placebos_are_exact_and_never_used_twice(lengths):
