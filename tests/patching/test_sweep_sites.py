@@ -12,8 +12,8 @@ from torch import Tensor
 from transformer_lens import patching
 
 from interp.errors import InterpError
-from interp.models.verdicts import forget
 from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, SweepResult, sweep
+from interp.patching.patched import _verdicts
 from interp.prompts import PromptPair
 from tests.patching.by_hand import (
     EVERY_ARCHITECTURE,
@@ -287,9 +287,9 @@ def test_the_soft_caps_and_the_window_matter(load_tiny: Callable[..., Any]) -> N
 def unchecked(load_tiny: Callable[..., Any]) -> Iterator[Any]:
     """A model of which nothing is known, and of which nothing will be known afterwards."""
     model = load_tiny("llama", random_vectors=True)
-    forget(model)
+    before = _verdicts.pop(model, {})
     yield model
-    forget(model)
+    _verdicts[model] = before
 
 
 @pytest.mark.parametrize("site", ["resid_pre", "k", "pattern"])
@@ -300,11 +300,11 @@ def test_where_the_engine_is_wrong_the_self_check_notices_and_hooks_are_used(
     expected = sweep(unchecked, pair, site=site, method="hooked", progress=False)
     with monkeypatch.context() as patch:
         # as if the model's attention scaled its queries and keys in a way that is not known
-        patch.setattr("interp.patching.blocks.apply_rotary", lambda x, embeddings: x)
+        patch.setattr("interp.patching.blocks.rotated", lambda x, embeddings: x)
         result = sweep(unchecked, pair, site=site, progress=False)
     assert torch.equal(result.values, expected.values)
     (note,) = result.notes
-    assert note.startswith("one forward per cell: the exact engine does not apply (layer 0 with")
+    assert note.startswith("one forward per cell: the exact engine does not apply (a patched run")
     assert not expected.notes  # slow by request is no news
 
 
