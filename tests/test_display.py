@@ -135,6 +135,7 @@ def test_a_report_holds_no_live_tag() -> None:
     assert "<img" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(interp.viz.__all__) - {"save_png"}))
 def test_figures_hold_no_tag_from_outside(name: str, shown: dict[str, Any]) -> None:
     """Every figure that can be drawn of one of the results above."""

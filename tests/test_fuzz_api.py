@@ -181,6 +181,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     return iter([None])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("elsewhere")
 @settings(
     max_examples=EXAMPLES,

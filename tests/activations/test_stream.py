@@ -53,6 +53,7 @@ def collect(*args: Any, **options: Any) -> list[dict[str, Tensor]]:
     return [values for _, values in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox"])
 def test_rows_and_reductions_equal_one_run_per_prompt_in_the_order_of_the_prompts(
     load_tiny: Callable[..., Any], architecture: str
@@ -184,6 +185,7 @@ def test_a_single_prompt_too_large_for_memory_and_other_errors_are_raised(
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_no_activation_outlives_its_hook_when_it_is_reduced(tiny_model: Any) -> None:
     """300 prompts of mixed lengths: what is alive is of the reduced width, batch by batch."""
     alive: list[weakref.ref[Tensor]] = []

@@ -121,6 +121,7 @@ def test_patch_teaches_by_example_and_runs_from_the_command_line(
     assert sorted(p.name for p in out.glob("patching-*")) == ["patching-negated-z.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -82,6 +82,7 @@ def test_show_prints_every_span_the_matched_placebo_and_the_re_asks(
     assert sum(line.startswith("re-ask") for line in lines) == 3
 
 
+@pytest.mark.slow
 def test_show_of_ones_own_condition_stands_in_the_turn_it_names(
     run: Run, mine: Path, tiny_folder: Folder
 ) -> None:
@@ -101,6 +102,7 @@ def test_show_of_several_calls_has_all_of_them(run: Run, tiny_folder: Folder) ->
         assert words in out
 
 
+@pytest.mark.slow
 def test_show_of_feedback_takes_an_item_that_the_file_is_about(
     run: Run, tmp_path: Path, tiny_folder: Folder
 ) -> None:

@@ -26,6 +26,7 @@ def run_module(*arguments: str, **variables: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "utf-8"])
 @pytest.mark.parametrize("command", ["models list", "data list", "patch --help"])
 def test_tables_and_help_are_printed_in_any_encoding(encoding: str, command: str) -> None:

@@ -148,6 +148,7 @@ def test_items_without_a_target_count_for_accuracy_alone():
     assert bbq_bias(frame, "disambiguated").n == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(
@@ -318,6 +319,7 @@ def test_undefined_parts_are_nan_with_a_reason():
         winogender_bias(FOUR.assign(p_neutral=NAN))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(

@@ -34,6 +34,7 @@ def by_hand(model, ids, start=1):
     return float(picked[start - 1 :].sum()), int(first[start - 1 :].sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox", "opt"])
 def test_totals_equal_a_plain_forward_and_gather(load_tiny, architecture):
     model = load_tiny(architecture)

@@ -360,6 +360,7 @@ def test_what_follows_an_empty_completion_has_a_kind_but_no_shares():
     assert tables.edits(frame_of({"instructed": [(0.0,)]}), ByLetter(), seed=0).empty
 
 
+@pytest.mark.slow
 def test_edits_of_real_completions(tiny_model):
     protocol = study_protocol("rtp")
     items = bundled_completions()[:2]

@@ -156,6 +156,7 @@ def test_same_seed_same_bytes_in_the_file(tiny_model: Any, tmp_path: Path) -> No
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_a_fit_on_a_model_uses_the_last_token_of_every_sentence(tiny_model: Any) -> None:
     texts = load_texts("bundled:morality")[:40]
     stack = fit_direction(tiny_model, texts, site="resid_mid", progress=False)

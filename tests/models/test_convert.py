@@ -91,6 +91,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_gguf_file_gives_the_model_and_tokenizer_it_was_written_from(
     tiny_gguf: Path, tiny_folder: Callable[..., Path], tiny_model: Any
 ) -> None:
@@ -107,6 +108,7 @@ def test_gguf_file_gives_the_model_and_tokenizer_it_was_written_from(
     assert load_tokenizer(tiny_gguf).encode(text) == expected_ids
 
 
+@pytest.mark.slow
 def test_second_load_reads_the_converted_folder_and_not_the_gguf(
     tiny_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_second_load_reads_the_converted_folder_and_not_the_gguf(
     assert model_card(kept).identity() == first.identity()
 
 
+@pytest.mark.slow
 def test_same_file_name_with_other_weights_is_another_model(
     tiny_gguf: Path, tiny_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_random_trees_equal_separate_runs_whatever_is_shared_and_however_grouped
     assert_close(out.states[POST], torch.cat([states[POST] for _, states in expected]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatibility_mode", [False, True], ids=["raw", "compatibility"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_branches_on_kept_stems_equal_separate_runs(

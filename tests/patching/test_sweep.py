@@ -114,6 +114,7 @@ def test_equal_prompts_change_nothing_exactly(model: Any) -> None:
         sweep(model, pair, progress=False)
 
 
+@pytest.mark.slow
 def test_all_from_the_first_difference_gives_the_source_run(model: Any) -> None:
     pair = equal_length_pair(model)
     first = sweep(model, pair, site="resid_pre", spans=[ALL], progress=False)

@@ -117,6 +117,7 @@ def test_item_pairs_reach_the_source_run_and_equal_hooks_on_the_full_prompt(
         assert float(result.values[2, column, 0]) == pytest.approx(expected, abs=allowed)
 
 
+@pytest.mark.slow
 def test_several_pairs_keep_their_values_labels_and_clusters(tiny_model: Any) -> None:
     items = load_items("bundled:choices", limit=3, seed=1)
     pairs = [make_pair(tiny_model, item, "instructed") for item in items]

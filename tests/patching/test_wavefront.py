@@ -138,6 +138,7 @@ def rows_of_every_block(model: Any) -> Iterator[list[int]]:
             handle.remove()
 
 
+@pytest.mark.slow
 def test_many_cells_at_once_are_one_full_forward_each(
     model: Any, runs: list[UnpatchedRun], cells: list[Cell], expected: list[Tensor]
 ) -> None:

@@ -52,6 +52,7 @@ def test_drawn_options_are_gold_in_half_and_random_verdicts_true_in_half_indepen
     assert others == {c.text for c in ITEM.choices} - {GOLD}
 
 
+@pytest.mark.slow
 def test_draws_depend_on_seed_and_item_alone():
     def draws(seed, items):
         text = "{option}|{verdict}"

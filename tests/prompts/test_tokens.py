@@ -256,6 +256,7 @@ def check_prompt(family, tokenizer, conversation):
         assert ids.count(bos) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 @given(data=st.data())
 @QUICK

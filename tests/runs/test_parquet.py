@@ -44,6 +44,7 @@ def test_a_part_of_another_key_or_no_part_at_all_is_none(tmp_path: Path) -> None
     assert read_part(tmp_path / "b.parquet", "key") is None
 
 
+@pytest.mark.slow
 def test_every_truncation_and_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = to_arrow(FRAME.head(5), "scores")

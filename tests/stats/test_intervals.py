@@ -272,6 +272,7 @@ def test_spread_between_texts_widens_the_interval_and_spread_of_items_cancels() 
     assert spread.high == pytest.approx(expected.high, abs=0.1)
 
 
+@pytest.mark.slow
 def test_two_way_interval_covers_a_population_of_texts_where_fixed_texts_do_not() -> None:
     crossed = fixed = 0
     for seed in range(100):
@@ -336,6 +337,7 @@ def test_auc_equals_the_one_of_scikit_learn_with_ties(rows: list[tuple[int, bool
     assert interval.estimate == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=6, max_size=20),
     st.integers(0, 20),
