@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from interp.errors import InterpError
 from interp.prompts.tokens import TokenizedPrompt
 
 
@@ -28,13 +29,22 @@ def prompt_row(prompt: TokenizedPrompt) -> dict[str, Any]:
 
 
 def prompt_of_row(row: Mapping[Any, Any]) -> TokenizedPrompt:
-    """The prompt that :func:`prompt_row` wrote."""
-    bounds = zip(row["spans"], row["span_starts"], row["span_stops"], strict=True)
-    return TokenizedPrompt(
-        ids=torch.tensor([int(token) for token in row["ids"]], dtype=torch.long),
-        spans={str(name): slice(int(start), int(stop)) for name, start, stop in bounds},
-        str_tokens=tuple(map(str, row["tokens"])),
-        text=str(row["text"]),
-        label=str(row["label"]),
-        n_bos=int(row["n_bos"]),
-    )
+    """The prompt that :func:`prompt_row` wrote.
+
+    Raises:
+        InterpError: a row without its columns, or with other values in them.
+    """
+    try:
+        bounds = zip(row["spans"], row["span_starts"], row["span_stops"], strict=True)
+        return TokenizedPrompt(
+            ids=torch.tensor([int(token) for token in row["ids"]], dtype=torch.long),
+            spans={str(name): slice(int(start), int(stop)) for name, start, stop in bounds},
+            str_tokens=tuple(map(str, row["tokens"])),
+            text=str(row["text"]),
+            label=str(row["label"]),
+            n_bos=int(row["n_bos"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InterpError(
+            f"a prompt's row cannot be read ({error!r}): give what prompt_row wrote"
+        ) from error
