@@ -21,6 +21,8 @@ from interp.lens import lens_conditions
 from interp.models import ModelCard
 from interp.patching import SweepResult, plan_sweep
 
+pytestmark = pytest.mark.slow  # left out of the everyday tests
+
 BAD = "<img src=x onerror=alert(1)>\"'&"
 _FILES = Path(interp.__file__).parent
 

@@ -15,6 +15,8 @@ from interp.models import load_model, model_card, weights_fingerprint
 from interp.models.fingerprint import named_weights, weights_state
 from tests.conftest import ARCHITECTURES
 
+pytestmark = pytest.mark.slow  # left out of the everyday tests
+
 Edit = Callable[[Any], object]
 
 

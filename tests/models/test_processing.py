@@ -14,6 +14,8 @@ from interp.models import load_model, model_card
 from interp.models.processing import PROCESSING_CHECK, process_weights
 from tests.conftest import ARCHITECTURES, build_folder, make_tokenizer
 
+pytestmark = pytest.mark.slow  # left out of the everyday tests
+
 IDS = torch.randint(2, 300, (1, 40), generator=torch.Generator().manual_seed(5))
 MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 

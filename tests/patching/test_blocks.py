@@ -22,6 +22,8 @@ from interp.patching.cells import Patch
 from interp.patching.rows import Group, RowWrite, UnpatchedRun
 from tests.patching.by_hand import activations, hook_counts, random_ids, rough_model
 
+pytestmark = pytest.mark.slow  # left out of the everyday tests
+
 ARCHITECTURES = ["gpt2", "llama", "gemma2", "gemma3", "neox"]
 N = 12
 CLOSE = 2e-5

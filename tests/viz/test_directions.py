@@ -12,6 +12,8 @@ from interp import viz
 from interp.data import load_texts
 from interp.directions import DirectionFits, Transfer, fit_directions
 
+pytestmark = pytest.mark.slow  # left out of the everyday tests
+
 
 @pytest.fixture(scope="module")
 def fits(tiny_model: Any) -> DirectionFits:
