@@ -17,6 +17,7 @@ SECTIONS = (
     ("behaviour", "Does the instruction change the answer?"),
     ("behaviour", "How does it answer?"),
     ("behaviour", "Does it prefer a letter?"),
+    ("behaviour", "Can it tell the answer to avoid?"),
     ("patch", "What was done"),
     ("patch", "Is there an effect to localise?"),
     ("patch", "Where: resid_pre"),

@@ -387,4 +387,4 @@ def test_wordings_can_take_turns_over_items(tiny_folder: Folder, tmp_path: Path)
         assert frame["pair"].nunique() == 4
     assert done.totals["texts"].eq("1 x 1").all()
     assert done.totals["p_texts"].isna().all()
-    assert "3 texts a condition (each item with one of them, in turn)" in done.report.read_text()
+    assert "each with one of 3 texts in turn" in done.report.read_text()
