@@ -37,6 +37,7 @@ from interp.behaviour.generation import Decoding, Ended
 from interp.behaviour.protocol import Item, RoundProtocol
 from interp.data.items import Choice, ChoiceItem, CompletionItem
 from interp.errors import InterpError
+from interp.models.thoughts import answer_after_thought
 from interp.parsing import parse_json, read_text
 from interp.prompts import Call, Conversation, Segment, TokenizedPrompt, Turn, tokenize
 
@@ -84,6 +85,15 @@ class Round:
     def n_tokens(self) -> int:
         """Tokens of the prompt that was answered (of the last call)."""
         return len(self.prompt)
+
+    @property
+    def thoughts_dropped(self) -> int:
+        """Earlier replies whose thought the chat template left out of the prompt.
+
+        ``conversation`` and the rounds before have them whole.
+        """
+        said = [turn.content for turn in self.conversation.turns if turn.role == "assistant"]
+        return sum(content not in self.prompt.text for content in said)
 
     @property
     def n_recomputed(self) -> int:
@@ -199,8 +209,9 @@ def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
 
     Columns of every row: item, benchmark, category, cluster, context_condition, protocol,
     condition, text_id, slot, control_of, order, sample, round, text, answered_by, reason,
-    instruction_tokens, n_tokens, n_recomputed. Of completion items also completion, the text
-    without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items choice,
+    instruction_tokens, n_tokens, n_recomputed, thoughts_dropped (earlier replies whose thought the
+    chat template left out of this prompt). Of completion items also completion, the text without a
+    thought and without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items choice,
     chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN where
     the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin (logit
     difference, nats), p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as
@@ -231,10 +242,11 @@ def _row(history: RoundHistory, done: Round) -> dict[str, Any]:
         "instruction_tokens": 0 if span is None else span.stop - span.start,
         "n_tokens": done.n_tokens,
         "n_recomputed": done.n_recomputed,
+        "thoughts_dropped": done.thoughts_dropped,
     }
     if isinstance(item, ChoiceItem):
         return row | _choice_columns(item, history.order, done)
-    return row | {"completion": strip_echo(done.text, item)}
+    return row | {"completion": strip_echo(answer_after_thought(done.text) or "", item)}
 
 
 def _choice_columns(item: ChoiceItem, order: tuple[int, ...], done: Round) -> dict[str, Any]:

@@ -8,6 +8,8 @@ Rules, in this order:
 2. Otherwise options and bracketed letters anywhere in the answer count; it must be exactly one
    option, and not right behind a negation ("not", "neither", "nor", "never").
 
+A thought before the answer (``<think>...</think>``) is not read; one without an end is no answer.
+
 Case, white space, quotes and a leading article do not count; an option must occur there as whole
 words, and a shorter option inside a longer one is not named. Nothing is guessed: an answer that fits
 no rule has ``choice`` None and a ``reason``, which tables keep, so that the share of answers that
@@ -29,10 +31,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from interp.errors import InterpError
+from interp.models.thoughts import answer_after_thought
 from interp.prompts.conversation import LETTERS
 
 Found = Literal["text", "letter", "both", "nothing"]
 """What in the answer named the option."""
+
+UNFINISHED_THOUGHT = "the thought is unfinished"
+"""Why there is no answer in a reply that is a thought without an end."""
 
 _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 _ARTICLE = r"(?:the |an? )?"
@@ -70,7 +76,10 @@ def parse_choice(answer: str, options: Sequence[str]) -> ParsedAnswer:
     """
     if not 1 <= len(options) <= len(LETTERS):
         raise InterpError(f"{len(options)} options: give 1 to {len(LETTERS)}")
-    text = _normal(answer)
+    spoken = answer_after_thought(answer)
+    if spoken is None:
+        return ParsedAnswer(None, "nothing", UNFINISHED_THOUGHT)
+    text = _normal(spoken)
     if not text:
         return ParsedAnswer(None, "nothing", "the answer is empty")
     mentions = _mentions(text, [_normal(option) for option in options])

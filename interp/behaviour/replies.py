@@ -3,7 +3,8 @@
 ``score``: the option with the highest mean log-probability per token behind the answer prefix, as in
 :mod:`interp.behaviour.scoring`; its text is what the history holds. From the same logits comes the
 margin. ``generate``: free text, cut at a stop string; the answer to a choice item is read by
-:func:`interp.behaviour.parse.parse_choice`, thoughts and critiques are not read.
+:func:`interp.behaviour.parse.parse_choice`, thoughts and critiques are not read. What a reasoning
+model writes between thinking tags all the same is no part of the answer; the history keeps it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from interp.behaviour.dialogue import Dialogue, DialogueSetup, PendingCall
 from interp.behaviour.generation import Decoding, Generation, end_ids, generate
 from interp.behaviour.history import Round
 from interp.behaviour.options import contrast_margin, option_ids
-from interp.behaviour.parse import parse_choice
+from interp.behaviour.parse import UNFINISHED_THOUGHT, parse_choice
 from interp.data.items import ChoiceItem
+from interp.models.thoughts import answer_after_thought
 from interp.stats.resampling import rng
 
 
@@ -204,8 +206,16 @@ def _special_tokens(model: TransformerBridge) -> dict[int, str]:
     return {i: token.content for i, token in added if token.special}
 
 
+def _missing_answer(text: str) -> str:
+    """Why a reply holds no answer; empty where it does."""
+    spoken = answer_after_thought(text)
+    if spoken is None:
+        return UNFINISHED_THOUGHT
+    return "" if spoken.strip() else "the answer is empty"
+
+
 def _generated_round(dialogue: Dialogue, asked: PendingCall, generation: Generation) -> Round:
-    choice, reason = None, "" if generation.text.strip() else "the answer is empty"
+    choice, reason = None, _missing_answer(generation.text)
     if isinstance(dialogue.item, ChoiceItem) and asked.call.gives == "answer":
         parsed = parse_choice(
             generation.text, [dialogue.item.choices[k].text for k in dialogue.order]

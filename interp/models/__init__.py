@@ -13,6 +13,11 @@ if TYPE_CHECKING:
         model_entry,
         model_names,
     )
+    from interp.models.chat_template import (
+        TEMPLATE_DATE,
+        set_template_date,
+        template_facts,
+    )
     from interp.models.checks import Check, run_checks
     from interp.models.fingerprint import weights_fingerprint
     from interp.models.forward import Outputs, Place, Write, forward
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL",
+    "TEMPLATE_DATE",
     "Check",
     "ModelCard",
     "ModelEntry",
@@ -39,7 +45,9 @@ __all__ = [
     "model_names",
     "pack",
     "run_checks",
+    "set_template_date",
     "supports_packing",
+    "template_facts",
     "weights_fingerprint",
 ]
 

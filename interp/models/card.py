@@ -6,7 +6,7 @@ import copy
 import html
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -15,8 +15,14 @@ import pandas as pd
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.chat_template import template_facts
 from interp.models.checks import Check, run_checks
-from interp.models.fingerprint import WeightsState, weights_fingerprint, weights_state
+from interp.models.fingerprint import (
+    WeightsState,
+    tokenizer_fingerprint,
+    weights_fingerprint,
+    weights_state,
+)
 from interp.models.processing import unknown_processing
 
 ProcessingMode = Literal["raw", "compatibility"]
@@ -41,6 +47,13 @@ class ModelCard:
     4 bits is not the original checkpoint. ``fingerprint`` identifies the weights whatever the device
     and dtype they are loaded on; ``mode`` says whether TransformerLens's weight processing was applied
     (activations and directions differ between modes).
+
+    The last four say what renders prompts, as the tokenizer is now: ``chat_template_sha256`` of the
+    template that is used (the plain one where ``chat_template`` is False); ``tokenizer_sha256``, see
+    :func:`~interp.models.fingerprint.tokenizer_fingerprint`; ``template_date``, written as today's by
+    a template that writes a date, else None; ``thinking``, how a thought is kept from standing before
+    the answer (:class:`~interp.models.chat_template.TemplateFacts`). Empty in cards saved by versions
+    that did not record them, and for a model without a tokenizer.
     """
 
     name: str
@@ -65,6 +78,10 @@ class ModelCard:
     chat_template: bool
     versions: dict[str, str]
     checks: tuple[Check, ...]
+    chat_template_sha256: str = ""
+    tokenizer_sha256: str = ""
+    template_date: str | None = None
+    thinking: str = ""
 
     @property
     def one_line(self) -> str:
@@ -75,9 +92,13 @@ class ModelCard:
             else f"de-quantised from {self.quantisation}"
         )
         mode = "raw weights" if self.mode == "raw" else "TransformerLens compatibility mode"
+        dated = f", prompts dated {self.template_date}" if self.template_date else ""
+        thinks = self.thinking not in ("", "none")
+        thinking = f", thinking: {self.thinking}" if thinks else ""
         return (
             f"{self.name} ({self.n_params / 1e6:.0f}M parameters, {self.n_layers} layers, "
             f"{self.architecture}), {quantisation}, {self.dtype} on {self.device}, {mode}"
+            f"{dated}{thinking}"
         )
 
     @property
@@ -106,7 +127,10 @@ class ModelCard:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> ModelCard:
-        """The card that :meth:`to_dict` wrote, e.g. the ``model`` of a run's manifest."""
+        """The card that :meth:`to_dict` wrote, e.g. the ``model`` of a run's manifest.
+
+        A card of an older version lacks the fields that it did not know: they are empty.
+        """
         checks = tuple(
             Check(
                 check["name"],
@@ -120,7 +144,9 @@ class ModelCard:
 
     def to_dataframe(self) -> pd.DataFrame:
         """Two columns, ``property`` and ``value``, checks included."""
-        rows = [(k, v) for k, v in asdict(self).items() if k not in ("versions", "checks")]
+        apart = ("versions", "checks")
+        unsaid = [name for name in _RENDERING_FIELDS if getattr(self, name) in (None, "")]
+        rows = [(k, v) for k, v in asdict(self).items() if k not in (*apart, *unsaid)]
         rows += [(f"version of {k}", v) for k, v in self.versions.items()]
         for check in self.checks:
             verdict = "passed" if check.passed else "not met"
@@ -134,6 +160,9 @@ class ModelCard:
         with pd.option_context("display.max_colwidth", None):  # a hash is of no use cut short
             table = self.to_dataframe().to_html(index=False, border=0)
         return f"<p><b>{html.escape(self.one_line)}</b></p>{table}"
+
+
+_RENDERING_FIELDS = ("chat_template_sha256", "tokenizer_sha256", "template_date", "thinking")
 
 
 @dataclass(frozen=True)
@@ -155,8 +184,9 @@ _known: WeakKeyDictionary[TransformerBridge, _Known] = WeakKeyDictionary()
 def model_card(model: TransformerBridge) -> ModelCard:
     """The card of a model as it is now; made (with its self-checks) for a bridge booted elsewhere.
 
-    The card is renewed, self-checks included, when weights were written to, replaced, converted or
-    moved since (:func:`~interp.models.fingerprint.weights_state`), or weight processing was applied.
+    What it says of the tokenizer, its template and the date is read at every call. The card is
+    renewed, self-checks included, when weights were written to, replaced, converted or moved since
+    (:func:`~interp.models.fingerprint.weights_state`), or weight processing was applied.
     A model that was put into compatibility mode by its own method gets the fingerprint of its
     processed weights; ``load_model(model, compatibility_mode=True)`` keeps that of the raw ones.
 
@@ -169,7 +199,7 @@ def model_card(model: TransformerBridge) -> ModelCard:
         provenance = Provenance(name, "a bridge booted by the user", quantisation="none")
         return attach_card(model, provenance)
     if known.card.mode == _mode(model) and known.state == weights_state(model):
-        return known.card
+        return _follow_tokenizer(model, known)
     return attach_card(model, known.card.provenance)
 
 
@@ -202,6 +232,30 @@ def attach_card(
     card = _card(model, provenance, named, checks)
     _known[model] = _Known(card, weights_state(model), names)
     return card
+
+
+def _follow_tokenizer(model: TransformerBridge, known: _Known) -> ModelCard:
+    """The card with the tokenizer and template as they are now; the very same where nothing changed."""
+    now = _rendering(model.tokenizer)
+    if all(getattr(known.card, name) == value for name, value in now.items()):
+        return known.card
+    card = replace(known.card, **now)
+    _known[model] = replace(known, card=card)
+    return card
+
+
+def _rendering(tokenizer: Any) -> dict[str, Any]:
+    """The card's fields on what renders prompts."""
+    if tokenizer is None:
+        return {"chat_template": False, "thinking": "none"}
+    facts = template_facts(tokenizer)
+    return {
+        "chat_template": bool(getattr(tokenizer, "chat_template", None)),
+        "chat_template_sha256": facts.sha256,
+        "tokenizer_sha256": tokenizer_fingerprint(tokenizer),
+        "template_date": facts.date,
+        "thinking": facts.thinking,
+    }
 
 
 def _follow_weights(model: TransformerBridge) -> None:
@@ -243,9 +297,9 @@ def _card(
         n_params=count_parameters(
             type(model.original_model), copy.deepcopy(model.original_model.config)
         ),
-        chat_template=bool(getattr(model.tokenizer, "chat_template", None)),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens")},
         checks=checks,
+        **_rendering(model.tokenizer),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from interp.models.card import (
     model_card,
 )
 from interp.models.catalogue import DEFAULT_MODEL, fetch_model, model_entry, model_names
+from interp.models.chat_template import parse_template_date, set_template_date
 from interp.models.convert import (
     convert_gguf,
     convert_local_gguf,
@@ -40,6 +42,7 @@ def load_model(
     dtype: Dtype = "auto",
     compatibility_mode: bool = False,
     revision: str | None = None,
+    template_date: date | str | None = None,
 ) -> TransformerBridge:
     """Load a model as a TransformerLens bridge in evaluation mode, with its self-checks run.
 
@@ -53,12 +56,14 @@ def load_model(
         compatibility_mode: apply TransformerLens's weight processing (folded norms, centred
             weights), which is what the old ``HookedTransformer`` did. One-way; the card records it.
         revision: hub revision; only for hub ids.
+        template_date: what a chat template that writes today's date writes, so that a prompt is the
+            same tomorrow; 2024-07-26 by default. The card has it where the template writes one.
 
     Returns:
         The bridge. ``interp.models.model_card(model)`` shows its provenance and self-checks.
 
     Raises:
-        InterpError: unknown name, device or dtype, unreadable or incomplete weights, weights that
+        InterpError: unknown name, device, dtype or date, unreadable or incomplete weights, weights that
             are not finite, no network for a hub id, weight processing that changes predictions, or
             a failed self-check.
 
@@ -66,12 +71,15 @@ def load_model(
         >>> model = interp.load_model()                                    # doctest: +SKIP
         >>> interp.models.model_card(model).one_line                       # doctest: +SKIP
     """
+    day = None if template_date is None else parse_template_date(template_date)
     if isinstance(name_or_path, TransformerBridge):
+        _date_template(name_or_path, day)
         return _adopt(name_or_path, compatibility_mode)
     target = _pick_device(device)
     _require_dtype(dtype)
     source, provenance = _resolve(str(name_or_path))
     model = _boot(source, target, dtype, revision)
+    _date_template(model, day)
     model.eval()
     if compatibility_mode:
         fingerprint = weights_fingerprint(model)  # of the raw weights
@@ -110,6 +118,11 @@ def load_tokenizer(name_or_path: str | Path = DEFAULT_MODEL) -> Any:
         raise InterpError(
             f"{name_or_path}: no readable tokenizer there ({_first(error)})"
         ) from error
+
+
+def _date_template(model: TransformerBridge, day: date | None) -> None:
+    if day is not None and model.tokenizer is not None:
+        set_template_date(model.tokenizer, day)
 
 
 def _adopt(model: TransformerBridge, compatibility_mode: bool) -> TransformerBridge:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from interp.lazy import attach
 
 if TYPE_CHECKING:
+    from interp.models.chat_template import PLAIN_TEMPLATE
     from interp.prompts.align import Alignment, align, first_difference
     from interp.prompts.conditions import (
         CONDITION_NAMES,
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
         require_target_in_vocabulary,
     )
     from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+    from interp.prompts.rendering import prompts_digest, render
     from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
     from interp.prompts.stored import prompt_of_row, prompt_row
     from interp.prompts.tokens import (
-        PLAIN_TEMPLATE,
         TokenizedPrompt,
         decode_each,
         encode_continuation,
@@ -88,7 +89,9 @@ __all__ = [
     "pair_of_conditions",
     "prompt_of_row",
     "prompt_row",
+    "prompts_digest",
     "read_feedback",
+    "render",
     "require_context",
     "require_runnable",
     "require_target_in_vocabulary",

@@ -1,11 +1,12 @@
 """Conversation -> token ids with named spans.
 
-The chat template is rendered by the tokenizer. Spans come from character offsets: every token
-belongs to the segment in which its first character lies, so a token that straddles a border (a full
-stop merged with a line break) belongs to the earlier segment. What the template adds is named too:
-``header`` before the first message, ``template_1`` ... between messages, and ``template`` after the
-last one, where the assistant's turn opens. A model without a chat template gets
-:data:`PLAIN_TEMPLATE`.
+The tokenizer's chat template gives the text (:mod:`interp.prompts.rendering`). Spans come from
+character offsets: every token belongs to the segment in which its first character lies, so a token
+that straddles a border (a full stop merged with a line break) belongs to the earlier segment. What
+the template adds is named too: ``header`` before the first message, ``template_1`` ... between
+messages, and ``template`` after the last one, where the assistant's turn opens; ``answer_start`` is
+what closes a thought that the template opens there. A model without a chat template gets
+:data:`~interp.models.chat_template.PLAIN_TEMPLATE`.
 
 No prompt gets a second BOS. A chat template writes every special token it needs (that is what
 Hugging Face asks of templates), so nothing is added to it, also where the tokenizer would begin
@@ -22,7 +23,7 @@ as the token and end the turn there. Such a text is refused by the name of its s
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from itertools import accumulate
@@ -36,13 +37,7 @@ from interp.display import escape_html
 from interp.errors import InterpError
 from interp.parsing import require_unicode
 from interp.prompts.conversation import Conversation
-
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
+from interp.prompts.rendering import render_pieces, template_spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +130,8 @@ def tokenize(
             that became no token, a prompt beyond the context, or a token beyond the vocabulary;
             names the prompt.
     """
-    pieces = list(_pieces(tokenizer, conversation))
+    _require_fast(tokenizer)
+    pieces = list(render_pieces(tokenizer, conversation))
     _require_unique_names(pieces, conversation.label)
     text = "".join(piece for _, piece in pieces)
     for span, piece in pieces:
@@ -242,12 +238,16 @@ def encode_continuation(
     return torch.tensor(full[len(known) :], dtype=torch.long)
 
 
-def _encode(tokenizer: Any, text: str) -> Any:
+def _require_fast(tokenizer: Any) -> None:
     if not getattr(tokenizer, "is_fast", False):
         raise InterpError(
             f"{type(tokenizer).__name__} gives no character offsets; load the fast tokenizer "
             "(tokenizer.json) of this model"
         )
+
+
+def _encode(tokenizer: Any, text: str) -> Any:
+    _require_fast(tokenizer)
     return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
 
 
@@ -255,62 +255,6 @@ def _missing_bos(tokenizer: Any, ids: list[int]) -> list[int]:
     """The BOS to prepend: a chat template has written its own, plain text begins with one."""
     bos = bos_ids(tokenizer)
     return [] if getattr(tokenizer, "chat_template", None) or ids[:1] == bos else bos
-
-
-def _pieces(tokenizer: Any, conversation: Conversation) -> Iterator[tuple[str, str]]:
-    """The rendered prompt as consecutive (span, text) pieces."""
-    frame = _template_frame(tokenizer, conversation)
-    for k, turn in enumerate(conversation.turns):
-        yield ("header" if k == 0 else f"template_{k}", frame[k])
-        for segment in turn.segments:
-            yield segment.span, segment.text
-    yield "template", frame[-1]
-    if conversation.answer_prefix:
-        gap = "" if frame[-1][-1:].isspace() or not frame[-1] else " "
-        yield "answer_prefix", gap + conversation.answer_prefix
-
-
-def _template_frame(tokenizer: Any, conversation: Conversation) -> list[str]:
-    """What the chat template puts before, between and after the messages.
-
-    Rendered once with marks in place of the messages, then checked against the real rendering: a
-    template that trims or rewrites messages must not shift the spans silently.
-    """
-    marks = [f"[[message {k}]]" for k in range(len(conversation.turns))]
-    roles = [turn.role for turn in conversation.turns]
-    marked = _render(tokenizer, list(zip(roles, marks, strict=True)), conversation.label)
-    frame, rest = [], marked
-    for mark in marks:
-        before, found, rest = rest.partition(mark)
-        if not found:
-            raise InterpError(f"{conversation.label}: the chat template drops a message")
-        frame.append(before)
-    frame.append(rest)
-    contents = [turn.content for turn in conversation.turns]
-    real = _render(tokenizer, list(zip(roles, contents, strict=True)), conversation.label)
-    joined = "".join(a + b for a, b in zip(frame, [*contents, ""], strict=True))
-    if joined != real:
-        raise InterpError(
-            f"{conversation.label}: the chat template rewrites the messages (white space at an "
-            "edge, perhaps), so spans cannot be placed"
-        )
-    return frame
-
-
-def _render(tokenizer: Any, messages: list[tuple[str, str]], label: str) -> str:
-    template = None if getattr(tokenizer, "chat_template", None) else PLAIN_TEMPLATE
-    try:
-        return tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            chat_template=template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-    # templates raise jinja errors of their own wording ("system role not supported")
-    except Exception as error:
-        raise InterpError(
-            f"{label}: the chat template refuses the conversation: {error}"
-        ) from error
 
 
 def _require_unique_names(pieces: list[tuple[str, str]], label: str) -> None:
@@ -337,7 +281,7 @@ def _refuse_special_tokens(
     tokenizer: Any, conversation: Conversation, text: str, encoded: Any, owners: list[str]
 ) -> None:
     special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
-    template = {"header", "template", *(f"template_{k}" for k in range(len(conversation.turns)))}
+    template = template_spans(len(conversation.turns))
     tokens = zip(encoded["input_ids"], encoded["offset_mapping"], owners, strict=True)
     for token, (start, stop), owner in tokens:
         # an unknown character becomes a special token too, but does not spell it

@@ -273,20 +273,20 @@ def test_the_placebo_trajectory_has_the_same_turns(tiny_model: Any) -> None:
 def test_a_template_that_rewrites_an_earlier_answer_is_refused_with_item_and_round(
     load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thinking templates drop a part of earlier answers: what was run would not be what is saved."""
+    """What was run would not be what is saved."""
     model = load_tiny("llama")
     monkeypatch.setattr(
         model.tokenizer,
         "chat_template",
         "{% for m in messages %}<|{{ m['role'] }}|>\n"
-        "{{ m['content'].split('</think>')[-1] }}</s>\n{% endfor %}"
+        "{{ m['content'].split('Well')[-1] }}</s>\n{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
     )
     (history,) = run_rounds(model, ITEM, SCORED, orders=[0])  # nothing to strip: handled
     history.verify(model.tokenizer)
-    thinking = replace(SCORED, answer_prefix="Well </think> it is")
+    shortened = replace(SCORED, answer_prefix="Well, it is")
     with pytest.raises(InterpError, match="item farm-1, order 0, round 2: the chat template rewr"):
-        run_rounds(model, ITEM, thinking, orders=[0])
+        run_rounds(model, ITEM, shortened, orders=[0])
 
 
 def test_what_cannot_be_run_is_refused(tiny_model: Any) -> None:
