@@ -18,6 +18,7 @@ Importing a configuration loads neither torch nor pandas, so that ``interp --hel
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -25,6 +26,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from interp.errors import InterpError
 from interp.models.catalogue import DEFAULT_MODEL
+from interp.models.chat_template import TEMPLATE_DATE, parse_template_date
 from interp.prompts.conversation import Placement
 
 
@@ -33,6 +35,12 @@ def parse_list(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def parse_date(value: Any) -> Any:
+    """A date in its ISO form, as YAML or a command line gives it."""
+    known = isinstance(value, str | datetime.date)
+    return parse_template_date(value).isoformat() if known else value
 
 
 INSTRUCTED = "instructed"
@@ -71,6 +79,11 @@ Seed = Annotated[int, Field(ge=0, description="Seed of the sample and of all res
 CompatibilityMode = Annotated[
     bool, Field(description="TransformerLens's weight processing (folded norms).")
 ]
+TemplateDate = Annotated[
+    str,
+    BeforeValidator(parse_date),
+    Field(description="The date that a chat template writes as today's, if it writes one."),
+]
 Png = Annotated[bool, Field(description="Also write the figures as PNG (needs Chrome/Chromium).")]
 Out = Annotated[Path, Field(description="Run folder; an interrupted run resumes.")]
 
@@ -88,6 +101,7 @@ class StudyConfig(BaseModel):
     model: Model = DEFAULT_MODEL
     seed: Seed = 0
     compatibility_mode: CompatibilityMode = False
+    template_date: TemplateDate = TEMPLATE_DATE.isoformat()
     png: Png = False
     out: Out = Path("runs/study")
 

@@ -31,9 +31,12 @@ from interp.prompts import (
     ConditionSpec,
     Placement,
     TextBank,
+    condition_conversation,
     condition_texts,
+    cyclic_orders,
     fill,
     load_conditions,
+    prompts_digest,
 )
 from interp.prompts.slots import slots_in
 from interp.runs import digest
@@ -100,6 +103,30 @@ def prompt_hashes(
         return hashes
     registry = {name: spec.model_dump(mode="json") for name, spec in conditions.items()}
     return hashes | {"conditions": digest(registry)}
+
+
+def digest_prompts(
+    tokenizer: Any,
+    item: ChoiceItem,
+    conditions: Sequence[Condition],
+    *,
+    placement: Placement = "after",
+    all_orders: bool = False,
+) -> str:
+    """What a unit's key holds of its prompts: SHA-256 over their rendered texts.
+
+    So rows made of other prompts (another template or wording, other code that renders them) are
+    never taken for this unit's.
+    """
+    orders = cyclic_orders(len(item.choices))[: None if all_orders else 1]
+    return prompts_digest(
+        tokenizer,
+        [
+            condition_conversation(item, condition, order=order, placement=placement)
+            for order in orders
+            for condition in conditions
+        ],
+    )
 
 
 @dataclass(frozen=True)

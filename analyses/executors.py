@@ -97,7 +97,11 @@ def _build_bench(job: Job, threads: int) -> None:
     global _bench
     torch.set_num_threads(threads)
     config = job.config
-    model = load_model(config.model, compatibility_mode=config.compatibility_mode)
+    model = load_model(
+        config.model,
+        compatibility_mode=config.compatibility_mode,
+        template_date=config.template_date,
+    )
     asked = job.study.ask(config, progress=False)
     _bench = job.study.bench(asked, Lab(model, job.folder, progress=False))
 

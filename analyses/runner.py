@@ -27,10 +27,13 @@ from analyses.report.page import write_page
 from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, Story, Study
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
+from interp.models.chat_template import template_date
 from interp.runs import Run, open_run, read_manifest
 
-NOT_COMPARED = ("config.out", "config.png", "model.checks", "model.versions")
-"""What may differ between a run and its resumption."""
+NOT_COMPARED = (
+    "config.out", "config.png", "config.template_date", "model.checks", "model.versions",
+)  # fmt: skip
+"""What may differ between a run and its resumption; the model's card has the date that is written."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,14 @@ def run_and_tell(
     """:func:`run`, with the story it wrote."""
     by_name = model is None
     if model is not None:
-        config = _config_of(config, model_card(model))
+        config = _config_of(config, model)
     asked = study.ask(config, progress=progress)
     if model is None:
-        model = load_model(config.model, compatibility_mode=config.compatibility_mode)
+        model = load_model(
+            config.model,
+            compatibility_mode=config.compatibility_mode,
+            template_date=config.template_date,
+        )
     card = model_card(model)
     with contextlib.ExitStack() as stack:
         opened: list[Run] = []
@@ -117,16 +124,26 @@ def run_and_tell(
     return Finished(result, story, config.out / "report.html")
 
 
-def _config_of(config: ConfigT, card: ModelCard) -> ConfigT:
-    """The configuration recorded for a model in memory: its mode, and its name if none was given."""
+def _config_of(config: ConfigT, model: TransformerBridge) -> ConfigT:
+    """What is recorded for a model in memory: its mode and date, and its name if none is given."""
+    card = model_card(model)
     mode = card.mode == "compatibility"
     if "compatibility_mode" in config.model_fields_set and config.compatibility_mode != mode:
         raise InterpError(
             f"compatibility_mode is {config.compatibility_mode}, and the model given is in mode "
             f"{card.mode!r}: leave the option out, or load the model so"
         )
+    date = template_date(model.tokenizer).isoformat()
+    given = "template_date" in config.model_fields_set
+    if given and card.template_date and config.template_date != date:
+        raise InterpError(
+            f"template_date is {config.template_date}, and the chat template of the model given "
+            f"writes {date}: leave the option out, or load the model with that date"
+        )
     name = config.model if "model" in config.model_fields_set else card.name
-    return config.model_copy(update={"model": name, "compatibility_mode": mode})
+    return config.model_copy(
+        update={"model": name, "compatibility_mode": mode, "template_date": date}
+    )
 
 
 def _compute(

@@ -17,6 +17,7 @@ from analyses.contrast import (
     Question,
     ask_contrast,
     control_texts,
+    digest_prompts,
     slots_of,
 )
 from analyses.study import Lab, Saved, Step, Steps, Story
@@ -70,12 +71,19 @@ class Attention:
 
     def steps(self, asked: Question[AttentionConfig], bench: PromptBench[AttentionConfig]) -> Steps:
         """The mass on the instruction everywhere; then the patterns of an example where it is most."""
+
+        def key(unit: Unit) -> dict[str, Any]:
+            pair = _pair(bench, unit)
+            return unit.key() | {"prompts": digest_prompts(bench.model.tokenizer, unit.item, pair)}
+
         units = units_of(bench)
-        mass = yield Step("attention", units, key=Unit.key, compute=measure_mass)
+        mass = yield Step("attention", units, key=key, compute=measure_mass)
         first = units[0]
         layers = layers_shown(mass, first.item.id, first.slot, bench.config.condition)
         shown = [PatternUnit(first, condition, layers) for condition in (first.contrast, "placebo")]
-        yield Step("patterns", shown, key=PatternUnit.key, compute=measure_patterns)
+        yield Step(
+            "patterns", shown, key=lambda unit: key(unit.of) | unit.key(), compute=measure_patterns
+        )
 
     def read(self, asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
         """Mean mass per head, and the example's patterns."""
@@ -128,10 +136,16 @@ def measure_patterns(bench: PromptBench[AttentionConfig], unit: PatternUnit) -> 
 
 
 def _prompts(bench: PromptBench[AttentionConfig], unit: Unit) -> dict[str, TokenizedPrompt]:
+    """The prompts of the unit's text and of its placebo."""
+    return {
+        text.name: condition_prompt(bench.model, unit.item, text) for text in _pair(bench, unit)
+    }
+
+
+def _pair(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, Condition]:
     """The unit's text and its placebo."""
     texts = _texts(bench, unit)
-    pair = (texts[unit.slot], bench.bank.placebos(texts)[unit.slot])
-    return {text.name: condition_prompt(bench.model, unit.item, text) for text in pair}
+    return texts[unit.slot], bench.bank.placebos(texts)[unit.slot]
 
 
 def _texts(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,10 +18,13 @@ from analyses.behaviour.units import (
     greedy,
     hold_talk,
     is_single_prompt,
+    prompts_key,
+    question_key,
     score_prompts,
     score_question,
     scorer_name,
     stereotype_questions,
+    talk_key,
     talks,
     token_ids,
     toxicity_questions,
@@ -77,22 +81,24 @@ class Behaviour:
         """Single prompts and questions of choice items, conversations, completions and their ids."""
         config, choices = asked.config, asked.choices
         if choices and any(is_single_prompt(asked.specs[name]) for name in config.conditions):
-            yield Step("scores", choices, key=_id, compute=score_prompts)
+            key = partial(prompts_key, bench)
+            yield Step("scores", choices, key=key, compute=score_prompts)
+        of_question = partial(question_key, bench)
         if questions := stereotype_questions(choices):
-            yield Step("stereotype_questions", questions, key=_id, compute=score_question)
+            yield Step("stereotype_questions", questions, key=of_question, compute=score_question)
         if asked_again := talks(bench.bank, choices, "choice", config):
-            yield _conversations("conversations", asked_again)
+            yield _conversations(bench, "conversations", asked_again)
         begun = talks(bench.bank, asked.completions, "completion", config)
         if not begun:
             return
-        table = yield _conversations("completions", begun)
+        table = yield _conversations(bench, "completions", begun)
         texts = list(dict.fromkeys(greedy(table)["completion"]))
         yield Step("completion_tokens", [texts], key=lambda unit: unit, compute=token_ids)
         if config.scorer is None:
             return
         yield Step("scorer", [config.scorer], key=lambda unit: unit, compute=scorer_name)
         if questions := toxicity_questions(table, asked.completions):
-            yield Step("toxicity_questions", questions, key=_id, compute=score_question)
+            yield Step("toxicity_questions", questions, key=of_question, compute=score_question)
 
     def read(self, asked: BehaviourAsked, saved: Saved) -> BehaviourResult:
         """The tables of single prompts, of rounds and of completions, as far as there are any."""
@@ -118,10 +124,6 @@ def load_kinds(
     return load_items(chosen, **options) if chosen else (), tuple(completions)
 
 
-def _conversations(name: str, units: Sequence[Talk]) -> Step:
+def _conversations(bench: BehaviourBench, name: str, units: Sequence[Talk]) -> Step:
     lines = {f"{name}_histories.jsonl": "history"}
-    return Step(name, units, key=lambda talk: talk.key, compute=hold_talk, lines=lines)
-
-
-def _id(item: ChoiceItem) -> str:
-    return item.id
+    return Step(name, units, key=partial(talk_key, bench), compute=hold_talk, lines=lines)

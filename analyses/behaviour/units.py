@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.behaviour.config import BehaviourConfig
+from analyses.contrast import digest_prompts
 from interp.behaviour import (
     CompletionPair,
     RoundProtocol,
@@ -29,9 +30,18 @@ from interp.behaviour import (
     run_rounds,
     score_variants,
 )
+from interp.behaviour.dialogue import EMPTY_REPLY, fill_text, first_conversation
 from interp.behaviour.protocol import Task
 from interp.data import ChoiceItem, CompletionItem
-from interp.prompts import Condition, ConditionSpec, TextBank
+from interp.prompts import (
+    Condition,
+    ConditionSpec,
+    Conversation,
+    TextBank,
+    cyclic_orders,
+    follow_up,
+    prompts_digest,
+)
 from interp.prompts.conversation import LETTERS
 
 ITEMS_AT_ONCE = 8
@@ -39,6 +49,8 @@ ITEMS_AT_ONCE = 8
 
 SAMPLED = "+sampled"
 """Ends the name of a trajectory that is sampled beside the greedy one; no condition's name does."""
+
+_CLEAN = Condition("clean", "clean", None)
 
 _Item = TypeVar("_Item", ChoiceItem, CompletionItem)
 
@@ -62,11 +74,6 @@ class Talk:
     protocol: RoundProtocol
     items: tuple[ChoiceItem | CompletionItem, ...]
 
-    @property
-    def key(self) -> list[object]:
-        """What decides its rows."""
-        return [self.protocol.name, [item.id for item in self.items]]
-
 
 def is_single_prompt(spec: ConditionSpec) -> bool:
     """For choices, in one call, and another prompt than the clean one's unless it is that.
@@ -75,6 +82,34 @@ def is_single_prompt(spec: ConditionSpec) -> bool:
     """
     stands_alone = spec.name == "clean" or (spec.has_text and spec.name != "placebo")
     return spec.items in ("any", "choice") and len(spec.calls) == 1 and stands_alone
+
+
+def prompts_key(bench: BehaviourBench, item: ChoiceItem) -> dict[str, str]:
+    """What decides the rows of :func:`score_prompts`."""
+    variants, place = _variants(bench.bank, item, bench.config), bench.config.placement
+    tokenizer = bench.model.tokenizer
+    digest = digest_prompts(tokenizer, item, variants, placement=place, all_orders=True)
+    return {"item": item.id, "prompts": digest}
+
+
+def question_key(bench: BehaviourBench, item: ChoiceItem) -> dict[str, str]:
+    """What decides the rows of :func:`score_question`."""
+    digest = digest_prompts(bench.model.tokenizer, item, (_CLEAN,), all_orders=True)
+    return {"item": item.id, "prompts": digest}
+
+
+def talk_key(bench: BehaviourBench, talk: Talk) -> dict[str, Any]:
+    """What decides the rows of :func:`hold_talk`, as far as it is known before the model replies.
+
+    The digest is over the prompts of rounds 0 and 1, and over what is asked later behind a stand-in
+    for the replies.
+    """
+    conversations = list(_conversations(bench, talk))
+    return {
+        "protocol": talk.protocol.name,
+        "items": [item.id for item in talk.items],
+        "prompts": prompts_digest(bench.model.tokenizer, conversations),
+    }
 
 
 def score_prompts(bench: BehaviourBench, item: ChoiceItem) -> pd.DataFrame:
@@ -89,7 +124,7 @@ def score_prompts(bench: BehaviourBench, item: ChoiceItem) -> pd.DataFrame:
 
 def score_question(bench: BehaviourBench, item: ChoiceItem) -> pd.DataFrame:
     """An item of :mod:`interp.behaviour.distinguish` under the clean prompt."""
-    return score_variants(bench.model, item, (Condition("clean", "clean", None),))
+    return score_variants(bench.model, item, (_CLEAN,))
 
 
 def stereotype_questions(items: Sequence[ChoiceItem]) -> tuple[ChoiceItem, ...]:
@@ -207,6 +242,26 @@ def _variants(bank: TextBank, item: ChoiceItem, config: BehaviourConfig) -> list
         else variant
         for variant in found
     ]
+
+
+def _conversations(bench: BehaviourBench, talk: Talk) -> Iterator[Conversation]:
+    protocol = talk.protocol
+    options: dict[str, Any] = {"seed": bench.config.seed, "feedback": bench.feedback}
+    later = [call.asks for call in protocol.calls if call.asks]
+    later += [protocol.reask] if protocol.reask else []
+    for item in talk.items:
+        orders: Sequence[tuple[int, ...] | None] = [None]
+        if isinstance(item, ChoiceItem):
+            orders = cyclic_orders(len(item.choices))[: bench.config.round_orders]
+        for order in orders:
+            for instructed in (False, True):
+                first = first_conversation(
+                    item, protocol, instructed=instructed, order=order, **options
+                )
+                yield first
+            for text in later:
+                request = fill_text(protocol, text, item, **options)
+                yield follow_up(first, EMPTY_REPLY, request, answer_prefix=first.answer_prefix)
 
 
 def _sampled(protocol: RoundProtocol) -> RoundProtocol:

@@ -25,7 +25,7 @@ from analyses.study import Lab, Saved, Step, Steps, Story, Study
 from interp.data import ChoiceItem, dataset_hash, load_items, load_texts
 from interp.errors import InterpError
 from interp.patching.identities import measure_identities
-from interp.prompts import load_conditions
+from interp.prompts import PromptPair, load_conditions
 
 STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "behaviour": Behaviour(),
@@ -117,7 +117,9 @@ class Demo:
     def steps(self, asked: DemoAsked, bench: DemoBench) -> Steps:
         """The studies' steps, and identities measured on one of the patched pairs."""
         yield from part_steps(bench.parts, bench.benches)
-        yield Step("identities", ["first pair"], key=str, compute=measure_first_pair)
+        pair = _first_pair(bench)
+        texts = (pair.source.text, pair.destination.text)
+        yield Step("identities", [texts], key=list, compute=measure_first_pair)
 
     def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
         """The studies' results."""
@@ -143,10 +145,14 @@ class Demo:
         )
 
 
-def measure_first_pair(bench: DemoBench, unit: str) -> pd.DataFrame:
-    """Identities on the first pair of the instruction's map."""
-    patch = bench.benches["patch"]
-    return measure_identities(patch.model, next(iter(patch.arms[INSTRUCTED].values())))
+def measure_first_pair(bench: DemoBench, texts: tuple[str, str]) -> pd.DataFrame:
+    """Identities on the first pair of the instruction's map, whose texts are the unit."""
+    return measure_identities(bench.benches["patch"].model, _first_pair(bench))
+
+
+def _first_pair(bench: DemoBench) -> PromptPair:
+    pairs: Mapping[Any, PromptPair] = bench.benches["patch"].arms[INSTRUCTED]
+    return next(iter(pairs.values()))
 
 
 def spread_layers(n_layers: int, at_most: int = MOST_LAYERS) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from analyses.contrast import (
     Question,
     ask_contrast,
     control_texts,
+    digest_prompts,
     example_step,
 )
 from analyses.lens import story, tables
@@ -44,7 +45,12 @@ class Lens:
 
     def steps(self, asked: Question[LensConfig], bench: PromptBench[LensConfig]) -> Steps:
         """Readings of every item; a text of the condition and its placebo, for the report."""
-        yield Step("lens", bench.items, key=lambda item: item.id, compute=read_item)
+
+        def key(item: ChoiceItem) -> dict[str, str]:
+            digest = digest_prompts(bench.model.tokenizer, item, _texts(bench, item))
+            return {"item": item.id, "prompts": digest}
+
+        yield Step("lens", bench.items, key=key, compute=read_item)
         _, text, *rest = _texts(bench, bench.items[0])
         placebo = rest[bench.config.texts - 1]
         yield example_step({text.name: text.text or "", placebo.name: placebo.text or ""})

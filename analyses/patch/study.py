@@ -34,6 +34,7 @@ from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
 from interp.patching.sites import SweepSite
 from interp.prompts import PromptPair, TokenizedPrompt, make_pair, pair_of_conditions
+from interp.runs import digest
 
 Pairs = Mapping[tuple[str, int], PromptPair]
 """The pairs of a condition by item and slot (which of its texts)."""
@@ -61,7 +62,7 @@ class PairUnit:
 
     @property
     def key(self) -> dict[str, str | int]:
-        """What decides the rows within their table."""
+        """What decides the rows within their table: the rendered texts too."""
         texts = {"source": self.source, "against": self.destination}
         return {"item": self.item, "slot": self.slot, **texts}
 
@@ -102,7 +103,13 @@ class Patch:
                     key=lambda unit: unit.key,
                     compute=patch_pair,
                 )
-        yield Step("notes", list(bench.arms), key=lambda name: name, compute=note_alignment)
+
+        def note_key(condition: str) -> dict[str, Any]:
+            pairs = bench.arms[condition].values()
+            texts = [(pair.source.text, pair.destination.text) for pair in pairs]
+            return {"condition": condition, "prompts": digest(texts)}
+
+        yield Step("notes", list(bench.arms), key=note_key, compute=note_alignment)
         pair = next(iter(bench.arms[config.condition].values()))
         sides = {config.condition: pair.source, config.against: pair.destination}
         yield example_step({name: instruction_of(prompt) for name, prompt in sides.items()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from analyses.contrast import (
     PromptBench,
     ask_contrast,
     control_texts,
+    digest_prompts,
     example_step,
 )
 from analyses.project import story, tables
@@ -89,13 +90,20 @@ class Project:
         yield Step("cells", ["cells"], key=str, compute=cell_rows)
         yield Step("components", ["components"], key=str, compute=part_rows)
         positions = asked.config.positions
-        yield Step("null_directions", positions, key=str, compute=null_rows)
+        digests = {item.id: _digest(bench.prompts, item) for item in asked.items}
+
+        def null_key(position: str) -> dict[str, Any]:
+            return {"position": position, "prompts": digests}
+
+        yield Step("null_directions", positions, key=null_key, compute=null_rows)
         of_first = {c.name: c.text for c, _ in reversed(_prompts(bench.prompts, asked.items[0]))}
         names = (asked.config.condition, "placebo")
         yield example_step({name: of_first[name] or "" for name in names})
-        yield Step(
-            "projections", asked.items, key=lambda item: item.id, compute=read_item, stream=True
-        )
+
+        def key(item: ChoiceItem) -> dict[str, str]:
+            return {"item": item.id, "prompts": digests[item.id]}
+
+        yield Step("projections", asked.items, key=key, compute=read_item, stream=True)
 
     def read(self, asked: ProjectQuestion, saved: Saved) -> ProjectResult:
         """Contrasts beside nulls, contributors, levels: one item's rows in memory at a time."""
@@ -160,16 +168,26 @@ _NOTHING = np.empty(0, "f4")
 
 
 def _prompts(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> _Prompts:
-    """The clean prompt, the condition's, the control's, and the placebos of either."""
+    """The prompts of :func:`_conditions`."""
+    place = bench.config.placement
+    return [
+        (condition, condition_prompt(bench.model, item, condition, placement=place))
+        for condition in _conditions(bench, item)
+    ]
+
+
+def _digest(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> str:
+    tokenizer, place = bench.model.tokenizer, bench.config.placement
+    return digest_prompts(tokenizer, item, _conditions(bench, item), placement=place)
+
+
+def _conditions(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> tuple[Condition, ...]:
+    """The clean text, the condition's, the control's, and the placebos of either."""
     bank, config = bench.bank, bench.config
     clean = bank.texts("clean", item, 1)
     treated = bank.texts(config.condition, item, config.texts)
     control = control_texts(bank, item, beside=config.condition, n_texts=1)
-    conditions = (*clean, *treated, *control, *bank.placebos(treated), *bank.placebos(control))
-    return [
-        (condition, condition_prompt(bench.model, item, condition, placement=config.placement))
-        for condition in conditions
-    ]
+    return (*clean, *treated, *control, *bank.placebos(treated), *bank.placebos(control))
 
 
 def _require_places(prompts: _Prompts, positions: Sequence[str]) -> None:

@@ -27,7 +27,8 @@ from interp.directions.swings import LEARNED, UNSTEERED
 class SteerBench:
     """What is steered: ``at``, the learned direction at its layer and site, and what is measured.
 
-    ``placebos``: per item, its prompts under every placebo text.
+    ``placebos``: per item, its prompts under every placebo text. ``digests``: per item, SHA-256 over
+    the texts of its prompts.
     """
 
     config: SteerConfig
@@ -35,6 +36,7 @@ class SteerBench:
     at: Direction
     outcomes: Outcomes
     placebos: tuple[tuple[Int[Tensor, " _pos"], ...], ...]
+    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analyses.contrast import digest_prompts
 from analyses.steer import asked as questions
 from analyses.steer import story, tables
 from analyses.steer.asked import SteerQuestion
@@ -14,7 +15,6 @@ from analyses.steer.config import SteerConfig
 from analyses.steer.steps import (
     NULLS,
     SteerBench,
-    SteerStep,
     measure_place,
     measure_step,
     null_rows,
@@ -24,7 +24,7 @@ from analyses.steer.tables import SteerResult
 from analyses.study import Lab, Saved, Step, Steps, Story
 from interp.behaviour.outcomes import Outcomes
 from interp.directions import fit_direction, load_direction
-from interp.prompts import TextBank, condition_prompt
+from interp.prompts import Condition, TextBank, condition_prompt
 
 
 class Steer:
@@ -55,12 +55,18 @@ class Steer:
         bank = TextBank(
             model.tokenizer, conditions=asked.specs, n_ctx=model.cfg.n_ctx, seed=config.seed
         )
+        texts = [
+            bank.conditions(item, ["placebo"], n_texts=config.placebos) for item in asked.items
+        ]
+        both = list(zip(asked.items, texts, strict=True))
         placebos = tuple(
-            tuple(
-                condition_prompt(model, item, placebo).ids
-                for placebo in bank.conditions(item, ["placebo"], n_texts=config.placebos)
-            )
-            for item in asked.items
+            tuple(condition_prompt(model, item, placebo).ids for placebo in own)
+            for item, own in both
+        )
+        clean = Condition("clean", "clean", None)
+        digests = tuple(
+            digest_prompts(model.tokenizer, item, (clean, *own), all_orders=True)
+            for item, own in both
         )
 
         def fit(path: Path) -> None:
@@ -70,15 +76,29 @@ class Steer:
         stack = asked.given
         if stack is None:
             stack = load_direction(lab.file(tables.FITTED, fit))
-        return SteerBench(config, model, stack.best, outcomes, placebos)
+        return SteerBench(config, model, stack.best, outcomes, placebos, digests)
 
     def steps(self, asked: SteerQuestion, bench: SteerBench) -> Steps:
         """The place, the null directions there, and the outcomes under every step."""
-        at = bench.at
-        yield Step("place", [(at.site, at.layer)], key=list, compute=measure_place)
-        nulls = yield Step("nulls", list(NULLS), key=str, compute=null_rows)
-        steps = steps_of(at, nulls, asked.config.strengths)
-        yield Step("steering", steps, key=SteerStep.key, compute=measure_step)
+        at, prompts = bench.at, list(bench.digests)
+        yield Step(
+            "place",
+            [(at.site, at.layer)],
+            key=lambda place: {"place": place, "prompts": prompts},
+            compute=measure_place,
+        )
+        nulls = yield Step(
+            "nulls",
+            list(NULLS),
+            key=lambda kind: {"kind": kind, "prompts": prompts},
+            compute=null_rows,
+        )
+        yield Step(
+            "steering",
+            steps_of(at, nulls, asked.config.strengths),
+            key=lambda step: step.key() | {"prompts": prompts},
+            compute=measure_step,
+        )
 
     def read(self, asked: SteerQuestion, saved: Saved) -> SteerResult:
         """Effects, swings among those of the null directions, continuations."""

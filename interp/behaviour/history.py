@@ -211,11 +211,11 @@ def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
     condition, text_id, slot, control_of, order, sample, round, text, answered_by, reason,
     instruction_tokens, n_tokens, n_recomputed, thoughts_dropped (earlier replies whose thought the
     chat template left out of this prompt). Of completion items also completion, the text without a
-    thought and without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items choice,
-    chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN where
-    the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin (logit
-    difference, nats), p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as
-    in :class:`~interp.behaviour.OptionScores`.
+    thought and without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items
+    choice, chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN
+    where the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin
+    (logit difference, nats), p_gold, p_chosen, p_<role> and entropy (of the option scores, nats),
+    named as in :class:`~interp.behaviour.OptionScores`.
     """
     return pd.DataFrame([_row(history, done) for history in histories for done in history.rounds])
 

@@ -103,8 +103,8 @@ def parse_template_date(date: datetime.date | str) -> datetime.date:
 
 
 def template_date(tokenizer: Any) -> datetime.date:
-    """The date that this tokenizer's template writes, if it writes one."""
-    return _dates.get(tokenizer, TEMPLATE_DATE)
+    """The date that this tokenizer's template writes, if it writes one; None has none of its own."""
+    return TEMPLATE_DATE if tokenizer is None else _dates.get(tokenizer, TEMPLATE_DATE)
 
 
 def template_text(tokenizer: Any) -> str:

@@ -68,11 +68,9 @@ def render_pieces(tokenizer: Any, conversation: Conversation) -> Iterator[Piece]
     if start:
         yield "answer_start", start
     if conversation.answer_prefix:
-        end = (frame[-1] + start)[-1:]
-        yield (
-            "answer_prefix",
-            ("" if end.isspace() or not end else " ") + conversation.answer_prefix,
-        )
+        # an answer follows its header at once, as in the history
+        gap = "" if start or not frame[-1] or frame[-1][-1].isspace() else " "
+        yield "answer_prefix", gap + conversation.answer_prefix
 
 
 def template_spans(n_turns: int) -> set[str]:

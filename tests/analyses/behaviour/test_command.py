@@ -81,7 +81,7 @@ def test_every_option_reaches_the_configuration(
         "--round-orders", "3", "--answer", "generate", "--placement", "before", "--turn", "system",
         "--condition-file", "my.yaml", "--feedback", "told.jsonl", "--scorer", "offline",
         "--samples", "10", "--require-match", "1", "--seed", "5", "--png", "--out", tmp_path,
-        "--compatibility-mode",
+        "--compatibility-mode", "--template-date", "2020-02-29",
     )  # fmt: skip
     assert (code, out) == (0, "report: r.html\n")
     (found,) = asked
@@ -91,7 +91,7 @@ def test_every_option_reaches_the_configuration(
         "answer": "generate", "placement": "before", "turn": "system",
         "condition_file": Path("my.yaml"), "feedback": Path("told.jsonl"), "scorer": "offline",
         "samples": 10, "require_match": 1, "seed": 5, "png": True, "out": tmp_path,
-        "compatibility_mode": True,
+        "compatibility_mode": True, "template_date": "2020-02-29",
     }  # fmt: skip
 
 
