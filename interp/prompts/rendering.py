@@ -40,7 +40,7 @@ def prompts_digest(tokenizer: Any, conversations: Iterable[Conversation]) -> str
     """SHA-256 over the texts of the conversations' prompts, in order.
 
     A change of a template, of a wording or of code that renders them changes it. Rendering costs a
-    tenth of a millisecond a prompt; nothing is tokenised.
+    third of a millisecond a prompt; nothing is tokenised.
 
     Raises:
         InterpError: as :func:`render`.

@@ -39,6 +39,8 @@ def test_an_answer_that_names_one_option_is_read(answer: str, choice: int, found
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
+        ("<think>\nThe nurse? No, the", "the thought is unfinished"),
+        ("<think>(a)</think> \n", "the answer is empty"),
         ("", "the answer is empty"),
         (" \n.", "the answer is empty"),
         ("Nobody knows", "names no option"),

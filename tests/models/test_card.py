@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,25 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.normalizers import Lowercase
 from transformer_lens.model_bridge import TransformerBridge
 
 import interp
-from interp.models import Check, ModelCard, Provenance, load_model, model_card, weights_fingerprint
+from interp.errors import InterpError
+from interp.models import (
+    Check,
+    ModelCard,
+    Provenance,
+    fingerprint,
+    load_model,
+    model_card,
+    weights_fingerprint,
+)
 from interp.models.card import attach_card
+from interp.models.fingerprint import tokenizer_fingerprint
+from interp.prompts import PLAIN_TEMPLATE
+from tests.conftest import CHAT_TEMPLATE
+from tests.thinking import DATED
 
 
 def test_fingerprint_ignores_the_dtype_and_changes_with_a_weight(
@@ -146,3 +161,83 @@ def test_a_card_comes_back_from_its_own_data(deviation: float, tiny_model: Any) 
     assert again.to_dict() == card.to_dict()
     assert again.identity() == card.identity()
     assert [check.passed for check in again.checks] == [check.passed for check in card.checks]
+
+
+RENDERING = ("chat_template_sha256", "tokenizer_sha256", "template_date", "thinking")
+
+
+def test_card_says_what_renders_prompts(
+    load_tiny: Callable[..., Any], tiny_folder: Callable[..., Path]
+) -> None:
+    card = model_card(load_tiny("llama"))
+    assert card.chat_template_sha256 == hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()
+    assert (card.template_date, card.thinking) == (None, "none")
+    shown = card.to_dataframe().set_index("property")["value"]
+    assert shown["tokenizer_sha256"] == card.tokenizer_sha256
+    assert len(card.tokenizer_sha256) == 64
+    assert "template_date" not in shown  # the template writes none
+    plain = model_card(load_tiny("llama", chat=False))
+    assert plain.chat_template_sha256 == hashlib.sha256(PLAIN_TEMPLATE.encode()).hexdigest()
+    again = model_card(load_model(tiny_folder("llama")))
+    assert all(getattr(again, name) == getattr(card, name) for name in RENDERING)
+
+
+def test_card_follows_a_tokenizer_that_is_changed_in_memory(
+    tiny_folder: Callable[..., Path],
+) -> None:
+    model = load_model(tiny_folder("llama"), template_date="2020-02-29")
+    tokenizer, cards = model.tokenizer, [model_card(model)]
+    assert model_card(model) is cards[0]
+    tokenizer.chat_template = DATED
+    cards.append(model_card(model))
+    assert (cards[-1].template_date, cards[-1].thinking) == ("2020-02-29", "none")
+    assert cards[-1].one_line.endswith("raw weights, prompts dated 2020-02-29")
+    load_model(model, template_date="2020-03-01")
+    cards.append(model_card(model))
+    tokenizer.add_tokens(["<extra>"])
+    cards.append(model_card(model))
+    tokenizer.backend_tokenizer.normalizer = Lowercase()
+    cards.append(model_card(model))
+    tokenizer.chat_template = None
+    cards.append(model_card(model))
+    states = [tuple(getattr(card, name) for name in RENDERING) for card in cards]
+    assert len(set(states)) == len(states)
+    assert [card.chat_template for card in cards] == [True] * 5 + [False]
+    kept = {(card.fingerprint, card.checks) for card in cards}
+    assert len(kept) == 1
+    assert model_card(model) is cards[-1]
+
+
+def test_padding_and_truncation_are_no_part_of_a_tokenizer(load_tiny: Callable[..., Any]) -> None:
+    tokenizer = load_tiny("llama").tokenizer
+    before = tokenizer_fingerprint(tokenizer)
+    tokenizer(["a", "a longer text"], padding=True, truncation=True, max_length=4)
+    fingerprint._hashed.clear()
+    assert tokenizer_fingerprint(tokenizer) == before
+
+
+def test_a_vocabulary_is_hashed_once(
+    load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tiny("llama").tokenizer
+    before = tokenizer_fingerprint(tokenizer)
+
+    def again(_: object) -> str:
+        raise AssertionError("hashed again")
+
+    monkeypatch.setattr(fingerprint, "_serialised", again)
+    assert tokenizer_fingerprint(tokenizer) == before
+
+
+def test_a_card_of_an_older_version_is_read_without_what_it_lacks(tiny_model: Any) -> None:
+    saved = model_card(tiny_model).to_dict()
+    old = {name: value for name, value in saved.items() if name not in RENDERING}
+    card = ModelCard.from_dict(old)
+    assert [getattr(card, name) for name in RENDERING] == ["", "", None, ""]
+    assert card.one_line == model_card(tiny_model).one_line
+    assert not set(RENDERING) & set(card.to_dataframe()["property"])
+
+
+def test_a_date_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(InterpError, match="template_date is 'today': give a date as 2024-07-26"):
+        load_model(tmp_path / "nothing", template_date="today")
