@@ -24,10 +24,13 @@ def option_ids(
 ) -> Int[Tensor, " more"]:
     """The tokens of an answer behind a prompt, a space between them unless the prompt ends in one.
 
+    Behind the span ``answer_start`` there is none either: an answer follows its header at once.
+
     Raises:
         InterpError: prompt and answer reach beyond the context, or a token beyond the vocabulary.
     """
-    gap = "" if prompt.text[-1:].isspace() else " "
+    started = prompt.span_of(len(prompt) - 1) == "answer_start"
+    gap = "" if started or prompt.text[-1:].isspace() else " "
     ids = encode_continuation(model.tokenizer, prompt, gap + text)
     require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
     require_vocabulary(model.tokenizer, prompt.label, ids, model.cfg.d_vocab)

@@ -247,7 +247,8 @@ def _follow_tokenizer(model: TransformerBridge, known: _Known) -> ModelCard:
 def _rendering(tokenizer: Any) -> dict[str, Any]:
     """The card's fields on what renders prompts."""
     if tokenizer is None:
-        return {"chat_template": False, "thinking": "none"}
+        unsaid = dict.fromkeys(_RENDERING_FIELDS, "")
+        return {**unsaid, "chat_template": False, "template_date": None}
     facts = template_facts(tokenizer)
     return {
         "chat_template": bool(getattr(tokenizer, "chat_template", None)),

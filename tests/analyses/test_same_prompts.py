@@ -14,6 +14,7 @@ from analyses.behaviour import units
 from analyses.behaviour.config import BehaviourConfig
 from analyses.behaviour.study import Behaviour
 from analyses.config import StudyConfig, read_config
+from analyses.executors import processes
 from analyses.lens.config import LensConfig
 from analyses.lens.study import Lens
 from analyses.registry import STUDIES, load_study
@@ -142,6 +143,15 @@ def test_the_date_of_a_run_is_its_option_and_changes_its_prompts(
     with pytest.raises(InterpError, match=r"--template-date 'May 1': .*give a date as 2024-07-26"):
         ask(folder, tmp_path / "x", template_date="May 1")
     assert ask(folder, tmp_path / "x", template_date=datetime.date(2025, 1, 1)).template_date == day
+
+
+def test_other_processes_write_the_same_date(folder: Path, tmp_path: Path) -> None:
+    set_template(folder, DATED)
+    here = ask(folder, tmp_path / "here", template_date="2025-01-01")
+    there = ask(folder, tmp_path / "there", template_date="2025-01-01")
+    run(Behaviour(), here, progress=False)
+    run(Behaviour(), there, executor=processes(1), progress=False)
+    assert tables_of(here.out) == tables_of(there.out)
 
 
 def test_a_date_that_no_template_writes_does_not_matter(folder: Path, tmp_path: Path) -> None:

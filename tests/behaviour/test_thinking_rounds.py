@@ -13,9 +13,10 @@ import torch
 from interp.behaviour import replies
 from interp.behaviour.generation import Decoding, Generation
 from interp.behaviour.history import RoundHistory, load_histories, rounds_frame, save_histories
+from interp.behaviour.options import option_ids
 from interp.behaviour.rounds import run_rounds
 from interp.models import model_card
-from interp.prompts import Call
+from interp.prompts import Call, build_conversation, tokenize
 from tests.behaviour.spoken import BEGUN, ITEM, SCORED
 from tests.thinking import CUTS_OUT, EMPTIED, OPENS, SWITCH
 
@@ -124,6 +125,16 @@ def test_a_call_that_asks_for_thoughts_hands_its_reply_on_as_the_template_leaves
     assert "Well" not in history.prompt(1).text
     assert "Let me see." in history.prompt(1).text
     assert (history[1].choice, history[1].thoughts_dropped) == (0, 1)
+
+
+def test_options_without_a_prefix_follow_the_answers_header_at_once(model: Any) -> None:
+    model.tokenizer.chat_template = EMPTIED
+    prompt = tokenize(model.tokenizer, build_conversation(ITEM, answer_prefix=""))
+    ids = option_ids(model, prompt, "The teacher")
+    assert model.tokenizer.decode(ids) == "The teacher"
+    model.tokenizer.chat_template = CUTS_OUT  # the template's own end, without white space
+    prompt = tokenize(model.tokenizer, build_conversation(ITEM, answer_prefix=""))
+    assert model.tokenizer.decode(option_ids(model, prompt, "The teacher")) == " The teacher"
 
 
 def test_the_card_says_how_thoughts_are_kept_out(model: Any) -> None:

@@ -216,6 +216,14 @@ def test_padding_and_truncation_are_no_part_of_a_tokenizer(load_tiny: Callable[.
     assert tokenizer_fingerprint(tokenizer) == before
 
 
+def test_a_model_without_a_tokenizer_has_a_card(tiny_folder: Callable[..., Path]) -> None:
+    model = load_model(tiny_folder("llama"))
+    model.tokenizer = None
+    card = model_card(model)
+    assert (card.chat_template, card.chat_template_sha256, card.tokenizer_sha256) == (False, "", "")
+    assert model_card(model) is card
+
+
 def test_a_vocabulary_is_hashed_once(
     load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
