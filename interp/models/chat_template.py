@@ -49,7 +49,6 @@ _SWITCHED_ON: Mapping[str, bool | int] = {
     "thinking_budget": 512,
 }
 
-
 Messages: TypeAlias = Sequence[tuple[str, str]]
 """Role and content, in order."""
 
@@ -193,23 +192,33 @@ _USER, _ASSISTANT, _NEXT = "[[a question]]", "[[an answer]]", "[[another questio
 
 @lru_cache(maxsize=64)
 def _facts(recipe: _Recipe) -> TemplateFacts:
-    template, special, date = recipe
-    sha256 = _sha256(template)
+    sha256 = _sha256(recipe[0])
     try:
         asked = _render(recipe, [("user", _USER)], THINKING_OFF)
-        other = (template, special, datetime.date(1999, 12, 31))
-        dated = _render(other, [("user", _USER)], THINKING_OFF) != asked
     except Exception:  # of the template's own wording: told when a prompt is rendered
         return TemplateFacts(sha256, None, "unknown: the template renders no question")
     prompt_end = asked.rpartition(_USER)[2]
     header = _header(recipe, prompt_end)
     return TemplateFacts(
         sha256,
-        date.isoformat() if dated else None,
+        recipe[2].isoformat() if _writes_date(recipe) else None,
         _thinking(recipe, asked, prompt_end, header),
         prompt_end,
         header,
     )
+
+
+def _writes_date(recipe: _Recipe) -> bool:
+    """Whether two days that share no day, month, year or weekday give different prompts."""
+    days = [(*recipe[:2], datetime.date(*day)) for day in ((2001, 2, 3), (2012, 11, 20))]
+    for messages in ([("user", _USER)], [("system", "Be brief."), ("user", _USER)]):
+        try:
+            one, other = (_render(day, messages, THINKING_OFF) for day in days)
+        except Exception:  # a template without a system turn
+            continue
+        if one != other:
+            return True
+    return False
 
 
 def _sha256(text: str) -> str:

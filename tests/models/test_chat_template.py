@@ -78,6 +78,9 @@ def test_the_date_can_be_set_and_is_told_where_it_is_written(tokenizer: Any) -> 
         set_template_date(dated, given)
         assert render_chat(dated, TALK).startswith("Today: 29 February 2020\n")
         assert template_facts(dated).date == "2020-02-29"
+    short = "{% if messages[0]['role'] == 'system' %}{{ strftime_now('%d %b') }}{% endif %}"
+    short += "{{ messages[-1]['content'] }}"
+    assert template_facts(with_template(tokenizer, short)).date == "2024-07-26"
     set_template_date(undated, "2020-02-29")
     assert template_facts(undated).date is None
     assert template_date(with_template(tokenizer, DATED)) == datetime.date(2024, 7, 26)
@@ -112,6 +115,11 @@ def test_the_date_can_be_set_and_is_told_where_it_is_written(tokenizer: Any) -> 
             "<seed:think><seed:cot_budget_reflect>{% endif %}",
             "disabled by the template (thinking_budget); closed",
             "\n\n</seed:cot_budget_reflect></seed:think>\n\n",
+        ),
+        (  # knows no generation prompt
+            "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}",
+            "answer header written (<|assistant|>)",
+            "<|assistant|>",
         ),
         (
             OPENED + "{% if reasoning is defined and not reasoning %}"
