@@ -45,10 +45,10 @@ class Step:
     """One table of the run: its units of work, and how a unit becomes rows.
 
     ``units`` are plain data that can be pickled; ``key`` describes a unit in JSON values that decide
-    its rows (its prompts by :func:`analyses.contrast.digest_prompts`); ``compute`` is a module-level function of the bench and a unit. ``stream``: the table is
-    too large for memory, is written unit by unit and not handed back to the generator. ``lines``:
-    text files made of a column of text, by file name: one line a row, empty cells left out
-    (not with ``stream``).
+    its rows (its prompts by :func:`analyses.contrast.digest_prompts`); ``compute`` is a module-level
+    function of the bench and a unit. ``stream``: the table is too large for memory, is written unit
+    by unit and not handed back to the generator. ``lines``: text files made of a column of text, by
+    file name: one line a row, empty cells left out (not with ``stream``).
     """
 
     table: str
