@@ -14,7 +14,8 @@ def reset_rope(model: TransformerBridge) -> None:
     numbers would depend on its predecessors.
     """
     for module in model.original_model.modules():
-        if hasattr(module, "max_seq_len_cached") and hasattr(module, "rope_type"):
+        # a bridge's wrapper answers for the module inside, but its buffers are not its own
+        if {"max_seq_len_cached", "rope_type"} <= vars(module).keys():
             _reset(module)
 
 
