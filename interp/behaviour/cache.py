@@ -13,6 +13,7 @@ under hooks that address positions or prompts of a batch, every prompt runs whol
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.models.by_row import hooks_act_by_row
+from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import require_finite
 from interp.models.packed import (
     deviation,
@@ -203,7 +204,10 @@ def supports_branches(model: TransformerBridge, n_pos: int) -> bool:
 def separate_size(model: TransformerBridge, n_tokens: int, batch_size: int) -> int:
     """How many prompts may run in one batch: 1 under hooks that could tell them apart."""
     probe = probe_ids(model, min(max(n_tokens, 1), int(model.cfg.n_ctx)))
-    return batch_size if hooks_act_by_row(model, [probe]) else 1
+    if hooks_act_by_row(model, [probe]):
+        return batch_size
+    warnings.warn(NOTE, OneByOneWarning, stacklevel=3)
+    return 1
 
 
 def n_reusable(

@@ -33,6 +33,10 @@ NOTE = "one forward per prompt: a hook on the model addresses positions, or only
 """Why prompts under hooks were not run together."""
 
 
+class OneByOneWarning(UserWarning):
+    """Prompts are run one by one: right, only slower."""
+
+
 @dataclass
 class _Judged:
     by_row: bool = True

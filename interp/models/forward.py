@@ -14,7 +14,7 @@ stem is computed once, and the branches reuse the KV cache of this shared prefix
 The saving is the ratio of tokens to nodes. A model that cannot be run this way (ALiBi, a sliding
 window shorter than the prompt, rotary frequencies that depend on the length, a failed self-check)
 runs each prompt alone through the same interface, so callers never need to know. So it does under
-hooks that address positions (:mod:`interp.models.by_row`); ``notes`` says so.
+hooks that address positions (:mod:`interp.models.by_row`); ``notes`` and a warning say so.
 
 Requests name ``(sequence, position)``; hook names are TransformerLens's::
 
@@ -26,6 +26,7 @@ Requests name ``(sequence, position)``; hook names are TransformerLens's::
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -36,7 +37,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.by_row import NOTE, hooks_act_by_row
+from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import NotFiniteError
 from interp.models.packed import (
     forward_alone,
@@ -130,6 +131,8 @@ def forward(
     found: _Found = {}
     kept: list[CachedPrefix] = []
     together = hooks_act_by_row(model, sequences)
+    if not together and len(sequences) > 1:
+        warnings.warn(NOTE, OneByOneWarning, stacklevel=2)
     for step in _steps(model, sequences, request, max_nodes, together):
         kept = kept[: step.depth]
         rows, prefix = _run_step(model, sequences, step, kept[-1] if kept else None, request)

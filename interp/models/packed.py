@@ -25,7 +25,7 @@ from interp.models.precision import widened_model, wider
 from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.rope import reset_rope
 from interp.models.tree import PackedPrompts, pack
-from interp.models.verdicts import LEAST, holds
+from interp.models.verdicts import LEAST, State, holds, model_state
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
@@ -97,17 +97,12 @@ def supports_cached_prefix(model: TransformerBridge, n_tokens: int = 1) -> bool:
     return supports(model, "cached prefix", cached_prefix_error, n_tokens, attention_window(model))
 
 
-def ignores_later_tokens(model: TransformerBridge, n_tokens: int = 1) -> bool:
+def ignores_later_tokens(
+    model: TransformerBridge, n_tokens: int = 1, state: State | None = None
+) -> bool:
     """Whether what is computed at a token is the same in forwards of any length up to this one."""
     limit = int(model.cfg.n_ctx)
-    return holds(
-        model,
-        "length of the forward",
-        lambda n: length_error(model, n),
-        n_tokens,
-        limit=limit,
-        tolerance=TOLERANCE[torch.float32],
-    )
+    return _holds(model, "length of the forward", length_error, n_tokens, limit, state)
 
 
 def supports(
@@ -118,13 +113,28 @@ def supports(
     limit: int,
 ) -> bool:
     """Whether a way of running prompts up to this length is exact, and lengths do not matter."""
-    return ignores_later_tokens(model, n_tokens) and holds(
+    state = model_state(model)
+    return ignores_later_tokens(model, n_tokens, state) and _holds(
+        model, way, error, n_tokens, limit, state
+    )
+
+
+def _holds(
+    model: TransformerBridge,
+    way: str,
+    error: Callable[[TransformerBridge, int], float],
+    n_tokens: int,
+    limit: int,
+    state: State | None,
+) -> bool:
+    return holds(
         model,
         way,
         lambda n: error(model, n),
         n_tokens,
         limit=limit,
         tolerance=TOLERANCE[torch.float32],
+        state=state,
     )
 
 

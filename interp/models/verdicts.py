@@ -21,6 +21,8 @@ import torch
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.fingerprint import walk_modules, weights_state
+
 LEAST = 16
 """Tokens of the shortest measurement."""
 
@@ -52,7 +54,10 @@ class UserHook:
 def user_hooks(model: TransformerBridge) -> list[UserHook]:
     """All forward hooks on a model but those with which the libraries pass on their own outputs."""
     found = []
-    for module in _modules(model):
+    # also those that only the wrapped model or only the bridge knows
+    for module in walk_modules(model, model.original_model):
+        if not module._forward_pre_hooks and not module._forward_hooks:
+            continue
         both = ((True, module._forward_pre_hooks), (False, module._forward_hooks))
         for before, hooks in both:
             for number, call in hooks.items():
@@ -75,7 +80,6 @@ def model_state(model: TransformerBridge) -> State:
     """Changes when a hook comes or goes, a weight is written to or replaced, or a mode is set."""
     hf, cfg = model.original_model, model.cfg
     hooks = tuple(hook.number for hook in user_hooks(model))
-    weights = sum(hash((id(p), p._version, p.data_ptr())) for p in hf.parameters())
     config = getattr(hf, "config", None)
     modes = (
         id(hf),
@@ -86,14 +90,7 @@ def model_state(model: TransformerBridge) -> State:
         getattr(config, "_attn_implementation", None),
         *(bool(getattr(cfg, mode, False)) for mode in _MODES),
     )
-    return (hooks, weights, *modes)
-
-
-def _modules(model: TransformerBridge) -> list[torch.nn.Module]:
-    """Every module once, also those that only a wrapped model or only the bridge knows."""
-    found = {id(module): module for module in model.modules()}
-    found.update({id(module): module for module in model.original_model.modules()})
-    return list(found.values())
+    return (hooks, weights_state(model), *modes)
 
 
 @dataclass
@@ -128,6 +125,7 @@ def holds(
     *,
     limit: int,
     tolerance: float,
+    state: State | None = None,
 ) -> bool:
     """Whether a way of running a model is exact for prompts up to ``n_tokens``.
 
@@ -139,10 +137,12 @@ def holds(
         n_tokens: the longest prompt.
         limit: longest prompt for which the way makes sense at all.
         tolerance: largest error that is rounding.
+        state: the model's, where the caller has it already.
     """
     if n_tokens > limit:
         return False
-    covered: _Coverage = remembered(model, (way, model_state(model)), _Coverage)
+    state = model_state(model) if state is None else state
+    covered: _Coverage = remembered(model, (way, state), _Coverage)
     if n_tokens <= covered.passed:
         return True
     # a quarter more than last time, so that prompts of slowly growing length cost little

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.behaviour import Decoding, generate
 from interp.models import forward, load_model, supports_packing
+from interp.models.by_row import OneByOneWarning
 from interp.models.packed import ignores_later_tokens
 from interp.models.verdicts import model_state
 from interp.prompts import TokenizedPrompt
@@ -101,7 +102,8 @@ def test_under_a_hook_that_knows_positions_prompts_run_alone(
 
     with model.hooks(fwd_hooks=[("blocks.1.hook_resid_post", add)]):
         assert model_state(model) != before
-        out = forward(model, sequences, logits_at=places, read={name: places})
+        with pytest.warns(OneByOneWarning, match="one forward per prompt: a hook on the model"):
+            out = forward(model, sequences, logits_at=places, read={name: places})
         for k, ids in enumerate(sequences):
             with torch.no_grad():
                 logits, cache = model.run_with_cache(ids[None], names_filter=[name])
