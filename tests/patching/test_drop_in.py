@@ -13,6 +13,7 @@ from transformer_lens.patching import PatchingResult
 
 import interp.patching as ours
 from interp.errors import InterpError
+from interp.patching import drop_in
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
@@ -122,7 +123,7 @@ def largest_that_takes_no_nan(logits: Tensor) -> Tensor:
 def test_a_maximum_over_positions_reads_other_rows_in_patched_runs(
     load_tiny: Callable[..., Any], metric: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ours.drop_in, "_CHECKED_CELLS", 0)  # every cell is seen to, not two
+    monkeypatch.setattr(drop_in, "_CHECKED_CELLS", 0)  # every cell is seen to, not two
     model = load_tiny("llama", random_vectors=True)
     clean, corrupted = tokens(2, seed)
     with torch.no_grad():
