@@ -7,8 +7,9 @@ positions, asks for the length, or only looks on (what it notes down would be of
 does: under such hooks a model runs one prompt at a time.
 
 Every hook is tried on the activations that the caller's own longest prompt brings to it: in reverse
-order, on single rows, on many more rows, in a batch. That is done at every call, as what a hook does
-may be switched from outside; only that hooks do not act by row is remembered.
+order, on single rows, on many more rows, in a batch. That is done at every call with more than one
+prompt, as what a hook does may be switched from outside; only that hooks do not act by row is
+remembered. So a hook is called more often than there are forwards (one that only looks on: once).
 """
 
 from __future__ import annotations
@@ -101,9 +102,10 @@ def _acts_by_row(hook: UserHook, rows: Tensor, n: int) -> bool:
         return out if isinstance(out, Tensor) and out.shape == x.shape else None
 
     try:
-        whole, again = act(rows), act(rows)
-        if whole is None or again is None:
-            return False
+        whole = act(rows)
+        if whole is None:
+            return False  # it only looks on: not called again, what it notes down is the caller's
+        again = act(rows)
         change = float((whole - rows).abs().max())
         rounding = 8 * torch.finfo(rows.dtype).eps * float(whole.abs().max())
         allowed = max(1e-3 * change, rounding)

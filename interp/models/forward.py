@@ -130,8 +130,8 @@ def forward(
     _check(model, sequences, request)
     found: _Found = {}
     kept: list[CachedPrefix] = []
-    together = hooks_act_by_row(model, sequences)
-    if not together and len(sequences) > 1:
+    together = len(sequences) == 1 or hooks_act_by_row(model, sequences)
+    if not together:
         warnings.warn(NOTE, OneByOneWarning, stacklevel=2)
     for step in _steps(model, sequences, request, max_nodes, together):
         kept = kept[: step.depth]
