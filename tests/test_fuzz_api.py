@@ -28,13 +28,18 @@ from interp.data import Choice, ChoiceItem, CompletionItem, LabelledText
 from interp.errors import InterpError
 
 EXAMPLES = int(os.environ.get("INTERP_FUZZ_EXAMPLES", "400"))
-ROOMS = ("data", "directions", "patching", "prompts", "stats", "viz")
+ROOMS = (
+    "activations", "behaviour", "data", "directions", "lens", "models", "patching", "prompts", "stats",
+    "viz",
+)  # fmt: skip
 ELSEWHERE = {
     "fetch_dataset": "needs a network",
+    "fetch_model": "needs a network",
     "contrast_directions": "fits on every bundled contrast: seconds a call",
     "fit_directions": "a loop over fit_direction: seconds a call",
     "null_directions": "fits many directions: seconds a call",
     "load_model": "tested with its own folders",
+    "load_tokenizer": "needs a network for some names",
     "save_png": "starts a browser",
     "template": "takes nothing",
 }
@@ -81,6 +86,13 @@ def good(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     stack = interp.fit_direction(model, texts, n_folds=2, n_shuffles=3, progress=False)
     sweep = interp.sweep(model, short, progress=False)
     scores = interp.score_options(model, [item], n_texts=1, progress=False)
+    bank = interp.prompts.TextBank(model.tokenizer)
+    clean = interp.prompts.Condition("clean", "clean", None)
+    (protocol,) = interp.behaviour.condition_protocols(bank, "instructed", task="choice")
+    histories = interp.behaviour.run_rounds(
+        model, [item], protocol, n_rounds=1, orders=[0], progress=False
+    )
+    lens = interp.lens.lens_conditions(model, [item], n_texts=1, n_control_texts=1, progress=False)
     table = folder / "t.csv"
     table.write_text("text,label\na b,1\nc d,0\n")
     return {
@@ -126,6 +138,37 @@ def good(tiny_model: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         "n_control_texts": [1],
         "contrasts": [["tense"]],
         "n": [2],
+        "layer": [1],
+        "where": ["last"],
+        "hooks": [{"blocks.1.hook_resid_post": lambda rows: rows}],
+        "sequences": [list(ids)],
+        "logits_at": [[(0, 2)]],
+        "starts": [[1, 1]],
+        "confidence": [np.array([0.2, 0.9]), 0.95],
+        "correct": [np.array([0, 1])],
+        "before": [np.array([0, 1, 1, 0]), ["a b c"]],
+        "after": [np.array([1, 1, 0, 0]), ["a b d"]],
+        "answered": ["ABAB"],
+        "letters": ["AB"],
+        "beginning": [short.source],
+        "completion": [" The farmer", "They met there."],
+        "bank": [bank],
+        "name": ["instructed"],
+        "task": ["choice"],
+        "protocol": [protocol],
+        "protocols": [[protocol]],
+        "variants": [[clean]],
+        "conditions": [("clean", "instructed"), [clean]],
+        "history": [histories[0]],
+        "histories": [histories],
+        "n_rounds": [1],
+        "max_new_tokens": [2],
+        "decoding": [protocol.decoding],
+        "target": [(3, 4)],
+        "logits": [torch.zeros(2, 404)],
+        "lens": [lens],
+        "contrast": ["instructed"],
+        "difference": [lens.difference("instructed")],
         "seed": [0],
         "progress": [False],
         "grid": [None],

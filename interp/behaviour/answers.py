@@ -39,7 +39,8 @@ from interp.stats import (
     interval_columns,
     two_way_bootstrap,
 )
-from interp.stats.resampling import check_binary
+from interp.stats.columns import require_columns
+from interp.stats.resampling import check_array, check_binary
 from interp.stats.sums import sums_bootstrap, two_way_gap
 
 
@@ -124,7 +125,7 @@ def calibration(
     Raises:
         InterpError: no answers, confidences outside 0..1, arrays of different length, no bins.
     """
-    given, right = np.asarray(confidence, dtype=np.float64), check_binary("correct", correct)
+    given, right = check_array("confidence", confidence), check_binary("correct", correct)
     if n_bins < 1:
         raise InterpError(f"n_bins is {n_bins}: give at least 1")
     if given.shape != right.shape or given.ndim != 1 or not given.size or np.isnan(right).any():
@@ -171,7 +172,7 @@ def calibration_error(
     Raises:
         InterpError: as in :func:`calibration`, or clusters that do not match.
     """
-    given, right = np.asarray(confidence, dtype=np.float64), check_binary("correct", correct)
+    given, right = check_array("confidence", confidence), check_binary("correct", correct)
     names = list(clusters)
     if not given.shape == right.shape == (len(names),):
         raise InterpError(
@@ -248,8 +249,13 @@ def gain_by_rank(
     and ``against``. Items without a margin, or with a single order, are left out of the gain.
 
     Raises:
-        InterpError: a condition that was not scored, or no item with a rank and a gain.
+        InterpError: a missing column, a condition that was not scored, or no item with a rank and
+            a gain.
     """
+    needed = (
+        "condition", "control_of", "order", "item", "slot", "cluster", "gold_rank", "margin", "correct",
+    )  # fmt: skip
+    require_columns(frame, needed, "the frame of scores")
     ranked = frame[(frame["condition"] == "clean") & (frame["order"] == 0)].set_index("item")
     if ranked.empty:
         raise InterpError(
@@ -294,6 +300,8 @@ def gain_by_rank(
 
 def _of_condition(rows: pd.DataFrame, condition: str, control_of: str) -> pd.DataFrame:
     """The rows of a condition; of the placebos, those matched with the treated condition."""
+    if condition not in set(rows["condition"]):
+        raise InterpError(f"{condition!r} was not scored beyond its first order")
     found = rows[rows["condition"] == condition]
     if condition == "placebo" and control_of:
         found = found[found["control_of"] == control_of]

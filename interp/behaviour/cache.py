@@ -5,37 +5,40 @@ values of the longest common prefix are the same numbers (causality), see :mod:`
 
 New tokens are never padded: sequences run together only when they are equally long and reuse
 equally much (:func:`buckets`). The cache may be padded, in front and masked, so that rows of
-different lengths go on together, one token each (:func:`supports_ragged`, checked once on every
-model). A model whose attention cannot continue from a KV cache (checked once too,
-:func:`supports_cache_reuse`) runs every prompt whole; results are the same, only slower.
+different lengths go on together, one token each (:func:`supports_ragged`). A model whose attention
+cannot continue from a KV cache (:func:`supports_cache_reuse`) runs every prompt whole; results are
+the same, only slower. Both are measured for every state of the model, up to the lengths at hand;
+under hooks that address positions or prompts of a batch, every prompt runs whole and alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import require_finite
 from interp.models.packed import (
-    attention_window,
     deviation,
     forward_packed,
-    is_exact,
+    probe_ids,
+    run_whole,
+    supports,
     supports_cached_prefix,
     supports_packing,
 )
+from interp.models.precision import widened_model, wider
 from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
+from interp.models.rope import reset_rope
 from interp.models.tree import pack
-
-_reuses: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
-_ragged: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
+from interp.models.verdicts import LEAST, model_state
 
 
 class Rows:
@@ -55,6 +58,7 @@ class Rows:
         cached: bool = True,
     ) -> None:
         self._model = model
+        self._state = model_state(model) if cached else None
         self.ids = list(read)
         kept = [prefix for prefix in prefixes if prefix is not None]
         self._cache: Any = None
@@ -72,6 +76,7 @@ class Rows:
         """
         self.ids = [torch.cat(both) for both in zip(self.ids, ids, strict=True)]
         device = self._model.cfg.device
+        reset_rope(self._model)
         if self._cache is None:
             out = self._model.original_model(
                 input_ids=torch.stack(self.ids).to(device), use_cache=False, logits_to_keep=keep
@@ -112,7 +117,7 @@ class Rows:
         """The KV cache of a row so far; None without one."""
         if self._cache is None:
             return None
-        return prefix_from_cache(self._cache, self.ids[row], row)
+        return prefix_from_cache(self._cache, self.ids[row], row, self._state)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +144,18 @@ def forward_cached(
 
     ``labels`` name the sequences in errors. Without ``keep_prefixes`` the new keys and values are
     given up at once.
+
+    A prefix that was made under other hooks or weights is not used, nor is any where this model
+    cannot continue from one; sequences run one at a time where hooks tell them apart.
     """
     out: dict[int, SequenceOutput] = {}
+    longest = max((len(ids) for ids in sequences), default=0)
+    cached = cached and supports_cache_reuse(model, longest)
+    if not cached:
+        batch_size = separate_size(model, longest, batch_size)
+    elif any(prefix is not None and prefix.state is not None for prefix in prefixes):
+        state = model_state(model)
+        prefixes = [p if p is None or p.state in (None, state) else None for p in prefixes]
     reused = [
         n_reusable(ids, prefix, n, cached=cached)
         for ids, prefix, n in zip(sequences, prefixes, keep, strict=True)
@@ -180,10 +195,19 @@ def forward_branches(
 def supports_branches(model: TransformerBridge, n_pos: int) -> bool:
     """Whether continuations that reach this length can be packed on a cached prefix."""
     return (
-        supports_packing(model)
-        and supports_cached_prefix(model)
-        and n_pos <= attention_window(model)
+        supports_cache_reuse(model, n_pos)
+        and supports_packing(model, n_pos)
+        and supports_cached_prefix(model, n_pos)
     )
+
+
+def separate_size(model: TransformerBridge, n_tokens: int, batch_size: int) -> int:
+    """How many prompts may run in one batch: 1 under hooks that could tell them apart."""
+    probe = probe_ids(model, min(max(n_tokens, 1), int(model.cfg.n_ctx)))
+    if hooks_act_by_row(model, [probe]):
+        return batch_size
+    warnings.warn(NOTE, OneByOneWarning, stacklevel=3)
+    return 1
 
 
 def n_reusable(
@@ -205,59 +229,67 @@ def buckets(keys: Sequence[Hashable], batch_size: int) -> Iterator[list[int]]:
             yield group[start : start + batch_size]
 
 
-def supports_cache_reuse(model: TransformerBridge) -> bool:
-    """Whether continuing from a KV cache equals running the whole prompt (checked once)."""
-    return is_exact(model, _reuses, reuse_error)
+def supports_cache_reuse(model: TransformerBridge, n_tokens: int = 1) -> bool:
+    """Whether continuing from a KV cache equals running the whole prompt, up to this length."""
+    return _supports(model, "KV cache", reuse_error, n_tokens)
+
+
+def supports_ragged(model: TransformerBridge, n_tokens: int = 1) -> bool:
+    """Whether rows of different lengths can go on together, up to this length."""
+    return _supports(model, "ragged rows", ragged_error, n_tokens)
+
+
+def _supports(
+    model: TransformerBridge,
+    way: str,
+    error: Callable[[TransformerBridge, int], float],
+    n_tokens: int,
+) -> bool:
+    limit = int(model.cfg.n_ctx)
+    if n_tokens > limit or not hooks_act_by_row(model, [probe_ids(model, max(n_tokens, 1))]):
+        return False
+    return supports(model, way, error, n_tokens, limit)
 
 
 @torch.no_grad()
-def reuse_error(model: TransformerBridge) -> float:
-    """Largest |continued - whole| logit of a short sequence, relative to the logit range.
+def reuse_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+    """Largest |continued - whole| logit of two prompts in a batch, relative to the logit range.
 
     Infinity when the model refuses the cache, NaN when a logit is not finite.
     """
-    ids = _some_ids(model)
-    whole = _whole(model, ids)
+    ids = probe_ids(model, n_tokens)
+    rows_of = [ids, ids.flip(0)]
+    cut = max(1, n_tokens // 2)
 
     def continued() -> Tensor:
-        rows = Rows(model, [ids[:5]], [_read(model, ids[:9])])
-        return torch.cat([whole[:5], rows.feed(ids[None, 5:], ["a self-check"], keep=7)[0]])
+        prefixes = [_read(model, row[: cut + 1]) for row in rows_of]  # one token more than is used
+        rows = Rows(model, [row[:cut] for row in rows_of], prefixes)
+        new = torch.stack([row[cut:] for row in rows_of])
+        return rows.feed(new, ["a self-check"] * 2, keep=n_tokens - cut)
 
-    return deviation(continued, whole)
-
-
-def supports_ragged(model: TransformerBridge) -> bool:
-    """Whether rows of different lengths can go on together (checked once)."""
-    return is_exact(model, _ragged, ragged_error)
+    with widened_model(model, wider(model.cfg.dtype)):
+        whole = torch.stack([run_whole(model, row)[cut:] for row in rows_of])
+        return deviation(continued, whole)
 
 
 @torch.no_grad()
-def ragged_error(model: TransformerBridge) -> float:
+def ragged_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
     """Largest |together - whole| logit of two rows of different lengths, relative to the range.
 
     Infinity when the model refuses the padded keys, NaN when a logit is not finite.
     """
-    ids = _some_ids(model)
-    begun, more = [ids[:9], ids[3:8]], ids[:2].repeat(2, 1)
+    ids = probe_ids(model, n_tokens)
+    half = max(1, (n_tokens - 2) // 2)
+    begun, more = [ids[: n_tokens - 2], ids[half : 2 * half]], ids[:2].repeat(2, 1)
 
     def together() -> Tensor:
         rows = Rows(model, begun, [_read(model, before) for before in begun])
         rows.feed(more[:, :1], ["a self-check"] * 2)
         return rows.feed(more[:, 1:], ["a self-check"] * 2)[:, 0]
 
-    alone = [_whole(model, torch.cat([before, ids[:2]]))[-1] for before in begun]
-    return deviation(together, torch.stack(alone))
-
-
-def _some_ids(model: TransformerBridge) -> Int[Tensor, " pos"]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, model.cfg.d_vocab, (12,), generator=generator)
-
-
-def _whole(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_vocab"]:
-    """What any forward computes, without a cache."""
-    ids = ids[None].to(model.cfg.device)
-    return model.original_model(input_ids=ids, use_cache=False).logits[0].float().cpu()
+    with widened_model(model, wider(model.cfg.dtype)):
+        alone = [run_whole(model, torch.cat([before, ids[:2]]))[-1] for before in begun]
+        return deviation(together, torch.stack(alone))
 
 
 def _read(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> CachedPrefix | None:

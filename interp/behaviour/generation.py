@@ -42,6 +42,7 @@ from interp.behaviour.cache import (
     SequenceOutput,
     buckets,
     forward_cached,
+    separate_size,
     supports_cache_reuse,
     supports_ragged,
 )
@@ -174,7 +175,10 @@ def generate(
     _check(model, prompts, decoding, streams, prefixes, batch_size)
     stop = end_ids(model) if stop_ids is None else set(stop_ids)
     prefixes = [None] * n if prefixes is None else prefixes
-    cached = cached and supports_cache_reuse(model)
+    end = max(len(prompt) for prompt in prompts) + decoding.max_new_tokens
+    cached = cached and supports_cache_reuse(model, end)
+    if not cached:
+        batch_size = separate_size(model, end, batch_size)
     readings = forward_cached(
         model,
         [prompt.ids for prompt in prompts],
@@ -184,7 +188,7 @@ def generate(
         batch_size=batch_size,
         cached=cached,
     )
-    ragged = cached and supports_ragged(model)
+    ragged = cached and supports_ragged(model, end)
     done: dict[int, Generation] = {}
     for group in buckets([0 if ragged else len(prompt) for prompt in prompts], batch_size):
         writers = [

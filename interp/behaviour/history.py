@@ -172,8 +172,8 @@ def save_histories(path: str | Path, histories: Iterable[RoundHistory]) -> Path:
         with path.open("w", encoding="utf-8") as file:
             for history in histories:
                 file.write(history_line(history) + "\n")
-    except OSError as error:
-        raise InterpError(f"{path}: cannot write the histories ({error})") from error
+    except (OSError, ValueError) as error:  # a name that the file system cannot hold
+        raise InterpError(f"{str(path)!r}: cannot write the histories ({error})") from error
     return path
 
 

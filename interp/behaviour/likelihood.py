@@ -24,6 +24,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models import forward
 from interp.models.forward import Place
+from interp.parsing import require_unicode
 from interp.prompts.align import first_difference
 
 MAX_ROWS = 512
@@ -106,9 +107,14 @@ def completion_nll(model: TransformerBridge, beginning: str, completion: str) ->
     """Of a completion behind its beginning as plain text, a space between: nats per token.
 
     A token that straddles the border belongs to the completion. NaN for an empty completion.
+
+    Raises:
+        InterpError: a text that is no valid Unicode, or longer than the context.
     """
     if not completion:
         return math.nan
+    require_unicode(beginning, "the beginning")
+    require_unicode(completion, "the completion")
     begun, whole = (
         torch.tensor(model.tokenizer(text)["input_ids"], dtype=torch.long)
         for text in (beginning, f"{beginning} {completion}")

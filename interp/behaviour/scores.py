@@ -28,6 +28,7 @@ from interp.stats import (
     ratio_bootstrap,
     two_way_bootstrap,
 )
+from interp.stats.columns import require_columns
 
 Subset = Literal["all", "ambiguous", "disambiguated"]
 ScoreName = Literal["margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"]
@@ -287,6 +288,8 @@ def bias_score(frame: pd.DataFrame, *, seed: int = 0) -> Interval:
     NaN with a reason when nothing but "unknown" was answered, when both kinds of rows are mixed, or
     when no item has a stereotyped option.
     """
+    needed = ("p_stereotyped", "context_condition", "chosen_role", "cluster")
+    require_columns(frame, needed, "the frame of scores")
     scored = frame[frame["p_stereotyped"].notna()]
     if scored.empty:
         return _undefined("no item has a stereotyped option")

@@ -88,5 +88,5 @@ def _to_middle(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def _overlap(source: Tensor, destination: Tensor, k: int) -> Tensor:
-    a, b = (logits.topk(k, dim=-1).indices for logits in (source, destination))
+    a, b = (logits.topk(int(k), dim=-1).indices for logits in (source, destination))
     return (a[:, :, None] == b[:, None, :]).any(-1).double().mean(-1)

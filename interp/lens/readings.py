@@ -22,6 +22,7 @@ from interp.stats import (
     sign_flip_max_t,
     two_way_bootstrap,
 )
+from interp.stats.columns import require_columns
 from interp.stats.resampling import Groups, ResamplingPlan, cluster_codes
 
 _PARTED = 0.5
@@ -106,8 +107,14 @@ def settled_layers(frame: pd.DataFrame) -> pd.DataFrame:
 
     ``frame``: rows of a :class:`LensTrajectory` or of :class:`LensConditions`. One row per prompt with
     its labels and ``settled``; NaN where the output's margin is exactly 0.
+
+    Raises:
+        InterpError: a missing column, no rows, or several rows per prompt and layer.
     """
+    require_columns(frame, ("layer", "margin"), "settled_layers: the frame")
     labels = _labels(frame)
+    if frame.duplicated([*labels, "layer"]).any():
+        raise InterpError("settled_layers: several rows per prompt and layer; give each once")
     wide = frame.pivot(index=labels, columns="layer", values="margin").sort_index(axis=1)
     order = pd.MultiIndex.from_frame(frame[labels].drop_duplicates())
     signs = np.sign(wide.loc[order].to_numpy(float))
@@ -154,11 +161,8 @@ def settled_layer(
 def _arms_of(frame: pd.DataFrame) -> Arms:
     """A tidy difference as one text against nothing."""
     unit = "pair" if "pair" in frame else "item"
-    missing = [name for name in ("layer", "cluster", "difference", unit) if name not in frame]
-    if missing:
-        raise InterpError(
-            f"parting_layer: the frame has no column {missing[0]!r}; give the rows of difference()"
-        )
+    needed = ("layer", "cluster", "difference", unit)
+    require_columns(frame, needed, "parting_layer (rows of difference()): the frame")
     if frame.duplicated([unit, "layer"]).any():
         raise InterpError(f"parting_layer: several rows per {unit} and layer; give one contrast")
     wide = frame.pivot(index="layer", columns=unit, values="difference").sort_index()

@@ -51,7 +51,7 @@ def weights_state(model: TransformerBridge) -> WeightsState:
     A write through ``weight.data`` escapes torch's version counters: it is found where it touches
     one of 512 evenly spaced entries of a weight.
     """
-    weights = [weight for _, weight in named_weights(model)]
+    weights = list(_weights(model))
     facts = tuple(
         (weight.data_ptr(), _version(weight), weight.dtype, weight.device, tuple(weight.shape))
         for weight in weights
@@ -114,6 +114,32 @@ def named_weights(model: TransformerBridge) -> Iterator[tuple[str, Tensor]]:
                 continue
             seen.add(id(weight))
             yield f"{prefix}.{name}" if prefix else name, weight
+
+
+def walk_modules(*roots: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Every module below some roots once, in no order that means anything.
+
+    A plain walk: torch's own builds the name of every module on the way, at four times the cost.
+    """
+    seen: set[int] = set()
+    waiting: list[torch.nn.Module | None] = [*roots]
+    while waiting:
+        module = waiting.pop()
+        if module is not None and id(module) not in seen:
+            seen.add(id(module))
+            waiting.extend(module._modules.values())
+            yield module
+
+
+def _weights(model: TransformerBridge) -> Iterator[Tensor]:
+    """Those of :func:`named_weights`, in the order of the walk."""
+    seen: set[int] = set()
+    for module in walk_modules(model.original_model):
+        for name, weight in (*module._parameters.items(), *module._buffers.items()):
+            if weight is None or id(weight) in seen or name in module._non_persistent_buffers_set:
+                continue
+            seen.add(id(weight))
+            yield weight
 
 
 def _checksums(weight: Tensor) -> Iterator[Int[Tensor, " _n"]]:

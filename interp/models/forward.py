@@ -12,8 +12,9 @@ A tree too large for one forward is taken apart where it branches (:mod:`interp.
 stem is computed once, and the branches reuse the KV cache of this shared prefix.
 
 The saving is the ratio of tokens to nodes. A model that cannot be run this way (ALiBi, a sliding
-window shorter than the prompt, a failed self-check) runs each prompt alone through the same
-interface, so callers never need to know.
+window shorter than the prompt, rotary frequencies that depend on the length, a failed self-check)
+runs each prompt alone through the same interface, so callers never need to know. So it does under
+hooks that address positions (:mod:`interp.models.by_row`); ``notes`` and a warning say so.
 
 Requests name ``(sequence, position)``; hook names are TransformerLens's::
 
@@ -25,6 +26,7 @@ Requests name ``(sequence, position)``; hook names are TransformerLens's::
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -35,9 +37,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import NotFiniteError
 from interp.models.packed import (
-    attention_window,
     forward_alone,
     forward_packed,
     supports_cached_prefix,
@@ -74,11 +76,13 @@ class Write:
 class Outputs:
     """What :func:`forward` was asked for, in the order of the requests.
 
-    ``states`` has no entry for a hook that was asked for at no place.
+    ``states`` has no entry for a hook that was asked for at no place. ``notes``: why prompts were
+    not run together though the model allows it.
     """
 
     logits: Float[Tensor, "request d_vocab"]
     states: dict[str, Float[Tensor, "_request ..."]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -126,7 +130,10 @@ def forward(
     _check(model, sequences, request)
     found: _Found = {}
     kept: list[CachedPrefix] = []
-    for step in _steps(model, sequences, request, max_nodes):
+    together = len(sequences) == 1 or hooks_act_by_row(model, sequences)
+    if not together:
+        warnings.warn(NOTE, OneByOneWarning, stacklevel=2)
+    for step in _steps(model, sequences, request, max_nodes, together):
         kept = kept[: step.depth]
         rows, prefix = _run_step(model, sequences, step, kept[-1] if kept else None, request)
         found.update(rows)
@@ -140,6 +147,7 @@ def forward(
             for name, places in request.read.items()
             if places
         },
+        notes=() if together else (NOTE,),
     )
 
 
@@ -226,20 +234,24 @@ def _check_write(sequences: Sequence[Tensor], write: Write, share_until: int | N
 
 
 def _steps(
-    model: TransformerBridge, sequences: Sequence[Tensor], request: _Request, max_nodes: int
+    model: TransformerBridge,
+    sequences: Sequence[Tensor],
+    request: _Request,
+    max_nodes: int,
+    together: bool,
 ) -> Iterator[Step]:
     """The forwards of the prompts of which something is wanted."""
     places = [*request.logits_at, *(place for places in request.read.values() for place in places)]
     prompts = sorted({index for index, _ in places})
     longest = max((len(sequences[index]) for index in prompts), default=0)
-    if not supports_packing(model) or longest > attention_window(model):
+    if not together or len(prompts) == 1 or not supports_packing(model, longest):
         return iter([Step((index,)) for index in prompts])
     return plan_steps(
         sequences,
         prompts=prompts,
         share_until=request.share_until,
         max_nodes=max_nodes,
-        stems=supports_cached_prefix(model),
+        stems=supports_cached_prefix(model, longest),
     )
 
 

@@ -3,29 +3,37 @@
 A mask lets every node see exactly its ancestors, position ids count depth in the tree. A tree may
 continue the KV cache of a shared prefix (:class:`~interp.models.prefix.CachedPrefix`), which all its
 nodes see.
+
+That a model can be run so is measured up to the length of the prompts at hand
+(:func:`interp.models.verdicts.holds`), in float32 also where the weights are of half precision. Part
+of it is that later tokens do not change what is computed at earlier ones (:func:`length_error`): they
+do where rotary frequencies (longrope, dynamic scaling), the attention's scale or an expert's capacity
+depend on the length of the forward. Such prompts run alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.precision import widened_model, wider
 from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
+from interp.models.rope import reset_rope
 from interp.models.tree import PackedPrompts, pack
+from interp.models.verdicts import LEAST, State, holds, model_state
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
 
 _REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError)
 """What a model may answer to a mask, positions or a KV cache that it does not take."""
-_packs: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
-_keeps: WeakKeyDictionary[TransformerBridge, bool] = WeakKeyDictionary()
+
+_Run: TypeAlias = Callable[[TransformerBridge, Tensor, Sequence[Tensor]], Tensor]
 
 
 def forward_alone(
@@ -33,6 +41,7 @@ def forward_alone(
 ) -> Float[Tensor, "row d_vocab"]:
     """Logits at some positions of one prompt, as any forward computes them; on the CPU, float32."""
     device = model.cfg.device
+    reset_rope(model)
     with model.hooks(fwd_hooks=list(hooks)):
         logits = model.original_model(
             input_ids=packed.ids[None].to(device),
@@ -61,6 +70,7 @@ def forward_packed(
     mask[..., before:].masked_fill_(~packed.mask(), torch.finfo(dtype).min)
     stem = [] if prefix is None else [prefix]
     cache = build_cache(stem, [before] * len(stem)) if stem or keep else None
+    reset_rope(model)
     with model.hooks(fwd_hooks=list(hooks)):
         logits = model.original_model(
             input_ids=packed.ids[None].to(device),
@@ -77,27 +87,86 @@ def forward_packed(
     return logits[0].float().cpu(), kept
 
 
-def supports_packing(model: TransformerBridge) -> bool:
-    """Whether the packed forward equals separate forwards on this model (checked once)."""
-    return is_exact(model, _packs, packing_error)
+def supports_packing(model: TransformerBridge, n_tokens: int = 1) -> bool:
+    """Whether the packed forward equals separate forwards for prompts up to this length."""
+    return supports(model, "packed prompts", packing_error, n_tokens, attention_window(model))
 
 
-def supports_cached_prefix(model: TransformerBridge) -> bool:
-    """Whether a packed forward on the KV cache of a prefix does so too (checked once)."""
-    return is_exact(model, _keeps, cached_prefix_error)
+def supports_cached_prefix(model: TransformerBridge, n_tokens: int = 1) -> bool:
+    """Whether a packed forward on the KV cache of a prefix does so too."""
+    return supports(model, "cached prefix", cached_prefix_error, n_tokens, attention_window(model))
 
 
-def packing_error(model: TransformerBridge) -> float:
+def ignores_later_tokens(
+    model: TransformerBridge, n_tokens: int = 1, state: State | None = None
+) -> bool:
+    """Whether what is computed at a token is the same in forwards of any length up to this one."""
+    limit = int(model.cfg.n_ctx)
+    return _holds(model, "length of the forward", length_error, n_tokens, limit, state)
+
+
+def supports(
+    model: TransformerBridge,
+    way: str,
+    error: Callable[[TransformerBridge, int], float],
+    n_tokens: int,
+    limit: int,
+) -> bool:
+    """Whether a way of running prompts up to this length is exact, and lengths do not matter."""
+    state = model_state(model)
+    return ignores_later_tokens(model, n_tokens, state) and _holds(
+        model, way, error, n_tokens, limit, state
+    )
+
+
+def _holds(
+    model: TransformerBridge,
+    way: str,
+    error: Callable[[TransformerBridge, int], float],
+    n_tokens: int,
+    limit: int,
+    state: State | None,
+) -> bool:
+    return holds(
+        model,
+        way,
+        lambda n: error(model, n),
+        n_tokens,
+        limit=limit,
+        tolerance=TOLERANCE[torch.float32],
+        state=state,
+    )
+
+
+def packing_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
     """Largest |packed - separate| logit over a small tree, relative to the logit range.
 
     Infinity when the model refuses the mask or the position ids, NaN when a logit is not finite.
     """
-    return _error(model, keep=False)
+    return _error(model, n_tokens, _packed)
 
 
-def cached_prefix_error(model: TransformerBridge) -> float:
+def cached_prefix_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
     """The same where the branches of that tree continue the KV cache of its stem."""
-    return _error(model, keep=True)
+    return _error(model, n_tokens, _on_stem)
+
+
+@torch.no_grad()
+def length_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+    """Largest change of a logit by later tokens, relative to the logit range.
+
+    Over a prompt and its first half, quarter and so on: causality says that there is none.
+    """
+    ids = probe_ids(model, n_tokens)
+    with widened_model(model, wider(model.cfg.dtype)):
+        whole = run_whole(model, ids)
+        worst, n = 0.0, n_tokens // 2
+        while n >= 2:
+            part = run_whole(model, ids[:n])
+            error = float((whole[:n] - part).abs().max() / (part.max() - part.min()))
+            worst = error if error != error else max(worst, error)
+            n //= 2
+    return worst
 
 
 def attention_window(model: TransformerBridge) -> int:
@@ -110,17 +179,6 @@ def attention_window(model: TransformerBridge) -> int:
     return min([model.cfg.n_ctx, *(int(w) for w in windows if w)])
 
 
-def is_exact(
-    model: TransformerBridge,
-    known: WeakKeyDictionary[TransformerBridge, bool],
-    error: Callable[[TransformerBridge], float],
-) -> bool:
-    """Whether a way of running a model is exact on it: its ``error`` is measured once, ``known``."""
-    if model not in known:
-        known[model] = error(model) <= TOLERANCE.get(model.cfg.dtype, 1e-2)
-    return known[model]
-
-
 def deviation(run: Callable[[], Tensor], expected: Tensor) -> float:
     """Largest difference of what ``run`` gives, relative to the range; infinity when refused."""
     try:
@@ -130,18 +188,33 @@ def deviation(run: Callable[[], Tensor], expected: Tensor) -> float:
     return float((logits - expected).abs().max() / (expected.max() - expected.min()))
 
 
-@torch.no_grad()
-def _error(model: TransformerBridge, *, keep: bool) -> float:
+def probe_ids(model: TransformerBridge, n_tokens: int) -> Int[Tensor, " pos"]:
+    """Tokens of a measurement, the same at every call."""
     generator = torch.Generator().manual_seed(0)
-    stem = torch.randint(0, model.cfg.d_vocab, (6,), generator=generator)
-    tails = [torch.randint(0, model.cfg.d_vocab, (n,), generator=generator) for n in (3, 5)]
-    device = model.cfg.device
-    alone = [
-        model(torch.cat([stem, tail])[None].to(device))[0].float().cpu()[len(stem) :]
-        for tail in tails
-    ]
-    run = _on_stem if keep else _packed
-    return deviation(lambda: run(model, stem, tails), torch.cat(alone))
+    return torch.randint(0, model.cfg.d_vocab, (n_tokens,), generator=generator)
+
+
+def run_whole(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_vocab"]:
+    """Logits of one prompt, as any forward computes them without a cache."""
+    reset_rope(model)
+    ids = ids[None].to(model.cfg.device)
+    return model.original_model(input_ids=ids, use_cache=False).logits[0].float().cpu()
+
+
+@torch.no_grad()
+def _error(model: TransformerBridge, n_tokens: int, run: _Run) -> float:
+    """Over a prompt of this length and another that leaves it half way."""
+    if n_tokens < 4:
+        return float("inf")
+    ids = probe_ids(model, n_tokens)
+    stem, tail = ids[: n_tokens // 2], ids[n_tokens // 2 :]
+    other = tail[: min(3, len(tail) - 1)].flip(0)
+    if torch.equal(other[:1], tail[:1]):
+        other = (other + 1) % int(model.cfg.d_vocab)
+    tails = [tail, other]
+    with widened_model(model, wider(model.cfg.dtype)):
+        alone = [run_whole(model, torch.cat([stem, more]))[len(stem) :] for more in tails]
+        return deviation(lambda: run(model, stem, tails), torch.cat(alone))
 
 
 def _packed(model: TransformerBridge, stem: Tensor, tails: Sequence[Tensor]) -> Tensor:
@@ -151,7 +224,8 @@ def _packed(model: TransformerBridge, stem: Tensor, tails: Sequence[Tensor]) -> 
 
 
 def _on_stem(model: TransformerBridge, stem: Tensor, tails: Sequence[Tensor]) -> Tensor:
-    first, second = pack([stem[:4]]), pack([stem[4:]])
+    cut = max(1, len(stem) // 2)
+    first, second = pack([stem[:cut]]), pack([stem[cut:]])
     _, prefix = forward_packed(model, first, torch.tensor([0]), (), keep=True)
     _, prefix = forward_packed(model, second, torch.tensor([0]), (), prefix, keep=True)
     packed = pack(tails)

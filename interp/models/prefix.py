@@ -4,8 +4,8 @@ It is kept in full on every layer, also on layers with a sliding window, where t
 keeps far tokens out: so a prefix can be cut back to any length, which the windowed caches of
 Hugging Face cannot.
 
-Hooks on the model act in every forward, and so on the cache: do not use a prefix under other hooks
-or other weights than those it was made with.
+Hooks on the model act in every forward, and so on the cache: a prefix is of use only under the hooks
+and weights that it was made with, its ``state``.
 
 Cost: ``2 * layers * key-value heads * d_head`` numbers per token.
 """
@@ -21,13 +21,20 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from interp.models.verdicts import State
+
 
 @dataclass(frozen=True, eq=False)
 class CachedPrefix:
-    """Token ids, and their keys and values per layer, ``[1, key-value head, pos, d_head]`` each."""
+    """Token ids, and their keys and values per layer, ``[1, key-value head, pos, d_head]`` each.
+
+    ``state``: the model's at the time (:func:`interp.models.verdicts.model_state`), None where the
+    prefix does not outlive the call that made it.
+    """
 
     ids: Int[Tensor, " pos"]
     layers: tuple[tuple[Tensor, Tensor], ...]
+    state: State | None = None
 
     def shared_with(self, ids: Int[Tensor, " other"]) -> int:
         """Length of the longest common prefix with other ids."""
@@ -59,14 +66,16 @@ def build_cache(prefixes: Sequence[CachedPrefix], lengths: Sequence[int]) -> Dyn
     return cache
 
 
-def prefix_from_cache(cache: Any, ids: Int[Tensor, " pos"], row: int = 0) -> CachedPrefix:
+def prefix_from_cache(
+    cache: Any, ids: Int[Tensor, " pos"], row: int = 0, state: State | None = None
+) -> CachedPrefix:
     """What a cache holds of one of its rows, whose last tokens are ``ids``."""
     start = cache.get_seq_length() - len(ids)
     layers = tuple(
         (layer.keys[row : row + 1, :, start:], layer.values[row : row + 1, :, start:])
         for layer in cache.layers
     )
-    return CachedPrefix(ids, layers)
+    return CachedPrefix(ids, layers, state)
 
 
 def _filled(states: Tensor, length: int) -> Tensor:

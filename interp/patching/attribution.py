@@ -35,6 +35,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.limits import require_finite
+from interp.models.rope import reset_rope
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.measure import Table, enter_zeros
@@ -351,6 +352,7 @@ def _gradient_hook(site: str, layer: int) -> str:
 
 
 def _last_logits(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "1 d_vocab"]:
+    reset_rope(model)
     # a copy, because a tensor that was made under inference_mode can be in no graph
     ids = ids.clone()[None].to(model.cfg.device)
     out = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=1)

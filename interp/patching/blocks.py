@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.rope import reset_rope
 from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
 from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
 
@@ -122,6 +123,7 @@ def record(
         b.attn.register_forward_pre_hook(before_attention, with_kwargs=True) for b in blocks
     ]
     handles.append(blocks[-1].register_forward_hook(after_block))
+    reset_rope(model)
     try:
         logits = model.original_model(
             input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
@@ -135,9 +137,9 @@ def record(
     # are kept of all positions; a cell that starts at p uses those before p.
     keys, values = [], []
     for block, hidden, (_, kwargs) in zip(blocks, inputs, calls, strict=True):
-        k, v = _keys_values(block, hidden, kwargs)
-        keys.append(k.transpose(0, 1).contiguous())
-        values.append(v.transpose(0, 1).contiguous())
+        k, v = shared_keys_values(block, hidden, kwargs)
+        keys.append(k)
+        values.append(v)
     # layers share their masks; each is turned into numbers once
     additive = {id(mask): _additive(mask, len(ids), model) for mask in _distinct(masks)}
     return UnpatchedRun(
@@ -150,6 +152,14 @@ def record(
         read=read,
         logits=logits.float(),
     )
+
+
+def shared_keys_values(
+    block: Any, hidden: Float[Tensor, "pos d_model"], kwargs: dict[str, Any]
+) -> tuple[Float[Tensor, "head pos d_head"], Float[Tensor, "head pos d_head"]]:
+    """Keys (rotated) and values of a whole prompt, from the stream before a block."""
+    k, v = _keys_values(block, hidden, kwargs)
+    return k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
 
 
 def _keys_values(

@@ -5,9 +5,10 @@
 ``PatchingResult`` with ``reduce="none"``, ``baseline=True`` or several metrics.
 
 A metric gets logits of full shape ``[batch, pos, d_vocab]``. Which rows it reads is found by one
-backward pass from its value on the corrupted run; only they are computed, the others hold the
-corrupted run's values. Two cells are computed again in full, and where the metric then says
-otherwise (or has no gradient), every row of every cell is computed.
+backward pass from its value on the corrupted run; only they are computed, the others hold NaN. So a
+metric that reads more rows in a patched run (a maximum over positions) says so itself. Two cells are
+computed again in full besides; where any of that goes wrong, or the metric has no gradient, every row
+of every cell is computed.
 
 One difference is meant: TransformerLens 4.3 writes ``resid_mid`` where only the MLP sees it; here the
 residual stream itself is set.
@@ -209,22 +210,31 @@ def _cells(
 def _values(call: _Call, progress: bool) -> Float[Tensor, "metric ..."]:
     """Metrics of every cell, ``[metric, *axes, batch?]``."""
     every_row = [torch.arange(call.tokens.shape[1])] * len(call.tokens)
-    rows = _rows_read(call) or every_row
-    values = _values_of_rows(call, rows, progress)
-    if rows is not every_row and not _holds(call, values):
-        values = _values_of_rows(call, every_row, progress)
-    return values
+    rows = _rows_read(call)
+    if rows is not None:
+        try:
+            values = _values_of_rows(call, rows, progress)
+            if _holds(call, values):
+                return values
+        except InterpError:
+            raise
+        except Exception:  # a metric that does not take NaN has read a row that is not computed
+            pass
+    return _values_of_rows(call, every_row, progress)
 
 
 def _values_of_rows(
     call: _Call, rows: Sequence[Tensor], progress: bool
 ) -> Float[Tensor, "metric ..."]:
-    """The same, with logits computed at the named rows of every example."""
+    """The same, with logits computed at the named rows of every example and NaN at the others."""
     runs = PatchedRuns(call.model, list(call.tokens.cpu()), rows, max_bytes=call.max_bytes)
     own = call.evaluate(call.logits)
     ones = [1] * len(call.sizes)
     values = own.view(len(own), *ones, *own.shape[1:]).repeat(1, *call.sizes, *[1] * (own.ndim - 1))
-    buffer = call.logits.clone()
+    unread = torch.full_like(call.logits, float("nan"))
+    for example, where in enumerate(rows):
+        unread[example, where] = 0.0
+    buffer = call.logits + unread
     for slab in tqdm(list(_slabs(call, rows)), desc="patching", disable=not progress):
         cells = [(index, cell) for index in slab for cell in call.cells[index]]
         waiting: dict[_Index, dict[int, Tensor]] = {}
@@ -280,9 +290,11 @@ def _rows_read(call: _Call) -> list[Tensor] | None:
 
 
 def _holds(call: _Call, values: Float[Tensor, "metric ..."]) -> bool:
-    """Whether two cells, run in full, give the metrics that the chosen rows gave."""
+    """Whether no cell read NaN, and two cells run in full give what the chosen rows gave."""
     if not call.cells:
         return True
+    if not bool(torch.isfinite(values).all()):
+        return False
     indices = list(call.cells)
     generator = rng(0, "metrics of full runs")
     picked = generator.choice(len(indices), min(_CHECKED_CELLS, len(indices)), replace=False)

@@ -16,6 +16,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 
 from interp.errors import InterpError
+from interp.models.rope import reset_rope
 from interp.patching.cells import Patch
 
 _Hook: TypeAlias = tuple[str, Callable[..., Any]]
@@ -55,12 +56,18 @@ def run_cell(
         if not supports_hook(model, patch.site):
             raise InterpError(f"{patch.site} cannot be set on this model: its attention is opaque")
     device = model.cfg.device
-    hooks = [hook for patch in patches for hook in _hooks(patch)]
+    hooks = patch_hooks(patches)
+    reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
         logits = model.original_model(
             input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
         ).logits
     return logits[0].float()
+
+
+def patch_hooks(patches: Sequence[Patch]) -> list[_Hook]:
+    """Hooks that apply patches to the run of one prompt."""
+    return [hook for patch in patches for hook in _hooks(patch)]
 
 
 def _hooks(patch: Patch) -> list[_Hook]:

@@ -92,7 +92,7 @@ def knockout(
         window: how many layers from the cell's layer on are blocked together.
         metric: as in :func:`interp.patching.sweep`.
         method: ``"exact"``, or ``"hooked"`` for one forward per cell.
-        seed: seed of the control's block, the checks and the result's bootstraps.
+        seed: seed of the control's block and of the result's bootstraps.
         max_bytes: memory budget.
         progress: show a bar.
 
@@ -127,7 +127,6 @@ def knockout(
                 metrics,
                 table,
                 method=method,
-                seed=seed,
                 max_bytes=max_bytes,
                 advance=bar.update,
             )

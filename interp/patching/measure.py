@@ -58,7 +58,6 @@ def run_plan(
     *,
     part: Part | None = None,
     method: SweepMethod = "exact",
-    seed: int = 0,
     max_bytes: int = MAX_BYTES,
     progress: bool = True,
 ) -> Table:
@@ -91,7 +90,6 @@ def run_plan(
                 metrics,
                 table,
                 method=method,
-                seed=seed,
                 max_bytes=max_bytes,
                 advance=bar.update,
             )
@@ -107,7 +105,6 @@ def measure(
     table: Table,
     *,
     method: SweepMethod,
-    seed: int,
     max_bytes: int,
     advance: Callable[[int], object],
 ) -> None:
@@ -119,7 +116,6 @@ def measure(
         prompts,
         [torch.tensor([len(ids) - 1]) for ids in prompts],
         method=method,
-        seed=seed,
         max_bytes=max_bytes,
     )
     for number, logits in zip(numbers, runs.logits, strict=True):

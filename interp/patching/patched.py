@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, get_args
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -12,15 +11,17 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.by_row import hooks_act_by_row
 from interp.models.limits import out_of_memory, require_finite
 from interp.models.packed import TOLERANCE
+from interp.models.verdicts import model_state, remembered
+from interp.patching.agreement import compare_layers, compare_logits, kind_of
 from interp.patching.blocks import NotFastError, record
 from interp.patching.cells import Cell, Patch, reaches
 from interp.patching.hooked import run_cell, supports_hook
 from interp.patching.rows import UnpatchedRun
 from interp.patching.sites import SweepMethod
 from interp.patching.wavefront import Consume, least_bytes, run_cells
-from interp.stats import rng
 
 MAX_BYTES = 1 << 30
 """Default budget: the unpatched runs, the rows of the patched ones, and a block's working memory."""
@@ -28,12 +29,7 @@ MAX_BYTES = 1 << 30
 _RESERVE = 16 << 20
 """What the allocator and the matrix library hold besides our tensors (measured: 6 to 9 MiB)."""
 
-_CHECKED_CELLS = 2
-
 _Advance: TypeAlias = Callable[[int], object]
-
-_verdicts: WeakKeyDictionary[TransformerBridge, dict[object, str]] = WeakKeyDictionary()
-"""Per model, its state and kind of patch: why the fast way cannot be used, or the empty string."""
 
 
 class PatchedRuns:
@@ -47,7 +43,6 @@ class PatchedRuns:
         prompts: token ids.
         read: for each prompt the ascending positions whose logits are wanted.
         method: ``"exact"`` or ``"hooked"``.
-        seed: which cells are computed both ways, once per model and kind of patch.
         max_bytes: memory budget.
     """
 
@@ -58,16 +53,18 @@ class PatchedRuns:
         read: Sequence[Int[Tensor, " _read"]],
         *,
         method: SweepMethod = "exact",
-        seed: int = 0,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.model, self.prompts, self.read = model, prompts, read
-        self.seed, self.max_bytes = seed, max_bytes
+        self.max_bytes = max_bytes
+        self._state = model_state(model)
         self.notes: list[str] = []
         self._runs: list[UnpatchedRun] | None = None
         if method not in get_args(SweepMethod):
             raise InterpError(f"no method {method!r}; known: {', '.join(get_args(SweepMethod))}")
-        if method == "exact":
+        if method == "exact" and not hooks_act_by_row(model, prompts):
+            self._give_up("a hook on the model addresses positions, or only looks on")
+        elif method == "exact":
             try:
                 self._runs = [record(model, *both) for both in zip(prompts, read, strict=True)]
             except NotFastError as reason:
@@ -154,34 +151,45 @@ class PatchedRuns:
             )
 
     def _agrees(self, cells: Sequence[Cell]) -> bool:
-        """Whether the fast way gives the slow way's logits; tried once per kind of patch."""
-        known = _verdicts.setdefault(self.model, {})
-        kinds = frozenset(_kind(patch) for cell in cells for patch in cell.patches)
-        kind = (kinds, _state(self.model))
-        if kind not in known:
-            known[kind] = self._disagreement(cells)
-        if known[kind]:
-            self._give_up(known[kind])
-            return False
-        return True
+        """Whether the fast way gives the slow way's numbers for all that these cells need."""
+        reason = self._disagreement(cells)
+        if reason:
+            self._give_up(reason)
+        return not reason
 
     def _disagreement(self, cells: Sequence[Cell]) -> str:
         assert self._runs is not None
-        generator = rng(self.seed, "cells computed both ways")
-        picked = generator.choice(len(cells), min(_CHECKED_CELLS, len(cells)), replace=False)
-        for cell in (self._checkable(cells[int(k)]) for k in picked):
-            try:
-                fast = self._one_fast(cell)
-            except InterpError:
-                raise
-            except Exception as error:  # whatever a model or a user's hook makes of flat rows
-                return f"a patched run ended in {type(error).__name__}"
-            slow = run_cell(self.model, self.prompts[cell.run], cell.patches, self.read[cell.run])
-            scale = float(slow.max() - slow.min())
-            deviation = float((fast - slow).abs().max()) / max(scale, 1e-12)
-            if not deviation <= TOLERANCE.get(self.model.cfg.dtype, 1e-2):
-                return f"a patched run came out {deviation:.1e} of the logit range apart"
-        return ""
+        if model_state(self.model) != self._state:
+            return "hooks or weights changed since the prompts were run"
+        reason = compare_layers(self.model, self._runs, cells)
+        if reason:
+            return reason
+        tried = remembered(self.model, ("one cell", self._state), set)
+        first = min(cells, key=lambda cell: (cell.layer, cell.start))
+        kinds = frozenset(kind_of(patch) for patch in first.patches)
+        if any(kinds == seen and layer <= first.layer for seen, layer in tried):
+            return ""
+        limit = TOLERANCE.get(self.model.cfg.dtype, 1e-2)
+        reason = compare_logits(self.model, self._runs, limit) or self._compare_cell(first, limit)
+        if not reason:
+            tried.add((kinds, first.layer))
+        return reason
+
+    def _compare_cell(self, cell: Cell, limit: float) -> str:
+        """One cell from its first layer to the logits, both ways."""
+        cell = self._checkable(cell)
+        try:
+            fast = self._one_fast(cell)
+        except InterpError:
+            raise
+        except Exception as error:  # whatever a model makes of flat rows
+            return f"a patched run ended in {type(error).__name__}"
+        slow = run_cell(self.model, self.prompts[cell.run], cell.patches, self.read[cell.run])
+        scale = float(slow.max() - slow.min())
+        deviation = float((fast - slow).abs().max()) / max(scale, 1e-12)
+        if deviation <= limit:
+            return ""
+        return f"a patched run came out {deviation:.1e} of the logit range apart"
 
     def _one_fast(self, cell: Cell) -> Float[Tensor, "read d_vocab"]:
         found: list[Tensor] = []
@@ -206,17 +214,3 @@ class PatchedRuns:
         note = f"one forward per cell: the exact engine does not apply ({reason})"
         if note not in self.notes:
             self.notes.append(note)
-
-
-def _state(model: TransformerBridge) -> tuple[object, ...]:
-    """Changes when a hook of the user's comes or goes, or a weight is written to."""
-    hooks = [
-        (name, *(id(hook) for hook in point.fwd_hooks))
-        for name, point in model.hook_dict.items()
-        if point.fwd_hooks
-    ]
-    return (*hooks, sum(weight._version for weight in model.original_model.parameters()))
-
-
-def _kind(patch: Patch) -> str:
-    return patch.site if patch.vector is None else f"part of {patch.site}"

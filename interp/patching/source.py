@@ -14,6 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations.sites import SITES
 from interp.errors import InterpError
 from interp.models.limits import require_finite
+from interp.models.rope import reset_rope
 from interp.patching.cells import Part, Patch, PatchSite
 from interp.patching.hooked import hook_of
 from interp.patching.plan import PlannedCell, SweepPlan
@@ -55,6 +56,7 @@ def read_source(
 
     hooks = [(hook_of(plan.site, layer), reader(layer)) for layer in layers]
     device = model.cfg.device
+    reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
         logits = model.original_model(
             input_ids=ids[None].to(device), use_cache=False, logits_to_keep=1

@@ -5,9 +5,10 @@ For every cell of a plan the destination prompt is run with the site's activatio
 the end. The numbers are those of one full forward per cell; the time is not, see
 :mod:`interp.patching.wavefront`.
 
-Before the fast way is used for a site of a model, two of the plan's cells are computed both ways;
-where they differ, or the model's attention is of another kind, the sweep runs one forward per
-cell (:mod:`interp.patching.hooked`) and a note in the result says so.
+Before the fast way is used, every layer that the plan needs is compared with the model's own
+(:mod:`interp.patching.agreement`); where one differs, the model's attention is of another kind, or a
+hook on the model addresses positions, the sweep runs one forward per cell
+(:mod:`interp.patching.hooked`) and a note in the result says so.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def sweep(
             ``"screened"`` for the ``k`` cells of largest attribution
             (:func:`interp.patching.screen.screen`).
         k: how many cells a screened sweep runs.
-        seed: seed of the checks and of the result's bootstraps.
+        seed: seed of the result's bootstraps.
         max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
         progress: show a bar.
 
@@ -120,7 +121,6 @@ def sweep(
         metrics,
         part=part,
         method=method,
-        seed=seed,
         max_bytes=max_bytes,
         progress=progress,
     )

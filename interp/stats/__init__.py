@@ -33,6 +33,7 @@ from interp.stats.columns import (
     interval_columns,
     interval_of,
     intervals_of,
+    require_columns,
 )
 from interp.stats.effects import text_effects
 from interp.stats.intervals import (
@@ -70,6 +71,7 @@ __all__ = [
     "intervals_of",
     "permute_texts",
     "ratio_bootstrap",
+    "require_columns",
     "rng",
     "sign_flip_max_t",
     "success_rate",

@@ -28,7 +28,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -107,6 +107,18 @@ def intervals_of(frame: pd.DataFrame, name: str = "") -> list[Interval]:
     columns = interval_column_names(name)
     _require(frame, columns)
     return [interval_of(row, name) for row in frame[columns].to_dict("records")]
+
+
+def require_columns(frame: pd.DataFrame, columns: Iterable[str], what: str) -> None:
+    """Refuse a table that lacks one of these columns, in a line that begins with ``what``.
+
+    Raises:
+        InterpError: names the first that is missing, and all that are needed.
+    """
+    needed = list(columns)
+    missing = [name for name in needed if name not in frame]
+    if missing:
+        raise InterpError(f"{what} has no column {missing[0]!r}; it needs {', '.join(needed)}")
 
 
 def _require(there: Container[Any], columns: list[str]) -> None:

@@ -125,7 +125,10 @@ def rows_of_cells(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def check_array(name: str, values: npt.ArrayLike, min_axes: int = 1) -> FloatArray:
     """The values as float64; refuses infinite ones and too few axes. NaN (undefined) passes."""
-    array = np.asarray(values, dtype=np.float64)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InterpError(f"{name} is no array of numbers ({error})") from error
     if array.ndim < min_axes:
         raise InterpError(f"{name} has {array.ndim} axes: needs at least {min_axes}, items last")
     if np.isinf(array).any():

@@ -22,6 +22,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
+from interp.stats.columns import require_columns
 from interp.viz.theme import (
     CONDITION_COLOURS,
     FAINT,
@@ -277,11 +278,7 @@ def subsets_of(frame: pd.DataFrame) -> list[str]:
 
 def require(frame: pd.DataFrame, who: str, *columns: str) -> None:
     """Refuse a table without one of these columns."""
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise InterpError(
-            f"{who}: the table has no column {missing[0]!r}; it needs {', '.join(columns)}"
-        )
+    require_columns(frame, columns, f"{who}: the table")
 
 
 def require_rows(frame: pd.DataFrame, who: str, what: str = "the table has no row") -> None:

@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 
 from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
-from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, cluster_bootstrap, interval_columns
+from interp.stats.columns import require_columns
 from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, escape_label, fade
 
 
@@ -55,12 +55,7 @@ def projection_shift(
         InterpError: a column is missing.
     """
     frame = _shift_frame(shift, seed) if isinstance(shift, Projections) else shift
-    missing = [name for name in _SHIFT_COLUMNS if name not in frame.columns]
-    if missing:
-        raise InterpError(
-            f"projection_shift: the frame has no column {missing[0]!r}; it needs "
-            f"{', '.join(_SHIFT_COLUMNS)}"
-        )
+    require_columns(frame, _SHIFT_COLUMNS, "projection_shift: the frame")
     is_null = frame["is_null"].astype(bool)
     nulls = [rows for _, rows in frame[is_null].groupby("direction", sort=False)]
     figure = make_subplots()

@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 from interp.errors import InterpError
 from interp.lens import LensConditions, LensTrajectory
 from interp.stats import Interval
+from interp.stats.columns import require_columns
 from interp.viz.curves import Curve, add_curve, layer_range, mean_per_layer
 from interp.viz.theme import INK, MUTED, ZERO, apply_style, colour_of, fade
 
@@ -94,12 +95,7 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
     Raises:
         InterpError: a column is missing.
     """
-    missing = [name for name in _EFFECT_COLUMNS if name not in effects]
-    if missing:
-        raise InterpError(
-            f"lens_effects: the frame has no column {missing[0]!r}; it needs "
-            f"{', '.join(_EFFECT_COLUMNS)}"
-        )
+    require_columns(effects, _EFFECT_COLUMNS, "lens_effects: the frame")
     parting = parting or {}
     contrasts = [str(name) for name in effects["contrast"].unique()]
     titles = [f"{name} − its placebo{_parts(parting.get(name))}" for name in contrasts]

@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.errors import InterpError
+from interp.stats.columns import require_columns
 from interp.viz.curves import Curve, add_curve, band, layer_range
 from interp.viz.theme import DIVERGING, INK, MUTED, ZERO, apply_style, colour_of, escape_label
 
@@ -236,6 +236,4 @@ def _colour(component: str) -> str:
 
 
 def _require(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise InterpError(f"{what}: the frame has no column {missing[0]!r}; it needs {columns}")
+    require_columns(frame, columns, f"{what}: the frame")

@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
 from interp.stats import FloatArray
+from interp.stats.columns import require_columns
 from interp.viz.theme import MUTED, ZERO, apply_style, colour_of, escape_label, fade
 
 LEARNED = "learned"
@@ -111,11 +112,7 @@ def effect_against_cost(
 
 
 def _require(effects: pd.DataFrame, cells: Mapping[Panel, str] | Sequence[Panel]) -> None:
-    missing = [name for name in _COLUMNS if name not in effects.columns]
-    if missing:
-        raise InterpError(
-            f"the frame of effects has no column {missing[0]!r}; it needs {', '.join(_COLUMNS)}"
-        )
+    require_columns(effects, _COLUMNS, "the frame of effects")
     for cell in cells:
         if not (_rows(effects, cell)["kind"] == LEARNED).any():
             raise InterpError(f"no effect of the learned direction on {cell[0]}, {cell[1]}")

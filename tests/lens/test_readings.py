@@ -124,7 +124,7 @@ def test_arms_with_one_text_and_no_control_are_the_difference_alone() -> None:
 
 @pytest.mark.parametrize("column", ["layer", "cluster", "difference"])
 def test_a_frame_of_something_else_is_refused(column: str) -> None:
-    with pytest.raises(InterpError, match=f"no column '{column}'; give the rows of difference"):
+    with pytest.raises(InterpError, match=f"no column '{column}'; it needs layer, cluster"):
         parting_layer(frame_of([[0.0, 1.0]]).drop(columns=column), seed=0)
 
 

@@ -244,7 +244,7 @@ def test_a_model_that_fails_the_self_check_runs_alone_and_gives_the_same_numbers
     read = {POST: places}
     packed = forward(tiny_model, sequences, logits_at=places, read=read)
     model = load_model(tiny_folder("llama"))
-    monkeypatch.setattr(packed_model, "packing_error", lambda model: error)
+    monkeypatch.setattr(packed_model, "packing_error", lambda model, n_tokens: error)
     count_runs.update(packed=0, alone=0)
     assert not supports_packing(model)
     assert_equal_outputs(forward(model, sequences, logits_at=places, read=read), packed)

@@ -13,6 +13,7 @@ from transformer_lens.patching import PatchingResult
 
 import interp.patching as ours
 from interp.errors import InterpError
+from interp.patching import drop_in
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
@@ -104,6 +105,31 @@ def test_rows_read_only_after_a_change_are_found_by_the_check_on_full_runs(tiny_
         return margin(logits) + 50 * (logits[:, 8, A] - start).abs().clamp(min=1e-4).sum()
 
     found, expected = both(tiny_model, "resid_pre", hidden, batch=1)
+    assert_close(found, expected)
+
+
+def largest(logits: Tensor) -> Tensor:
+    """Its gradient reaches one row, in every patched run perhaps another."""
+    return logits[:, :, A].amax(1).mean()
+
+
+def largest_that_takes_no_nan(logits: Tensor) -> Tensor:
+    assert not bool(logits.isnan().any())
+    return largest(logits)
+
+
+@pytest.mark.parametrize("metric", [largest, largest_that_takes_no_nan], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_maximum_over_positions_reads_other_rows_in_patched_runs(
+    load_tiny: Callable[..., Any], metric: Any, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drop_in, "_CHECKED_CELLS", 0)  # every cell is seen to, not two
+    model = load_tiny("llama", random_vectors=True)
+    clean, corrupted = tokens(2, seed)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(clean)
+        expected = upstream.get_act_patch_resid_pre(model, corrupted, cache, metric)
+    found = ours.get_act_patch_resid_pre(model, corrupted, cache, metric, progress=False)
     assert_close(found, expected)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from interp.errors import InterpError
+from interp.models.verdicts import forget
 from interp.patching import ALL, PatchSite, SweepResult, patched, sweep, wavefront
-from interp.patching.patched import _verdicts
 from interp.prompts import PromptPair, make_pair
 from tests.patching.by_hand import N_LAYERS, TARGET, random_ids, rough_model, rough_pair
 
@@ -181,9 +181,9 @@ def test_another_error_is_not_swallowed(
 
 @pytest.fixture
 def unchecked(model: Any) -> Iterator[Any]:
-    before = _verdicts.pop(model, {})
+    forget(model)
     yield model
-    _verdicts[model] = before
+    forget(model)
 
 
 def test_running_out_of_memory_during_the_self_check_is_survived_as_well(

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformer_lens import patching
 
 from interp.errors import InterpError
+from interp.models.verdicts import forget
 from interp.patching import ALL, Cell, Part, Patch, PatchedRuns, PatchSite, SweepResult, sweep
-from interp.patching.patched import _verdicts
 from interp.prompts import PromptPair
 from tests.patching.by_hand import (
     EVERY_ARCHITECTURE,
@@ -287,9 +287,9 @@ def test_the_soft_caps_and_the_window_matter(load_tiny: Callable[..., Any]) -> N
 def unchecked(load_tiny: Callable[..., Any]) -> Iterator[Any]:
     """A model of which nothing is known, and of which nothing will be known afterwards."""
     model = load_tiny("llama", random_vectors=True)
-    before = _verdicts.pop(model, {})
+    forget(model)
     yield model
-    _verdicts[model] = before
+    forget(model)
 
 
 @pytest.mark.parametrize("site", ["resid_pre", "k", "pattern"])
@@ -304,7 +304,7 @@ def test_where_the_engine_is_wrong_the_self_check_notices_and_hooks_are_used(
         result = sweep(unchecked, pair, site=site, progress=False)
     assert torch.equal(result.values, expected.values)
     (note,) = result.notes
-    assert note.startswith("one forward per cell: the exact engine does not apply (a patched run")
+    assert note.startswith("one forward per cell: the exact engine does not apply (layer 0 with")
     assert not expected.notes  # slow by request is no news
 
 
