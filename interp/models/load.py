@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from interp.models.convert import (
 )
 from interp.models.fingerprint import weights_fingerprint
 from interp.models.processing import process_weights
+from interp.parsing import parse_json, read_text
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -123,25 +125,34 @@ def _adopt(model: TransformerBridge, compatibility_mode: bool) -> TransformerBri
 
 def _resolve(name: str) -> tuple[str, Provenance]:
     """A folder or hub id that transformers can load, and where it came from."""
-    path = Path(name).expanduser()
     if name in model_names():
         return _resolve_catalogue(name)
+    path = _path(name)
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InterpError(f"{path}: no such GGUF file")
         folder, provenance = convert_local_gguf(path)
         return str(folder), provenance
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise InterpError(f"{path}: no config.json there, so not a Hugging Face model folder")
         return str(path), read_provenance(path) or Provenance(path.name, str(path), "none")
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, False for a name that no file can have
         raise InterpError(f"{path}: neither a .gguf file nor a folder in Hugging Face format")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InterpError(f"{path}: no such folder")
     if name.count("/") == 1:
         return name, Provenance(name, f"Hugging Face hub: {name}", "none")
     return _resolve_catalogue(name)
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise InterpError(
+            f"{name}: there is no home directory here that ~ could stand for; give the whole path"
+        ) from error
 
 
 def _resolve_catalogue(name: str) -> tuple[str, Provenance]:
@@ -187,8 +198,22 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
             return boot_bridge(source, device, picked, revision)
     except InterpError:
         raise
+    except ImportError as error:
+        raise InterpError(
+            f"{source}: this class needs a package that is not installed ({_first(error)})"
+        ) from error
     # safetensors, huggingface_hub and transformers each have their own error types
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise InterpError(
+                f"{source}: its class is code in its own repository, which is not run; boot it with "
+                "TransformerBridge.boot_transformers(..., trust_remote_code=True) and give the bridge"
+            ) from error
+        if "does not recognize this architecture" in str(error):
+            raise InterpError(
+                f"{source}: cannot load the model: transformers {version('transformers')} does not "
+                f"know its kind ({_first(error)})"
+            ) from error
         if Path(source).is_dir():
             raise InterpError(
                 f"{source}: cannot load the model, files truncated or missing perhaps "
@@ -205,10 +230,7 @@ def _require_architecture(source: str) -> None:
     path = Path(source) / "config.json"
     if not path.is_file():
         return
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise InterpError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+    config = parse_json(read_text(path), str(path), allow_nan=True)
     if not isinstance(config, dict) or not config.get("architectures"):
         raise InterpError(
             f"{path}: field 'architectures' is missing; add the class, for example "

@@ -38,7 +38,8 @@ from transformer_lens.patching import PatchingResult, make_df_from_ranges
 from interp.errors import InterpError
 from interp.patching.cells import Cell, Patch, PatchSite
 from interp.patching.hooked import hook_of, run_cell
-from interp.patching.patched import MAX_BYTES, PatchedRuns
+from interp.patching.measure import patched_runs
+from interp.patching.patched import MAX_BYTES
 from interp.stats import rng
 
 LogitsMetric: TypeAlias = Callable[[Tensor], Any]
@@ -220,7 +221,7 @@ def _values_of_rows(
     call: _Call, rows: Sequence[Tensor], progress: bool
 ) -> Float[Tensor, "metric ..."]:
     """The same, with logits computed at the named rows of every example."""
-    runs = PatchedRuns(call.model, list(call.tokens.cpu()), rows, max_bytes=call.max_bytes)
+    runs = patched_runs(call.model, list(call.tokens.cpu()), rows, max_bytes=call.max_bytes)
     own = call.evaluate(call.logits)
     ones = [1] * len(call.sizes)
     values = own.view(len(own), *ones, *own.shape[1:]).repeat(1, *call.sizes, *[1] * (own.ndim - 1))

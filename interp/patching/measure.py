@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.errors import InterpError
+from interp.models.limits import out_of_memory
 from interp.patching.cells import Cell, Part, Patch
 from interp.patching.metrics import Metric, evaluate_metrics
 from interp.patching.patched import MAX_BYTES, PatchedRuns, SweepMethod
@@ -97,6 +99,34 @@ def run_plan(
     return table
 
 
+def patched_runs(
+    model: TransformerBridge,
+    prompts: Sequence[Int[Tensor, " _pos"]],
+    read: Sequence[Int[Tensor, " _read"]],
+    *,
+    method: SweepMethod = "exact",
+    max_bytes: int = MAX_BYTES,
+) -> PatchedRuns:
+    """:class:`PatchedRuns`, by hooks and with a note where the exact engine cannot even start.
+
+    Attention of another build (compressed keys, say) lacks modules that the engine asks for.
+    """
+    try:
+        return PatchedRuns(model, prompts, read, method=method, max_bytes=max_bytes)
+    except InterpError:
+        raise
+    except Exception as error:  # whatever the code of one architecture lacks
+        if method != "exact" or out_of_memory(error):
+            raise
+        reason = type(error).__name__
+    runs = PatchedRuns(model, prompts, read, method="hooked", max_bytes=max_bytes)
+    runs.notes.append(
+        "one forward per cell: the exact engine does not apply (it does not know the attention of "
+        f"{type(model.original_model).__name__}: {reason})"
+    )
+    return runs
+
+
 def measure(
     model: TransformerBridge,
     pairs: Mapping[int, PromptPair],
@@ -111,13 +141,8 @@ def measure(
     """Run the cells of some pairs and enter their metrics, and the destinations', into the table."""
     numbers = list(pairs)
     prompts = [pair.destination.ids for pair in pairs.values()]
-    runs = PatchedRuns(
-        model,
-        prompts,
-        [torch.tensor([len(ids) - 1]) for ids in prompts],
-        method=method,
-        max_bytes=max_bytes,
-    )
+    last = [torch.tensor([len(ids) - 1]) for ids in prompts]
+    runs = patched_runs(model, prompts, last, method=method, max_bytes=max_bytes)
     for number, logits in zip(numbers, runs.logits, strict=True):
         table.destination[:, number] = evaluate_metrics(metrics, logits, pairs[number])[:, 0]
 
