@@ -69,8 +69,18 @@ def _shapes(model: TransformerBridge, names: Sequence[str], n: int) -> dict[str,
         return lambda activation, hook: look(activation, hook, name)
 
     reset_rope(model)
-    with model.hooks(fwd_hooks=[(name, looker(name)) for name in names]):
+    present = [name for name in names if _exists(model, name)]
+    with model.hooks(fwd_hooks=[(name, looker(name)) for name in present]):
         model.original_model(
             input_ids=torch.arange(n, device=model.cfg.device)[None], use_cache=False
         )
     return found
+
+
+def _exists(model: TransformerBridge, name: str) -> bool:
+    """Whether the model has the hook, and has it switched on."""
+    try:
+        with model.hooks(fwd_hooks=[(name, lambda activation, hook: None)]):
+            return True
+    except (KeyError, ValueError):
+        return False

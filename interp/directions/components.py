@@ -142,7 +142,13 @@ def _head_reading(model: TransformerBridge, layer: int, vectors: Vectors) -> Com
     if not 0 <= layer < model.cfg.n_layers:
         raise InterpError(f"layer {layer} is outside 0..{model.cfg.n_layers - 1}")
     block = model.blocks[layer]
-    out = block.attn.W_O.detach().float()
+    weights = getattr(block.attn, "W_O", None)
+    if weights is None:
+        raise InterpError(
+            f"the attention of {type(model.original_model).__name__} has no output weights per head "
+            "(W_O): heads cannot be read on it; read attn_out instead"
+        )
+    out = weights.detach().float()
     hook = f"blocks.{layer}.attn.hook_z"
     heads = "heads cannot be read on it; read attn_out instead"
     require_layout(model, [hook], lambda n: (1, n, *out.shape[:2]), heads)

@@ -141,6 +141,11 @@ def _require_blocks(model: TransformerBridge, cache: Any) -> None:
         "mlp_out": "MLP",
         "resid_post": "residual stream",
     }
+    if not hasattr(model, "blocks"):
+        raise InterpError(
+            f"{_name(model)}: TransformerLens exposes no single stack of blocks, so there are no "
+            "layers to analyse"
+        )
     for layer, block in enumerate(model.blocks):
         for hook, part in parts.items():
             name = f"blocks.{layer}.hook_{hook}"

@@ -197,7 +197,6 @@ _FIELDS: dict[str, dict[str, Any]] = {
         **_EXPERTS,
         "num_key_value_heads": 2,
         "kv_channels": 8,
-        "num_attention_heads": None,
     },
     "LagunaForCausalLM": {**_WINDOWED, **_EXPERTS},
     "Lfm2ForCausalLM": {**_GROUPED, "layer_types": ["conv", _FULL, "conv", _FULL]},
