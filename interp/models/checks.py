@@ -20,6 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models.limits import out_of_memory
 from interp.models.packed import TOLERANCE, cached_prefix_error, packing_error
+from interp.models.verdicts import user_hooks
 
 _N_TOKENS = 16
 
@@ -75,7 +76,8 @@ def require_decoder(model: TransformerBridge) -> None:
         ids = _probe(model)
         _, cache = model.run_with_cache(ids, names_filter=_residual_name)
         _require_blocks(model, cache)
-        _require_causal(model, ids)
+        if not user_hooks(model):  # what those do is the user's
+            _require_causal(model, ids)
 
 
 @contextmanager
@@ -92,8 +94,8 @@ def _one_line(model: TransformerBridge) -> Iterator[None]:
         dtype = str(model.cfg.dtype).removeprefix("torch.")
         other = "" if dtype == "float32" else "; try dtype='float32'"
         raise InterpError(
-            f"{_name(model)} cannot be run by TransformerLens {version('transformer-lens')} in "
-            f"{dtype} ({type(error).__name__}: {first}){other}"
+            f"TransformerLens {version('transformer-lens')} cannot run {_name(model)} in {dtype} "
+            f"without a KV cache ({type(error).__name__}: {first}){other}"
         ) from error
 
 
@@ -149,7 +151,8 @@ def _require_blocks(model: TransformerBridge, cache: Any) -> None:
     for layer, block in enumerate(model.blocks):
         for hook, part in parts.items():
             name = f"blocks.{layer}.hook_{hook}"
-            if name not in cache:
+            # a recurrence may have its output at hook_attn_out and is none the less no attention
+            if name not in cache or (hook == "attn_out" and not hasattr(block, "attn")):
                 inside = [key for key in block._modules if not key.startswith(("hook_", "_"))]
                 raise InterpError(
                     f"{_name(model)}: layer {layer} has no {part} that TransformerLens exposes as "
