@@ -128,16 +128,17 @@ def _resolve(name: str) -> tuple[str, Provenance]:
     if name in model_names():
         return _resolve_catalogue(name)
     path = _path(name)
+    # os.path and not Path: False for a name that no file can have
     if path.suffix == ".gguf":
         if not os.path.isfile(path):
             raise InterpError(f"{path}: no such GGUF file")
         folder, provenance = convert_local_gguf(path)
         return str(folder), provenance
     if os.path.isdir(path):
-        if not (path / "config.json").is_file():
+        if not os.path.isfile(path / "config.json"):
             raise InterpError(f"{path}: no config.json there, so not a Hugging Face model folder")
         return str(path), read_provenance(path) or Provenance(path.name, str(path), "none")
-    if os.path.isfile(path):  # unlike Path's, False for a name that no file can have
+    if os.path.isfile(path):
         raise InterpError(f"{path}: neither a .gguf file nor a folder in Hugging Face format")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InterpError(f"{path}: no such folder")
@@ -214,7 +215,7 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
                 f"{source}: cannot load the model: transformers {version('transformers')} does not "
                 f"know its kind ({_first(error)})"
             ) from error
-        if Path(source).is_dir():
+        if os.path.isdir(source):
             raise InterpError(
                 f"{source}: cannot load the model, files truncated or missing perhaps "
                 f"({_first(error)})"
@@ -228,7 +229,7 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
 def _require_architecture(source: str) -> None:
     """A config without ``architectures`` (GGUF exports) makes some families fail obscurely."""
     path = Path(source) / "config.json"
-    if not path.is_file():
+    if not os.path.isfile(path):  # a hub id
         return
     config = parse_json(read_text(path), str(path), allow_nan=True)
     if not isinstance(config, dict) or not config.get("architectures"):

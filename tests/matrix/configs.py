@@ -314,6 +314,9 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "vision_config": _VISION,
         "mm_tokens_per_image": 4,
     },
+    "Gemma3nForConditionalGeneration": {
+        "text_config": {**_COMMON, **_WINDOWED, "activation_sparsity_pattern": [0.0] * N_LAYERS},
+    },
     "Gemma4ForConditionalGeneration": {"text_config": {**_COMMON, **_GEMMA4}},
     "Gemma4UnifiedForConditionalGeneration": {"text_config": {**_COMMON, **_GEMMA4}},
 }
