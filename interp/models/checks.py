@@ -76,6 +76,7 @@ def require_decoder(model: TransformerBridge) -> None:
         ids = _probe(model)
         _, cache = model.run_with_cache(ids, names_filter=_residual_name)
         _require_blocks(model, cache)
+        _require_rows(model, ids)
         if not user_hooks(model):  # what those do is the user's
             _require_causal(model, ids)
 
@@ -161,6 +162,17 @@ def _require_blocks(model: TransformerBridge, cache: Any) -> None:
                 )
 
 
+def _require_rows(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None:
+    """The forward gives the rows of logits that it is asked for, and no others."""
+    rows = torch.tensor([2, 5], device=ids.device)
+    logits = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=rows).logits
+    if logits.shape[1] != len(rows):
+        raise InterpError(
+            f"{_name(model)}: asked for the logits of {len(rows)} positions (logits_to_keep), its "
+            f"forward gives {logits.shape[1]}: logits would be read at other positions than asked"
+        )
+
+
 def _require_causal(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None:
     """Later tokens leave earlier predictions as they are."""
     half = ids.shape[1] // 2
@@ -170,7 +182,7 @@ def _require_causal(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None
         for tokens in (ids, others)
     )
     change = _relative(second, first)
-    if change > TOLERANCE.get(model.cfg.dtype, 1e-2):
+    if change > TOLERANCE.get(model.cfg.dtype, 1e-2):  # NaN is the matter of the checks
         raise InterpError(
             f"{_name(model)}: later tokens change earlier predictions ({change:.1e} of the largest "
             "logit): it is no causal decoder"

@@ -63,9 +63,7 @@ def test_every_operation_is_right_or_falls_back_with_a_note(
         ("HrmTextForCausalLM", "no single stack of blocks"),
     ],
 )
-@pytest.mark.parametrize(
-    "compatibility_mode", [False, pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("compatibility_mode", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_class_that_cannot_be_analysed_is_refused_by_what_it_lacks(
     class_name: str, reason: str, compatibility_mode: bool, tmp_path: Path
 ) -> None:

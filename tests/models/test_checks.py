@@ -156,3 +156,16 @@ def test_a_class_that_fails_in_one_type_is_refused_with_the_type_and_the_remedy(
 def test_a_hook_that_mixes_positions_is_no_fault_of_the_model(model: Any) -> None:
     hook_forever(model, "blocks.1.hook_resid_post", lambda a: a + a.mean(1, keepdim=True))
     checks.require_decoder(model)
+
+
+def test_a_forward_that_gives_other_rows_of_logits_than_asked_is_refused(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = model.original_model.forward
+
+    def all_rows(*arguments: Any, logits_to_keep: Any = 0, **options: Any) -> Any:
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(model.original_model, "forward", all_rows)
+    with pytest.raises(InterpError, match="LlamaForCausalLM: asked for the logits of 2 positions"):
+        run_checks(model)
