@@ -12,7 +12,10 @@ from interp.directions import Direction, DirectionFacts, decompose
 from interp.errors import InterpError
 from interp.models import load_model, model_card
 from interp.patching import attribute, knockout, sweep
-from interp.patching.drop_in import get_act_patch_resid_pre
+from interp.patching.drop_in import (
+    get_act_patch_attn_head_out_all_pos,
+    get_act_patch_resid_pre,
+)
 from interp.prompts import PromptPair, make_pair
 from tests.matrix.measure import build_folder
 
@@ -113,6 +116,33 @@ def test_transformer_lens_patching_functions_go_the_slow_way_too(compressed: Any
     slow = sweep(compressed, pair, method="hooked", positions="all", progress=False)
     assert isinstance(found, torch.Tensor)
     assert torch.allclose(found, slow.values[..., 0], atol=1e-3)
+
+
+def test_transformer_lens_patching_functions_do_not_patch_heads_that_are_none(
+    compressed: Any,
+) -> None:
+    ids = pair_of(compressed).source.ids[None]
+    _, cache = compressed.run_with_cache(ids)
+    with pytest.raises(InterpError, match="hook_z of DeepseekV3ForCausalLM has the shape"):
+        get_act_patch_attn_head_out_all_pos(
+            compressed, ids, cache, lambda logits: logits[0, -1, 3], progress=False
+        )
+
+
+def test_a_users_hook_beyond_the_few_tokens_does_not_stop_a_sweep(
+    tiny_folder: Callable[..., Path],
+) -> None:
+    model = load_model(tiny_folder("llama"))
+    pair = pair_of(model)
+
+    def steer(activation: torch.Tensor, hook: Any) -> torch.Tensor:
+        activation[:, 11] += 1.0
+        return activation
+
+    model.add_hook("blocks.1.hook_resid_post", steer)
+    found = sweep(model, pair, progress=False)
+    slow = sweep(model, pair, method="hooked", progress=False)
+    assert torch.allclose(found.values, slow.values, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
