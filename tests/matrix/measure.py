@@ -16,8 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +35,7 @@ from interp.patching import attribute, knockout, sweep
 from interp.prompts import PromptPair, make_pair
 from tests.conftest import make_tokenizer
 from tests.matrix.configs import N_LAYERS, WINDOW, tiny_config
+from tests.matrix.plain import FIRST, LENGTH, hf_log_probs, hf_sweep, layer_inputs, log_probs
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -48,7 +47,7 @@ TOLERANCE: dict[str, float] = {"float32": 1e-4, "bfloat16": 4.0}
 _ROUNDED_TWICE = 2
 """Compatibility mode processes weights in float32 and rounds them to bfloat16 again."""
 
-_LENGTH, _FIRST, _NEW = 16, 12, 6
+_NEW = 6
 
 
 @dataclass
@@ -241,28 +240,19 @@ def _prompts(seed: int) -> list[Tensor]:
 
 def _pair(model: Any, hf: Any, seed: int) -> PromptPair:
     """Two prompts that part at one position, and a margin of the two likeliest tokens."""
-    source = _tokens(_LENGTH, 40 + seed)
+    source = _tokens(LENGTH, 40 + seed)
     destination = source.clone()
-    destination[_FIRST:-2] += 1
+    destination[FIRST:-2] += 1
     with torch.no_grad():
         logits = hf(input_ids=destination[None], use_cache=False).logits[0, -1]
     a, b = (int(k) for k in logits.topk(2).indices)
     pair = make_pair(model, source, destination, target=(a, b))
-    spans = {"instruction": slice(6, _FIRST), "question": slice(_FIRST, _LENGTH)}
+    spans = {"instruction": slice(6, FIRST), "question": slice(FIRST, LENGTH)}
     return replace(pair, destination=replace(pair.destination, spans=spans))
-
-
-def _log_probs(logits: Tensor) -> Tensor:
-    return logits.detach().float().log_softmax(-1)
 
 
 def _range(values: Tensor) -> float:
     return float(values.max() - values.min())
-
-
-def _hf_log_probs(hf: Any, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        return _log_probs(hf(input_ids=ids[None], use_cache=False).logits[0])
 
 
 def _ours(model: Any, prompts: list[Tensor], row: Row | None = None) -> Tensor:
@@ -270,12 +260,12 @@ def _ours(model: Any, prompts: list[Tensor], row: Row | None = None) -> Tensor:
     outputs = forward(model, prompts, logits_at=places)
     for note in outputs.notes if row is not None else ():
         row.note(note)
-    return _log_probs(outputs.logits)
+    return log_probs(outputs.logits)
 
 
 def _forward(model: Any, hf: Any, prompts: list[Tensor]) -> _Compared:
     found = torch.cat([_ours(model, [ids]) for ids in prompts])
-    plain = torch.cat([_hf_log_probs(hf, ids) for ids in prompts])
+    plain = torch.cat([hf_log_probs(hf, ids) for ids in prompts])
     return _Compared(found, plain, _range(plain))
 
 
@@ -297,40 +287,13 @@ def _sweep(model: Any, hf: Any, pair: PromptPair, site: Any, row: Row) -> _Compa
     for note in result.notes:
         row.note(note)
     if site == "resid_pre":
-        plain = _hf_sweep(model, hf, pair)
+        plain = hf_sweep(model, hf, pair)
     else:
         plain = sweep(model, pair, site=site, method="hooked", progress=False).values
     found = torch.cat([last.values.flatten(), result.values.flatten()])
     both = torch.cat([plain[-1].flatten(), plain.flatten()])
     assert result.baseline is not None
     return _Compared(found, both, float((both - result.baseline.flatten()[0]).abs().max()))
-
-
-@torch.no_grad()
-def _hf_sweep(model: Any, hf: Any, pair: PromptPair) -> Tensor:
-    """The margin with one row of one layer's input replaced, in Hugging Face's own model."""
-    assert pair.target is not None
-    source, _ = _layer_inputs(hf, model, pair, pair.source.ids)
-    blocks = hf.get_submodule(model.adapter.component_mapping["blocks"].name)
-    margins = torch.empty(len(blocks), _LENGTH - _FIRST)
-    for layer, position in product(range(len(blocks)), range(_FIRST, _LENGTH)):
-
-        def enter(module: Any, args: Any, kwargs: Any, at: tuple[int, int]) -> Any:
-            hidden = (args[0] if args else kwargs["hidden_states"]).clone()
-            hidden[0, at[1]] = source[at[0]][0, at[1]]
-            if args:
-                return (hidden, *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": hidden}
-
-        handle = blocks[layer].register_forward_pre_hook(
-            partial(enter, at=(layer, position)), with_kwargs=True
-        )
-        try:
-            logits = hf(input_ids=pair.destination.ids[None], use_cache=False).logits[0, -1]
-        finally:
-            handle.remove()
-        margins[layer, position - _FIRST] = logits[pair.target.a] - logits[pair.target.b]
-    return margins
 
 
 def _knockout(model: Any, pair: PromptPair, row: Row) -> _Compared:
@@ -348,39 +311,15 @@ def _attribution(model: Any, hf: Any, pair: PromptPair) -> _Compared:
     """Against PyTorch's gradients at the inputs of Hugging Face's own layers."""
     result = attribute(model, pair, sites=["resid_pre"], progress=False)["resid_pre"]
     found = (result.values - result.baseline).flatten()
-    source, _ = _layer_inputs(hf, model, pair, pair.source.ids)
-    states, margin = _layer_inputs(hf, model, pair, pair.destination.ids)
+    source, _ = layer_inputs(hf, model, pair, pair.source.ids)
+    states, margin = layer_inputs(hf, model, pair, pair.destination.ids)
     gradients = torch.autograd.grad(margin, states)
     cells = [
-        ((there - here).detach().float() * gradient.float())[0].sum(-1)[_FIRST:]
+        ((there - here).detach().float() * gradient.float())[0].sum(-1)[FIRST:]
         for there, here, gradient in zip(source, states, gradients, strict=True)
     ]
     plain = torch.stack(cells).flatten()
     return _Compared(found[: len(plain)], plain, float(plain.abs().max()))
-
-
-def _layer_inputs(
-    hf: Any, model: Any, pair: PromptPair, ids: Tensor
-) -> tuple[list[Tensor], Tensor]:
-    """What enters every layer, in a graph, and the margin."""
-    assert pair.target is not None
-    blocks = hf.get_submodule(model.adapter.component_mapping["blocks"].name)
-    states: list[Tensor] = []
-
-    def enter(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            states.append(args[0] if args[0].requires_grad else args[0].detach().requires_grad_())
-            return (states[-1], *args[1:]), kwargs
-        states.append(kwargs["hidden_states"])
-        return args, kwargs
-
-    handles = [block.register_forward_pre_hook(enter, with_kwargs=True) for block in blocks]
-    try:
-        logits = hf(input_ids=ids[None], use_cache=False).logits[0, -1].float()
-    finally:
-        for handle in handles:
-            handle.remove()
-    return states, logits[pair.target.a] - logits[pair.target.b]
 
 
 def _decompose(model: Any, pair: PromptPair, row: Row) -> _Compared:
@@ -395,7 +334,7 @@ def _decompose(model: Any, pair: PromptPair, row: Row) -> _Compared:
 
 
 def _lens(model: Any, pair: PromptPair) -> _Compared:
-    found = _log_probs(lens_logits(model, pair.destination)[-1])
+    found = log_probs(lens_logits(model, pair.destination)[-1])
     plain = _ours(model, [pair.destination.ids])[-1]
     return _Compared(found, plain, _range(plain))
 
@@ -412,9 +351,9 @@ def _generation(model: Any, hf: Any, pair: PromptPair) -> _Compared:
     gaps, plain = [], []
     for generation in [*together, *alone]:
         ids = generation.full_prompt.ids
-        log_probs = _hf_log_probs(hf, ids)[-_NEW - 1 : -1]
-        chosen = log_probs.gather(1, generation.ids[:, None])[:, 0]
-        plain.append(log_probs.max(-1).values)
+        steps = hf_log_probs(hf, ids)[-_NEW - 1 : -1]
+        chosen = steps.gather(1, generation.ids[:, None])[:, 0]
+        plain.append(steps.max(-1).values)
         gaps.append(chosen)
     return _Compared(torch.cat(gaps), torch.cat(plain), _range(torch.cat(plain + gaps)) or 1.0)
 
