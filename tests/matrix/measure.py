@@ -342,7 +342,8 @@ def _lens(model: Any, pair: PromptPair) -> _Compared:
 def _generation(model: Any, hf: Any, pair: PromptPair) -> _Compared:
     """How much less likely than the likeliest a token of ours is under Hugging Face's model.
 
-    Together with another prompt, and by itself.
+    Together with another prompt, and by itself. Hugging Face's model sees no token before it is
+    chosen: some attention (GLM's sparse one) lets later tokens change earlier logits.
     """
     decoding = Decoding(max_new_tokens=_NEW)
     both = [pair.source, pair.destination]
@@ -351,7 +352,7 @@ def _generation(model: Any, hf: Any, pair: PromptPair) -> _Compared:
     gaps, plain = [], []
     for generation in [*together, *alone]:
         ids = generation.full_prompt.ids
-        steps = hf_log_probs(hf, ids)[-_NEW - 1 : -1]
+        steps = torch.stack([hf_log_probs(hf, ids[:k])[-1] for k in range(LENGTH, len(ids))])
         chosen = steps.gather(1, generation.ids[:, None])[:, 0]
         plain.append(steps.max(-1).values)
         gaps.append(chosen)
