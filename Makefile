@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast lint bench clean
+.PHONY: demo test test-fast lint bench matrix clean
 
 demo: $(VENV)/.run
 	$(BIN)/interp demo
@@ -28,6 +28,11 @@ bench: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.scoring
 	$(BIN)/python -m analyses.benchmarks.patching
 	$(BIN)/python -m analyses.benchmarks.projecting
+
+# Every causal decoder class, tiny and random, against Hugging Face: 20 minutes, renews docs/models.md.
+# CLASSES="GPT2LMHeadModel ..." measures some of them.
+matrix: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.matrix $(CLASSES)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

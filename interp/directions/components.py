@@ -34,6 +34,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations.hooks import hook_name
+from interp.activations.layout import require_layout
 from interp.activations.stream import Reducer
 from interp.directions.names import COMPONENTS, Component
 from interp.errors import InterpError
@@ -141,7 +142,16 @@ def _head_reading(model: TransformerBridge, layer: int, vectors: Vectors) -> Com
     if not 0 <= layer < model.cfg.n_layers:
         raise InterpError(f"layer {layer} is outside 0..{model.cfg.n_layers - 1}")
     block = model.blocks[layer]
-    out = block.attn.W_O.detach().float()
+    weights = getattr(block.attn, "W_O", None)
+    if weights is None:
+        raise InterpError(
+            f"the attention of {type(model.original_model).__name__} has no output weights per head "
+            "(W_O): heads cannot be read on it; read attn_out instead"
+        )
+    out = weights.detach().float()
+    hook = f"blocks.{layer}.attn.hook_z"
+    heads = "heads cannot be read on it; read attn_out instead"
+    require_layout(model, [hook], lambda n: (1, n, *out.shape[:2]), heads)
     has_bias = block.attn.b_O is not None
     bias = block.attn.b_O.detach().float() if has_bias else out.new_zeros(out.shape[-1])
     norm = getattr(block, "ln1_post", None)
@@ -168,11 +178,16 @@ def _head_reading(model: TransformerBridge, layer: int, vectors: Vectors) -> Com
         return torch.stack([dots, cosines], dim=2)
 
     parts = [("head", head) for head in range(len(out))] + [("attn_bias", -1)] * has_bias
-    return ComponentReader(layer, f"blocks.{layer}.attn.hook_z", tuple(parts), reduce)
+    return ComponentReader(layer, hook, tuple(parts), reduce)
 
 
 def _gain(norm: Any) -> Float[Tensor, " d_model"]:
     """What the norm multiplies by; Gemma's weights are kept as differences from one."""
+    if not hasattr(norm, "uses_rms_norm"):
+        raise InterpError(
+            f"the norm after attention is a {type(norm).__name__}, which is not known to be linear "
+            "at a fixed scale: read attn_out instead of heads"
+        )
     if not norm.uses_rms_norm:
         raise InterpError(
             "the norm after attention centres its input (a LayerNorm), so its output is no sum of "

@@ -32,7 +32,9 @@ from interp.directions.direction import Direction
 from interp.directions.project import Subject, named_prompts
 from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
-from interp.models.packed import TOLERANCE
+from interp.models.packed import TOLERANCE, probe_ids
+from interp.models.precision import widened_model, wider
+from interp.models.verdicts import LEAST, model_state, remembered
 
 _SLACK = 10
 """A sum over many layers may be off by so many times what one computation may be."""
@@ -148,7 +150,8 @@ def part_readings(
     """Readings of every component that wrote to the residual stream up to a direction's place.
 
     Raises:
-        InterpError: a site that is not the residual stream, or a component that cannot be read.
+        InterpError: a site that is not the residual stream, a component that cannot be read, or
+            parts that do not add up on this model.
     """
     site, last = direction.site, direction.layer
     if not site.startswith("resid_"):
@@ -163,7 +166,30 @@ def part_readings(
             wanted.append(("head", layer))
         if layer < last or site == "resid_post":
             wanted.append(("mlp_out", layer))
-    return [component_reader(model, component, layer, vectors) for component, layer in wanted]
+    readings = [component_reader(model, component, layer, vectors) for component, layer in wanted]
+    if wider(model.cfg.dtype) != model.cfg.dtype:
+        _require_wide_sums(model, direction, readings, vectors)
+    return readings
+
+
+def _require_wide_sums(
+    model: TransformerBridge,
+    direction: Direction,
+    readings: Sequence[ComponentReader],
+    vectors: Vectors,
+) -> None:
+    """Half precision rounds so coarsely that a missing factor passes: a few tokens in float32."""
+    key = ("parts add up", model_state(model), direction.site, direction.layer)
+    checked: list[bool] = remembered(model, key, list)
+    if checked:
+        return
+    total = component_reader(model, direction.site, direction.layer, vectors)
+    hooks = {one.hook: one.reduce for one in [*readings, total]}
+    with widened_model(model, wider(model.cfg.dtype)):
+        ((_, found),) = stream(model, [probe_ids(model, LEAST)], hooks, progress=False)
+        values = torch.cat([found[one.hook][..., DOT, 0] for one in readings], dim=1).numpy()
+        require_sums(model, values, found[total.hook][:, 0, DOT, 0].numpy())
+    checked.append(True)
 
 
 def parts_table(readings: Sequence[ComponentReader]) -> pd.DataFrame:

@@ -88,9 +88,16 @@ def lens_logits(
     ``entry`` runs over n_layers + 1 states: the embedding first, the model's own output last. A soft
     cap of the output is applied to every entry. From TransformerLens's ``logit_lens``, which checks
     the last entry against the model.
+
+    Raises:
+        InterpError: a model whose output is not the unembedding of its last norm.
     """
     ids = prompt.ids[None].to(model.cfg.device)
-    result = logit_lens(model, ids, positions=-1, return_type="logits")
+    try:
+        result = logit_lens(model, ids, positions=-1, return_type="logits")
+    except ValueError as error:  # its way of refusing a model
+        name = type(model.original_model).__name__
+        raise InterpError(f"no logit lens on {name}: {str(error).splitlines()[0]}") from error
     return result.values.reshape(len(result.labels), -1).float().cpu()
 
 

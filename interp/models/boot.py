@@ -14,12 +14,11 @@ from contextlib import contextmanager
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.model_bridge.sources.transformers import (
-    determine_architecture_from_hf_config,
-    helpers,
-)
+from transformer_lens.model_bridge.sources.transformers import helpers
 from transformers import AutoConfig
 
+from interp.errors import InterpError
+from interp.models.architecture import adapted_architecture
 from interp.models.checkpoint import CompleteLoader
 
 _booting = threading.RLock()
@@ -34,20 +33,28 @@ def boot_bridge(
     exposes; the processor itself is attached where torchvision is already there.
 
     Raises:
-        InterpError: the files do not hold every weight.
+        InterpError: a class that cannot be analysed, files that do not hold every weight, or
+            weights that TransformerLens can make no bridge of.
         Exception: whatever transformers, safetensors and the hub raise.
     """
     config = AutoConfig.from_pretrained(source, revision=revision)
-    architecture = determine_architecture_from_hf_config(config)
-    model_class = helpers.get_hf_model_class_for_architecture(architecture)
-    with _nothing_installed():
-        return TransformerBridge.boot_transformers(
-            source,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            model_class=CompleteLoader(model_class),
-        )
+    architecture = adapted_architecture(source, config)
+    loader = CompleteLoader(helpers.get_hf_model_class_for_architecture(architecture))
+    try:
+        with _nothing_installed():
+            return TransformerBridge.boot_transformers(
+                source, device=device, dtype=dtype, revision=revision, model_class=loader
+            )
+    except InterpError:
+        raise
+    except Exception as error:
+        if not loader.finished:
+            raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InterpError(
+            f"{source}: cannot load the model: its weights are read, but TransformerLens makes no "
+            f"bridge of this {architecture} and its tokenizer ({first})"
+        ) from error
 
 
 @contextmanager

@@ -31,10 +31,14 @@ _SHOWN = 3
 
 
 class CompleteLoader:
-    """A transformers model class whose ``from_pretrained`` refuses an incomplete checkpoint."""
+    """A transformers model class whose ``from_pretrained`` refuses an incomplete checkpoint.
+
+    ``finished``: whether a complete one was read.
+    """
 
     def __init__(self, model_class: Any) -> None:
         self._model_class = model_class
+        self.finished = False
 
     def from_pretrained(self, source: str, **options: Any) -> Any:
         """As that of the class; adds that the loading report must be clean.
@@ -48,6 +52,7 @@ class CompleteLoader:
             source, **options, output_loading_info=True, ignore_mismatched_sizes=True
         )
         require_complete(options.get("gguf_file", source), model, report)
+        self.finished = True
         return model
 
 

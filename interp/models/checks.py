@@ -6,7 +6,10 @@ is compared. They cost well under a second together and are recorded in the :cla
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -15,7 +18,9 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.models.limits import out_of_memory
 from interp.models.packed import TOLERANCE, cached_prefix_error, packing_error
+from interp.models.verdicts import user_hooks
 
 _N_TOKENS = 16
 
@@ -43,17 +48,70 @@ def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
     """Run the identities of this module on ``model``.
 
     Raises:
-        InterpError: a weight is not finite (names it), or a required identity fails (names it with
-            its deviation).
+        InterpError: a weight is not finite (names it); a block without attention or MLP; a later
+            token that changes an earlier prediction; a class that TransformerLens cannot run; or a
+            required identity fails (names it with its deviation).
     """
     require_finite_weights(model)
+    require_decoder(model)
+    with _one_line(model):
+        checks = _run(model)
+    failed = [check for check in checks if check.required and not check.passed]
+    if failed:
+        raise InterpError(
+            f"self-check failed: {failed[0].name} (deviation {failed[0].deviation:.2e}, tolerance "
+            f"{failed[0].tolerance:.0e}): interventions on this {_name(model)} would not be exact"
+        )
+    return checks
+
+
+@torch.no_grad()
+def require_decoder(model: TransformerBridge) -> None:
+    """Refuse a model that is no causal decoder of blocks with attention and an MLP.
+
+    Raises:
+        InterpError: names the class and what it lacks.
+    """
+    with _one_line(model):
+        ids = _probe(model)
+        _, cache = model.run_with_cache(ids, names_filter=_residual_name)
+        _require_blocks(model, cache)
+        _require_rows(model, ids)
+        if not user_hooks(model):  # what those do is the user's
+            _require_causal(model, ids)
+
+
+@contextmanager
+def _one_line(model: TransformerBridge) -> Iterator[None]:
+    """Whatever the code of one architecture stumbles over, as one line."""
+    try:
+        yield
+    except InterpError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        dtype = str(model.cfg.dtype).removeprefix("torch.")
+        other = "" if dtype == "float32" else "; try dtype='float32'"
+        raise InterpError(
+            f"TransformerLens {version('transformer-lens')} cannot run {_name(model)} in {dtype} "
+            f"without a KV cache ({type(error).__name__}: {first}){other}"
+        ) from error
+
+
+def _probe(model: TransformerBridge) -> Int[Tensor, "1 pos"]:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.cfg.d_vocab, (1, _N_TOKENS), generator=generator)
-    ids = ids.to(model.cfg.device)
+    return ids.to(model.cfg.device)
+
+
+def _run(model: TransformerBridge) -> tuple[Check, ...]:
+    ids = _probe(model)
     tolerance = TOLERANCE.get(model.cfg.dtype, 1e-2)
     logits, cache = model.run_with_cache(ids, names_filter=_residual_name)
     wrapped = model.original_model(input_ids=ids, use_cache=False).logits
-    checks = (
+    return (
         Check("logits equal the wrapped model's", _relative(wrapped, logits), tolerance),
         Check(
             "resid_pre + attn_out + mlp_out = resid_post", _residual_sum(model, cache), tolerance
@@ -72,13 +130,63 @@ def run_checks(model: TransformerBridge) -> tuple[Check, ...]:
             required=False,
         ),
     )
-    failed = [check for check in checks if check.required and not check.passed]
-    if failed:
+
+
+def _name(model: TransformerBridge) -> str:
+    return type(model.original_model).__name__
+
+
+def _require_blocks(model: TransformerBridge, cache: Any) -> None:
+    """Every block adds the output of an attention and of an MLP to the residual stream."""
+    parts = {
+        "resid_pre": "residual stream",
+        "attn_out": "attention",
+        "mlp_out": "MLP",
+        "resid_post": "residual stream",
+    }
+    if not hasattr(model, "blocks"):
         raise InterpError(
-            f"self-check failed: {failed[0].name} (deviation {failed[0].deviation:.2e}, tolerance "
-            f"{failed[0].tolerance:.0e}): interventions on this model would not be exact"
+            f"{_name(model)}: TransformerLens exposes no single stack of blocks, so there are no "
+            "layers to analyse"
         )
-    return checks
+    for layer, block in enumerate(model.blocks):
+        for hook, part in parts.items():
+            name = f"blocks.{layer}.hook_{hook}"
+            # a recurrence may have its output at hook_attn_out and is none the less no attention
+            if name not in cache or (hook == "attn_out" and not hasattr(block, "attn")):
+                inside = [key for key in block._modules if not key.startswith(("hook_", "_"))]
+                raise InterpError(
+                    f"{_name(model)}: layer {layer} has no {part} that TransformerLens exposes as "
+                    f"hook_{hook} (the block holds {', '.join(inside) or 'nothing'}); the workbench "
+                    "analyses decoders whose every block has attention and an MLP"
+                )
+
+
+def _require_rows(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None:
+    """The forward gives the rows of logits that it is asked for, and no others."""
+    rows = torch.tensor([2, 5], device=ids.device)
+    logits = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=rows).logits
+    if logits.shape[1] != len(rows):
+        raise InterpError(
+            f"{_name(model)}: asked for the logits of {len(rows)} positions (logits_to_keep), its "
+            f"forward gives {logits.shape[1]}: logits would be read at other positions than asked"
+        )
+
+
+def _require_causal(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None:
+    """Later tokens leave earlier predictions as they are."""
+    half = ids.shape[1] // 2
+    others = torch.cat([ids[:, :half], (ids[:, half:] + 1) % model.cfg.d_vocab], dim=1)
+    first, second = (
+        model.original_model(input_ids=tokens, use_cache=False).logits[:, :half]
+        for tokens in (ids, others)
+    )
+    change = _relative(second, first)
+    if change > TOLERANCE.get(model.cfg.dtype, 1e-2):  # NaN is the matter of the checks
+        raise InterpError(
+            f"{_name(model)}: later tokens change earlier predictions ({change:.1e} of the largest "
+            "logit): it is no causal decoder"
+        )
 
 
 def _residual_name(name: str) -> bool:

@@ -22,6 +22,7 @@ from interp.errors import InterpError
 from interp.fetch import cache_root, sha256_of, work_folder
 from interp.models.card import Provenance
 from interp.models.checkpoint import CompleteLoader
+from interp.parsing import parse_json, read_text
 
 PROVENANCE_FILE = "provenance.json"
 
@@ -75,9 +76,21 @@ def convert_local_gguf(gguf: Path) -> tuple[Path, Provenance]:
 
 
 def read_provenance(folder: Path) -> Provenance | None:
-    """The provenance stored with a converted checkpoint, or None for any other folder."""
+    """The provenance stored with a converted checkpoint, or None for any other folder.
+
+    Raises:
+        InterpError: a file that is not what :func:`convert_gguf` writes; names it.
+    """
     path = folder / PROVENANCE_FILE
-    return Provenance(**json.loads(path.read_text())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    stored = parse_json(read_text(path), str(path))
+    try:
+        return Provenance(**stored)
+    except TypeError as error:  # no object, or other fields
+        raise InterpError(
+            f"{path}: not the provenance of a converted model; delete the folder, and it is made again"
+        ) from error
 
 
 def _quantisation(gguf: Path) -> str:

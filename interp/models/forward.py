@@ -117,9 +117,9 @@ def forward(
         :class:`Outputs` on the CPU, float32.
 
     Raises:
-        InterpError: an empty or too long sequence, a place or hook that does not exist, a write to
-            shared positions or to ``hook_resid_mid`` (it can only be read, see
-            :mod:`interp.activations.sites`).
+        InterpError: an empty or too long sequence, a token id outside the vocabulary, a place or
+            hook that does not exist, a write to shared positions or to ``hook_resid_mid`` (it can
+            only be read, see :mod:`interp.activations.sites`).
         NotFiniteError: an activation or logit that is not finite (names hook and prompt).
     """
     if share_until is None and writes:
@@ -173,13 +173,7 @@ def _check(model: TransformerBridge, sequences: Sequence[Tensor], request: _Requ
     if not sequences:
         raise InterpError("no prompts to run: the list of sequences is empty")
     for index, sequence in enumerate(sequences):
-        if len(sequence) == 0:
-            raise InterpError(f"prompt {index} has no tokens")
-        if len(sequence) > model.cfg.n_ctx:
-            raise InterpError(
-                f"prompt {index} has {len(sequence)} tokens, the model's context is "
-                f"{model.cfg.n_ctx}: shorten the prompt"
-            )
+        _check_ids(model, index, sequence)
     for name in {*request.read, *(write.hook for write in request.writes)}:
         _check_hook(model, name)
     for name, places in [("the logits", request.logits_at), *request.read.items()]:
@@ -187,6 +181,25 @@ def _check(model: TransformerBridge, sequences: Sequence[Tensor], request: _Requ
             _check_place(sequences, name, *place)
     for write in request.writes:
         _check_write(sequences, write, request.share_until)
+
+
+def _check_ids(model: TransformerBridge, index: int, ids: Tensor) -> None:
+    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32):
+        kind = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise InterpError(f"prompt {index} is {kind}: give a tensor of integer token ids [pos]")
+    if len(ids) == 0:
+        raise InterpError(f"prompt {index} has no tokens")
+    if len(ids) > model.cfg.n_ctx:
+        raise InterpError(
+            f"prompt {index} has {len(ids)} tokens, the model's context is {model.cfg.n_ctx}: "
+            "shorten the prompt"
+        )
+    outside = ids[(ids < 0) | (ids >= model.cfg.d_vocab)]
+    if len(outside):
+        raise InterpError(
+            f"prompt {index}: token id {int(outside[0])} is outside the model's vocabulary, "
+            f"0..{model.cfg.d_vocab - 1}: check the ids"
+        )
 
 
 def _check_hook(model: TransformerBridge, name: str) -> None:

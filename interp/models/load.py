@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from interp.models.convert import (
 )
 from interp.models.fingerprint import weights_fingerprint
 from interp.models.processing import process_weights
+from interp.parsing import parse_json, read_text
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -136,25 +138,35 @@ def _adopt(model: TransformerBridge, compatibility_mode: bool) -> TransformerBri
 
 def _resolve(name: str) -> tuple[str, Provenance]:
     """A folder or hub id that transformers can load, and where it came from."""
-    path = Path(name).expanduser()
     if name in model_names():
         return _resolve_catalogue(name)
+    path = _path(name)
+    # os.path and not Path: False for a name that no file can have
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InterpError(f"{path}: no such GGUF file")
         folder, provenance = convert_local_gguf(path)
         return str(folder), provenance
-    if path.is_dir():
-        if not (path / "config.json").is_file():
+    if os.path.isdir(path):
+        if not os.path.isfile(path / "config.json"):
             raise InterpError(f"{path}: no config.json there, so not a Hugging Face model folder")
         return str(path), read_provenance(path) or Provenance(path.name, str(path), "none")
-    if path.is_file():
+    if os.path.isfile(path):
         raise InterpError(f"{path}: neither a .gguf file nor a folder in Hugging Face format")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InterpError(f"{path}: no such folder")
     if name.count("/") == 1:
         return name, Provenance(name, f"Hugging Face hub: {name}", "none")
     return _resolve_catalogue(name)
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise InterpError(
+            f"{name}: there is no home directory here that ~ could stand for; give the whole path"
+        ) from error
 
 
 def _resolve_catalogue(name: str) -> tuple[str, Provenance]:
@@ -200,9 +212,23 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
             return boot_bridge(source, device, picked, revision)
     except InterpError:
         raise
+    except ImportError as error:
+        raise InterpError(
+            f"{source}: this class needs a package that is not installed ({_first(error)})"
+        ) from error
     # safetensors, huggingface_hub and transformers each have their own error types
     except Exception as error:
-        if Path(source).is_dir():
+        if "trust_remote_code" in str(error):
+            raise InterpError(
+                f"{source}: its class is code in its own repository, which is not run; boot it with "
+                "TransformerBridge.boot_transformers(..., trust_remote_code=True) and give the bridge"
+            ) from error
+        if "does not recognize this architecture" in str(error):
+            raise InterpError(
+                f"{source}: cannot load the model: transformers {version('transformers')} does not "
+                f"know its kind ({_first(error)})"
+            ) from error
+        if os.path.isdir(source):
             raise InterpError(
                 f"{source}: cannot load the model, files truncated or missing perhaps "
                 f"({_first(error)})"
@@ -216,12 +242,9 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
 def _require_architecture(source: str) -> None:
     """A config without ``architectures`` (GGUF exports) makes some families fail obscurely."""
     path = Path(source) / "config.json"
-    if not path.is_file():
+    if not os.path.isfile(path):  # a hub id
         return
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise InterpError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+    config = parse_json(read_text(path), str(path), allow_nan=True)
     if not isinstance(config, dict) or not config.get("architectures"):
         raise InterpError(
             f"{path}: field 'architectures' is missing; add the class, for example "

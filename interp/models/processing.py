@@ -24,7 +24,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.checks import Check, require_finite_weights
+from interp.models.checks import Check, require_decoder, require_finite_weights
 from interp.models.fingerprint import named_weights
 from interp.models.limits import out_of_memory, require_finite
 
@@ -41,10 +41,11 @@ def process_weights(model: TransformerBridge) -> Check:
     Takes 4 bytes per parameter and a copy while it runs, whatever the model's dtype.
 
     Raises:
-        InterpError: predictions changed, or the model has no such mode, or a weight is not finite.
-            The bridge is of no use then.
+        InterpError: predictions changed, or the model has no such mode, or is no decoder that can
+            be analysed, or a weight is not finite. The bridge is of no use then.
     """
     require_finite_weights(model)
+    require_decoder(model)
     name = type(model.original_model).__name__
     try:
         with _in_float32(model):

@@ -40,6 +40,7 @@ from interp.errors import InterpError
 from interp.patching.cells import Cell, Patch, PatchSite
 from interp.patching.hooked import hook_of, run_cell
 from interp.patching.patched import MAX_BYTES, PatchedRuns
+from interp.patching.plan import require_site
 from interp.stats import rng
 
 LogitsMetric: TypeAlias = Callable[[Tensor], Any]
@@ -112,6 +113,7 @@ def _get_act_patch(
         raise InterpError("no metrics: name at least one")
     if wants_result and return_index_df:
         raise InterpError("return_index_df goes with a tensor: a PatchingResult has index_df")
+    require_site(model, site)
     tokens = corrupted_tokens.long().to(model.cfg.device)
     known = {"layer": model.cfg.n_layers, "pos": tokens.shape[1], "head": model.cfg.n_heads}
     sizes = tuple(int(known[axis]) for axis in axes)

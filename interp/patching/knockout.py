@@ -42,13 +42,14 @@ from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import (
     PlannedCell,
     SweepPlan,
+    require_site,
     resolve_heads,
     resolve_layers,
     window_label,
     window_layers,
 )
 from interp.patching.result import SweepResult
-from interp.prompts import PromptPair, TokenizedPrompt
+from interp.prompts import PromptPair, TokenizedPrompt, require_runnable
 from interp.stats import rng
 
 Queries: TypeAlias = str | Sequence[int]
@@ -156,9 +157,12 @@ def _plan(
     """The cells; ``source`` holds the blocked keys, ``destination`` the queries."""
     if not pairs:
         raise InterpError("no pairs to edit: the list is empty")
+    for pair in pairs:
+        require_runnable(model, pair)
     n_layers = int(model.cfg.n_layers)
     starts = resolve_layers(model, "edges", grid.layers)
     chosen = resolve_heads(model, "edges", grid.heads)
+    require_site(model, "edges")
     cells = grid.cells or "layer"
     if cells not in get_args(KnockoutCells):
         raise InterpError(f"no grid {cells!r}; known: {', '.join(get_args(KnockoutCells))}")

@@ -111,13 +111,8 @@ def measure(
     """Run the cells of some pairs and enter their metrics, and the destinations', into the table."""
     numbers = list(pairs)
     prompts = [pair.destination.ids for pair in pairs.values()]
-    runs = PatchedRuns(
-        model,
-        prompts,
-        [torch.tensor([len(ids) - 1]) for ids in prompts],
-        method=method,
-        max_bytes=max_bytes,
-    )
+    last = [torch.tensor([len(ids) - 1]) for ids in prompts]
+    runs = PatchedRuns(model, prompts, last, method=method, max_bytes=max_bytes)
     for number, logits in zip(numbers, runs.logits, strict=True):
         table.destination[:, number] = evaluate_metrics(metrics, logits, pairs[number])[:, 0]
 

@@ -69,6 +69,15 @@ class PatchedRuns:
                 self._runs = [record(model, *both) for both in zip(prompts, read, strict=True)]
             except NotFastError as reason:
                 self._give_up(str(reason))
+            except InterpError:
+                raise
+            # attention of another build (compressed keys, say) lacks modules that the engine asks for
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                name = type(model.original_model).__name__
+                kind = type(error).__name__
+                self._give_up(f"it does not know the attention of {name}: {kind}")
         if self._runs is not None:
             self.logits = [run.logits for run in self._runs]
         else:

@@ -19,11 +19,13 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import hook_name
+from interp.activations.layout import Shape, require_layout
 from interp.activations.sites import SITES
 from interp.display import html_paragraph
 from interp.errors import InterpError
 from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
+from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.sites import (
     HEAD_SITES,
     KEY_VALUE_SITES,
@@ -173,6 +175,7 @@ def plan_sweep(
     if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
         raise InterpError("patterns can be copied between equal positions only: equal lengths")
     chosen = resolve_heads(model, site, grid.heads)
+    require_site(model, site)
     columns, labels = _columns(axes, pairs, grid)
     n_layers = int(model.cfg.n_layers)
     axis_labels = {"layer": [window_label(layer, grid.window, n_layers) for layer in starts]}
@@ -209,6 +212,27 @@ def plan_sweep(
         tuple(len(pair.destination) for pair in pairs),
         n_layers,
     )
+
+
+def require_site(model: TransformerBridge, site: str) -> None:
+    """Refuse a site whose hooks do not hold what is read and set there.
+
+    Raises:
+        InterpError: heads or positions lie on other axes than on other models; names the hook.
+    """
+    heads = n_heads(model, site)
+
+    def wanted(n: int) -> Shape:
+        if site in ("pattern", "edges"):
+            return (1, heads, n, n)
+        if site in (*HEAD_SITES, *KEY_VALUE_SITES):
+            return (1, n, heads, 0)
+        return (1, n, int(model.cfg.d_model))
+
+    if supports_hook(model, site):
+        hooks = [hook_of(site, layer) for layer in range(int(model.cfg.n_layers))]
+        others = "choose resid_pre, attn_out or mlp_out" if site != "edges" else "no knockout here"
+        require_layout(model, hooks, wanted, f"{site} cannot be patched on it; {others}")
 
 
 def n_heads(model: TransformerBridge, site: str) -> int:

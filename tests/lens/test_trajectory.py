@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from transformer_lens.tools.analysis import logit_lens
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.lens import LensTrajectory, lens_logits, lens_prompt, lens_trajectory
+from interp.models import load_model
 from interp.prompts import MarginTarget, PromptPair, make_pair
+from tests.matrix.measure import build_folder
 
 MODELS = [
     ("gpt2", False),
@@ -217,3 +220,14 @@ def test_the_last_layer_is_the_default_models_own_margin(default_model: Any) -> 
         logits = own_logits(default_model, getattr(pair, run).ids)
         margin = float(logits[pair.target.a] - logits[pair.target.b])
         assert last[run] == pytest.approx(margin, abs=1e-4)
+
+
+def test_an_output_that_is_no_unembedding_of_the_last_norm_has_no_lens(tmp_path: Path) -> None:
+    model = load_model(build_folder("ModernBertDecoderForCausalLM", tmp_path))
+    ids = random_ids(0)
+    pair = make_pair(model, ids, ids + 1, target=TARGET)
+    with pytest.raises(
+        InterpError, match="no logit lens on ModernBertDecoderForCausalLM"
+    ) as caught:
+        lens_trajectory(model, pair, progress=False)
+    assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ from torch import Tensor
 from interp.errors import InterpError
 from interp.models import Check, load_model, model_card, run_checks
 from tests.conftest import ARCHITECTURES
+from tests.matrix.measure import build_folder
 
 checks = importlib.import_module("interp.models.checks")
 
@@ -135,3 +136,36 @@ def test_checks_leave_no_hook_and_no_gradient_setting_behind(model: Any) -> None
     run_checks(model)
     assert not [name for name, point in model.hook_dict.items() if point.fwd_hooks]
     assert torch.is_grad_enabled()
+
+
+# Classes that cannot be run
+
+
+@pytest.mark.parametrize("compatibility_mode", [False, True])
+def test_a_class_that_fails_in_one_type_is_refused_with_the_type_and_the_remedy(
+    compatibility_mode: bool, tmp_path: Path
+) -> None:
+    build_folder("Olmo2ForCausalLM", tmp_path)
+    load_model(tmp_path)
+    with pytest.raises(InterpError, match=r"cannot run Olmo2ForCausalLM in bfloat16") as caught:
+        load_model(tmp_path, dtype="bfloat16", compatibility_mode=compatibility_mode)
+    assert str(caught.value).endswith("; try dtype='float32'")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hook_that_mixes_positions_is_no_fault_of_the_model(model: Any) -> None:
+    hook_forever(model, "blocks.1.hook_resid_post", lambda a: a + a.mean(1, keepdim=True))
+    checks.require_decoder(model)
+
+
+def test_a_forward_that_gives_other_rows_of_logits_than_asked_is_refused(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = model.original_model.forward
+
+    def all_rows(*arguments: Any, logits_to_keep: Any = 0, **options: Any) -> Any:
+        return run(*arguments, **options)
+
+    monkeypatch.setattr(model.original_model, "forward", all_rows)
+    with pytest.raises(InterpError, match="LlamaForCausalLM: asked for the logits of 2 positions"):
+        run_checks(model)

@@ -207,3 +207,12 @@ def test_full_disk_is_one_line(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch)
 def test_missing_gguf_file_is_named() -> None:
     with pytest.raises(InterpError, match=r"nowhere\.gguf: no such GGUF file"):
         load_model("nowhere.gguf")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"name": "x"}', '{"nothing": 1}', "\xff"])
+def test_a_provenance_that_is_none_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / convert.PROVENANCE_FILE
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InterpError, match=r"provenance\.json.*: not") as caught:
+        convert.read_provenance(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -232,3 +232,22 @@ def test_forward_keeps_no_graph(tiny_model: Any) -> None:
     out = forward(tiny_model, prompts(3, 4), logits_at=[(0, 8)], read={POST: [(1, 2)]})
     assert not out.logits.requires_grad
     assert not out.states[POST].requires_grad
+
+
+# Prompts that are none
+
+
+@pytest.mark.parametrize("token", [-1, 10**6])
+def test_a_token_id_outside_the_vocabulary_is_named_with_its_prompt(
+    token: int, tiny_model: Any
+) -> None:
+    ids = torch.tensor([1, 2, token, 3])
+    with pytest.raises(InterpError, match=rf"prompt 1: token id {token} is outside the model's"):
+        forward(tiny_model, [torch.tensor([1, 2]), ids], logits_at=[(0, 1)])
+
+
+def test_the_last_id_of_the_vocabulary_is_a_token(tiny_model: Any) -> None:
+    last = int(tiny_model.cfg.d_vocab) - 1
+    assert forward(tiny_model, [torch.tensor([0, last])], logits_at=[(0, 1)]).logits.shape[0] == 1
+    with pytest.raises(InterpError, match=f"token id {last + 1} is outside"):
+        forward(tiny_model, [torch.tensor([0, last + 1])], logits_at=[(0, 1)])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -194,6 +196,7 @@ def test_folder_or_file_of_another_kind_is_named(tmp_path: Path) -> None:
     [
         ("{ not json", "config.json: not valid JSON"),
         ("[]", "config.json: field 'architectures' is missing"),
+        ("[" * 99_999, "config.json: not valid JSON (nested too deeply)"),
         ('{"model_type": "llama"}', "config.json: field 'architectures' is missing"),
         ('{"model_type": "nothing", "architectures": ["NothingForCausalLM"]}', "cannot load"),
     ],
@@ -201,6 +204,27 @@ def test_folder_or_file_of_another_kind_is_named(tmp_path: Path) -> None:
 def test_config_that_is_no_config_is_named(text: str, message: str, folder: Path) -> None:
     (folder / "config.json").write_text(text)
     assert message in refusal(folder)
+
+
+def test_a_config_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b'{"model_type": "\xe9"}')
+    assert "config.json, line 1: not UTF-8" in refusal(folder)
+
+
+def test_a_config_with_infinity_in_it_is_one(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "limit": [0.0, float("inf")]}))
+    assert load_model(folder).cfg.n_layers == 4
+
+
+def test_a_tilde_without_a_home_directory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert "there is no home directory here that ~ could stand for" in refusal("~/model")
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "owner/" + "a" * 5000, "a\0b", "/a\0b"])
+def test_names_that_no_file_can_have_are_refused(name: str) -> None:
+    assert refusal(name)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 1000, -8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -174,3 +175,12 @@ def test_a_model_whose_attention_is_opaque_to_hooks_needs_the_exact_engine(
     model = load_tiny("opt")
     with pytest.raises(InterpError, match="edges cannot be set on this model"):
         knockout(model, spanned_pair(model), method="hooked", progress=False)
+
+
+def test_a_token_id_outside_the_vocabulary_is_named(tiny_model: Any) -> None:
+    pair = spanned_pair(tiny_model)
+    ids = pair.destination.ids.clone()
+    ids[-1] = 10**6
+    broken = replace(pair, destination=replace(pair.destination, ids=ids))
+    with pytest.raises(InterpError, match="token id 1000000 is outside the model's vocabulary"):
+        knockout(tiny_model, broken, progress=False)
