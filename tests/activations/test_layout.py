@@ -78,6 +78,7 @@ def test_heads_that_are_none_are_not_decomposed(compressed: Any) -> None:
         decompose(compressed, pair_of(compressed), direction_of(compressed), progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["resid_pre", "attn_out", "mlp_out"])
 def test_a_sweep_that_the_engine_cannot_start_goes_the_slow_way_with_a_note(
     site: Any, compressed: Any
@@ -145,6 +146,7 @@ def test_a_users_hook_beyond_the_few_tokens_does_not_stop_a_sweep(
     assert torch.allclose(found.values, slow.values, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_blocks_that_scale_their_outputs_are_not_decomposed_in_any_type(
     dtype: Any, tmp_path: Path

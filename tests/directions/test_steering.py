@@ -62,6 +62,7 @@ def sites_of(model: Any) -> Iterator[Site]:
             yield site  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_apply_adds_strength_times_scale_of_the_vector_at_every_position(model: Any) -> None:
     before = caught(model)
     for site in sites_of(model):
@@ -258,6 +259,7 @@ def test_a_sweep_patches_the_steered_model(tiny_model: Any, method: str, site: S
     assert not np.allclose(np.asarray(exact.values), np.asarray(plain.values), atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["apply", "ablate"])
 def test_generation_with_a_cache_is_steered_at_every_token(model: Any, method: str) -> None:
     pair = make_pair(model, load_items("bundled:choices", limit=1, seed=0)[0], "clean",

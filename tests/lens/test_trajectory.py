@@ -53,6 +53,7 @@ def own_logits(model: Any, ids: Tensor) -> Tensor:
     return model(ids[None])[0, -1].double()
 
 
+@pytest.mark.slow
 def test_the_last_layer_is_the_models_own_margin(model: Any) -> None:
     pair = pair_of(model)
     frame = lens_trajectory(model, pair, progress=False).to_dataframe()

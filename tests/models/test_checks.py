@@ -33,6 +33,7 @@ def hook_forever(model: Any, name: str, change: Callable[[Tensor], Tensor]) -> N
     model.hook_dict[name].add_hook(lambda activation, hook: change(activation), is_permanent=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_identity_holds_on_every_architecture(

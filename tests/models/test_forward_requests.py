@@ -204,6 +204,7 @@ def test_weights_that_are_not_finite_are_refused(tiny_folder: Callable[..., Path
 # What is left behind
 
 
+@pytest.mark.filterwarnings("ignore:one forward per prompt")
 @pytest.mark.parametrize("max_nodes", [1, 1000])
 def test_no_hook_stays_after_an_exception_and_the_callers_own_hooks_do(
     max_nodes: int, tiny_model: Any, monkeypatch: pytest.MonkeyPatch

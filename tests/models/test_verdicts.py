@@ -72,6 +72,7 @@ def test_prompts_on_both_sides_of_longropes_switch_do_not_spoil_each_other(
     assert not ignores_later_tokens(model, 90)
 
 
+@pytest.mark.slow
 def test_generation_across_longropes_switch_equals_whole_forwards(tmp_path: Path) -> None:
     path = rope_folder(tmp_path, "longrope")
     ids = prompts(4, stem=30)[0]

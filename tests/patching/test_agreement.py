@@ -37,6 +37,7 @@ def mixed_folder(path: Path, *, seed: int = 0) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_sweep_of_the_last_layer_permits_nothing_about_the_others(
@@ -73,6 +74,7 @@ def test_an_error_in_one_layer_is_seen_in_either_precision(
     assert "layer 2" in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gemma2", "gemma3"])
 @pytest.mark.parametrize("site", ["resid_pre", "z", "k"])
 def test_layers_of_mixed_windows_stay_exact_and_fast(

@@ -102,6 +102,7 @@ def test_plan_and_sweep_of_a_grid_are_those_of_its_keywords(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SWEEPS, ids=str)
 def test_screened_sweep_of_a_grid_is_that_of_its_keywords(
     model: Any, pair: PromptPair, options: dict[str, Any]

@@ -65,6 +65,7 @@ def test_blocking_everything_is_deleting_the_span_and_keeping_position_ids(
     assert not result.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", ["layer", "layer_head", "layer_span"])
 @pytest.mark.parametrize("architecture", HOOKABLE)
 def test_every_cell_equals_one_forward_with_hooks(

@@ -160,6 +160,7 @@ def test_every_resid_mid_cell_equals_the_attention_output_that_brings_it_about(
     assert float((result.values[..., 0] - expected).abs().max()) <= tolerance(expected)
 
 
+@pytest.mark.slow
 def test_mid_post_and_the_next_layers_pre_coincide_in_sequential_blocks(sequential: Any) -> None:
     """One position patched at resid_mid[l], resid_post[l] or resid_pre[l + 1] is one and the same:
     the MLP of that position is computed anew from the source's resid_mid."""

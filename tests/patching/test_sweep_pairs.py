@@ -45,6 +45,7 @@ def unequal_pair(model: Any, *, longer: bool) -> PromptPair:
     return with_spans(make_pair(model, *ids, target=TARGET), *spans)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longer", [True, False], ids=["longer-source", "shorter-source"])
 @pytest.mark.parametrize("site", ["resid_pre", "attn_out"])
 def test_unequal_prompts_are_patched_at_aligned_positions(
