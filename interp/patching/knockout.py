@@ -213,6 +213,8 @@ def _asking(prompt: TokenizedPrompt, queries: Queries, blocked: Tensor) -> Int[T
     """The positions that no longer read them."""
     n, last_key = len(prompt), int(blocked.max())
     if not isinstance(queries, str):
+        if not len(queries):
+            raise InterpError("queries is empty: name at least one position, or 'later' or 'last'")
         outside = [p for p in queries if not 0 <= p < n]
         if outside:
             raise InterpError(f"position {outside[0]} is outside the prompt, 0..{n - 1}")

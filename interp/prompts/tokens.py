@@ -207,7 +207,12 @@ def decode_each(tokenizer: Any, ids: Int[Tensor, " pos"]) -> list[str]:
 
     Sentencepiece tokenizers drop the space of the first token, so each is decoded as the second of
     two copies. A token that holds a part of a character gives the replacement character.
+
+    Raises:
+        InterpError: an id below 0.
     """
+    if len(ids) and int(ids.min()) < 0:
+        raise InterpError(f"token id {int(ids.min())} is below 0: check the ids")
     out = []
     for i in ids.tolist():
         once, twice = (

@@ -72,8 +72,11 @@ def interval_of(row: Mapping[Any, Any] | pd.Series | tuple[Any, ...], name: str 
     ``row``: a mapping, a Series, or a row of ``itertuples()``.
 
     Raises:
-        InterpError: a column is missing, or holds no count or method (an empty row of a merge).
+        InterpError: a row without names, a column is missing, or holds no count or method (an empty
+            row of a merge).
     """
+    if not isinstance(row, Mapping | pd.Series) and not hasattr(row, "_asdict"):
+        raise InterpError("the row has no names: give a mapping, a Series or a row of itertuples()")
     cells = row if isinstance(row, Mapping | pd.Series) else cast(Any, row)._asdict()
     columns = interval_column_names(name)
     _require(cells, columns)

@@ -182,7 +182,7 @@ def holm(p_values: npt.ArrayLike) -> FloatArray:
     Raises:
         InterpError: A p-value outside 0..1.
     """
-    p = np.asarray(p_values, dtype=np.float64)
+    p = check_array("p_values", p_values, min_axes=0)
     if ((p < 0) | (p > 1)).any():
         raise InterpError(f"p-value {p[(p < 0) | (p > 1)].flat[0]} is outside 0..1")
     adjusted = np.full(p.shape, np.nan)

@@ -81,6 +81,8 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
 
 def largest_cells(result: SweepResult, k: int) -> pd.DataFrame:
     """The first ``k`` rows of ``result.top()`` that have an effect and are no ceiling."""
+    if isinstance(k, bool) or k < 1:
+        raise InterpError(f"k is {k}: name at least one cell")
     rows = result.top(len(result.index_df)).dropna(subset=["estimate"])
     if is_ceiling(result).any():
         rows = rows[rows["span"] != ALL]
