@@ -19,6 +19,7 @@ def prompt_of(n: int, spans: dict[str, slice] | None = None) -> TokenizedPrompt:
     return TokenizedPrompt(ids, spans or {"prompt": slice(0, n)}, tokens, "".join(tokens), "six")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox"])
 def test_rows_sum_to_one_are_causal_and_equal_the_cache(
     load_tiny: Callable[..., Any], architecture: str

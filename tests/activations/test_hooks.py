@@ -66,6 +66,7 @@ def run_with_shift(
     return {name: plain[f"blocks.{layer}.hook_{name}"] for name in names}, caught
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatibility_mode", [False, True])
 @pytest.mark.parametrize(
     "architecture", ["gpt2", "llama", "gemma2", "gemma3", "neox", "opt", "phi"]

@@ -46,6 +46,7 @@ def assert_equal_states(values: Tensor, expected: Tensor) -> None:
     assert float(((values - expected) / scale).abs().max()) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox", "opt"])
 def test_states_equal_single_runs_at_the_last_position(

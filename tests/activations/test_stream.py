@@ -234,6 +234,7 @@ def test_hooks_are_gone_after_every_step_and_after_an_exception(tiny_model: Any)
     assert hooks() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [0, 17, 130])
 def test_a_nan_names_the_hook_and_the_number_of_the_prompt_in_any_batch(
     tiny_folder: Callable[..., Path], bad: int

@@ -35,6 +35,7 @@ def test_tables_and_help_are_printed_in_any_encoding(encoding: str, command: str
     assert len(done.stdout.decode(encoding)) > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])  # in ASCII click writes UTF-8
 def test_data_and_errors_of_any_script_are_printed(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "i.jsonl"

@@ -69,6 +69,7 @@ def test_round_1_of_a_condition_is_its_single_prompt(tokenizer: Any, name: str) 
             assert found == expected
 
 
+@pytest.mark.slow
 def test_a_verdict_in_a_later_round_judges_the_models_own_answer(tiny_model: Any) -> None:
     bank, protocol = protocol_of(tiny_model, "verdict_true", n_rounds=3)
     # made so that the model's answers differ in truth

@@ -203,6 +203,7 @@ def test_the_table_has_every_metric_over_all_and_per_category():
     pd.testing.assert_frame_equal(table, bbq_metrics(pd.DataFrame(rows), seed=1))
 
 
+@pytest.mark.slow
 def test_scored_answers_of_a_model_can_be_measured(tiny_model):
     scores = score_options(
         tiny_model, bundled_choices()[:8], conditions=["clean", "instructed"], n_texts=1,

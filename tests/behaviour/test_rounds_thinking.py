@@ -74,6 +74,7 @@ def test_a_kept_cache_gives_what_no_cache_gives_where_thoughts_leave_the_history
         assert after.n_reused == int(same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [SWITCH, OPENS, EMPTIED])
 def test_the_answer_is_read_behind_the_thought_and_the_history_keeps_the_raw_reply(
     model: Any, template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

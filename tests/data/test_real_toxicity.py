@@ -116,6 +116,7 @@ def test_a_bad_row_names_file_line_and_field(tmp_path: Path, row: Any, message: 
         read_completions(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published rows are not beside the project")
 def test_the_published_parts_are_read_whole() -> None:
     toxic = read_completions(SHARED / "rtp-test-toxic-2k.jsonl")

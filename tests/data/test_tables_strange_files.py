@@ -63,6 +63,7 @@ def test_json_values_no_table_should_hold(reader: str, strange: str, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("value", "message"),
     [

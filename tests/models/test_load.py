@@ -120,6 +120,7 @@ def test_bridge_booted_by_the_user_is_adopted_as_it_is(tiny_folder: Callable[...
     assert card.mode == "raw"
 
 
+@pytest.mark.slow
 def test_adopting_into_compatibility_mode_keeps_the_provenance_and_the_raw_fingerprint(
     tiny_folder: Callable[..., Path],
 ) -> None:

@@ -57,6 +57,7 @@ def published(path: Path, ids: Tensor) -> Tensor:
         return model(ids[None], use_cache=False).logits[0, -1].float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_nodes", [512, 20])
 @pytest.mark.parametrize("first", [0, 1])
 def test_prompts_on_both_sides_of_longropes_switch_do_not_spoil_each_other(
@@ -85,6 +86,7 @@ def test_generation_across_longropes_switch_equals_whole_forwards(tmp_path: Path
         assert int(published(path, so_far).argmax()) == token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [-1, 0, 3, slice(0, 2)])
 def test_under_a_hook_that_knows_positions_prompts_run_alone(
     tiny_folder: Callable[..., Path], place: Any

@@ -54,6 +54,7 @@ def test_a_sweep_of_the_last_layer_permits_nothing_about_the_others(
     assert "layer 1" in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_error_in_one_layer_is_seen_in_either_precision(
     tiny_folder: Callable[..., Path], dtype: str, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +111,7 @@ def centred(activation: Tensor, hook: Any) -> Tensor:
     return activation - activation.mean(dim=1, keepdim=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hook", [at(-1), at(0), at(4), at(slice(2)), only_long, centred],
     ids=["last", "first", "fifth", "beginning", "long", "centred"],

@@ -87,6 +87,7 @@ def cells_of(plan: SweepPlan) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [*SWEEPS, {"site": "z", "layers": (0, 2), "window": 3}], ids=str
 )

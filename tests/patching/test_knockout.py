@@ -47,6 +47,7 @@ def margin_without(model: Any, ids: Tensor, start: int, stop: int) -> float:
     return float(logits[TARGET[0]] - logits[TARGET[1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compatibility_mode", [False, True])
 @pytest.mark.parametrize("architecture", MODELS)
 def test_blocking_everything_is_deleting_the_span_and_keeping_position_ids(

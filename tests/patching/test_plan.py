@@ -60,6 +60,7 @@ def states(plan: SweepPlan) -> dict[str, int]:
     return {state: found.count(state) for state in ("run", "zero", "empty")}
 
 
+@pytest.mark.slow
 def test_cells_are_counted_by_hand(model: Any, pair: PromptPair) -> None:
     everything = plan_sweep(model, pair, positions="all")
     assert everything.shape == (N_LAYERS, N)

@@ -328,6 +328,7 @@ def test_the_table_of_several_metrics_names_them_first(tiny_model: Any) -> None:
     assert not frame.duplicated(["metric", "layer", "span", "pair"]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     ["share", "effect_interval", "max_t", "top", "total"],

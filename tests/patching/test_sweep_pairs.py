@@ -95,6 +95,7 @@ def test_a_corrected_item_is_patched_into_the_clean_one(
             assert float(result.values[row, column, 0]) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameter", [("llama", False), ("gemma2", True), ("neox", False)])
 def test_item_pairs_reach_the_source_run_and_equal_hooks_on_the_full_prompt(
     load_tiny: Callable[..., Any], parameter: tuple[str, bool]

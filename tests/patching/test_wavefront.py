@@ -149,6 +149,7 @@ def test_many_cells_at_once_are_one_full_forward_each(
     assert sum(change > 1e-2 for change in changed) > len(cells) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["resid_pre", "resid_post", "z", "v"])
 def test_entering_anywhere_with_its_own_activations_is_the_unpatched_run(
     model: Any, runs: list[UnpatchedRun], site: PatchSite

@@ -172,6 +172,7 @@ def test_a_call_begins_with_its_own_words_or_the_usual_prefix_of_answers():
     assert critique.answer_prefix == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("turn", ["user", "system"])
 @pytest.mark.parametrize("name", SPECS)

@@ -429,6 +429,7 @@ def test_a_tokenizer_without_offsets_is_refused(tokenizer):
         tokenize(Slow(), build_conversation(bundled_choices()[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chatml", "mistral", "mistral sentencepiece", "plain"])
 @given(text=TEXT)
 @QUICK

@@ -70,6 +70,7 @@ def test_scalar_intervals_come_back_from_a_parquet_file_as_they_were(
         assert_same(found, expected)
 
 
+@pytest.mark.slow
 @given(interval=st.lists(st.integers(1, 3), min_size=1, max_size=3).map(tuple).flatmap(intervals))
 @settings(max_examples=60, deadline=None)
 def test_every_cell_of_an_interval_over_cells_comes_back_in_c_order(

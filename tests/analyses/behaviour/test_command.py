@@ -217,6 +217,7 @@ def test_a_prompt_beyond_the_context_names_its_item(behave: Command, tmp_path: P
     assert "context" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("loaded")
 def test_a_folder_of_another_run_is_refused_and_kept(behave: Command, tmp_path: Path) -> None:
     out = tmp_path / "run"

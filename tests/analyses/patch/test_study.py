@@ -196,6 +196,7 @@ def test_items_without_a_margin_are_left_out_and_counted(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
