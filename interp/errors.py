@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read, and the end of its line for a misspelt name."""
+"""The one exception a user is meant to read, and pieces of its line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ class InterpError(ValueError):
     the context) raises this class or a subclass. The command line prints the message and exits with
     code 2; any other exception is a defect of the library.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, for the inside of a line; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

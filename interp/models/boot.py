@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources.transformers import helpers
 from transformers import AutoConfig
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.models.architecture import adapted_architecture
 from interp.models.checkpoint import CompleteLoader
 
@@ -50,10 +50,9 @@ def boot_bridge(
     except Exception as error:
         if not loader.finished:
             raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InterpError(
             f"{source}: cannot load the model: its weights are read, but TransformerLens makes no "
-            f"bridge of this {architecture} and its tokenizer ({first})"
+            f"bridge of this {architecture} and its tokenizer ({first_line(error)})"
         ) from error
 
 

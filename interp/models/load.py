@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.models.boot import boot_bridge
 from interp.models.card import (
     Provenance,
@@ -118,7 +118,7 @@ def load_tokenizer(name_or_path: str | Path = DEFAULT_MODEL) -> Any:
             return AutoTokenizer.from_pretrained(source)
     except Exception as error:  # tokenizers raises plain Exception for a file it cannot read
         raise InterpError(
-            f"{name_or_path}: no readable tokenizer there ({_first(error)})"
+            f"{name_or_path}: no readable tokenizer there ({first_line(error)})"
         ) from error
 
 
@@ -183,7 +183,9 @@ def _pick_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InterpError(f"device {device!r} is not available here: {_first(error)}") from error
+        raise InterpError(
+            f"device {device!r} is not available here: {first_line(error)}"
+        ) from error
     return device
 
 
@@ -214,7 +216,7 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
         raise
     except ImportError as error:
         raise InterpError(
-            f"{source}: this class needs a package that is not installed ({_first(error)})"
+            f"{source}: this class needs a package that is not installed ({first_line(error)})"
         ) from error
     # safetensors, huggingface_hub and transformers each have their own error types
     except Exception as error:
@@ -226,15 +228,15 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
         if "does not recognize this architecture" in str(error):
             raise InterpError(
                 f"{source}: cannot load the model: transformers {version('transformers')} does not "
-                f"know its kind ({_first(error)})"
+                f"know its kind ({first_line(error)})"
             ) from error
         if os.path.isdir(source):
             raise InterpError(
                 f"{source}: cannot load the model, files truncated or missing perhaps "
-                f"({_first(error)})"
+                f"({first_line(error)})"
             ) from error
         raise InterpError(
-            f"{source}: cannot be loaded from the Hugging Face hub ({_first(error)}); check "
+            f"{source}: cannot be loaded from the Hugging Face hub ({first_line(error)}); check "
             "the id and the network, or give a local folder"
         ) from error
 
@@ -250,7 +252,3 @@ def _require_architecture(source: str) -> None:
             f"{path}: field 'architectures' is missing; add the class, for example "
             '["LlamaForCausalLM"]'
         )
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.models.checks import Check, require_decoder, require_finite_weights
 from interp.models.fingerprint import named_weights
 from interp.models.limits import out_of_memory, require_finite
@@ -55,11 +55,11 @@ def process_weights(model: TransformerBridge) -> Check:
     except InterpError:
         raise
     except Exception as error:  # whatever the processing of an architecture stumbles over
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error)
         if out_of_memory(error):
-            first = "out of memory: it takes 4 bytes per parameter and a copy"
+            reason = "out of memory: it takes 4 bytes per parameter and a copy"
         raise InterpError(
-            f"compatibility mode fails on {name} ({first}): load it with compatibility_mode=False"
+            f"compatibility mode fails on {name} ({reason}): load it with compatibility_mode=False"
         ) from error
     return check
 

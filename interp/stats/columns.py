@@ -75,9 +75,12 @@ def interval_of(row: Mapping[Any, Any] | pd.Series | tuple[Any, ...], name: str 
         InterpError: a row without names, a column is missing, or holds no count or method (an empty
             row of a merge).
     """
-    if not isinstance(row, Mapping | pd.Series) and not hasattr(row, "_asdict"):
+    if isinstance(row, Mapping | pd.Series):
+        cells: Any = row
+    elif hasattr(row, "_asdict"):
+        cells = row._asdict()
+    else:
         raise InterpError("the row has no names: give a mapping, a Series or a row of itertuples()")
-    cells = row if isinstance(row, Mapping | pd.Series) else cast(Any, row)._asdict()
     columns = interval_column_names(name)
     _require(cells, columns)
     estimate, low, high, n, n_clusters, texts, kind, reason = (cells[c] for c in columns)

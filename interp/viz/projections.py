@@ -7,8 +7,6 @@ over enough clusters, and so says the test corrected over its family.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -46,7 +44,7 @@ def projection_contrast(
         InterpError: a column is missing.
     """
     needed = ("condition", "layer", "estimate", "low", "high", "beyond")
-    _require(contrasts, needed, "projection_contrast")
+    require_columns(contrasts, needed, "projection_contrast: the frame")
     figure = make_subplots()
     said = [_add_nulls(figure, nulls, kind) for kind in ("covariance", "contrast")]
     for k, (name, rows) in enumerate(contrasts.groupby("condition", sort=False)):
@@ -72,7 +70,8 @@ def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
     Raises:
         InterpError: a column is missing.
     """
-    _require(contrasts, ("component", "head", "layer", "estimate", "p", "sure"), "projection_map")
+    needed = ("component", "head", "layer", "estimate", "p", "sure")
+    require_columns(contrasts, needed, "projection_map: the frame")
     rows = contrasts.assign(
         order=contrasts["component"].map(_COMPONENTS.index),
         name=[_name(c, h) for c, h in zip(contrasts["component"], contrasts["head"], strict=True)],
@@ -138,9 +137,8 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
     Raises:
         InterpError: a column is missing.
     """
-    _require(
-        parts, ("label", "component", "estimate", "low", "high", "p", "sure"), "top_contributors"
-    )
+    needed = ("label", "component", "estimate", "low", "high", "p", "sure")
+    require_columns(parts, needed, "top_contributors: the frame")
     size = parts["estimate"].abs()
     rows = parts.loc[size.sort_values(ascending=False, kind="stable").index].head(n)
     estimate, low, high = (rows[c].to_numpy(float) for c in ("estimate", "low", "high"))
@@ -233,7 +231,3 @@ def _name(component: str, head: int) -> str:
 
 def _colour(component: str) -> str:
     return {"head": colour_of("", 0), "mlp_out": colour_of("", 1)}.get(component, MUTED)
-
-
-def _require(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
-    require_columns(frame, columns, f"{what}: the frame")
