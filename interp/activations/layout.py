@@ -2,8 +2,8 @@
 
 TransformerLens passes on what a model's own code computes. Attention with compressed keys (DeepSeek)
 gives ``hook_v`` as ``[batch, head, pos, d_head]``, say, and cuts ``hook_z`` into heads that are none: a
-position or a head read there would be another one, without a word. So shapes are looked at once, on a
-few tokens.
+position or a head read there would be another one, without a word. So shapes are looked at once in
+every state of the model, on a few tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.rope import reset_rope
-from interp.models.verdicts import remembered, user_hooks
+from interp.models.verdicts import model_state, remembered, user_hooks
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -41,7 +41,7 @@ def require_layout(
     """
     heads = {int(model.cfg.n_heads), int(getattr(model.cfg, "n_key_value_heads", None) or 0)}
     n = next(size for size in _SIZES if size not in heads)  # so that no axis passes for another
-    known: dict[str, Shape] = remembered(model, "shapes of hooks", dict)
+    known: dict[str, Shape] = remembered(model, ("shapes of hooks", model_state(model)), dict)
     unknown = [name for name in hooks if name not in known]
     try:
         known.update(_shapes(model, unknown, n) if unknown else {})
