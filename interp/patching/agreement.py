@@ -19,9 +19,10 @@ Cost: about one forward of the longest prompt, and one of the cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -47,6 +48,15 @@ class Covered:
     lengths: dict[tuple[str, int], int] = field(default_factory=dict)
     disagreed: dict[tuple[str, int], str] = field(default_factory=dict)
 
+    def includes(self, case: _Case) -> bool:
+        """Whether the case was compared in a prompt of its length."""
+        return self.lengths.get(case.key, 0) >= len(case.run.ids)
+
+    def add(self, case: _Case, *, with_rest: bool) -> None:
+        """A case that agreed, ``with_rest`` also the rows that its patch leaves as they are."""
+        for key in {case.key, (_UNPATCHED, case.layer)} if with_rest else {case.key}:
+            self.lengths[key] = max(self.lengths.get(key, 0), len(case.run.ids))
+
 
 @dataclass(frozen=True, eq=False)
 class _Case:
@@ -58,6 +68,40 @@ class _Case:
     start: int
     patches: tuple[Patch, ...] = ()
     widened: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What a verdict about it is remembered under."""
+        return self.kind, self.layer
+
+
+class _Acting:
+    """Hooks of many cases on a model, of which one case's act at a time and otherwise none."""
+
+    _key: tuple[str, int] | None = None
+
+    def hooks(self, cases: Sequence[_Case]) -> list[tuple[str, Callable[..., Any]]]:
+        """Hooks of all patches; each acts while its case is :meth:`on`."""
+        return [
+            (name, self._only(case.key, hook))
+            for case in cases
+            for name, hook in patch_hooks(case.patches)
+        ]
+
+    def _only(self, key: tuple[str, int], hook: Callable[..., Any]) -> Callable[..., Any]:
+        def act(activation: Tensor, hook: Any, apply: Callable[..., Any] = hook) -> Any:
+            return apply(activation, hook) if self._key == key else None
+
+        return act
+
+    @contextmanager
+    def on(self, case: _Case) -> Iterator[None]:
+        """The case's hooks act."""
+        self._key = case.key
+        try:
+            yield
+        finally:
+            self._key = None
 
 
 def covered_by(model: TransformerBridge) -> Covered:
@@ -76,19 +120,33 @@ def compare_layers(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> str:
     """Compare what the cells need and was not compared yet; what disagrees, or the empty string."""
-    covered = covered_by(model)
-    for case in _cases(model, runs, cells):
-        key, n = (case.kind, case.layer), len(case.run.ids)
-        if key not in covered.disagreed and covered.lengths.get(key, 0) < n:
-            reason = _compare(model, case)
-            if reason:
-                covered.disagreed[key] = reason
-            covered.lengths[key] = n
-            plain = (_UNPATCHED, case.layer)
-            if not reason and case.layer < model.cfg.n_layers - 1:  # its other rows are unpatched
-                covered.lengths[plain] = max(covered.lengths.get(plain, 0), n)
-        if key in covered.disagreed:
-            return covered.disagreed[key]
+    covered, cases = covered_by(model), list(_cases(model, runs, cells))
+    for case in cases:
+        if case.key in covered.disagreed:
+            return covered.disagreed[case.key]
+    cases = [case for case in cases if not covered.includes(case)]
+    if not cases:
+        return ""
+    acting = _Acting()
+    try:
+        # once for all layers: to find a hook by its name takes as long as a small block
+        with model.hooks(fwd_hooks=acting.hooks(cases)):
+            return _compare_all(model, cases, covered, acting)
+    except Exception as trouble:  # a model without such a hook
+        return f"the hooks of {cases[0].kind or 'a layer'} ended in {type(trouble).__name__}"
+
+
+def _compare_all(
+    model: TransformerBridge, cases: Sequence[_Case], covered: Covered, acting: _Acting
+) -> str:
+    for case in cases:
+        if covered.includes(case):  # beside a patch that was compared at this layer
+            continue
+        reason = _compare(model, case, acting)
+        if reason:
+            covered.disagreed[case.key] = reason
+            return reason
+        covered.add(case, with_rest=case.layer < int(model.cfg.n_layers) - 1)
     return ""
 
 
@@ -113,16 +171,18 @@ def _cases(
         yield _Case(longest, layer, _UNPATCHED, min(ranked[0].start, len(longest.ids) - 1))
 
 
-def _compare(model: TransformerBridge, case: _Case) -> str:
+def _compare(model: TransformerBridge, case: _Case, acting: _Acting) -> str:
     dtype = wider(model.cfg.dtype)
     try:
         with _in_type(model, case, dtype) as wide:
-            expected = _by_model(model, wide)
+            expected = _by_model(model, wide, acting)
             error = _error(_by_engine(model, wide), expected)
             allowed = _ULPS * torch.finfo(dtype).eps
             if not error <= allowed and dtype != torch.float64:
                 with _in_type(model, case, torch.float64) as exact:
-                    allowed = _AMPLIFIED * _error([expected[0]], [_by_model(model, exact)[0]])
+                    allowed = _AMPLIFIED * _error(
+                        [expected[0]], [_by_model(model, exact, acting)[0]]
+                    )
     except Exception as trouble:  # whatever a model or a user's hook makes of flat rows
         return f"layer {case.layer} ended in {type(trouble).__name__}"
     if error <= allowed:
@@ -169,14 +229,14 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask != 0, torch.finfo(dtype).min)
 
 
-def _by_model(model: TransformerBridge, case: _Case) -> list[Tensor]:
+def _by_model(model: TransformerBridge, case: _Case, acting: _Acting) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
     if not case.patches and not case.widened:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
         args, kwargs = run.calls[layer]
-        with model.hooks(fwd_hooks=patch_hooks(case.patches)):
+        with acting.on(case):
             result = model.blocks[layer](run.resid[layer][None], *args, **kwargs)
         out = (result[0] if isinstance(result, tuple) else result)[0]
     return [out[case.start :], out[_before(case)]]

@@ -174,7 +174,8 @@ class PatchedRuns:
         if reason:
             return reason
         tried = remembered(self.model, ("one cell", self._state), set)
-        first = min(cells, key=lambda cell: (cell.layer, cell.start))
+        # the latest start has the fewest rows; how far they reach back was compared layer by layer
+        first = min(cells, key=lambda cell: (cell.layer, -cell.start))
         kinds = frozenset(kind_of(patch) for patch in first.patches)
         if any(kinds == seen and layer <= first.layer for seen, layer in tried):
             return ""
