@@ -156,6 +156,7 @@ def open_run(
     study: str = "",
     model: Any = None,
     data: Mapping[str, str] | None = None,
+    rules: Mapping[str, Any] | None = None,
     seed: int = 0,
     command: str = "",
     threads: int | None = None,
@@ -164,8 +165,8 @@ def open_run(
     """Create the run folder ``path``, or take up the run in it, and lock it for the block.
 
     ``config`` and ``model`` (the model card) may be dicts, dataclasses or pydantic models of JSON
-    values; ``study`` names the kind of run; ``data`` maps data set names to hashes. With ``seed``,
-    ``threads`` (default: torch's number of threads) and the versions of the packages that make the
+    values; ``study`` names the kind of run; ``data`` maps data set names to hashes; ``rules`` are what
+    the reading of the numbers was fixed to before there were any. With ``seed``, ``threads`` (default: torch's number of threads) and the versions of the packages that make the
     numbers, they are the identity of the run. ``ignore`` lists dotted places that are recorded and
     not compared. ``command`` and ``path`` are recorded only.
 
@@ -179,6 +180,7 @@ def open_run(
         config=config,
         model=model,
         data=data or {},
+        rules=rules,
         seed=seed,
         threads=_torch_threads() if threads is None else threads,
     )
