@@ -166,9 +166,10 @@ def open_run(
 
     ``config`` and ``model`` (the model card) may be dicts, dataclasses or pydantic models of JSON
     values; ``study`` names the kind of run; ``data`` maps data set names to hashes; ``rules`` are what
-    the reading of the numbers was fixed to before there were any. With ``seed``, ``threads`` (default: torch's number of threads) and the versions of the packages that make the
-    numbers, they are the identity of the run. ``ignore`` lists dotted places that are recorded and
-    not compared. ``command`` and ``path`` are recorded only.
+    the reading of the numbers was fixed to before there were any. With ``seed``, ``threads`` (default:
+    torch's number of threads) and the versions of the packages that make the numbers, they are the
+    identity of the run. ``ignore`` lists dotted places that are recorded and not compared. ``command``
+    and ``path`` are recorded only.
 
     Raises InterpError, one line, if the folder is another run (each difference is named), is in use
     (by which process), holds files but no manifest, or cannot be written. An exception of the block

@@ -1,8 +1,8 @@
 """``manifest.json``: what a run folder is a run of, and what happened to it.
 
-The *identity* (study, config, rules, model card, data hashes, seed, thread count, versions of the packages
-that make the numbers) is compared on resumption, because rows made under two identities must not share a
-table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
+The *identity* (study, config, rules, model card, data hashes, seed, thread count, versions of the
+packages that make the numbers) is compared on resumption, because rows made under two identities must
+not share a table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
 (command, folder, times, process, other versions, hashes of the files) is recorded and never
 compared. Times are in the manifest alone.
 """
