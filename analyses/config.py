@@ -46,8 +46,24 @@ def parse_date(value: Any) -> Any:
 INSTRUCTED = "instructed"
 """The condition asked about where no other is named."""
 
-CLAIM_TEXTS = 6
-"""The least number of wordings from which a report speaks of instructions, not of these sentences."""
+MIN_WORDINGS = 6
+"""The least number of wordings a side from which a report speaks of instructions, not of sentences."""
+
+MIN_CLUSTERS = 6
+"""The least number of clusters of items from which a report claims anything."""
+
+EQUIVALENCE_SHARE = 0.10
+"""delta, below which an effect counts as none, as a share of what naming the answer does."""
+
+MAP_ITEMS = 24
+"""With fewer items a map's cells cannot be read: even one that holds the whole effect may not be clear."""
+
+RULES = {
+    "wordings a side": MIN_WORDINGS,
+    "clusters": MIN_CLUSTERS,
+    "delta, share of the effect of naming the answer": EQUIVALENCE_SHARE,
+}
+"""What decides between effect, no effect and undetermined: in a run's manifest before the first forward."""
 
 AsList = BeforeValidator(parse_list)
 """Marks a tuple that is also spelt with commas."""
@@ -113,7 +129,7 @@ class ContrastConfig(StudyConfig):
     condition: ConditionName = INSTRUCTED
     condition_file: ConditionFile = None
     limit: Limit = 24
-    texts: Texts = CLAIM_TEXTS
+    texts: Texts = MIN_WORDINGS
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

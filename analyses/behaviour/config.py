@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from analyses.config import (
-    CLAIM_TEXTS,
+    MIN_WORDINGS,
     AsList,
     ConditionFile,
     InstructionPlace,
@@ -57,7 +57,7 @@ class BehaviourConfig(StudyConfig):
     ] = 60
     texts: Annotated[
         int, Field(ge=1, description="Wordings per condition in single prompts; 6 for a claim.")
-    ] = CLAIM_TEXTS
+    ] = MIN_WORDINGS
     other_texts: Annotated[
         int | None,
         Field(ge=1, description="Wordings of every instruction but the first. Default: as many."),

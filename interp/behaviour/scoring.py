@@ -116,7 +116,6 @@ def score_options(
     n_control_texts: int = 2,
     placement: Placement = "after",
     bank: TextBank | None = None,
-    seed: int = 0,
     progress: bool = True,
 ) -> OptionScores:
     """Score every item under every condition, text and cyclic order.
@@ -129,7 +128,6 @@ def score_options(
         n_control_texts: wordings of every other condition, each with its placebo.
         placement: instruction ``"after"`` or ``"before"`` the question.
         bank: texts of the conditions; the bundled ones by default.
-        seed: seed of the bootstrap and permutations of the result.
         progress: show a bar.
 
     Returns:
@@ -153,7 +151,7 @@ def score_options(
     bank = TextBank(model.tokenizer) if bank is None else bank
     bar = tqdm(items, desc="scoring items", disable=not progress)
     frames = [score_item(model, bank, item, plan) for item in bar]
-    return OptionScores(pd.concat(frames, ignore_index=True), model_card(model), seed)
+    return OptionScores(pd.concat(frames, ignore_index=True), model_card(model))
 
 
 def score_item(
@@ -180,13 +178,17 @@ def score_variants(
     variants: Sequence[Condition],
     *,
     placement: Placement = "after",
+    n_orders: int | None = None,
     max_nodes: int = MAX_NODES,
 ) -> pd.DataFrame:
-    """The same for any prompt variants of an item (a treated one before its placebo or after)."""
+    """The same for any prompt variants of an item (a treated one before its placebo or after).
+
+    ``n_orders``: the first so many cyclic orders of the options; None: all.
+    """
     sequences: list[Tensor] = []
     prompts = [
         _ask(model, item, variant, k, order, placement, sequences)
-        for k, order in enumerate(cyclic_orders(len(item.choices)))
+        for k, order in enumerate(cyclic_orders(len(item.choices))[:n_orders])
         for variant in variants
     ]
     places = dict.fromkeys(place for asked in prompts for place in asked.places())

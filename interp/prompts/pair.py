@@ -46,7 +46,8 @@ class PromptPair:
     """A source run to copy from and a destination run to copy into.
 
     In TransformerLens's words the source is the run of the ``clean_cache``, also when it is the
-    corrected prompt here. ``target`` is read at the last position of both prompts.
+    corrected prompt here. ``target`` is read at the last position of both prompts. ``wording`` names the
+    pair of wordings; statistics over pairs count wordings as random. Empty: there is one.
     """
 
     source: TokenizedPrompt
@@ -56,6 +57,7 @@ class PromptPair:
     source_name: str
     destination_name: str
     item: ChoiceItem | None = None
+    wording: str = ""
 
     @property
     def label(self) -> str:
@@ -73,6 +75,7 @@ class PromptPair:
             source_name=self.destination_name,
             destination_name=self.source_name,
             item=self.item,
+            wording=self.wording,
         )
 
     def _repr_html_(self) -> str:
@@ -135,11 +138,22 @@ def make_pair(
     if slot < 0:
         raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
     bank = TextBank(model.tokenizer) if bank is None else bank
+    here, there = paired_conditions(bank, source, condition, against=against, slot=slot)
+    return pair_of_conditions(model, source, here, there, order=order, placement=placement)
+
+
+def paired_conditions(
+    bank: TextBank, item: ChoiceItem, condition: str, *, against: str, slot: int = 0
+) -> tuple[Condition, Condition]:
+    """The texts of the two prompts of :func:`make_pair`, by the names of their conditions.
+
+    Raises:
+        InterpError: an unknown condition, one of several calls, or a slot the bank does not have.
+    """
     for name in (condition, against):
         bank.require_single(name)
-    here = _condition(bank, source, condition, slot, partner=against)
-    there = _condition(bank, source, against, slot, partner=condition)
-    return pair_of_conditions(model, source, here, there, order=order, placement=placement)
+    here = _condition(bank, item, condition, slot, partner=against)
+    return here, _condition(bank, item, against, slot, partner=condition)
 
 
 def pair_of_conditions(
@@ -158,7 +172,8 @@ def pair_of_conditions(
     if len(shared):
         tokens = tuple(decode_each(model.tokenizer, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
-    pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item)
+    wording = str(max(here.slot, there.slot))
+    pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item, wording)
     require_runnable(model, pair)
     return pair
 

@@ -58,7 +58,7 @@ def heatmap(
     Blue: the patch raises the metric (brings the better answer). ``value="effect"`` is mean(patched
     - destination) in the metric's unit; ``"share"`` divides it by mean(source - destination): 0 is
     the destination, 1 the source. The hover shows the clustered 95 % interval and the family-wise
-    p; dots mark cells with p < .05 (sign-flip max-T over all cells). With a single cluster there is
+    p; dots mark cells with p < .05 (two-way max-t over all cells). With a single cluster there is
     neither interval nor test, and the subtitle says so. Grey cells have no value, because nothing
     is aligned there. A share without a defined denominator leaves the grid empty, with the reason.
 
