@@ -321,7 +321,7 @@ def by_name(name: str) -> str:
 
 def texts_of(spec: ConditionSpec) -> list[str]:
     """Its texts, slots not filled; those of a bundled bank too."""
-    return [text for _, text in condition_texts(spec, bundled_instructions())]
+    return [wording.text for wording in condition_texts(spec, bundled_instructions())]
 
 
 def require_filled(

@@ -37,7 +37,14 @@ if TYPE_CHECKING:
         require_runnable,
         require_target_in_vocabulary,
     )
-    from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+    from interp.prompts.placebos import PLACEBO_KINDS, PlaceboKind
+    from interp.prompts.presets import (
+        Call,
+        ConditionSpec,
+        Wording,
+        condition_texts,
+        load_conditions,
+    )
     from interp.prompts.rendering import prompts_digest, render
     from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
@@ -54,6 +61,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER_PREFIX",
     "CONDITION_NAMES",
+    "PLACEBO_KINDS",
     "PLAIN_TEMPLATE",
     "SLOTS",
     "Alignment",
@@ -64,12 +72,14 @@ __all__ = [
     "Conversation",
     "InstructionTurn",
     "MarginTarget",
+    "PlaceboKind",
     "Placement",
     "PromptPair",
     "Segment",
     "TextBank",
     "TokenizedPrompt",
     "Turn",
+    "Wording",
     "align",
     "build_completion",
     "build_conversation",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -17,6 +17,7 @@ from interp.errors import InterpError
 from interp.prompts.align import Alignment, align, first_difference
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
+from interp.prompts.placebos import PLACEBO_KINDS, PlaceboKind
 from interp.prompts.tokens import (
     TokenizedPrompt,
     decode_each,
@@ -111,10 +112,10 @@ def make_pair(
         source: the item; or the source's token ids ``[pos]`` or ``[1, pos]``, with the destination's
             ids as ``condition``.
         condition: the source's condition.
-        against: the destination's condition. A placebo on either side is matched to the text of the
-            other side (to ``instructed`` where that has none).
+        against: the destination's condition. A placebo of either kind (``placebo``, ``statement``)
+            is matched to the text of the other side (to ``instructed`` where that has none).
         order: which cyclic order of the options.
-        slot: which text of the condition.
+        slot: which text of the condition, in the order in which the bank draws them.
         placement: instruction before or after the question.
         bank: the texts of the conditions; those of the bundled ones by default.
         target: token ids (a, b) of the margin, for token tensors.
@@ -229,11 +230,12 @@ def margin_token(a: Int[Tensor, " a"], b: Int[Tensor, " b"]) -> int | None:
 def _condition(
     bank: TextBank, item: ChoiceItem, name: str, slot: int, *, partner: str
 ) -> Condition:
-    if name == "placebo":
+    if name in PLACEBO_KINDS:
         spec = bank.specs.get(partner)
-        bare = partner == "placebo" or (spec is not None and not spec.has_text)
+        bare = partner in PLACEBO_KINDS or (spec is not None and not spec.has_text)
         matched = "instructed" if bare else partner
-        return bank.placebos(bank.texts(matched, item, slot + 1))[slot]
+        kind = cast(PlaceboKind, name)
+        return bank.placebos(bank.texts(matched, item, slot + 1), kind=kind)[slot]
     texts = bank.texts(name, item, slot + 1)
     return texts[min(slot, len(texts) - 1)]
 
