@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.prompts import (
     TokenizedPrompt,
-    encode_continuation,
+    encode_option,
     margin_token,
     require_context,
     require_vocabulary,
@@ -22,16 +22,12 @@ from interp.prompts import (
 def option_ids(
     model: TransformerBridge, prompt: TokenizedPrompt, text: str
 ) -> Int[Tensor, " more"]:
-    """The tokens of an answer behind a prompt, a space between them unless the prompt ends in one.
-
-    Behind the span ``answer_start`` there is none either: an answer follows its header at once.
+    """:func:`interp.prompts.encode_option`, refused where the model cannot run it.
 
     Raises:
         InterpError: prompt and answer reach beyond the context, or a token beyond the vocabulary.
     """
-    started = prompt.span_of(len(prompt) - 1) == "answer_start"
-    gap = "" if started or prompt.text[-1:].isspace() else " "
-    ids = encode_continuation(model.tokenizer, prompt, gap + text)
+    ids = encode_option(model.tokenizer, prompt, text)
     require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
     require_vocabulary(model.tokenizer, prompt.label, ids, model.cfg.d_vocab)
     return ids

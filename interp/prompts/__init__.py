@@ -26,13 +26,13 @@ if TYPE_CHECKING:
         cyclic_orders,
         follow_up,
     )
+    from interp.prompts.options import OptionTokens, encode_option, margin_token, option_tokens
     from interp.prompts.pair import (
         MarginTarget,
         PromptPair,
         condition_prompt,
         make_pair,
         margin_target,
-        margin_token,
         pair_of_conditions,
         require_runnable,
         require_target_in_vocabulary,
@@ -64,6 +64,7 @@ __all__ = [
     "Conversation",
     "InstructionTurn",
     "MarginTarget",
+    "OptionTokens",
     "Placement",
     "PromptPair",
     "Segment",
@@ -79,6 +80,7 @@ __all__ = [
     "cyclic_orders",
     "decode_each",
     "encode_continuation",
+    "encode_option",
     "fill",
     "first_difference",
     "follow_up",
@@ -86,6 +88,7 @@ __all__ = [
     "make_pair",
     "margin_target",
     "margin_token",
+    "option_tokens",
     "pair_of_conditions",
     "prompt_of_row",
     "prompt_row",
