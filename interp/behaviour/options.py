@@ -1,9 +1,10 @@
-"""The options of a choice item behind a prompt: their tokens, and the logit difference of two."""
+"""The options of a choice item behind a prompt: their tokens, their form, the logit difference of two."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,6 +18,33 @@ from interp.prompts import (
     require_context,
     require_vocabulary,
 )
+
+
+OptionForm = Literal["name", "the", "other", ""]
+"""How the option that names a person or group begins; empty for an item without a contrast."""
+
+_FUNCTION_WORDS = frozenset(
+    "a an this that these those some any my your his her its our their he she it they him them hers "
+    "theirs we you i me us both neither either".split()
+)
+"""First words of an option that is neither a bare name or noun phrase nor "The ..."."""
+
+
+def option_form(item: ChoiceItem) -> OptionForm:
+    """The form of option b of the item's contrast, which names a person or group.
+
+    ``"the"``: it begins with that word; ``"other"``: with another article, a determiner or a pronoun;
+    ``"name"``: a bare name or noun phrase. An abstention (option a of ambiguous items) has no such
+    form, so that the first tokens that the margin compares depend on this one.
+    """
+    contrast = item.contrast()
+    if contrast is None:
+        return ""
+    words = item.choices[contrast[1]].text.split()
+    first = words[0].strip(".,;:!?\"'()").lower() if words else ""
+    if first == "the":
+        return "the"
+    return "other" if not first or first in _FUNCTION_WORDS else "name"
 
 
 def option_ids(

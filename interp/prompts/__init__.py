@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         pair_of_conditions,
         require_runnable,
         require_target_in_vocabulary,
+        target_of_options,
     )
     from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
     from interp.prompts.rendering import prompts_digest, render
@@ -100,6 +101,7 @@ __all__ = [
     "require_target_in_vocabulary",
     "require_vocabulary",
     "sentence_ids",
+    "target_of_options",
     "tokenize",
 ]
 

@@ -165,7 +165,7 @@ def pair_of_conditions(
     a = condition_prompt(model, item, here, order=order, placement=placement)
     b = condition_prompt(model, item, there, order=order, placement=placement)
     options = option_tokens(model.tokenizer, item, b)
-    target, shared = _target_of_options(options, _option_texts(item))
+    target, shared = target_of_options(item, options)
     if len(shared):
         tokens = tuple(decode_each(model.tokenizer, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
@@ -200,12 +200,15 @@ def margin_target(
 
     None for an item without a contrast, or whose two options are equal up to the end of one.
     """
-    options = option_tokens(tokenizer, item, prompt)
-    return _target_of_options(options, _option_texts(item))
+    return target_of_options(item, option_tokens(tokenizer, item, prompt))
 
 
-def _option_texts(item: ChoiceItem) -> Sequence[str]:
-    return [item.choices[index].text.strip() for index in item.contrast() or ()]
+def target_of_options(
+    item: ChoiceItem, options: OptionTokens | None
+) -> tuple[MarginTarget | None, Int[Tensor, " shared"]]:
+    """The same of an item's options that are tokens already."""
+    texts = [item.choices[index].text.strip() for index in item.contrast() or ()]
+    return _target_of_options(options, texts)
 
 
 def _target_of_options(
