@@ -1,4 +1,4 @@
-"""The options of a choice item behind a prompt: their tokens, their form, the logit difference of two."""
+"""The options of a choice item behind a prompt: their tokens and form, the logit difference of two."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from interp.prompts import (
     require_vocabulary,
 )
 
-
 OptionForm = Literal["name", "the", "other", ""]
 """How the option that names a person or group begins; empty for an item without a contrast."""
 
 _FUNCTION_WORDS = frozenset(
-    "a an this that these those some any my your his her its our their he she it they him them hers "
-    "theirs we you i me us both neither either".split()
-)
+    ("a", "an", "this", "that", "these", "those", "some", "any", "both", "neither", "either",
+     "i", "me", "my", "we", "us", "our", "you", "your", "he", "him", "his", "she", "her", "hers",
+     "it", "its", "they", "them", "their", "theirs")
+)  # fmt: skip
 """First words of an option that is neither a bare name or noun phrase nor "The ..."."""
 
 
