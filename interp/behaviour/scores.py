@@ -63,7 +63,9 @@ class OptionScores:
     Columns: item (``item``, ``benchmark``, ``category``, ``cluster``, ``context_condition``),
     prompt (``condition``, ``text_id``, ``slot``, ``control_of``, ``order``, ``instruction_tokens``,
     ``prompt_tokens``, ``mismatch``) and readings: ``margin``, the logit difference in nats;
-    ``option_margin``, the same contrast in option scores (nats per token); option scores
+    ``option_margin``, the same contrast in option scores (nats per token), with ``option_form``
+    (of the option that names a person or group: ``name``, ``the`` or ``other``) and ``single_token``
+    (both options are: then the two margins are one); option scores
     ``p_gold``, ``p_unknown``, ``p_stereotyped``, ``p_counter`` and by listed position
     ``p_position_k``; ``gold_rank`` (1 = best), ``correct``, ``chosen_role``, ``gold_role``,
     ``chosen_position``; ``letter_a`` ..., the probability of answering with each letter (they sum

@@ -10,7 +10,9 @@ answer prefix:
   (arXiv 2407.15286); the rank of gold and the chosen option come from it.
 
 Also reported: the **option margin**, the difference of the two options' mean log-probabilities (the
-log-odds of their option scores), and the probability of answering with each letter, because small
+log-odds of their option scores, nats per token), beside it the form of the option that names a person
+(``option_form``) and whether both options are single tokens, where it is the margin
+(``single_token``); and the probability of answering with each letter, because small
 models answer by letter.
 
 All prompts and answers of one item go through :func:`interp.models.forward` together, so what they
@@ -33,7 +35,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.options import contrast_margin, option_ids
+from interp.behaviour.options import contrast_margin, option_form, option_ids
 from interp.behaviour.scores import OptionScores
 from interp.data.items import ChoiceItem, Role
 from interp.errors import InterpError
@@ -257,6 +259,8 @@ def _row(item: ChoiceItem, asked: _Asked, read: _Read) -> dict[str, Any]:
             lambda k, at: read.logits[read.row_of[asked.options[k].places()[at]]],
         ),
         "option_margin": _option_margin(item, means),
+        "option_form": option_form(item),
+        "single_token": _single_token(item, asked.options),
         **_score_columns(item, asked.order, means.softmax(0)),
         **_letter_columns(asked, read),
     }
@@ -279,6 +283,12 @@ def _letter_columns(asked: _Asked, read: _Read) -> dict[str, float]:
 def _option_margin(item: ChoiceItem, means: Float[Tensor, " option"]) -> float:
     contrast = item.contrast()
     return np.nan if contrast is None else float(means[contrast[0]] - means[contrast[1]])
+
+
+def _single_token(item: ChoiceItem, options: Sequence[_Branch]) -> bool:
+    """Whether both options of the contrast are one token here: then both margins are one."""
+    contrast = item.contrast()
+    return contrast is not None and all(len(options[index].ids) == 1 for index in contrast)
 
 
 def _item_columns(item: ChoiceItem) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from interp.errors import InterpError
 from interp.lens.conditions import Arms, LensConditions
+from interp.lens.options import LensMetric
 from interp.stats import (
     ALPHA,
     FloatArray,
@@ -27,11 +28,12 @@ from interp.stats.arrays import Groups, check_confidence, cluster_codes
 from interp.stats.columns import require_columns
 
 _PARTED = 0.5
-_READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
+_READ = ("margin", "option_margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
 
 
 def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataFrame:
-    """The effect of a condition on the lens margin (logit difference) per layer, in nats.
+    """The effect of a condition on the lens's metric per layer: the margin (logit difference, nats), or
+    the option margin (nats per token).
 
     Columns: ``contrast``, ``layer``, an interval's with its p (:mod:`interp.stats.columns`; texts and
     clusters of items as random), ``p_corrected`` (family-wise over layers: max-t, drawn with ``seed``),
@@ -103,20 +105,20 @@ def parting_layer(
     return Interval(float(estimate), float(low), float(high), *sample)
 
 
-def settled_layers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per prompt, the first layer from which the margin keeps the sign it has at the output.
+def settled_layers(frame: pd.DataFrame, *, metric: LensMetric = "margin") -> pd.DataFrame:
+    """Per prompt, the first layer from which the metric keeps the sign it has at the output.
 
-    ``frame``: rows of a :class:`LensTrajectory` or of :class:`LensConditions`. One row per prompt with
-    its labels and ``settled``; NaN where the output's margin is exactly 0.
+    ``frame``: rows of a :class:`LensTrajectory` or of :class:`LensConditions`, with the column of the
+    metric. One row per prompt with its labels and ``settled``; NaN where the output's is exactly 0.
 
     Raises:
         InterpError: a missing column, no rows, or several rows per prompt and layer.
     """
-    require_columns(frame, ("layer", "margin"), "settled_layers: the frame")
+    require_columns(frame, ("layer", metric), "settled_layers: the frame")
     labels = _labels(frame)
     if frame.duplicated([*labels, "layer"]).any():
         raise InterpError("settled_layers: several rows per prompt and layer; give each once")
-    wide = frame.pivot(index=labels, columns="layer", values="margin").sort_index(axis=1)
+    wide = frame.pivot(index=labels, columns="layer", values=metric).sort_index(axis=1)
     order = pd.MultiIndex.from_frame(frame[labels].drop_duplicates())
     signs = np.sign(wide.loc[order].to_numpy(float))
     settled = _first_for_good(signs.T[-1:] == signs.T, wide.columns.to_numpy(float))
@@ -124,14 +126,16 @@ def settled_layers(frame: pd.DataFrame) -> pd.DataFrame:
     return order.to_frame(index=False).assign(settled=settled)
 
 
-def settled_layer(frame: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+def settled_layer(
+    frame: pd.DataFrame, *, metric: LensMetric = "margin", confidence: float = 0.95
+) -> pd.DataFrame:
     """Mean of :func:`settled_layers` per condition, with an interval over clusters of items.
 
     Columns: ``contrast`` (where the frame has it), ``condition``, ``items`` (how many) and an interval's
     (:mod:`interp.stats.columns`), in layers; its ``n`` counts prompts. The texts count as fixed; a
     prompt without an answer at the output is left out.
     """
-    prompts = settled_layers(frame)
+    prompts = settled_layers(frame, metric=metric)
     by = [name for name in ("contrast", "condition") if name in prompts]
     rows = []
     for key, here in prompts.groupby(by, sort=False):

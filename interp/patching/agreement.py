@@ -31,9 +31,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.models.precision import weights_of, widened, widened_values, wider
 from interp.models.verdicts import model_state, remembered
 from interp.patching.blocks import final_logits, run_block, run_last_block, shared_keys_values
+from interp.patching.branches import patches_in
 from interp.patching.cells import Cell, Patch
 from interp.patching.hooked import patch_hooks, supports_hook
-from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
+from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 _ULPS = 64
 _AMPLIFIED = 8
@@ -153,8 +154,17 @@ def _in_type(model: TransformerBridge, case: _Case, dtype: torch.dtype) -> Itera
     n_layers = int(model.cfg.n_layers)
     args, kwargs = run.calls[layer]
     call = (tuple(widened_values(args, dtype)), widened_values(dict(kwargs), dtype))
+    forwards = tuple(
+        RecordedForward(
+            forward.rows,
+            ((tuple(widened_values(a, dtype)), widened_values(dict(k), dtype)),) * n_layers,
+        )
+        for forward in run.forwards
+        for a, k in [forward.calls[layer]]
+    )
     wide = replace(
         run,
+        forwards=forwards,
         resid=run.resid[layer].to(dtype)[None].expand(n_layers + 1, -1, -1),
         masks=(_mask(run.masks[layer], dtype),) * n_layers,
         calls=(call,) * n_layers,
@@ -172,13 +182,17 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _by_model(model: TransformerBridge, case: _Case) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
-    if not case.patches and not case.widened:
+    if not case.patches and not case.widened and len(run.forwards) == 1:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
-        args, kwargs = run.calls[layer]
-        with model.hooks(fwd_hooks=patch_hooks(case.patches)):
-            result = model.blocks[layer](run.resid[layer][None], *args, **kwargs)
-        out = (result[0] if isinstance(result, tuple) else result)[0]
+        out = torch.empty_like(run.resid[layer])
+        # of several forwards (branches behind one prompt) each gives its own rows
+        for forward in run.forwards:
+            args, kwargs = forward.calls[layer]
+            rows = forward.rows.to(out.device)
+            with model.hooks(fwd_hooks=patch_hooks(patches_in(case.patches, forward.rows))):
+                result = model.blocks[layer](run.resid[layer][rows][None], *args, **kwargs)
+            out[rows] = (result[0] if isinstance(result, tuple) else result)[0]
     return [out[case.start :], out[_before(case)]]
 
 

@@ -26,16 +26,17 @@ if TYPE_CHECKING:
         cyclic_orders,
         follow_up,
     )
+    from interp.prompts.options import OptionTokens, encode_option, margin_token, option_tokens
     from interp.prompts.pair import (
         MarginTarget,
         PromptPair,
         condition_prompt,
         make_pair,
         margin_target,
-        margin_token,
         pair_of_conditions,
         require_runnable,
         require_target_in_vocabulary,
+        target_of_options,
     )
     from interp.prompts.placebos import PLACEBO_KINDS, PlaceboKind
     from interp.prompts.presets import (
@@ -72,6 +73,7 @@ __all__ = [
     "Conversation",
     "InstructionTurn",
     "MarginTarget",
+    "OptionTokens",
     "PlaceboKind",
     "Placement",
     "PromptPair",
@@ -89,6 +91,7 @@ __all__ = [
     "cyclic_orders",
     "decode_each",
     "encode_continuation",
+    "encode_option",
     "fill",
     "first_difference",
     "follow_up",
@@ -96,6 +99,7 @@ __all__ = [
     "make_pair",
     "margin_target",
     "margin_token",
+    "option_tokens",
     "pair_of_conditions",
     "prompt_of_row",
     "prompt_row",
@@ -107,6 +111,7 @@ __all__ = [
     "require_target_in_vocabulary",
     "require_vocabulary",
     "sentence_ids",
+    "target_of_options",
     "tokenize",
 ]
 

@@ -118,8 +118,11 @@ def heatmap(
 
 
 def unit_of(result: SweepResult) -> str:
-    """Nats for the margin and the log-probability; a metric of the caller's goes by its name."""
+    """Nats for the margin and the log-probability, for the option margin per token; a metric of the
+    caller's goes by its name."""
     name = result.metric_names[0]
+    if name == "option_margin":
+        return "nats per token"
     return "nats" if name in METRICS else name
 
 
