@@ -272,19 +272,33 @@ def require_control(specs: Specs, items: Sequence[ChoiceItem], *, n_texts: int) 
 
 
 def control_arms(specs: Specs, items: Sequence[ChoiceItem], *, beside: str) -> tuple[str, ...]:
-    """The arms of the positive control that can be asked of all these items beside a condition."""
-    found = []
-    for name in CONTROL_ARMS:
-        if name == beside or name not in specs or not specs[name].has_placebo:
-            continue
-        try:
-            for item in items:
-                for text in texts_of(specs[name]):
-                    require_filled(specs[name], text, item)
-        except InterpError:
-            continue
-        found.append(name)
-    return tuple(found)
+    """The arms of the positive control that can be asked of some of these items beside a condition."""
+    return tuple(
+        name
+        for name in CONTROL_ARMS
+        if name != beside
+        and name in specs
+        and specs[name].has_placebo
+        and any(arm_fits(specs[name], item) for item in items)
+    )
+
+
+def arm_fits(spec: ConditionSpec, item: ChoiceItem) -> bool:
+    """Whether a condition can be asked of an item: its slots, and what it says of the gold choice."""
+    if not gold_fits(spec, item):
+        return False
+    try:
+        for text in texts_of(spec):
+            require_filled(spec, text, item)
+    except InterpError:
+        return False
+    return True
+
+
+def gold_fits(spec: ConditionSpec, item: ChoiceItem | CompletionItem) -> bool:
+    """False where a condition says that the question is left open and it is not."""
+    open_question = isinstance(item, ChoiceItem) and item.choices[item.gold].role == "unknown"
+    return spec.gold == "any" or open_question
 
 
 def control_texts(

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.contrast import CONTROL, CONTROL_ARMS, control_texts
+from analyses.contrast import CONTROL, CONTROL_ARMS, arm_fits, control_texts
 from analyses.report.claims import NAN, Claim, delta_of
 from interp.behaviour import score_variants
 from interp.data import ChoiceItem
@@ -38,9 +38,11 @@ TREATED, CONTROLS = "treated", "control"
 def control_sides(
     bank: TextBank, item: ChoiceItem, arms: Iterable[str], *, beside: str, n_texts: int
 ) -> Sides:
-    """The texts of the control's arms and their placebos."""
+    """The texts of the control's arms and their placebos; without those that the item cannot be asked."""
     sides = {}
     for arm in arms:
+        if not arm_fits(bank.specs[arm], item):
+            continue
         texts = control_texts(bank, item, beside=beside, n_texts=n_texts, arm=arm)
         sides[arm] = (texts, bank.placebos(texts))
     return sides

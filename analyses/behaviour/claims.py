@@ -44,7 +44,11 @@ def effect_claims(effects: pd.DataFrame) -> Claims:
     """Effects against the placebo by (items, condition), in the primary metric."""
     rows = effects[(effects["against"] == "placebo") & effects["items"].isin(apart(effects))]
     found = {name: _by_key(rows[rows["metric"] == name], "items", "condition") for name in METRIC_NAMES}
-    primary = found[PRIMARY]
+    primary = {
+        key: one
+        for key, one in found[PRIMARY].items()
+        if key[1] not in CONTROL_ARMS[1:] or not np.isnan(one.estimate)  # an arm may not fit a subset
+    }
     p = _corrected("effects", primary)
     deltas = {
         key[0]: delta_of(Claim(interval, p[key]))

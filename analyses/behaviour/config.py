@@ -50,7 +50,9 @@ class BehaviourConfig(StudyConfig):
             min_length=1,
             description="Names from 'interp conditions'; placebo gives each its control.",
         ),
-    ] = ("clean", "instructed", "placebo", "revealing", "specificity_0")
+    ] = (
+        "clean", "instructed", "placebo", "revealing", "mentions", "paraphrases", "specificity_0",
+    )  # fmt: skip
     rounds: Annotated[int, Field(ge=0, description="The last round; 0: single prompts alone.")] = 5
     limit: Annotated[
         int, Field(ge=1, description="Choice items in all, sampled by cluster; per completion set.")
