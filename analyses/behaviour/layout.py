@@ -146,7 +146,7 @@ def flip_table(table: pd.DataFrame) -> pd.DataFrame:
             for row in rows.to_dict("records"):
                 counts = {_in_words(name): int(row[name]) for name in FLIP_COUNTS}
                 key = {"items": subset, "prompt": arm}
-                records.append(key | counts | {"net": cell(row, "net"), "p": row["net_p"]})
+                records.append(key | counts | {"net": cell(row, "net"), "p": row["net_p_raw"]})
     return pd.DataFrame(records)
 
 

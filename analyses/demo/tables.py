@@ -69,5 +69,5 @@ def _with_totals(result: Any, k: int) -> Any:
 
 def _times(table: pd.DataFrame, k: int) -> pd.DataFrame:
     """The table with its p, and those over a family, corrected for ``k`` families."""
-    columns = [name for name in ("p", "p_corrected") if name in table]
+    columns = [name for name in ("p_raw", "p_corrected") if name in table]
     return table.assign(**{name: (table[name] * k).clip(upper=1.0) for name in columns})

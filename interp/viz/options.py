@@ -166,7 +166,7 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
         showlegend=False,
         hovertemplate=(
             f"{escape_label(row['contrast'])}: {row['estimate']:.3f} "
-            f"[{row['low']:.3f}, {row['high']:.3f}] nats per token<br>p = {row['p']:.3f}, "
+            f"[{row['low']:.3f}, {row['high']:.3f}] nats per token<br>p = {row['p_raw']:.3f}, "
             f"{row['n']} items in "
             f"{row['n_clusters']} clusters<extra></extra>"
         ),

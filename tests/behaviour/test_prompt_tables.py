@@ -296,7 +296,7 @@ def test_the_net_change_is_an_effect_against_the_clean_prompt():
     after = [[0.0, 0.0, 1.0, 0.0, 1.0, 0.0], [1.0] * 6]
     before = [[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]]
     oracle = effect(after, before, ["c0", "c0", "c1", "c1", "c2", "c2"])
-    assert (row["net"], row["net_low"], row["net_p"]) == (oracle.estimate, oracle.low, oracle.p)
+    assert (row["net"], row["net_low"], row["net_p_raw"]) == (oracle.estimate, oracle.low, oracle.p)
 
 
 def test_an_arm_without_a_clean_prompt_beside_it_has_no_flips():
@@ -306,7 +306,7 @@ def test_an_arm_without_a_clean_prompt_beside_it_has_no_flips():
     assert set(table["net_reason"]) == {"no item was answered both before and after"}
     one = tables.flips(scores_of([prompt(), prompt(condition="instructed")])).iloc[0]
     assert (one["net"], one["right_right"]) == (0.0, 1)
-    assert np.isnan(one["net_p"])
+    assert np.isnan(one["net_p_raw"])
 
 
 # ---------------------------------------------------------------------------- categories, letters

@@ -115,7 +115,7 @@ def test_the_calibration_error_of_a_round_by_hand():
     error = (2 * abs(0.5 - 0.6) + abs(1.0 - 0.9)) / 3
     assert 0.0 <= value(table, items="all", measure="ece") <= error  # less that of calibrated ones
     assert value(table, items="all", measure="ece", column="n") == 3
-    assert value(table, items="all", measure="ece", column="p") > 0.05
+    assert value(table, items="all", measure="ece", column="p_raw") > 0.05
 
 
 def test_an_interval_of_a_round_is_that_of_its_items_alone():
@@ -166,7 +166,7 @@ def test_effects_have_the_interval_and_p_of_the_statistics_they_name():
     table = table.query("items == 'all' and measure == 'margin'")
     clusters = [f"c{k // 2}" for k in range(12)]
     oracle = effect(*values, clusters)
-    assert np.allclose(table[["estimate", "low", "high", "p"]],
+    assert np.allclose(table[["estimate", "low", "high", "p_raw"]],
                        np.stack([oracle.estimate, oracle.low, oracle.high, oracle.p], axis=1))  # fmt: skip
     labels = ("rounds", "instructed", "placebo")
     p = max_t_of_effects(*values[:, 1:], clusters, seed=2, labels=labels).p_corrected
@@ -212,7 +212,7 @@ def test_effects_that_are_undefined_are_rows_with_a_reason():
     )
     assert row["estimate"] == pytest.approx(1.0)
     assert row["reason"] == "a single cluster: no interval"
-    assert np.isnan(row[["low", "p", "p_corrected"]].astype(float)).all()
+    assert np.isnan(row[["low", "p_raw", "p_corrected"]].astype(float)).all()
 
 
 def test_any_column_can_be_compared():

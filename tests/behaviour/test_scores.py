@@ -159,7 +159,7 @@ def test_a_subset_without_margins_leaves_the_effects_of_the_other_standing():
     frame = scores.effects().query("metric == 'option_margin'").set_index("items")
     assert frame.loc["ambiguous", "estimate"] == pytest.approx(2.0)
     assert frame.loc["ambiguous", "reason"] == ""
-    assert frame.loc["disambiguated", ["estimate", "low", "high", "p"]].isna().all()
+    assert frame.loc["disambiguated", ["estimate", "low", "high", "p_raw"]].isna().all()
     assert frame.loc["disambiguated", "n"] == 0
     assert frame.loc["disambiguated", "reason"] == "option_margin is undefined on every item"
     assert "undefined on every item" in scores._repr_html_()

@@ -63,7 +63,7 @@ def test_where_nothing_can_change_or_vary_the_reason_is_told() -> None:
     here.arrays.fixed[0] = True
     table: Any = contrast_table(here)
     assert set(table["reason"]) == {"nothing can change here"}
-    assert table[["low", "high", "p", "p_corrected", "p_null"]].isna().all(axis=None)
+    assert table[["low", "high", "p_raw", "p_corrected", "p_null"]].isna().all(axis=None)
     assert contributor_table(here).empty
     assert null_table(here).empty
     here = contrast_sample()

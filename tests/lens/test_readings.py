@@ -222,7 +222,7 @@ def test_effects_are_two_way_intervals_with_family_wise_p() -> None:
     interval = effect(*values.values(), clusters)
     np.testing.assert_array_equal(frame["estimate"], interval.estimate)
     np.testing.assert_array_equal(frame["low"], interval.low)
-    np.testing.assert_array_equal(frame["p"], interval.p)
+    np.testing.assert_array_equal(frame["p_raw"], interval.p)
     test = max_t_of_effects(*values.values(), clusters, seed=0, labels=labels)
     np.testing.assert_array_equal(frame["p_corrected"], test.p_corrected)
     assert frame["clear"].tolist() == [False, False, True]
