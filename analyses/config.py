@@ -28,6 +28,7 @@ from interp.errors import InterpError
 from interp.models.catalogue import DEFAULT_MODEL
 from interp.models.chat_template import TEMPLATE_DATE, parse_template_date
 from interp.prompts.conversation import Placement
+from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 
 
 def parse_list(value: Any) -> Any:
@@ -46,24 +47,16 @@ def parse_date(value: Any) -> Any:
 INSTRUCTED = "instructed"
 """The condition asked about where no other is named."""
 
-MIN_WORDINGS = 6
-"""The least number of wordings a side from which a report speaks of instructions, not of sentences."""
-
-MIN_CLUSTERS = 6
-"""The least number of clusters of items from which a report claims anything."""
-
-EQUIVALENCE_SHARE = 0.10
-"""delta, below which an effect counts as none, as a share of what naming the answer does."""
-
 MAP_ITEMS = 24
-"""With fewer items a map's cells cannot be read: even one that holds the whole effect may not be clear."""
+"""With fewer items even a cell that holds the whole effect may not be clear in a map."""
 
 RULES = {
+    "alpha": ALPHA,
     "wordings a side": MIN_WORDINGS,
     "clusters": MIN_CLUSTERS,
     "delta, share of the effect of naming the answer": EQUIVALENCE_SHARE,
 }
-"""What decides between effect, no effect and undetermined: in a run's manifest before the first forward."""
+"""What decides between effect, no effect and undetermined; in the manifest before the first forward."""
 
 AsList = BeforeValidator(parse_list)
 """Marks a tuple that is also spelt with commas."""

@@ -26,7 +26,11 @@ from interp.data import ChoiceItem
 from interp.prompts import Condition, Placement, TextBank
 from interp.stats import Interval, cluster_mean, effect, interval_columns, interval_of
 
-METRICS: Mapping[str, str] = {"margin": "margin", "option_margin": "option margin", "p_gold": "P(a)"}
+METRICS: Mapping[str, str] = {
+    "margin": "margin",
+    "option_margin": "option margin",
+    "p_gold": "P(a)",
+}
 """Columns of the readings and their names; the first is the one that is patched, followed or claimed."""
 
 Sides: TypeAlias = Mapping[str, tuple[tuple[Condition, ...], tuple[Condition, ...]]]
@@ -38,7 +42,7 @@ TREATED, CONTROLS = "treated", "control"
 def control_sides(
     bank: TextBank, item: ChoiceItem, arms: Iterable[str], *, beside: str, n_texts: int
 ) -> Sides:
-    """The texts of the control's arms and their placebos; without those that the item cannot be asked."""
+    """The texts of the control's arms and their placebos, of those that the item can be asked."""
     sides = {}
     for arm in arms:
         if not arm_fits(bank.specs[arm], item):
@@ -55,7 +59,9 @@ def score_sides(
 
     Columns: item, cluster, context, condition, side, against, slot, and the metrics.
     """
-    variants = list(dict.fromkeys(text for both in sides.values() for side in both for text in side))
+    variants = list(
+        dict.fromkeys(text for both in sides.values() for side in both for text in side)
+    )
     frame = score_variants(model, item, variants, placement=placement, n_orders=1)
     scores = dict(zip(variants, frame[list(METRICS)].to_dict("records"), strict=True))
     rows = []
@@ -115,7 +121,8 @@ def _difference(rows: pd.DataFrame, metric: str) -> Interval:
 def claim_of(totals: pd.DataFrame, condition: str, context: str = "") -> Claim:
     """The claim about a condition: its effect on the margin, the other metrics beside it.
 
-    ``context``: all items by default. delta is a share of what naming the answer does, in the same items.
+    ``context``: all items by default. delta is a share of what naming the answer does, in the same
+    items.
     """
     control = _claim(totals, CONTROL, context) if CONTROL in set(totals["condition"]) else None
     delta = NAN if control is None else delta_of(control)
@@ -123,7 +130,7 @@ def claim_of(totals: pd.DataFrame, condition: str, context: str = "") -> Claim:
 
 
 def control_claims(totals: pd.DataFrame) -> dict[str, Claim]:
-    """The control's arms that were run, by condition; empty where naming the answer is not among them."""
+    """The control's arms that were run, by condition."""
     there = set(totals["condition"])
     return {name: claim_of(totals, name) for name in CONTROL_ARMS if name in there}
 

@@ -50,12 +50,13 @@ def _looks(done: AttentionResult, figure: go.Figure) -> Section:
                 figure,
                 "Share of attention that later positions give to the instruction's tokens. A placebo "
                 "may hold a token that serves as an attention sink; early layers that look redder "
-                "there need not be about meaning. A difference between the maps is no result where no head "
-                "is named above.",
+                "there need not be about meaning. A difference between the maps is no result where "
+                "no head is named above.",
             ),
             (
                 viz.attention_fragment(patterns, layers=[layer], heads=heads),
-                f"An example, picked for the size of its difference: {patterns.prompt.label}, layer {layer}.",
+                f"An example, picked for the size of its difference: {patterns.prompt.label}, layer "
+                f"{layer}.",
             ),
             (Fragment(link), ""),
         ],
@@ -103,11 +104,11 @@ def _read_heads(done: AttentionResult, contrast: str, what: str) -> str:
         return f"no head is named, {blocked}."
     found = done.standing_out(contrast)
     if found.empty:
-        return f"no head gives {what} more of later positions' attention than a placebo, all corrected for."
+        return f"no head gives {what} more of later positions' attention than a placebo (all corrected)."
     row = most_above_placebo(found)
     return (
-        f"{len(found)} of {count(len(rows), 'head')} give {what} more of later positions' attention than "
-        f"a placebo in its place, all corrected for. Most in L{row['layer']}H{row['head']}: "
+        f"{len(found)} of {count(len(rows), 'head')} give {what} more of later positions' attention "
+        f"than a placebo in its place, all corrected for. Most in L{row['layer']}H{row['head']}: "
         f"{row['treated']:.0%} against {row['placebo']:.0%} (difference "
         f"{format_interval(interval_of(row))}, biased upward by selection)."
     )
@@ -136,7 +137,7 @@ def _limits(done: AttentionResult) -> Section:
             "Attention shows what is read, not what is used: a head may look where it takes nothing "
             "from, and one token of a sentence may be a mere attention sink. Knockout (interp.knockout) "
             "asks who has to read it.",
-            "Heads were looked at together: p is corrected over all of them (two-way max-t). One that is "
-            "named was picked for its size and has to be reported on other items.",
+            "Heads were looked at together: p is corrected over all of them (two-way max-t). One "
+            "that is named was picked for its size and has to be reported on other items.",
         ],
     )

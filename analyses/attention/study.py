@@ -152,7 +152,5 @@ def _pair(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, C
 def _texts(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, ...]:
     config = bench.config
     if unit.contrast == CONTROL:
-        return control_texts(
-            bench.bank, unit.item, beside=config.condition, n_texts=config.texts
-        )
+        return control_texts(bench.bank, unit.item, beside=config.condition, n_texts=config.texts)
     return bench.bank.texts(config.condition, unit.item, config.texts)

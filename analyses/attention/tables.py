@@ -27,7 +27,8 @@ class AttentionResult:
 
     ``mass``: a row per prompt, layer and head. ``heads``: per contrast and head the mean mass of the
     treated prompts (``treated``) and of their placebos (``placebo``), and the difference with its
-    interval and ``p_corrected`` over all heads. ``patterns``: of one item's two prompts, at the layers shown.
+    interval and ``p_corrected`` over all heads. ``patterns``: of one item's two prompts, at the layers
+    shown.
     """
 
     config: AttentionConfig

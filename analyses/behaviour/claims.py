@@ -43,11 +43,14 @@ def apart(frame: pd.DataFrame) -> list[str]:
 def effect_claims(effects: pd.DataFrame) -> Claims:
     """Effects against the placebo by (items, condition), in the primary metric."""
     rows = effects[(effects["against"] == "placebo") & effects["items"].isin(apart(effects))]
-    found = {name: _by_key(rows[rows["metric"] == name], "items", "condition") for name in METRIC_NAMES}
+    found = {
+        name: _by_key(rows[rows["metric"] == name], "items", "condition") for name in METRIC_NAMES
+    }
     primary = {
         key: one
         for key, one in found[PRIMARY].items()
-        if key[1] not in CONTROL_ARMS[1:] or not np.isnan(one.estimate)  # an arm may not fit a subset
+        if key[1] not in CONTROL_ARMS[1:]
+        or not np.isnan(one.estimate)  # an arm may not fit a subset
     }
     p = _corrected("effects", primary)
     deltas = {
@@ -60,7 +63,11 @@ def effect_claims(effects: pd.DataFrame) -> Claims:
             interval,
             p[key],
             deltas.get(key[0], NAN) if key[1] != CONTROL else NAN,
-            {METRIC_NAMES[m]: found[m][key] for m in METRIC_NAMES if m != PRIMARY and key in found[m]},
+            {
+                METRIC_NAMES[m]: found[m][key]
+                for m in METRIC_NAMES
+                if m != PRIMARY and key in found[m]
+            },
         )
         for key, interval in primary.items()
     }
@@ -94,7 +101,10 @@ def flip_claims(table: pd.DataFrame) -> Claims:
     rows = table[(table["control_of"] == "") & table["items"].isin(apart(table))]
     found = _by_key(rows, "items", "condition", name="net")
     if "p_corrected" in rows:  # over the rounds already
-        own = {k: p * len(found) for k, p in _numbers(rows, "p_corrected", "items", "condition").items()}
+        own = {
+            k: p * len(found)
+            for k, p in _numbers(rows, "p_corrected", "items", "condition").items()
+        }
     else:
         own = _corrected("flips", found)
     return {key: Claim(one, min(own[key], 1.0), fixed_control=True) for key, one in found.items()}
@@ -118,7 +128,9 @@ def round_claims(table: pd.DataFrame) -> Claims:
         others = {
             METRIC_NAMES[m]: found[items, condition, against, m, number]
             for m in METRIC_NAMES
-            if measure == PRIMARY and m != measure and (items, condition, against, m, number) in found
+            if measure == PRIMARY
+            and m != measure
+            and (items, condition, against, m, number) in found
         }
         control = found.get((items, CONTROL, against, measure, number))
         delta = NAN if control is None or condition == CONTROL else delta_of(Claim(control))

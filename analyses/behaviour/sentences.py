@@ -43,7 +43,7 @@ def name_prompt(name: str) -> str:
 
 
 def say_effect(subset: str, condition: str, claim: Claim) -> str:
-    """What a condition does to the option margin against its placebos; of the control, whether it works."""
+    """What a condition does to the option margin against its placebos."""
     effect = claim.effect
     sample = [
         f"{count(effect.n, 'item')} in {count(effect.n_clusters, 'cluster')}",
@@ -86,9 +86,7 @@ def say_abstention(name: str, own: tuple[_Row, _Row], placebo: tuple[_Row, _Row]
     return f"{said} (placebo {right} and {silent})."
 
 
-def say_flips(
-    name: str, subset: str, treated: _Row, placebo: _Row | None, claim: Claim
-) -> str:
+def say_flips(name: str, subset: str, treated: _Row, placebo: _Row | None, claim: Claim) -> str:
     """Both directions of the flips of a condition, and its placebo's."""
     net = claim.effect
     tested = f" ({p_said(claim)})" if net.p == net.p else ""
@@ -102,7 +100,9 @@ def say_flips(
     if placebo is None:
         return said
     other = interval_of(placebo, "net")
-    return f"{said} Its placebo: {_flipped(placebo)}; net {bare(other)}: {compare_levels(net, other)}."
+    return (
+        f"{said} Its placebo: {_flipped(placebo)}; net {bare(other)}: {compare_levels(net, other)}."
+    )
 
 
 def _flipped(row: _Row) -> str:
@@ -142,8 +142,8 @@ def say_categories(condition: str, subset: str, claims: Claims) -> str:
     signs = {np.sign(claim.effect.estimate) for claim in found.values()}
     mixed = " Signs are mixed: exploratory." if len(signs) > 1 and not clear else ""
     return (
-        f"{name_prompt(condition)}, {subset} items: an effect in {len(clear)} of {len(found)} categories "
-        f"with {MIN_CLUSTERS} clusters or more, all corrected for{named}.{mixed}"
+        f"{name_prompt(condition)}, {subset} items: an effect in {len(clear)} of {len(found)} "
+        f"categories with {MIN_CLUSTERS} clusters or more, all corrected for{named}.{mixed}"
     )
 
 

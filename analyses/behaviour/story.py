@@ -34,9 +34,9 @@ from analyses.report.sections import MARGIN, limits, read_sample
 from analyses.report.verdicts import read_control_arms
 from analyses.study import Story
 from interp import viz
+from interp.behaviour.scores import PRIMARY
 from interp.data import ChoiceItem
 from interp.viz import Section
-from interp.behaviour.scores import PRIMARY
 from interp.viz.behaviour import BASELINES, names_of
 
 _SMALL = 1_000_000_000
@@ -70,9 +70,10 @@ def _question(done: BehaviourResult) -> Section:
     if any(isinstance(item, ChoiceItem) for item in done.items):
         paragraphs.append(
             f"{MARGIN} On ambiguous items it is the abstention over the stereotyped answer, on "
-            "disambiguated ones the right answer over the other group's. + is better. The option margin is "
-            "the same contrast in the options' full texts (mean log-likelihood per token, nats) and is "
-            "what is claimed; the margin and P(a), the score of the better option, have to have its sign."
+            "disambiguated ones the right answer over the other group's. + is better. The option "
+            "margin is the same contrast in the options' full texts (mean log-likelihood per token, "
+            "nats) and is what is claimed; the margin and P(a), the score of the better option, "
+            "have to have its sign."
         )
     if done.scores is not None:
         paragraphs.append(words.say_texts(done.scores.frame, "Single prompts"))
@@ -91,7 +92,9 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
     if CONTROL not in set(rows["condition"]):
         paragraphs.append("No positive control was run: a null may also be a blunt instrument.")
     for subset in apart(rows):
-        arms_here = {name: claims[subset, name] for name in CONTROL_ARMS if (subset, name) in claims}
+        arms_here = {
+            name: claims[subset, name] for name in CONTROL_ARMS if (subset, name) in claims
+        }
         where = f" on {subset} items"
         paragraphs.append(" ".join(read_control_arms(arms_here, where=where, unit=words.PER_TOKEN)))
     for name in names_of(rows):
@@ -100,7 +103,9 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
             paragraphs.append(" ".join(words.say_effect(s, name, claim) for s, claim in own))
     n_sets = {str(name).split(", ")[0] for name in apart(rows)} if len(apart(rows)) > 2 else set()
     if len(n_sets) > 1:
-        paragraphs.append("The data sets have other effects and are never pooled: each is a row of its own.")
+        paragraphs.append(
+            "Data sets differ in their effects and are never pooled: each is its own row."
+        )
     return make_part(
         "Does the instruction change the answer?",
         paragraphs,
@@ -108,9 +113,9 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
             (
                 _effect_table(table, claims),
                 "Effects with 95 % intervals; wordings and clusters of items are random (CGM-t). Option "
-                "margin in nats per token, margin in nats, P(a): score of the better option. p (Holm): of the "
-                "option margin, over conditions and subsets. Against clean: the second reading, which holds "
-                "length and position and supports no claim.",
+                "margin in nats per token, margin in nats, P(a): score of the better option. p "
+                "(Holm): of the option margin, over conditions and subsets. Against clean: the "
+                "second reading, which holds length and position and supports no claim.",
             )
         ],
         figures={"effects": viz.effects_by_condition(table)} if len(rows) else {},
@@ -148,14 +153,18 @@ def _levels(done: BehaviourResult, table: pd.DataFrame) -> Part:
     found = {}
     for arm, rows in arms(table):
         by = {(row["items"], row["measure"]): row for row in rows.to_dict("records")}
-        sets = [subset.removesuffix("ambiguous") for subset, _ in by if subset.endswith("ambiguous")]
+        sets = [
+            subset.removesuffix("ambiguous") for subset, _ in by if subset.endswith("ambiguous")
+        ]
         for name in dict.fromkeys(s.removesuffix("dis") for s in sets):
             right = by.get((f"{name}ambiguous", "accuracy"))
             silent = by.get((f"{name}disambiguated", "over_abstention"))
             if right and silent:
                 found[arm, name] = (right, silent)
     said = [
-        words.say_abstention(f"{arm}, {name}".removesuffix(", "), pair, found.get((f"placebo of {arm}", name)))
+        words.say_abstention(
+            f"{arm}, {name}".removesuffix(", "), pair, found.get((f"placebo of {arm}", name))
+        )
         for (arm, name), pair in found.items()
         if not arm.startswith("placebo")
     ]
@@ -174,8 +183,9 @@ def _levels(done: BehaviourResult, table: pd.DataFrame) -> Part:
         tables=[
             (
                 wide(table, ("option_margin", "margin", "accuracy", "p_unknown", "gold_rank")),
-                "Option margin in nats per token, margin in nats, accuracy, option score of the abstention, rank of gold (1 = best); "
-                "95 % intervals over item clusters, of the wordings asked.",
+                "Option margin in nats per token, margin in nats, accuracy, option score of the "
+                "abstention, rank of gold (1 = best); 95 % intervals over item clusters, of the "
+                "wordings asked.",
             ),
             (
                 wide(table, ("entropy", "ece", "over_abstention")),
@@ -205,8 +215,8 @@ def _flips(done: BehaviourResult, table: pd.DataFrame) -> Part:
         tables=[
             (
                 flip_table(table),
-                "Counts before → after, net change of accuracy with its 95 % interval and p (wordings and "
-                "item clusters random, each row for itself).",
+                "Counts before → after, net change of accuracy with its 95 % interval and p "
+                "(wordings and item clusters random, each row for itself).",
             )
         ],
         figures={"flips": viz.flips(table)},
@@ -225,7 +235,9 @@ def _rank_gain(done: BehaviourResult, table: pd.DataFrame) -> Part:
             "before. The rank is read from the first order of the options, the gain over the placebo "
             "from the others: otherwise an item that ranks low by chance would gain by chance.",
             *(
-                words.say_ranks(name, subset, own[own["items"] == subset], claims.get((subset, name)))
+                words.say_ranks(
+                    name, subset, own[own["items"] == subset], claims.get((subset, name))
+                )
                 for name in control_first(gain)
                 for own in [gain[gain["condition"] == name]]
                 for subset in apart(own)
@@ -250,7 +262,8 @@ def _categories(done: BehaviourResult, table: pd.DataFrame) -> Part:
         for subset in apart(rows)
     ]
     few = (
-        f"No category has enough wordings and {MIN_CLUSTERS} clusters of items: shown but not interpreted."
+        f"No category has enough wordings and {MIN_CLUSTERS} clusters of items: shown but not "
+        "interpreted."
     )
     return make_part(
         "In which categories?",
@@ -344,8 +357,8 @@ def _limits(done: BehaviourResult) -> Section:
         small if done.card.n_params < _SMALL else "",
         "Behaviour says what changes, not where inside or why. An answer that changes as much under a "
         "placebo has not been corrected by the instruction.",
-        "p is corrected over all claims of a kind (conditions, subsets, categories, rounds), not over the "
-        "kinds.",
+        "p is corrected over all claims of a kind (conditions, subsets, categories, rounds), not "
+        "over the kinds.",
     ]
     for name in SECTIONS:
         table = _table(done, name)

@@ -66,8 +66,8 @@ def _round_effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
         tables=[
             (
                 _effect_table(rows, measure),
-                "The last round: 95 % intervals with wordings and item clusters as random, p family-wise "
-                "over the rounds of a contrast.",
+                "The last round: 95 % intervals with wordings and item clusters as random, p "
+                "family-wise over the rounds of a contrast.",
             )
         ],
         figures={

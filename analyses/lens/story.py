@@ -16,8 +16,8 @@ import plotly.graph_objects as go
 
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
-from analyses.report.prose import count, number_ranges
 from analyses.report.claims import Claim
+from analyses.report.prose import count, number_ranges
 from analyses.report.sections import MARGIN, effect_section, limits, read_sample
 from analyses.report.verdicts import control_works, untested
 from analyses.study import Story
@@ -227,10 +227,13 @@ def read_curves(
     partings = dict(zip(parting["contrast"], intervals_of(parting), strict=True))
     if not control_works(claim_of(totals, CONTROL)):
         return [
-            "Naming the answer shows no effect here (see above): the curves are shown but not interpreted."
+            "Naming the answer shows no effect here (see above): the curves are shown but not "
+            "interpreted."
         ]
     control = effects[effects["contrast"] == CONTROL]
-    readings = [_read_curve(f"{CONTROL.capitalize()} (a curve of copying)", control, partings[CONTROL])]
+    readings = [
+        _read_curve(f"{CONTROL.capitalize()} (a curve of copying)", control, partings[CONTROL])
+    ]
     if not _clear(control).any():
         return [*readings, "The control's curve shows nothing: no curve is interpreted."]
     own, claim = effects[effects["contrast"] == condition], claim_of(totals, condition)
@@ -244,12 +247,14 @@ def _read_condition(name: str, rows: pd.DataFrame, parting: Interval, claim: Cla
         return _read_curve(name, rows, parting)
     if claim.verdict == "metric-dependent":
         return f"{name}: its effect at the output is metric-dependent, so no layer is named."
-    at_output = f"At the output the verdict is {claim.verdict}, so no layer is named where the runs part."
+    at_output = f"At the output the verdict is {claim.verdict}, so no layer of parting is named."
     blocked = untested(interval_of(rows.iloc[0]))
     if blocked:
         return f"{name}: no layer is named, {blocked}. {at_output}"
     if not _clear(rows).any():
-        return f"{name}: no layer differs from the placebo with all layers corrected for. {at_output}"
+        return (
+            f"{name}: no layer differs from the placebo with all layers corrected for. {at_output}"
+        )
     return f"{_read_curve(name, rows, None)} {at_output}"
 
 
@@ -261,7 +266,9 @@ def _clear(rows: pd.DataFrame) -> pd.Series:
 def _read_curve(name: str, rows: pd.DataFrame, parting: Interval | None) -> str:
     clear = rows[_clear(rows)]
     if clear.empty:
-        where = untested(interval_of(rows.iloc[0])) or "no layer is clear with all layers corrected for"
+        where = (
+            untested(interval_of(rows.iloc[0])) or "no layer is clear with all layers corrected for"
+        )
     else:
         top = clear.iloc[int(clear["estimate"].abs().argmax())]
         where = (

@@ -48,7 +48,9 @@ class Lens:
         """Readings of every item; a text of the condition and its placebo, for the report."""
 
         def key(item: ChoiceItem) -> dict[str, str]:
-            texts = [text for both in _sides(bench, item).values() for side in both for text in side]
+            texts = [
+                text for both in _sides(bench, item).values() for side in both for text in side
+            ]
             digest = digest_prompts(
                 bench.model.tokenizer, item, [*bench.bank.texts("clean", item, 1), *texts]
             )

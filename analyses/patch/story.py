@@ -1,9 +1,10 @@
 """The report of a patching run: what its numbers allow, in plain sentences, and its figures.
 
-Order of the gates: is there an effect to localise, does the positive control's map (a map of copying) show
-something, which cells differ from zero with all cells of the condition's maps corrected for. A map that
-fails a gate is shown but not interpreted, and no cell is named outside its family. :func:`map_section` and :func:`map_figures` are functions of sweeps and their tables, so
-that other reports can have them.
+Order of the gates: is there an effect to localise, does the positive control's map (a map of copying)
+show something, which cells differ from zero with all cells of the condition's maps corrected for. A map
+that fails a gate is shown but not interpreted, and no cell is named outside its family.
+:func:`map_section` and :func:`map_figures` are functions of sweeps and their tables, so that other
+reports can have them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import plotly.graph_objects as go
 from analyses.config import MAP_ITEMS
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.patch.tables import PatchResult
-from analyses.report.prose import count, sentences
 from analyses.report.claims import Claim
+from analyses.report.prose import count, sentences
 from analyses.report.sections import MARGIN, effect_section, limits, read_sample
 from analyses.report.verdicts import control_works, untested
 from analyses.study import Story
@@ -133,7 +134,8 @@ def map_section(
     """What was patched at one site, what its map says, and the spans' shares.
 
     ``results``: the sweeps of the condition and of the control where one ran; ``summary``: their
-    rows of :func:`analyses.patch.tables.whole_summary`; ``totals``: of :func:`analyses.totals.totals_of`.
+    rows of :func:`analyses.patch.tables.whole_summary`; ``totals``: of
+    :func:`analyses.totals.totals_of`.
     """
     result = results[condition]
     control = (results[CONTROL], claim_of(totals, CONTROL)) if CONTROL in results else None
@@ -150,11 +152,15 @@ def map_section(
             "its effect": summary["largest_effect"],
         }
     )
-    few = "" if len(set(result.clusters)) >= MAP_ITEMS // 2 else (
-        f"{count(len(result.pair_labels), 'pair')} of prompts in "
-        f"{count(len(set(result.clusters)), 'cluster')} are too few to read single cells: even one that "
-        "holds the whole effect may not be clear, so a cell that is not named is not shown to be without "
-        "effect."
+    few = (
+        ""
+        if len(set(result.clusters)) >= MAP_ITEMS // 2
+        else (
+            f"{count(len(result.pair_labels), 'pair')} of prompts in "
+            f"{count(len(set(result.clusters)), 'cluster')} are too few to read single cells: even one that "
+            "holds the whole effect may not be clear, so a cell that is not named is not shown to be "
+            "without effect."
+        )
     )
     undefined = " Shares are undefined where the whole effect's interval contains 0 (a dash)."
     return Section(
@@ -163,14 +169,18 @@ def map_section(
             f"Patched: {_SITES[result.site]} ({result.site}), "
             f"{_UNITS['_'.join(result.axis_names)]} at a time{_windows(result)}.",
             *([few] if few else []),
-            *read_map(condition, result, claim_of(totals, condition), control=control, n_maps=n_maps),
+            *read_map(
+                condition, result, claim_of(totals, condition), control=control, n_maps=n_maps
+            ),
         ],
         tables=[
             (
                 table,
                 "Means over the cells of a span (its layers, positions, heads), 95 % intervals over "
-                "clusters of items and wordings, each for itself; shares by Fieller's method. The largest "
-                "cell was picked for its size." + (undefined if summary["share"].isna().any() else ""),
+                "clusters of items and wordings, each for itself; shares by Fieller's method. The "
+                "largest "
+                "cell was picked for its size."
+                + (undefined if summary["share"].isna().any() else ""),
             )
         ],
         figures=[(figure, caption) for _, figure, caption in figures],
@@ -185,8 +195,8 @@ def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterat
         who = "the positive control" if is_control else f"the {name} prompt"
         copying = ", a map of copying: it names the answer" if name == CONTROL else ""
         caption = (
-            f"The map of {who}{copying}. Blue: the patch brings the better answer. Dots: p < .05 with all "
-            "cells of this map corrected for; a colour without a dot is no result."
+            f"The map of {who}{copying}. Blue: the patch brings the better answer. Dots: p < .05 "
+            "with all cells of this map corrected for; a colour without a dot is no result."
         )
         yield f"map-{name}-{result.site}", viz.heatmap(result), caption
         if "span" in result.axis_names:
@@ -256,7 +266,7 @@ def read_map(
 
 
 def _survivors(result: SweepResult, n_maps: int) -> npt.NDArray[np.bool_]:
-    """Cells with p < .05 over all maps (max-t in each, Bonferroni over maps); ceilings locate nothing."""
+    """Cells with p < .05 over all maps: max-t in each, Bonferroni over maps. Ceilings locate nothing."""
     if untested(result.total()):
         return np.zeros(len(result.index_df), dtype=bool)
     p = np.asarray(result.max_t().p_corrected, dtype=float).reshape(-1)

@@ -104,7 +104,9 @@ class Patch:
         config = bench.config
 
         def item_key(item: str) -> dict[str, str]:
-            texts = [text for both in bench.sides[item][1].values() for side in both for text in side]
+            texts = [
+                text for both in bench.sides[item][1].values() for side in both for text in side
+            ]
             tokenizer, place = bench.model.tokenizer, config.placement
             digest = digest_prompts(tokenizer, bench.sides[item][0], texts, placement=place)
             return {"item": item, "prompts": digest}
@@ -247,9 +249,7 @@ def _arms(prompts: PromptBench[PatchConfig], sides: Mapping[str, Sides]) -> dict
     return {name: _with_margin(prompts, name, sides) for name in arms_of(prompts.config)}
 
 
-def _with_margin(
-    prompts: PromptBench[PatchConfig], name: str, sides: Mapping[str, Sides]
-) -> Pairs:
+def _with_margin(prompts: PromptBench[PatchConfig], name: str, sides: Mapping[str, Sides]) -> Pairs:
     """Items x texts; an item whose options no token tells apart is left out."""
     found: dict[tuple[str, int], PromptPair] = {}
     for item in prompts.items:

@@ -113,12 +113,13 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
         tables=[
             (
                 table,
-                f"{asked.capitalize()} minus placebo per layer, 95 % intervals with wordings and clusters of "
-                "items as random, each for itself. Class units: the two classes of sentences lie 2 apart. "
-                "p, family: against zero, two-way max-t over all layers, components and positions; nulls: against directions drawn with the states' covariance, family-wise over "
-                "layers. Cosine: raw, as in the study; standardised: every dimension centred and "
-                "scaled by its spread over placebo prompts, because a few large dimensions decide raw "
-                "cosines.",
+                f"{asked.capitalize()} minus placebo per layer, 95 % intervals with wordings and "
+                "clusters of items as random, each for itself. Class units: the two classes of "
+                "sentences lie 2 apart. p, family: against zero, two-way max-t over all layers, "
+                "components and positions; nulls: against directions drawn with the states' covariance, "
+                "family-wise over layers. Cosine: raw, as in the study; standardised: every "
+                "dimension centred and scaled by its spread over placebo prompts, because a few "
+                "large dimensions decide raw cosines.",
             )
         ],
         figures=[
@@ -196,8 +197,8 @@ def read_control(control: pd.DataFrame) -> str:
     found = control[control["sure"]]
     if found.empty:
         return (
-            f"{read_no_finding('Naming the answer', len(control), 'layer')} The absence of a shift under "
-            "the instruction would mean little."
+            f"{read_no_finding('Naming the answer', len(control), 'layer')} The absence of a shift "
+            "under the instruction would mean little."
         )
     return (
         f"Naming the answer moves the projection at {len(found)} of {count(len(control), 'layer')} "

@@ -32,7 +32,12 @@ from interp.stats import ALPHA, Interval, equivalence
 from interp.viz.report import format_interval
 
 Verdict: TypeAlias = Literal[
-    "effect", "no effect", "undetermined", "metric-dependent", "too few wordings", "too few clusters"
+    "effect",
+    "no effect",
+    "undetermined",
+    "metric-dependent",
+    "too few wordings",
+    "too few clusters",
 ]
 
 NAN = float("nan")
@@ -126,7 +131,8 @@ def wordings_of(effect: Interval, *, fixed_control: bool = False) -> float:
 
 def _few_clusters(claim: Claim) -> str:
     why = f" ({claim.effect.reason})" if claim.effect.reason else ""
-    return f"too few clusters, {int(claim.effect.n_clusters)} of items where {MIN_CLUSTERS} are needed{why}"
+    n = int(claim.effect.n_clusters)
+    return f"too few clusters, {n} of items where {MIN_CLUSTERS} are needed{why}"
 
 
 def _few_wordings(claim: Claim) -> str:
@@ -150,8 +156,8 @@ def _metric_dependent(claim: Claim) -> str:
 def _no_effect(claim: Claim) -> str:
     share = f"{EQUIVALENCE_SHARE:.0%}".replace("%", " %")
     return (
-        f"no effect, its 90 % interval lies inside ±{claim.delta:.3g} ({share} of what naming the answer "
-        "does)"
+        f"no effect, its 90 % interval lies inside ±{claim.delta:.3g} ({share} of what naming the "
+        "answer does)"
     )
 
 

@@ -88,9 +88,9 @@ def effect_section(
     ]
     table = (
         verdict_table(totals, difference),
-        f"{caption} 95 % intervals; wordings and clusters of items are random (CGM-t). Margin: the logit "
-        "difference, nats, which is what the report looks into; option margin: the same contrast in the "
-        "options' full texts, nats per token; P(a): the score of the better option.",
+        f"{caption} 95 % intervals; wordings and clusters of items are random (CGM-t). Margin: the "
+        "logit difference, nats, which is what the report looks into; option margin: the same "
+        "contrast in the options' full texts, nats per token; P(a): the score of the better option.",
     )
     return Section(title, paragraphs=[text for text in paragraphs if text], tables=[table])
 

@@ -1,8 +1,8 @@
 """The one module of sentences about effects: what a claim's verdict allows to be said.
 
-The rule is :mod:`analyses.report.claims`. "Raises", "lowers", "moves" and "works" are said of claims whose
-verdict is ``effect``; everything else is a number with its verdict behind it. Numbers carry their unit;
-+ is the better answer.
+The rule is :mod:`analyses.report.claims`. "Raises", "lowers", "moves" and "works" are said of claims
+whose verdict is ``effect``; everything else is a number with its verdict behind it. Numbers carry their
+unit; + is the better answer.
 """
 
 from __future__ import annotations
@@ -106,8 +106,12 @@ def read_control(
         return f"The positive control works: naming the answer raises the margin by {numbers}."
     rest = f"so nothing{where} is localised, and a null says nothing"
     if claim.is_effect:
-        return f"The positive control fails: naming the answer lowers the margin by {numbers}, {rest}."
-    return f"The positive control (naming the answer) is not judged: {numbers}; {claim.why}, {rest}."
+        return (
+            f"The positive control fails: naming the answer lowers the margin by {numbers}, {rest}."
+        )
+    return (
+        f"The positive control (naming the answer) is not judged: {numbers}; {claim.why}, {rest}."
+    )
 
 
 def read_control_arms(
@@ -115,22 +119,25 @@ def read_control_arms(
 ) -> list[str]:
     """The control's three arms: names the answer, mentions its words, paraphrases it without them.
 
-    ``arms``: those that were run, by condition; ``where`` and ``unit``: see :func:`read_control`. What naming does is mostly copying, and only a request
-    without the option's words says whether the model follows requests of this kind.
+    ``arms``: those that were run, by condition; ``where`` and ``unit``: see :func:`read_control`. What
+    naming does is mostly copying, and only a request without the option's words says whether the model
+    follows requests of this kind.
     """
     if not arms:
         return []
     said = []
     if CONTROL in arms:
-        said.append(read_control(arms[CONTROL], where=where, unit=unit, sample=(p_said(arms[CONTROL]),)))
+        said.append(
+            read_control(arms[CONTROL], where=where, unit=unit, sample=(p_said(arms[CONTROL]),))
+        )
     if "mentions" in arms:
         subject = "Mentioning the option's words without asking for it"
         said.append(_read_arm(subject, arms["mentions"], where, unit))
     if "paraphrases" not in arms:
         said.append(
-            "The control's paraphrase, which asks for the answer without its words, was not run: how much "
-            "of the control is copying is not known, and neither is whether a null is one of moral "
-            "instructions in particular."
+            "The control's paraphrase, which asks for the answer without its words, was not run: "
+            "how much of the control is copying is not known, and neither is whether a null is one "
+            "of moral instructions in particular."
         )
         return said
     paraphrase = arms["paraphrases"]
@@ -143,8 +150,8 @@ def read_control_arms(
     else:
         said.append(
             "So it is not shown that the model follows any request of this kind: what naming the answer "
-            "does may be copying, and a null of the instruction says nothing about moral instructions in "
-            "particular."
+            "does may be copying, and a null of the instruction says nothing about moral "
+            "instructions in particular."
         )
     return said
 
@@ -170,8 +177,8 @@ def rule_of_nulls() -> str:
     return (
         f"An effect is said of at least {MIN_WORDINGS} wordings a side and {MIN_CLUSTERS} clusters of "
         "items, where the interval excludes 0 and p, corrected over all claims of its kind, is below "
-        f".05. “No effect” is said where the 90 % interval lies inside ±{share} of what naming the answer "
-        "does (two one-sided tests; fixed before the run), “undetermined” of everything else."
+        f".05. “No effect” is said where the 90 % interval lies inside ±{share} of what naming the "
+        "answer does (two one-sided tests; fixed before the run), “undetermined” of everything else."
     )
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.report.claims import Claim
 from analyses.report.prose import count
 from analyses.report.sections import MARGIN, left_out, limits, sample_counts
-from analyses.report.claims import Claim
 from analyses.report.verdicts import bare, is_finding, p_of, read_direction, read_effect, read_gated
 from analyses.steer.tables import SteerResult
 from analyses.study import Story
@@ -115,14 +115,15 @@ def _margins(done: SteerResult, figure: go.Figure) -> Section:
             (
                 _table(done, "margin"),
                 "Swings at the largest step, nats, 95 % intervals over clusters of items; of the null "
-                "directions, absolute swings. Beyond the largest null: the interval of the difference. p, "
-                "nulls: the share of directions (null directions and this one) with a swing at least as "
-                "large. Per cost: the swing's size per nat per token of cost, a dash where no cost is shown.",
+                "directions, absolute swings. Beyond the largest null: the interval of the "
+                "difference. p, nulls: the share of directions (null directions and this one) with "
+                "a swing at least as large. Per cost: the swing's size per nat per token of cost, a "
+                "dash where no cost is shown.",
             ),
             (
                 _signs(done),
-                "The same, each sign of the step for itself: effects, and their place among the null steps "
-                "of both signs.",
+                "The same, each sign of the step for itself: effects, and their place among the "
+                "null steps of both signs.",
             ),
         ],
         figures=[
@@ -229,8 +230,9 @@ def _limits(done: SteerResult) -> Section:
             "An effect beyond the null directions' says that the model uses this direction on the way "
             "to the answer, not that an instruction does. Where none is shown, a step of this length "
             "at this layer does not matter here; longer steps or other layers and directions might.",
-            f"With {n} null directions p among them cannot be below {1 / (n + 1):.3f}, however large the "
-            f"swing. The swings' own p is corrected over {count(len(_subsets(done)) + 1, 'outcome')} (Holm).",
+            f"With {n} null directions p among them cannot be below {1 / (n + 1):.3f}, however "
+            "large the swing. The swings' own p is corrected over "
+            f"{count(len(_subsets(done)) + 1, 'outcome')} (Holm).",
             "Steps move every position, the chat template's too. Likelihoods of moral and immoral "
             "sentences say what the model expects to read, not what it would do.",
         ],
@@ -244,8 +246,8 @@ def read_outcome(done: SteerResult, outcome: str, subset: str) -> str:
     swing, what = interval_of(own), _OUTCOMES[outcome].format(subset)
     larger = int((nulls >= abs(own["estimate"])).sum())
     beside = (
-        f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far; beyond the largest "
-        f"{bare(interval_of(own, 'beyond'))}"
+        f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far; beyond the "
+        f"largest {bare(interval_of(own, 'beyond'))}"
     )
     p = max(done.family.p_holm[outcome, subset], own["p_null"])
     claim = Claim(swing, p)
@@ -329,7 +331,9 @@ def _signs(done: SteerResult) -> pd.DataFrame:
         for strength, effect in zip(own["strength"], intervals_of(own), strict=True):
             at_end = abs(strength) == max(done.config.strengths)
             p = place_among(abs(float(effect.estimate)), nulls) if at_end else np.nan
-            rows.append({"items": subset, "step": f"{strength:+g}", "effect": effect, "p, nulls": p})
+            rows.append(
+                {"items": subset, "step": f"{strength:+g}", "effect": effect, "p, nulls": p}
+            )
     return pd.DataFrame(rows)
 
 

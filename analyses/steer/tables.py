@@ -56,7 +56,9 @@ class SteerResult:
     def family(self) -> Family:
         """The swings that are claimed, corrected together: the margins' and the preference's."""
         rows = self.swings[(self.swings["kind"] == LEARNED) & self.swings["outcome"].isin(SWINGING)]
-        claims = {(row["outcome"], row["subset"]): interval_of(row) for row in rows.to_dict("records")}
+        claims = {
+            (row["outcome"], row["subset"]): interval_of(row) for row in rows.to_dict("records")
+        }
         return Family.of("swings", claims)
 
 

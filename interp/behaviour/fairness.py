@@ -211,8 +211,8 @@ class WinogenderBias:
 
     ``feminine`` is p_f of all occupations together, ``neutral`` the mean mass of the neutral
     pronoun, both in 0..1; ``correlation`` is Pearson's r of p_f with the share of women, + = the
-    pronouns follow the statistics (Fisher's z). Occupations are what is random. ``by_occupation``: occupation,
-    percent_women, p_f (NaN where neither gendered pronoun has mass), p_neutral.
+    pronouns follow the statistics (Fisher's z). Occupations are what is random. ``by_occupation``:
+    occupation, percent_women, p_f (NaN where neither gendered pronoun has mass), p_neutral.
     """
 
     feminine: Interval

@@ -214,8 +214,9 @@ def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
     thought and without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items
     choice, chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN
     where the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin
-    (logit difference, nats), option_margin (the same contrast in option scores, nats per token), p_gold, p_chosen, p_<role> and entropy (of the option scores, nats),
-    named as in :class:`~interp.behaviour.OptionScores`.
+    (logit difference, nats), option_margin (the same contrast in option scores, nats per token),
+    p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as in
+    :class:`~interp.behaviour.OptionScores`.
     """
     return pd.DataFrame([_row(history, done) for history in histories for done in history.rounds])
 

@@ -90,7 +90,8 @@ def item_means(
     ``columns`` names the column of each measure; one that the frame lacks is undefined. Rows are
     averaged within an item first: an item is undefined as soon as one of its rows is, or with
     ``skip_missing`` when all are. Clusters of items are random and the texts those asked; where all
-    items are 0, or all are 1, the measures in ``shares`` have the exact interval with clusters as trials.
+    items are 0, or all are 1, the measures in ``shares`` have the exact interval with clusters as
+    trials.
     """
     if frame.empty:
         return pd.DataFrame(columns=[*keys, "measure", *INTERVAL])

@@ -101,8 +101,9 @@ def effects(scores: OptionScores) -> pd.DataFrame:
     """Effects in every metric: the rows of :meth:`OptionScores.effects`, for ``all`` items as well.
 
     Columns: items, contrast, condition, against, metric (``option_margin``, nats per token, first;
-    ``margin``, nats; ``p_gold``), an interval's with its p, and ``token mismatch``. ``against`` is ``placebo`` (where the condition has some) and ``clean``; ``placebo - clean``, of
-    the placebos of ``instructed``, is what length and position do by themselves.
+    ``margin``, nats; ``p_gold``), an interval's with its p, and ``token mismatch``. ``against`` is
+    ``placebo`` (where the condition has some) and ``clean``; ``placebo - clean``, of the placebos of
+    ``instructed``, is what length and position do by themselves.
     """
     present = set(scores.conditions)
     pairs = [(c, "placebo") for c in _treated(scores.frame) if _has_placebo(scores.frame, c)]
@@ -147,9 +148,9 @@ def rank_gain(scores: OptionScores) -> pd.DataFrame:
 
     Columns: items, condition, against (``placebo``), rank (``"1"`` = best ..., ``"top - rest"``),
     measure and its interval. ``gain``: option margin against the placebo on the other orders, nats per
-    token; ``gain_margin``: the same of the margin, nats; ``correct``: accuracy under the condition there;
-    see :func:`interp.behaviour.gain_by_rank`. A rank that no item had is NaN with a reason, and so are all
-    of a subset without any gain.
+    token; ``gain_margin``: the same of the margin, nats; ``correct``: accuracy under the condition
+    there; see :func:`interp.behaviour.gain_by_rank`. A rank that no item had is NaN with a reason, and
+    so are all of a subset without any gain.
     """
     frame = scores.frame
     ranks = [str(k + 1) for k in range(len(_positions(frame)))]

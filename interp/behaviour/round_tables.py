@@ -63,10 +63,10 @@ _SHARES = ("kept_prefix", "kept_tokens", "appended")
 def by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Answers of choice items: items, condition, control_of, round, measure and its interval.
 
-    Measures: ``accuracy``, ``option_margin`` (nats per token), ``margin`` (nats), ``p_unknown``, ``p_gold``, ``entropy`` (nats),
-    ``parsed`` (share of answers that could be read) and ``ece`` (drawn with ``seed``), with clusters of
-    items as random and ``n`` counting items (of ``ece``, answers). What needs option scores is NaN where
-    answers were generated.
+    Measures: ``accuracy``, ``option_margin`` (nats per token), ``margin`` (nats), ``p_unknown``,
+    ``p_gold``, ``entropy`` (nats), ``parsed`` (share of answers that could be read) and ``ece`` (drawn
+    with ``seed``), with clusters of items as random and ``n`` counting items (of ``ece``, answers).
+    What needs option scores is NaN where answers were generated.
     """
     frame = frame[_is_choice(frame)]
     frame = frame.assign(parsed=frame["correct"].notna().astype(float)) if len(frame) else frame
@@ -97,8 +97,8 @@ def effects_by_round(
     where it is there, ``specificity_0``, asked as often without an instruction (equal cost),
     matched by item, order and sample. An answer that one side lacks leaves both, and an item that
     lacks a text leaves the round. Texts and clusters are random; with one text a side clusters alone are
-    (``texts``, treated x control). ``p_corrected``: max-t over the rounds from 1 on of the contrast, drawn
-    with ``seed``; round 0, where both are the same prompt, has none. The unit is the measure's.
+    (``texts``, treated x control). ``p_corrected``: max-t over the rounds from 1 on of the contrast,
+    drawn with ``seed``; round 0, where both are the same prompt, has none. The unit is the measure's.
 
     ``measures`` names the column of each measure, so that a column such as a toxicity can be
     compared as well. Conditions without a control have no rows.
@@ -178,8 +178,8 @@ def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
     Columns: items, condition, control_of, round, the four counts, an interval's under the name
     ``net``, p_corrected. Pairs are trajectories (item x text x order x sample) that could be read in
-    both rounds; ``net`` is accuracy after minus before, with texts and clusters as random (``texts``: the
-    arm's against round 0). ``p_corrected``: max-t over the rounds of an arm, drawn with ``seed``.
+    both rounds; ``net`` is accuracy after minus before, with texts and clusters as random (``texts``:
+    the arm's against round 0). ``p_corrected``: max-t over the rounds of an arm, drawn with ``seed``.
     """
 
     def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -190,7 +190,9 @@ def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
             if not later or 0 not in table:
                 continue
             before, after = table[0].to_numpy(), table[later].to_numpy().T
-            change = table[later].sub(table[0], axis=0).groupby(["slot", "item"]).mean().unstack("item")
+            change = (
+                table[later].sub(table[0], axis=0).groupby(["slot", "item"]).mean().unstack("item")
+            )
             items = change.columns.get_level_values("item").unique()
             clusters = part.drop_duplicates("item").set_index("item")["cluster"].loc[items].tolist()
             changes = np.stack([change[number][items].to_numpy() for number in later])

@@ -195,8 +195,8 @@ class OptionScores:
     def effects(self) -> pd.DataFrame:
         """Effects of every treated condition against its placebos and against clean, per subset.
 
-        Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`Metric`), the interval's with its
-        p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
+        Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`Metric`), the interval's with
+        its p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
         """
         treated = [c for c in self.conditions if c not in ("clean", "placebo")]
         readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in self.conditions]

@@ -1,7 +1,7 @@
 """What a trajectory says: the effect per layer, where runs part, where answers settle, divergences.
 
-Layers are one family: what differs from zero is read from max-t over all of them. Where runs part and answers settle are layers (0 = the embedding, n_layers = the output): their
-intervals have steps of one.
+Layers are one family: what differs from zero is read from max-t over all of them. Where runs part and
+answers settle are layers (0 = the embedding, n_layers = the output): their intervals have steps of one.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def parting_layer(
 
     Returns:
         A percentile interval in layers. NaN with a ``reason`` where the difference at the output has an
-        interval that contains 0 (the one of :func:`layer_effects`): then the runs do not part. With fewer
-        than six texts a side it is too narrow (coverage .69 to .75 with one).
+        interval that contains 0 (the one of :func:`layer_effects`): then the runs do not part. With
+        fewer than six texts a side it is too narrow (coverage .69 to .75 with one).
 
     Raises:
         InterpError: a missing column, or rows that are not one per unit and layer.
@@ -95,7 +95,9 @@ def parting_layer(
         reason = "a single cluster: no interval"
         return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
     check_confidence(confidence)
-    if not effect(arms.treated[-1], arms.control[-1], arms.clusters, confidence=confidence).excludes(0):
+    if not effect(
+        arms.treated[-1], arms.control[-1], arms.clusters, confidence=confidence
+    ).excludes(0):
         reason = "the difference at the output has an interval that contains 0"
         return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
     estimate = _parting(arms.difference().mean(-1, keepdims=True), layers)[0]
@@ -169,7 +171,7 @@ def _arms_of(frame: pd.DataFrame) -> Arms:
 
 
 def _resampled(arms: Arms, groups: Groups, n_resamples: int, seed: int) -> FloatArray:
-    """Mean differences ``[layers, resamples]``: clusters of items and the texts of either arm drawn anew."""
+    """Mean differences ``[layers, resamples]``: clusters and the texts of either arm drawn anew."""
 
     def weights_of(n_units: int, unit: str) -> FloatArray:
         generator = rng(seed, unit, "lens", arms.contrast)

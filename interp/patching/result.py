@@ -135,7 +135,9 @@ class SweepResult(PatchingResult):
 
     def max_t(self) -> MaxT:
         """Two-way studentised max-t over all cells, drawn with ``seed``."""
-        return max_t(self._effects(), self.clusters, wordings=self._random_wordings(), seed=self.seed)
+        return max_t(
+            self._effects(), self.clusters, wordings=self._random_wordings(), seed=self.seed
+        )
 
     def mean_of(self, values: Float64[np.ndarray, "*cells pair"]) -> Interval:
         """Means of values per pair, with clusters and wordings of this result as random."""

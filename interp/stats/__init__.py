@@ -57,20 +57,12 @@ from interp.stats.effects import effect, effect_gap, effects_by_context
 from interp.stats.equivalence import Equivalence, equivalence
 from interp.stats.family import Family, holm
 from interp.stats.interval import Interval
-from interp.stats.intervals import (
-    auc_interval,
-    cluster_bootstrap,
-    ratio_bootstrap,
-    success_rate,
-    two_way_bootstrap,
-)
-from interp.stats.max_t import max_t, max_t_of_effects
-from interp.stats.means import cluster_mean
-from interp.stats.permutation import MaxT, PermutationTest, permute_texts, sign_flip_max_t
+from interp.stats.intervals import auc_interval
+from interp.stats.max_t import MaxT, max_t, max_t_of_effects
+from interp.stats.means import cluster_mean, success_rate
 from interp.stats.score_sums import of_sums
 from interp.stats.shares import share
-from interp.stats.text_effects import text_effects
-from interp.stats.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
+from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 
 __all__ = [
     "ALPHA",
@@ -85,10 +77,8 @@ __all__ = [
     "Interval",
     "MaxT",
     "PerCell",
-    "PermutationTest",
     "auc_interval",
     "calibration_error",
-    "cluster_bootstrap",
     "cluster_mean",
     "corrected_cv",
     "correlation",
@@ -104,13 +94,8 @@ __all__ = [
     "max_t",
     "max_t_of_effects",
     "of_sums",
-    "permute_texts",
-    "ratio_bootstrap",
     "require_columns",
     "rng",
     "share",
-    "sign_flip_max_t",
     "success_rate",
-    "text_effects",
-    "two_way_bootstrap",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from interp.errors import InterpError
 from interp.stats.interval import Interval, t_quantile
-from interp.stats.thresholds import ALPHA
+from interp.thresholds import ALPHA
 
 Verdict: TypeAlias = Literal["effect", "no effect", "undetermined"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from interp.errors import InterpError
 from interp.stats.arrays import FloatArray, check_array
 from interp.stats.interval import Interval
-from interp.stats.thresholds import ALPHA
+from interp.thresholds import ALPHA
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Family:
     """
 
     name: str
-    p: Mapping[Hashable, float]
-    p_holm: Mapping[Hashable, float]
+    p: Mapping[Any, float]
+    p_holm: Mapping[Any, float]
 
     @classmethod
-    def of(cls, name: str, claims: Mapping[Hashable, Interval | float]) -> Family:
+    def of(cls, name: str, claims: Mapping[Any, Interval | float]) -> Family:
         """The family of these claims: an interval with its ``p``, or a p-value.
 
         Raises:

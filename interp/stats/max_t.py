@@ -38,8 +38,8 @@ from interp.stats.arrays import (
 )
 from interp.stats.effects import check_arms
 from interp.stats.interval import Cells, t_quantile, t_ratio
-from interp.stats.thresholds import ALPHA
 from interp.stats.two_way import TwoWay, of_arms, of_observations
+from interp.thresholds import ALPHA
 
 _CELLS_AT_ONCE = 1024
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.arrays import (
+    FloatArray,
     Groups,
     blocks,
     check_array,
@@ -27,6 +28,7 @@ from interp.stats.arrays import (
     rows_of_cells,
 )
 from interp.stats.interval import Cells, Interval
+from interp.stats.two_way import of_observations
 from interp.stats.variance import Deletion
 
 _CELLS_AT_ONCE = 2048
@@ -36,6 +38,7 @@ def cluster_mean(
     values: npt.ArrayLike,
     clusters: Iterable[object],
     *,
+    wordings: Iterable[object] | None = None,
     statistic: Literal["mean", "cluster_mean"] = "mean",
     confidence: float = 0.95,
 ) -> Interval:
@@ -44,14 +47,18 @@ def cluster_mean(
     ``statistic="mean"`` counts every item alike; where clusters differ in size its variance is the
     delete-a-cluster jackknife with effective degrees of freedom (:mod:`interp.stats.variance`) and
     ``method`` is ``"jackknife_t"``, else the two agree and it is ``"t"``. ``"cluster_mean"`` counts
-    every cluster alike. NaN items are left out. A single cluster gives the estimate alone, with a
-    reason.
+    every cluster alike. NaN items are left out. With ``wordings``, the (pair of) wordings of every item
+    of ``values``, these are random as well (two-way cluster variance, as in
+    :func:`~interp.stats.max_t.max_t`), and ``method`` is ``"cgm_t"``. A single cluster gives the
+    estimate alone, with a reason.
 
     Raises:
         InterpError: cluster names that are missing or do not match the items; infinite values.
     """
     check_confidence(confidence)
     array = check_array("values", values)
+    if wordings is not None:
+        return _two_way_mean(array, clusters, wordings, confidence)
     flat, codes = rows_of_cells(array), cluster_codes(clusters, array.shape[-1])
     out, unequal = Cells(len(flat)), False
     for cells, items in blocks(~np.isnan(flat), _CELLS_AT_ONCE):
@@ -73,6 +80,24 @@ def cluster_mean(
         found = deletion.component(inside).floor(scale)
         out.put_t(cells, estimate, found.variance, found.df, confidence)
     return out.interval(array.shape[:-1], confidence, "jackknife_t" if unequal else "t")
+
+
+def _two_way_mean(
+    array: FloatArray, clusters: Iterable[object], wordings: Iterable[object], confidence: float
+) -> Interval:
+    flat, n = rows_of_cells(array), array.shape[-1]
+    codes, ways = cluster_codes(clusters, n), cluster_codes(wordings, n, "wording")
+    out = Cells(len(flat))
+    for cells, items in blocks(~np.isnan(flat), _CELLS_AT_ONCE):
+        inside = flat[np.ix_(cells, items)]
+        out.count(cells, len(items), len(np.unique(codes[items])))
+        found = of_observations(inside, codes[items], ways[items])
+        if found is None:
+            out.reason[cells] = "a single cluster: no interval"
+            out.put(cells, estimate=inside.mean(-1))
+        else:
+            out.put_t(cells, found.estimate, found.variance, found.df, confidence)
+    return out.interval(array.shape[:-1], confidence, "cgm_t")
 
 
 def success_rate(

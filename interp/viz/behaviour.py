@@ -65,7 +65,8 @@ def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
             trace = dots(own, name, colour(name, k), across=[-k] * len(own), horizontal=True)
             figure.add_trace(trace.update(marker_size=10, showlegend=False), row=1, col=col)
             figure.add_trace(_reasons(own, [-k] * len(own), horizontal=True), row=1, col=col)
-    figure.update_xaxes(title="effect on the option margin, nats per token", nticks=6, matches="x", **ZERO)
+    title = "effect on the option margin, nats per token"
+    figure.update_xaxes(title=title, nticks=6, matches="x", **ZERO)
     name_rows(figure, conditions, [-k for k in range(len(conditions))])
     return apply_style(
         figure,
@@ -77,7 +78,7 @@ def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
 
 
 def gain_by_rank(frame: pd.DataFrame, *, items: str = "all", chance: float = 1 / 3) -> go.Figure:
-    """Gain against the placebo (nats per token) and accuracy after, by the rank of gold before; n at points.
+    """Gain against the placebo (nats per token) and accuracy after, by the rank of gold before.
 
     ``frame``: items, condition, against, rank (``1``, ``2``, ..., ``top - rest``), measure
     (``gain``, ``correct``) and an interval with n. ``items`` is the subset; the dashed line is

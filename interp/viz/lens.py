@@ -120,8 +120,8 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
         figure,
         title="Effect of each instruction through the layers",
         subtitle=(
-            "bands: 95 % over texts and item clusters, each layer for itself; filled: family-wise p < .05 "
-            "over layers",
+            "bands: 95 % over texts and item clusters, each layer for itself; filled: family-wise p "
+            "< .05 over layers",
         ),
         height=430,
         panels=True,

@@ -56,7 +56,8 @@ def effects(scores: OptionScores) -> go.Figure:
     for k, panel in enumerate(panels, start=1):
         for row in frame[frame["items"] == panel].to_dict("records"):
             figure.add_trace(_effect_trace(row, contrasts), row=1, col=k)
-    figure.update_xaxes(title="effect on the option margin, nats per token", nticks=7, matches="x", **ZERO)
+    title = "effect on the option margin, nats per token"
+    figure.update_xaxes(title=title, nticks=7, matches="x", **ZERO)
     labels = [escape_label(name).replace(" - ", " − ") for name in contrasts]
     figure.update_yaxes(
         tickvals=list(range(len(contrasts))), ticktext=labels, range=[-0.6, len(contrasts) - 0.4]

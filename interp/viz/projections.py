@@ -132,7 +132,8 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
     """The parts of the decomposition with the largest |contrast|, bars with 95 % intervals.
 
     ``parts`` holds one condition's ``label``, ``component``, ``estimate``, ``low``, ``high``,
-    ``p_corrected`` (family-wise over all parts) and ``sure``, which are filled. They were picked for their size.
+    ``p_corrected`` (family-wise over all parts) and ``sure``, which are filled. They were picked for
+    their size.
 
     Raises:
         InterpError: a column is missing.

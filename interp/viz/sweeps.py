@@ -32,7 +32,9 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     """
     rows = largest_cells(result, k)
     names = [cell_name(row) for row in rows.to_dict("records")]
-    effect, low, high, p = (rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p_corrected"))
+    effect, low, high, p = (
+        rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p_corrected")
+    )
     colours = np.where(effect < 0, _LOWERS, _RAISES)
     places = np.arange(len(rows))
     figure = go.Figure()

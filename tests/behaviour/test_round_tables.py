@@ -166,8 +166,8 @@ def test_effects_have_the_interval_and_p_of_the_statistics_they_name():
     table = table.query("items == 'all' and measure == 'margin'")
     clusters = [f"c{k // 2}" for k in range(12)]
     oracle = effect(*values, clusters)
-    assert np.allclose(table[["estimate", "low", "high", "p_raw"]],
-                       np.stack([oracle.estimate, oracle.low, oracle.high, oracle.p], axis=1))  # fmt: skip
+    expected = np.stack([oracle.estimate, oracle.low, oracle.high, oracle.p], axis=1)
+    assert np.allclose(table[["estimate", "low", "high", "p_raw"]], expected)
     labels = ("rounds", "instructed", "placebo")
     p = max_t_of_effects(*values[:, 1:], clusters, seed=2, labels=labels).p_corrected
     assert table["p_corrected"].tolist()[1:] == pytest.approx(p.tolist())

@@ -40,7 +40,9 @@ def test_swings_of_planted_effects_are_exact() -> None:
     swings = swing_table(rows).set_index(["outcome", "direction"])
     assert swings.loc["margin", "estimate"].to_dict() == {"learned": 2.0, "a": 0.0, "b": -3.0}
     assert swings.loc[("margin", "learned"), "p_null"] == pytest.approx(2 / 3)
-    assert swings.loc[("margin", "learned"), "beyond"] == pytest.approx(2.0 - 3.0)  # the largest null
+    assert swings.loc[("margin", "learned"), "beyond"] == pytest.approx(
+        2.0 - 3.0
+    )  # the largest null
     assert np.isnan(swings.loc[("margin", "a"), "beyond"])
     assert swings.loc[("margin", "learned"), "per_cost"] == pytest.approx(4.0)
     assert swings.loc[("nll", "a"), "estimate"] == pytest.approx(0.5)

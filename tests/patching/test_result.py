@@ -155,8 +155,8 @@ def test_what_patching_result_offers_works(result: SweepResult) -> None:
 def test_the_table_has_one_row_per_cell_and_pair(result: SweepResult) -> None:
     frame = result.to_dataframe()
     assert frame.columns.tolist() == [
-        "metric", "site", "layer", "span", "pair", "cluster", "wording", "value", "destination", "source",
-        "effect",
+        "metric", "site", "layer", "span", "pair", "cluster", "wording", "value", "destination",
+        "source", "effect",
     ]  # fmt: skip
     assert len(frame) == 3 * 2 * N_PAIRS
     assert not frame.duplicated(["layer", "span", "pair"]).any()
@@ -276,7 +276,13 @@ def test_a_file_that_holds_no_sweep_is_refused_in_one_line(tmp_path: Path, kind:
 
 def test_the_top_cells_are_those_of_largest_mean_effect(result: SweepResult) -> None:
     top = result.top(3)
-    assert top.columns.tolist() == ["layer", "span", "label", *interval_column_names(), "p_corrected"]
+    assert top.columns.tolist() == [
+        "layer",
+        "span",
+        "label",
+        *interval_column_names(),
+        "p_corrected",
+    ]
     # shares of 1 in every layer of the ceiling, in the order of the map
     assert top["label"].tolist() == [f"L{layer} {ALL}" for layer in range(3)]
     assert top["estimate"].tolist() == pytest.approx([1.25] * 3)
