@@ -274,6 +274,36 @@ def _categories(done: BehaviourResult, table: pd.DataFrame) -> Part:
     )
 
 
+def _option_forms(done: BehaviourResult, table: pd.DataFrame) -> Part:
+    rows = []
+    keys = ["items", "condition", "option_form"]
+    for key, own in table[table["items"].isin(apart(table))].groupby(keys, sort=False):
+        by_metric = {row["metric"]: row for row in own.to_dict("records")}
+        first = by_metric[PRIMARY]
+        rows.append(
+            dict(zip(keys, key, strict=True))
+            | {label: cell(by_metric[m]) for m, label in claimed.METRIC_NAMES.items()}
+            | {"n": first["n"], "clusters": first["n_clusters"]}
+            | {"single token": first["single_token"]}
+        )
+    return make_part(
+        "Does it depend on the option's form?",
+        [
+            "The margin is read at the first token where two options differ, which is “ The” in one form "
+            "and a name in another. An effect whose sign follows the form is one of that token. "
+            "Exploratory: no row is claimed."
+        ],
+        tables=[
+            (
+                pd.DataFrame(rows),
+                "Treated minus its placebo by the form of the option that names somebody; 95 % intervals, "
+                "each for itself. Single token: share of items where margin and option margin are one.",
+            )
+        ],
+        about=table,
+    )
+
+
 def _letters(done: BehaviourResult, table: pd.DataFrame) -> Part:
     names = {
         "share": "most probable letter",
@@ -386,6 +416,7 @@ SECTIONS: dict[str, Build] = {
     "flips": _flips,
     "rank_gain": _rank_gain,
     "categories": _categories,
+    "option_forms": _option_forms,
     "letters": _letters,
     "winogender": _winogender,
     "self_distinguish": _self_distinguish,

@@ -82,6 +82,7 @@ def _of_prompts(scores: OptionScores, asked: BehaviourAsked) -> Tables:
         "rank_gain": prompt_tables.rank_gain(scores),
         "flips": prompt_tables.flips(scores),
         "categories": prompt_tables.categories(scores),
+        "option_forms": prompt_tables.option_forms(scores),
         "letters": prompt_tables.letters(scores),
         "winogender": prompt_tables.winogender(scores, asked.choices),
     }

@@ -155,9 +155,9 @@ def calibration_error(
 
     Few answers bias the error of :func:`calibration` upwards, so it is compared with that of outcomes
     drawn from the stated confidences (:func:`interp.stats.calibration_error`): ``estimate`` is the error
-    less the mean of those, at least 0, and ``p`` the share of them that reach it. There are no bounds.
-    An answer whose confidence or correctness is NaN is left out; without any the error is NaN with a
-    reason.
+    less the mean of those, which may fall below 0, and ``p`` the share of them that reach it. There are
+    no bounds. An answer whose confidence or correctness is NaN is left out; without any the error is NaN
+    with a reason.
 
     Raises:
         InterpError: as in :func:`calibration`, or clusters that do not match.

@@ -241,6 +241,28 @@ def categories(scores: OptionScores) -> pd.DataFrame:
     return pd.DataFrame(records, columns=columns)
 
 
+def option_forms(scores: OptionScores) -> pd.DataFrame:
+    """Effects against the placebo by the form of the option that names somebody: a covariate.
+
+    Columns: items, option_form (``name``, ``the`` or ``other``), condition, against, metric, an
+    interval's with its p, and ``single_token``: the share of items whose two options are one token each,
+    where margin and option margin are one. A subset with a single form has no rows.
+    """
+
+    def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+        forms = list(dict.fromkeys(rows["option_form"])) if "option_form" in rows else []
+        for form in forms if len(forms) > 1 else []:
+            part = rows[rows["option_form"] == form]
+            here, single = replace(scores, frame=part), float(part["single_token"].mean())
+            for condition in (c for c in _treated(part) if _has_placebo(part, c)):
+                for metric in get_args(Metric):
+                    row = _effect_row(here, condition, "placebo", metric)
+                    yield {"option_form": form, **row, "single_token": single}
+
+    columns = ("option_form", "condition", "against", "metric", *INTERVAL, "single_token")
+    return by_subset(scores.frame, columns, records)
+
+
 def _by_category(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
     for benchmark, rows in frame.groupby("benchmark", sort=False):
         yield (str(benchmark), "all"), rows

@@ -195,7 +195,9 @@ def contributor_table(sample: ContrastSample) -> pd.DataFrame:
         return pd.DataFrame(columns=names)
     table = pd.concat(frames, ignore_index=True)
     for condition, rows in table.groupby("condition", sort=False):
-        arms = [_parts(sample, int(p), str(condition)) for p in np.flatnonzero(~sample.arrays.fixed)]
+        arms = [
+            _parts(sample, int(p), str(condition)) for p in np.flatnonzero(~sample.arrays.fixed)
+        ]
         treated, control = (np.concatenate(arm) for arm in zip(*arms, strict=True))
         labels = (condition, "parts")
         test = max_t_of_effects(

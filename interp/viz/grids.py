@@ -226,7 +226,9 @@ def _grid_of(result: SweepResult, value: str) -> _Grid:
         picked = np.array(result.axis_labels[result.axis_names[2]], dtype=object)[at]
     rows, columns = (result.axis_labels[name] for name in result.axis_names[:2])
     z, low, high, reason, n, p = fields
-    return _Grid(rows, columns, z, low, high, reason.astype(object), n, p, test.n_clusters, picked)
+    return _Grid(
+        rows, columns, z, low, high, reason.astype(object), n, p, len(set(result.clusters)), picked
+    )
 
 
 def _diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:

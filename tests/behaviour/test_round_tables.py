@@ -113,7 +113,7 @@ def test_the_calibration_error_of_a_round_by_hand():
             for k, (p, c) in enumerate(answers)]  # fmt: skip
     table = tables.by_round(pd.DataFrame(rows), seed=0)
     error = (2 * abs(0.5 - 0.6) + abs(1.0 - 0.9)) / 3
-    assert 0.0 <= value(table, items="all", measure="ece") <= error  # less that of calibrated ones
+    assert value(table, items="all", measure="ece") < error  # less that of calibrated answers
     assert value(table, items="all", measure="ece", column="n") == 3
     assert value(table, items="all", measure="ece", column="p_raw") > 0.05
 
@@ -127,7 +127,7 @@ def test_an_interval_of_a_round_is_that_of_its_items_alone():
     first = frame[frame["round"] == 1]
     oracle = cluster_mean(first["margin"], first["cluster"])
     row = table.query("items == 'all' and round == 1 and measure == 'margin'").iloc[0]
-    assert (row["low"], row["high"]) == (oracle.low, oracle.high)
+    assert (row["low"], row["high"]) == pytest.approx((oracle.low, oracle.high))
 
 
 def test_a_frame_without_choice_items_gives_empty_tables_with_their_columns():

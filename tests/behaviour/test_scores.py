@@ -35,6 +35,8 @@ def row(item="i1", condition="clean", slot=0, order=0, **values):
         "order": order,
         "instruction_tokens": 5,
         "prompt_tokens": 50,
+        "option_form": "other",
+        "single_token": False,
         "mismatch": 0.0 if condition == "placebo" else NAN,
         "margin": 0.0,
         "option_margin": 0.0,
@@ -218,7 +220,7 @@ def test_without_instructed_texts_placebos_read_alone_are_those_of_the_first_con
 
 
 def test_the_table_of_effects_has_every_treated_condition_against_both_controls():
-    frame = scores_of(three_arms()).effects()
+    frame = scores_of(three_arms()).effects().query("metric == 'option_margin'")
     assert dict(zip(frame["contrast"], frame["estimate"].round(6), strict=True)) == {
         "instructed - placebo": 2.0,
         "instructed - clean": 3.0,
