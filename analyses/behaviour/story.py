@@ -289,15 +289,16 @@ def _option_forms(done: BehaviourResult, table: pd.DataFrame) -> Part:
     return make_part(
         "Does it depend on the option's form?",
         [
-            "The margin is read at the first token where two options differ, which is “ The” in one form "
-            "and a name in another. An effect whose sign follows the form is one of that token. "
+            "The margin is read at the first token where two options differ, which is “ The” in one "
+            "form and a name in another. An effect whose sign follows the form is one of that token. "
             "Exploratory: no row is claimed."
         ],
         tables=[
             (
                 pd.DataFrame(rows),
-                "Treated minus its placebo by the form of the option that names somebody; 95 % intervals, "
-                "each for itself. Single token: share of items where margin and option margin are one.",
+                "Treated minus its placebo by the form of the option that names somebody; 95 % "
+                "intervals, each for itself. Single token: share of items where margin and option margin "
+                "are one.",
             )
         ],
         about=table,

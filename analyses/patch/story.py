@@ -152,23 +152,13 @@ def map_section(
             "its effect": summary["largest_effect"],
         }
     )
-    few = (
-        ""
-        if len(set(result.clusters)) >= MAP_ITEMS // 2
-        else (
-            f"{count(len(result.pair_labels), 'pair')} of prompts in "
-            f"{count(len(set(result.clusters)), 'cluster')} are too few to read single cells: even one that "
-            "holds the whole effect may not be clear, so a cell that is not named is not shown to be "
-            "without effect."
-        )
-    )
     undefined = " Shares are undefined where the whole effect's interval contains 0 (a dash)."
     return Section(
         f"Where: {result.site}",
         paragraphs=[
             f"Patched: {_SITES[result.site]} ({result.site}), "
             f"{_UNITS['_'.join(result.axis_names)]} at a time{_windows(result)}.",
-            *([few] if few else []),
+            *_too_few_to_read(result),
             *read_map(
                 condition, result, claim_of(totals, condition), control=control, n_maps=n_maps
             ),
@@ -185,6 +175,18 @@ def map_section(
         ],
         figures=[(figure, caption) for _, figure, caption in figures],
     )
+
+
+def _too_few_to_read(result: SweepResult) -> list[str]:
+    """What a map of few items cannot show."""
+    n_clusters = len(set(result.clusters))
+    if n_clusters >= MAP_ITEMS // 2:  # at most two items of a cluster
+        return []
+    pairs, clusters = count(len(result.pair_labels), "pair"), count(n_clusters, "cluster")
+    return [
+        f"{pairs} of prompts in {clusters} are too few to read single cells: even one that holds the "
+        "whole effect may not be clear, so a cell that is not named is not shown to be without effect."
+    ]
 
 
 def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterator[Drawn]:

@@ -40,11 +40,11 @@ def effects(scores: OptionScores) -> go.Figure:
         InterpError: only one condition was scored, so there is no contrast.
     """
     frame = scores.effects()
-    frame = frame[frame["metric"] == PRIMARY]
     if frame.empty:
         raise InterpError(
             f"no contrast to draw: only {', '.join(scores.conditions)} was scored; add conditions"
         )
+    frame = frame[frame["metric"] == PRIMARY]
     panels = list(dict.fromkeys(frame["items"]))
     contrasts = list(dict.fromkeys(frame["contrast"]))[::-1]
     figure = make_subplots(
