@@ -28,6 +28,7 @@ from interp.errors import InterpError
 from interp.models.catalogue import DEFAULT_MODEL
 from interp.models.chat_template import TEMPLATE_DATE, parse_template_date
 from interp.prompts.conversation import Placement
+from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 
 
 def parse_list(value: Any) -> Any:
@@ -46,8 +47,16 @@ def parse_date(value: Any) -> Any:
 INSTRUCTED = "instructed"
 """The condition asked about where no other is named."""
 
-CLAIM_TEXTS = 6
-"""The least number of wordings from which a report speaks of instructions, not of these sentences."""
+MAP_ITEMS = 24
+"""With fewer items even a cell that holds the whole effect may not be clear in a map."""
+
+RULES = {
+    "alpha": ALPHA,
+    "wordings a side": MIN_WORDINGS,
+    "clusters": MIN_CLUSTERS,
+    "delta, share of the effect of naming the answer": EQUIVALENCE_SHARE,
+}
+"""What decides between effect, no effect and undetermined; in the manifest before the first forward."""
 
 AsList = BeforeValidator(parse_list)
 """Marks a tuple that is also spelt with commas."""
@@ -113,7 +122,7 @@ class ContrastConfig(StudyConfig):
     condition: ConditionName = INSTRUCTED
     condition_file: ConditionFile = None
     limit: Limit = 24
-    texts: Texts = CLAIM_TEXTS
+    texts: Texts = MIN_WORDINGS
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

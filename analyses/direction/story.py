@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 
 from analyses.direction.tables import DirectionResult, TransferResult, transfer_matrix_table
 from analyses.report.sections import limits
-from analyses.report.verdicts import above_chance, p_of
+from analyses.report.verdicts import above_chance, is_finding, p_of, shifted
 from analyses.study import Story
 from interp import viz
 from interp.directions import DirectionFits, DirectionStack, Transfer
-from interp.stats import interval_of, intervals_of
+from interp.stats import Family, interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.directions import METHOD_NAMES
 
@@ -193,8 +193,11 @@ def read_transfer(transfer: Transfer) -> str:
     """How many cells off the diagonal lie above chance, and where words do as well."""
     frame = transfer.frame
     off = frame[(frame["trained_on"] != frame["tested_on"]) & (frame["reader"] == "direction")]
-    above = off[[above_chance(auc) for auc in intervals_of(off, "auc")]]
-    below = off[off["auc_high"] < 0.5]
+    aucs = dict(zip(off.index, intervals_of(off, "auc"), strict=True))
+    p = Family.of("transfer", aucs).p_holm
+    is_above = [above_chance(auc, p[k]) for k, auc in aucs.items()]
+    is_below = [is_finding(shifted(auc), p[k]) and auc.estimate < 0.5 for k, auc in aucs.items()]
+    above, below = off[is_above], off[is_below]
     if above.empty:
         found = "None of them lies above chance"
     else:
@@ -205,6 +208,6 @@ def read_transfer(transfer: Transfer) -> str:
         found = f"{len(above)} of {len(off)} lie above chance: {named}"
     against = f"; {len(below)} lie below it, the wrong way round" if len(below) else ""
     return (
-        f"Off the diagonal there are {len(off)} tests, each with its own 95 % interval (not corrected "
-        f"for their number). {found}{against}."
+        f"Off the diagonal there are {len(off)} tests, whose p is corrected together (Holm). "
+        f"{found}{against}."
     )

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -32,13 +32,17 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.models.precision import weights_of, widened, widened_values, wider
 from interp.models.verdicts import model_state, remembered
 from interp.patching.blocks import final_logits, run_block, run_last_block, shared_keys_values
+from interp.patching.branches import patches_in
 from interp.patching.cells import Cell, Patch
 from interp.patching.hooked import patch_hooks, supports_hook
-from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
+from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 _ULPS = 64
 _AMPLIFIED = 8
 _UNPATCHED = ""
+
+_Key: TypeAlias = tuple[str, int, int]
+"""Kind, layer and number of a forward."""
 
 
 @dataclass
@@ -76,28 +80,32 @@ class _Case:
 
 
 class _Acting:
-    """Hooks of many cases on a model, of which one case's act at a time and otherwise none."""
+    """Hooks of many cases on a model, of which one case's act at a time and otherwise none.
 
-    _key: tuple[str, int] | None = None
+    Of a case with branches, whose forwards hold different rows, those of one forward.
+    """
+
+    _key: _Key | None = None
 
     def hooks(self, cases: Sequence[_Case]) -> list[tuple[str, Callable[..., Any]]]:
         """Hooks of all patches; each acts while its case is :meth:`on`."""
         return [
-            (name, self._only(case.key, hook))
+            (name, self._only((*case.key, number), hook))
             for case in cases
-            for name, hook in patch_hooks(case.patches)
+            for number, forward in enumerate(case.run.forwards)
+            for name, hook in patch_hooks(patches_in(case.patches, forward.rows))
         ]
 
-    def _only(self, key: tuple[str, int], hook: Callable[..., Any]) -> Callable[..., Any]:
+    def _only(self, key: _Key, hook: Callable[..., Any]) -> Callable[..., Any]:
         def act(activation: Tensor, hook: Any, apply: Callable[..., Any] = hook) -> Any:
             return apply(activation, hook) if self._key == key else None
 
         return act
 
     @contextmanager
-    def on(self, case: _Case) -> Iterator[None]:
-        """The case's hooks act."""
-        self._key = case.key
+    def on(self, case: _Case, number: int) -> Iterator[None]:
+        """The hooks of the case's forward of this number act."""
+        self._key = (*case.key, number)
         try:
             yield
         finally:
@@ -213,8 +221,17 @@ def _in_type(model: TransformerBridge, case: _Case, dtype: torch.dtype) -> Itera
     n_layers = int(model.cfg.n_layers)
     args, kwargs = run.calls[layer]
     call = (tuple(widened_values(args, dtype)), widened_values(dict(kwargs), dtype))
+    forwards = tuple(
+        RecordedForward(
+            forward.rows,
+            ((tuple(widened_values(a, dtype)), widened_values(dict(k), dtype)),) * n_layers,
+        )
+        for forward in run.forwards
+        for a, k in [forward.calls[layer]]
+    )
     wide = replace(
         run,
+        forwards=forwards,
         resid=run.resid[layer].to(dtype)[None].expand(n_layers + 1, -1, -1),
         masks=(_mask(run.masks[layer], dtype),) * n_layers,
         calls=(call,) * n_layers,
@@ -232,13 +249,17 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _by_model(model: TransformerBridge, case: _Case, acting: _Acting) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
-    if not case.patches and not case.widened:
+    if not case.patches and not case.widened and len(run.forwards) == 1:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
-        args, kwargs = run.calls[layer]
-        with acting.on(case):
-            result = model.blocks[layer](run.resid[layer][None], *args, **kwargs)
-        out = (result[0] if isinstance(result, tuple) else result)[0]
+        out = torch.empty_like(run.resid[layer])
+        # of several forwards (branches behind one prompt) each gives its own rows
+        for number, forward in enumerate(run.forwards):
+            args, kwargs = forward.calls[layer]
+            rows = forward.rows.to(out.device)
+            with acting.on(case, number):
+                result = model.blocks[layer](run.resid[layer][rows][None], *args, **kwargs)
+            out[rows] = (result[0] if isinstance(result, tuple) else result)[0]
     return [out[case.start :], out[_before(case)]]
 
 

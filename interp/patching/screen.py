@@ -98,7 +98,7 @@ def screen(
     grid.require_unset("screen", {"window": "an estimate ranks cells of one layer"})
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    plan = plan_sweep(model, pairs, grid=grid)
+    plan = plan_sweep(model, pairs, grid=grid, metric=metrics)
     estimated = _mean_effect(
         attribute(
             model,

@@ -1,21 +1,19 @@
-"""Confidence intervals: means, shares, effects of instructions, AUC and success rates."""
+"""The interval of a ROC-AUC over resampled groups."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from interp.errors import InterpError
+from interp.stats.interval import Interval
 from interp.stats.resampling import (
     FloatArray,
     Groups,
     IntArray,
-    PerCell,
     ResamplingPlan,
     check_array,
     check_binary,
@@ -25,202 +23,11 @@ from interp.stats.resampling import (
     scalar_or_array,
 )
 
-IntervalMethod: TypeAlias = Literal["bootstrap", "clopper_pearson"]
-"""How bounds were found: from resamples, or exactly from the number of successes."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval, in the unit of the values.
-
-    Fields are plain numbers for one cell and arrays ``[*cells]`` for many (:meth:`at` picks one).
-    ``n`` counts the items used, ``n_clusters`` the units resampled. ``reason`` is empty or says why
-    a number is NaN. ``texts``: how many texts the arms of a two-way bootstrap had (treated,
-    control); an arm with 1 was not resampled over texts.
-    """
-
-    estimate: PerCell
-    low: PerCell
-    high: PerCell
-    n: PerCell
-    n_clusters: PerCell
-    confidence: float = 0.95
-    reason: PerCell = ""
-    method: IntervalMethod = "bootstrap"
-    texts: tuple[int, int] | None = None
-
-    def excludes(self, value: float | int) -> PerCell:
-        """Whether ``value`` lies outside the closed interval; False where there is no interval."""
-        outside = (np.asarray(self.low) > value) | (np.asarray(self.high) < value)
-        return outside if np.ndim(outside) else bool(outside)
-
-    def at(self, *index: int) -> Interval:
-        """The interval of one cell, with plain numbers; ``index`` addresses the leading axes.
-
-        Raises:
-            InterpError: Another number of indices than there are leading axes.
-        """
-        if len(index) != np.ndim(self.estimate):
-            raise InterpError(f"cell {list(index)}: the interval has {np.ndim(self.estimate)} axes")
-        cell = {name: np.asarray(getattr(self, name))[index].item() for name in _PER_CELL_FIELDS}
-        return dataclasses.replace(self, **cell)
-
-    def __str__(self) -> str:
-        if np.ndim(self.estimate):
-            return f"Interval over cells {list(np.shape(self.estimate))}"
-        text = f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
-        return f"{text} ({self.reason})" if self.reason else text
-
-
-_PER_CELL_FIELDS = ("estimate", "low", "high", "n", "n_clusters", "reason")
-
 _CELLS_AT_ONCE = 4096
 """Cells whose resamples are held at a time: 64 MiB per 2000 of them."""
 
 _Cells: TypeAlias = tuple[FloatArray, FloatArray, Sequence[str]]
 """Estimates [cells], draws [cells, resamples], reasons [cells] of one pattern of definedness."""
-
-
-def cluster_bootstrap(
-    values: npt.ArrayLike,
-    clusters: Iterable[object],
-    *,
-    statistic: Literal["mean", "cluster_mean"] = "mean",
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int,
-    labels: Sequence[object] = (),
-) -> Interval:
-    """Mean of ``values [*cells, n_items]`` with a percentile interval over resampled clusters.
-
-    ``clusters`` names the cluster of each item; all items of a drawn cluster enter together.
-    ``statistic="mean"`` weighs items equally, ``"cluster_mean"`` weighs clusters equally (the mean
-    of the clusters' means, which :func:`sign_flip_max_t` tests).
-
-    Raises:
-        InterpError: Cluster names that are missing or do not match the items; infinite values.
-    """
-    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
-    array = check_array("values", values)
-
-    def one(cells: IntArray, items: IntArray, groups: Groups) -> _Cells:
-        sums = groups.sums(rows_of_cells(array)[np.ix_(cells, items)])
-        counts = groups.sums(np.ones(len(items)))
-        if statistic == "cluster_mean":
-            sums, counts = sums / counts, np.ones_like(counts)
-        draws = [(w @ sums.T).T / (w @ counts) for w in plan.weights(len(groups), "clusters")]
-        estimate = sums.sum(-1) / counts.sum()
-        return estimate, np.concatenate(draws, axis=-1), [""] * len(cells)
-
-    return _assemble(~np.isnan(array), cluster_codes(clusters, array.shape[-1]), one, plan)
-
-
-def ratio_bootstrap(
-    numerator: npt.ArrayLike,
-    denominator: npt.ArrayLike,
-    clusters: Iterable[object],
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int,
-    labels: Sequence[object] = (),
-) -> Interval:
-    """A share: mean(numerator) / mean(denominator), both bootstrapped jointly over clusters.
-
-    ``numerator`` and ``denominator`` are ``[*cells, n_items]`` and broadcast against each other, as
-    patched - destination and source - destination do in a sweep (0 = destination, 1 = source; the
-    share is a number without unit). An item undefined in either is left out of both. Where the
-    denominator's own interval contains 0 the share is NaN and ``reason`` says so. This is never a
-    mean of per-item ratios, which a single item with a tiny denominator would decide.
-
-    Raises:
-        InterpError: Shapes that do not broadcast, unmatched clusters, infinite values.
-    """
-    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
-    above, below = _broadcast(
-        check_array("numerator", numerator), check_array("denominator", denominator)
-    )
-
-    def one(cells: IntArray, items: IntArray, groups: Groups) -> _Cells:
-        pick = np.ix_(cells, items)
-        top, base = (groups.sums(rows_of_cells(x)[pick]) for x in (above, below))
-        top_draws, base_draws = [], []
-        for w in plan.weights(len(groups), "clusters"):
-            top_draws.append((w @ top.T).T)
-            base_draws.append((w @ base.T).T)
-        tops, bases = np.concatenate(top_draws, axis=-1), np.concatenate(base_draws, axis=-1)
-        low, high = plan.bounds(bases)
-        unusable = (low <= 0.0) & (high >= 0.0)
-        bases[bases == 0.0] = np.nan
-        draws, estimate = tops / bases, top.sum(-1) / _nonzero(base.sum(-1))
-        reason = "the denominator's interval contains 0"
-        estimate[unusable], draws[unusable] = np.nan, np.nan
-        return estimate, draws, [reason if bad else "" for bad in unusable]
-
-    defined = ~np.isnan(above) & ~np.isnan(below)
-    return _assemble(
-        defined, cluster_codes(clusters, above.shape[-1]), one, plan, keep_single=False
-    )
-
-
-def two_way_bootstrap(
-    treated: npt.ArrayLike,
-    control: npt.ArrayLike,
-    clusters: Iterable[object],
-    *,
-    weights: npt.ArrayLike | None = None,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int,
-    labels: Sequence[object] = (),
-) -> Interval:
-    """Effect of instructions: mean(treated) - mean(control), over texts crossed with item clusters.
-
-    ``treated`` is ``[*cells, n_treated_texts, n_items]``; ``control`` has its own number of texts
-    on the same cells and items; both in nats of margin. Each resample draws the texts of either arm
-    and the item clusters independently; both arms see the same clusters, so items stay paired. With
-    a single text in an arm that arm's texts are not resampled and the interval speaks of that text
-    alone (see ``texts``). An item undefined under any text is left out of all. With ``weights
-    [n_items]`` (>= 0; 0 leaves an item out) the means over items are weighted.
-
-    Crossed resampling counts the noise of single cells more than once (wide for noisy items), while
-    few texts make it narrow (six: by a factor of about .9): report :func:`permute_texts` too.
-    Source: A. B. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007.
-
-    Raises:
-        InterpError: Arms on different items or cells, negative weights, unmatched clusters.
-    """
-    plan = ResamplingPlan(confidence, n_resamples, seed, labels)
-    arms = [check_array("treated", treated, 2), check_array("control", control, 2)]
-    if arms[0].shape[:-2] != arms[1].shape[:-2] or arms[0].shape[-1] != arms[1].shape[-1]:
-        raise InterpError(
-            f"treated {list(arms[0].shape)} and control {list(arms[1].shape)} differ outside the "
-            "text axis: give [*cells, n_texts, n_items] on the same items"
-        )
-    item_weights = _item_weights(weights, arms[0].shape[-1])
-    texts = (arms[0].shape[-2], arms[1].shape[-2])
-    drawn = plan.text_weights(texts)
-
-    def one(cells: IntArray, items: IntArray, groups: Groups) -> _Cells:
-        weight = item_weights[items]
-        counts = groups.sums(weight)
-        tables = [
-            groups.sums(arm.reshape(-1, *arm.shape[-2:])[cells][..., items] * weight)
-            for arm in arms
-        ]
-        chunks = []
-        for w, of_texts in plan.crossed_weights(len(groups), drawn):
-            means = [
-                np.einsum("ctr,rt->cr", table @ w.T, text_weights) / table.shape[1]
-                for table, text_weights in zip(tables, of_texts, strict=True)
-            ]
-            chunks.append((means[0] - means[1]) / (w @ counts))
-        means = [table.sum(-1).mean(-1) / counts.sum() for table in tables]
-        return means[0] - means[1], np.concatenate(chunks, axis=-1), [""] * len(cells)
-
-    defined = ~(np.isnan(arms[0]).any(-2) | np.isnan(arms[1]).any(-2)) & (item_weights > 0)
-    result = _assemble(defined, cluster_codes(clusters, defined.shape[-1]), one, plan)
-    return dataclasses.replace(result, texts=texts)
 
 
 def auc_interval(
@@ -285,40 +92,6 @@ def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
-def success_rate(
-    successes: npt.ArrayLike,
-    clusters: Iterable[object],
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int,
-    labels: Sequence[object] = (),
-) -> Interval:
-    """Proportion of ``successes [n_items]`` (0, 1 or NaN) with a cluster bootstrap interval.
-
-    When all or none succeed a bootstrap collapses to a point. The interval is then the exact one of
-    TransformerLens with the *clusters* as trials (the cautious count: items of a cluster are not
-    independent), and ``method`` is ``"clopper_pearson"``.
-
-    Raises:
-        InterpError: A value other than 0, 1 or NaN, more than one axis, unmatched clusters.
-    """
-    values = check_binary("successes", successes)
-    if values.ndim != 1:
-        raise InterpError(f"successes {list(values.shape)}: give one axis, [n_items]")
-    result = cluster_bootstrap(
-        values, clusters, confidence=confidence, n_resamples=n_resamples, seed=seed, labels=labels
-    )
-    if result.estimate not in (0.0, 1.0):
-        return result
-    from transformer_lens.utilities.statistics import success_rate_ci  # slow to import
-
-    exact = success_rate_ci([result.estimate == 1.0] * result.n_clusters, confidence=confidence)
-    return dataclasses.replace(
-        result, low=exact.ci_low, high=exact.ci_high, reason="", method="clopper_pearson"
-    )
-
-
 def _assemble(
     defined: npt.NDArray[np.bool_],
     codes: IntArray,
@@ -367,21 +140,3 @@ def _assemble(
 
 def _nonzero(array: FloatArray) -> FloatArray:
     return np.where(array == 0.0, np.nan, array)
-
-
-def _broadcast(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-    try:
-        first, second = np.broadcast_arrays(a, b)
-    except ValueError:
-        raise InterpError(
-            f"numerator {list(a.shape)} and denominator {list(b.shape)} do not broadcast: "
-            "items are the last axis of both"
-        ) from None
-    return first, second
-
-
-def _item_weights(weights: npt.ArrayLike | None, n_items: int) -> FloatArray:
-    array = np.ones(n_items) if weights is None else check_array("weights", weights)
-    if array.shape != (n_items,) or not (array >= 0).all():
-        raise InterpError(f"weights {list(array.shape)}: give {n_items} numbers >= 0, one per item")
-    return array

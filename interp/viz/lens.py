@@ -26,11 +26,11 @@ _LAYER = "layer (0 = embedding)"
 _OFF_SCALE = "layer 0 may lie off the scale"
 
 
-def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
+def lens_margin(trajectory: LensTrajectory) -> go.Figure:
     """The lens margin (logit difference) per layer in nats, and source - destination.
 
     + is the better answer. Layer 0 is the embedding, the last one the model's own output. Lines are
-    means over pairs; bands are 95 % intervals of a bootstrap over item clusters (``seed``). A
+    means over pairs; bands are 95 % intervals over item clusters. A
     single cluster has no band.
     """
     frame = trajectory.frame
@@ -40,10 +40,10 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
     for k, run in enumerate(("source", "destination")):
         rows = frame[frame["run"] == run]
         name = str(rows["condition"].iloc[0])
-        layers, margin = mean_per_layer(rows, "margin", seed)
+        layers, margin = mean_per_layer(rows, "margin")
         label = f"{name} ({run})" if name != run else name
         add_curve(figure, layers, margin, label, colour_of(name, k), col=1)
-    layers, difference = mean_per_layer(trajectory.difference(), "difference", seed)
+    layers, difference = mean_per_layer(trajectory.difference(), "difference")
     add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(frame["layer"]))
     figure.update_yaxes(title="lens margin, nats", col=1, **ZERO)
@@ -58,7 +58,7 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
     )
 
 
-def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
+def lens_levels(lens: LensConditions) -> go.Figure:
     """The lens margin (logit difference) of every condition per layer, in nats.
 
     Lines are means over texts and items, bands 95 % intervals over item clusters (texts fixed: the
@@ -67,7 +67,7 @@ def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     figure = make_subplots()
     drawn = []
     for line in _lines(lens):
-        layers, interval = mean_per_layer(line.rows, "margin", seed, unit="item")
+        layers, interval = mean_per_layer(line.rows, "margin", unit="item")
         drawn.append(interval)
         add_curve(
             figure, layers, interval, line.name, line.colour, col=1, dash=line.dash, light=True
@@ -120,15 +120,15 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
         figure,
         title="Effect of each instruction through the layers",
         subtitle=(
-            "bands: 95 % over texts and item clusters; filled: family-wise p < .05 over layers, and "
-            "the interval excludes 0",
+            "bands: 95 % over texts and item clusters, each layer for itself; filled: family-wise p "
+            "< .05 over layers",
         ),
         height=430,
         panels=True,
     )
 
 
-def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
+def lens_options(lens: LensConditions) -> go.Figure:
     """Log-probability and rank of both options' tokens per layer, by condition.
 
     The upper row is a (the better answer), the lower b. Ranks are geometric means on a log axis, 1 at
@@ -144,14 +144,14 @@ def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     drawn: dict[int, list[Interval]] = {1: [], 2: []}
     for line in _lines(lens):
         for row, option in enumerate("ab", start=1):
-            layers, interval = mean_per_layer(line.rows, f"log_prob_{option}", seed, unit="item")
+            layers, interval = mean_per_layer(line.rows, f"log_prob_{option}", unit="item")
             drawn[row].append(interval)
             add_curve(
                 figure, layers, interval, line.name, line.colour,
                 row=row, col=1, dash=line.dash, legend=row == 1, light=True,
             )  # fmt: skip
             logs = line.rows.assign(rank=np.log10(line.rows[f"rank_{option}"]))
-            layers, rank = mean_per_layer(logs, "rank", seed, unit="item")
+            layers, rank = mean_per_layer(logs, "rank", unit="item")
             low, high = (10.0 ** np.asarray(x) for x in (rank.low, rank.high))
             rank = replace(rank, estimate=10.0**rank.estimate, low=low, high=high)
             add_curve(
@@ -182,7 +182,7 @@ def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     )
 
 
-def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
+def lens_divergences(lens: LensConditions) -> go.Figure:
     """Jensen-Shannon and KL divergence (nats) and top-k overlap of two prompts per layer.
 
     Solid: a text and its own placebo, with 95 % bands over item clusters. Dotted: two placebos, the
@@ -204,7 +204,7 @@ def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     sample = ""
     for name, line in _compared(frame):
         for col, column in enumerate(panels, start=1):
-            layers, interval = mean_per_layer(line.rows, column, seed, unit="item")
+            layers, interval = mean_per_layer(line.rows, column, unit="item")
             sample = sample or _sample(interval, "item")
             shown = interval if line.dash == "solid" else _bare(interval)
             add_curve(

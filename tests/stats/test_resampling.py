@@ -36,11 +36,10 @@ def test_import_does_not_pull_in_torch_or_scipy() -> None:
         ([[1.0, math.inf]], ["a", "b"], {}, r"values\[0, 1\] is infinite"),
         (np.array(1.0), ["a"], {}, "values has 0 axes"),
         ([1.0, 2.0], ["a", "b"], {"confidence": 95.0}, "confidence is 95.0"),
-        ([1.0, 2.0], ["a", "b"], {"n_resamples": 0}, "n_resamples is 0"),
     ],
 )
-def test_refuses_what_it_cannot_resample(
+def test_refuses_what_it_cannot_average(
     values: object, clusters: list[object], options: dict[str, float], message: str
 ) -> None:
     with pytest.raises(InterpError, match=message):
-        stats.cluster_bootstrap(values, clusters, seed=0, **options)  # type: ignore[arg-type]
+        stats.cluster_mean(values, clusters, **options)  # type: ignore[arg-type]
