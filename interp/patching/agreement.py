@@ -11,8 +11,12 @@ The measure is rounding. States may differ by 64 units in the last place of thei
 block itself amplifies rounding, by 8 times what the model's block loses against float64. Half
 precision is compared in float32, from the same weights, so that its coarse rounding hides nothing.
 
+Rows of branches (:mod:`interp.patching.branches`) are compared with those of the model's block on each
+of its own forwards, prompt + branch: their positions, windows and masks are the model's there.
+
 What was compared is remembered per state of the model, kind of patch and layer, with the length of the
-prompt: a longer prompt, another layer or a new hook is compared anew.
+prompt: a longer prompt, another layer or a new hook is compared anew, and so are branches where only
+plain prompts were.
 
 Cost: about one forward of the longest prompt, and one of the cell.
 """
@@ -43,10 +47,11 @@ _UNPATCHED = ""
 
 @dataclass
 class Covered:
-    """By kind of patch and layer, the longest prompt that was compared; and what disagreed."""
+    """By kind of patch, layer and whether with branches, the longest prompt that was compared; and
+    what disagreed."""
 
-    lengths: dict[tuple[str, int], int] = field(default_factory=dict)
-    disagreed: dict[tuple[str, int], str] = field(default_factory=dict)
+    lengths: dict[tuple[str, int, bool], int] = field(default_factory=dict)
+    disagreed: dict[tuple[str, int, bool], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +84,13 @@ def compare_layers(
     """Compare what the cells need and was not compared yet; what disagrees, or the empty string."""
     covered = covered_by(model)
     for case in _cases(model, runs, cells):
-        key, n = (case.kind, case.layer), len(case.run.ids)
+        key, n = (case.kind, case.layer, case.run.branched), case.run.n_positions
         if key not in covered.disagreed and covered.lengths.get(key, 0) < n:
             reason = _compare(model, case)
             if reason:
                 covered.disagreed[key] = reason
             covered.lengths[key] = n
-            plain = (_UNPATCHED, case.layer)
+            plain = (_UNPATCHED, case.layer, case.run.branched)
             if not reason and case.layer < model.cfg.n_layers - 1:  # its other rows are unpatched
                 covered.lengths[plain] = max(covered.lengths.get(plain, 0), n)
         if key in covered.disagreed:
@@ -96,9 +101,19 @@ def compare_layers(
 def _cases(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> Iterator[_Case]:
+    """Those of plain runs, then those of runs with branches."""
+    for branched in (False, True):
+        some = [cell for cell in cells if runs[cell.run].branched == branched]
+        if some:
+            yield from _cases_alike(model, runs, some)
+
+
+def _cases_alike(
+    model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
+) -> Iterator[_Case]:
     """Per kind and layer the first cell in the longest prompt, then the layers without patches."""
     n_layers = int(model.cfg.n_layers)
-    ranked = sorted(cells, key=lambda cell: (-len(runs[cell.run].ids), cell.start))
+    ranked = sorted(cells, key=lambda cell: (-runs[cell.run].n_positions, cell.start))
     chosen: dict[tuple[int, str], tuple[Cell, Patch]] = {}
     for cell in ranked:
         for patch in cell.patches:
@@ -182,7 +197,7 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _by_model(model: TransformerBridge, case: _Case) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
-    if not case.patches and not case.widened and len(run.forwards) == 1:
+    if not case.patches and not case.widened and not run.branched:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
         out = torch.empty_like(run.resid[layer])
