@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
 from analyses.report.prose import count, number_ranges
-from analyses.report.sections import MARGIN, effect_section, limits, read_sample, total_of
+from analyses.report.sections import METRICS, effect_section, limits, named, read_sample, total_of
 from analyses.report.verdicts import control_works, read_effect
 from analyses.study import Story
 from interp import viz
@@ -51,14 +51,14 @@ def _figures(done: LensResult) -> Iterator[_Drawn]:
     parting = dict(zip(done.parting["contrast"], intervals_of(done.parting), strict=True))
     yield (
         "effects",
-        viz.lens_effects(done.effects, parting),
+        viz.lens_effects(done.effects, parting, metric=done.config.metric),
         "What each instruction adds to its placebo. The panels have their own scales. Dashed: the "
         "layer where the runs part, its interval shaded.",
     )
     yield (
         "levels",
         viz.lens_levels(done.lens, seed=seed),
-        "The margin that each layer's state would give if it were the last.",
+        f"The {named(done.config.metric)} that each layer's state would give if it were the last.",
     )
     yield (
         "options",
@@ -89,14 +89,14 @@ def _question(done: LensResult) -> Section:
             "if it were the last (logit lens).",
             f"{read_sample(done.items, len(done.lens.left_out))} {count(config.texts, 'wording')} of "
             f"{asked}, each with its own placebo; the options stand in their first order.",
-            f"{MARGIN} Layer 0 is the embedding, the last the model's own output.",
+            f"{METRICS[config.metric]} Layer 0 is the embedding, the last the model's own output.",
         ],
     )
 
 
 def _effect(done: LensResult) -> Section:
     totals, asked = done.totals, done.config.condition
-    subject, of = f"The instruction{by_name(asked)}", "the output's margin"
+    subject, of = f"The instruction{by_name(asked)}", f"the output's {named(done.config.metric)}"
     return effect_section(
         "Is there an effect at the output?",
         totals,
@@ -105,7 +105,7 @@ def _effect(done: LensResult) -> Section:
         difference="treated - placebo",
         n_texts=done.config.texts,
         shown="the curves",
-        caption="Effects on the output's margin, 95 % intervals over {}.",
+        caption=f"Effects on {of}, 95 % intervals over {{}}.",
     )
 
 
@@ -239,7 +239,7 @@ def read_curves(
     if not total.excludes(0) and not clear:
         return [
             *readings,
-            f"{condition.capitalize()}: at no layer does the margin differ clearly from the "
+            f"{condition.capitalize()}: at no layer does the metric differ clearly from the "
             "placebo's, and not at the output. The lens finds nothing here that the control's curve "
             "would have shown.",
         ]

@@ -20,6 +20,7 @@ from interp.lens import (
     parting_layer,
     settled_layer,
 )
+from interp.lens.trajectory import require_lens_metric
 from interp.patching import sweep
 from interp.prompts import make_pair
 from tests.patching.options_by_hand import OPTIONS, full_texts, mean_log_prob, option_pair
@@ -112,7 +113,7 @@ def test_what_has_no_option_margin_is_refused(tiny_model: Any) -> None:
     with pytest.raises(InterpError, match="no options, so no option margin"):
         lens_trajectory(tiny_model, pair, metric="option_margin", progress=False)
     with pytest.raises(InterpError, match="no lens metric 'accuracy'; known: margin"):
-        lens_trajectory(tiny_model, pair, metric="accuracy", progress=False)  # type: ignore[arg-type]
+        require_lens_metric("accuracy")
 
 
 def test_options_beyond_the_context_are_refused(
