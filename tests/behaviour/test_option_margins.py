@@ -41,8 +41,7 @@ def test_the_unpatched_runs_of_a_sweep_have_scorings_option_margin(
 
 
 def test_single_tokens_are_marked_and_their_margins_are_one(tiny_model: Any) -> None:
-    """Letters are tokens of the tiny tokenizer, words of several letters are not always."""
-    item = item_of("x", "y", "The teacher")
+    item = item_of("teacher", "farmer", "The teacher")
     frame = score_options(tiny_model, [item], conditions=["clean"], progress=False).frame
     assert frame["single_token"].all()
     assert (frame["margin"] - frame["option_margin"]).abs().max() <= 2e-5
