@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from interp.models.rope import reset_rope
 from interp.prompts import PromptPair, make_pair
 from tests.patching.by_hand import random_ids, with_spans
 
@@ -45,8 +46,11 @@ def mean_log_prob(logits: Tensor, ids: Tensor) -> Tensor:
 
 @torch.no_grad()
 def own_option_margin(model: Any, pair: PromptPair, prompt: Tensor) -> float:
-    a, b = (float(mean_log_prob(model(fed[None])[0], ids)) for fed, ids in full_texts(pair, prompt))
-    return a - b
+    values = []
+    for fed, ids in full_texts(pair, prompt):
+        reset_rope(model)  # frequencies that depend on the length are those of the longest so far
+        values.append(float(mean_log_prob(model(fed[None])[0], ids)))
+    return values[0] - values[1]
 
 
 @torch.no_grad()
