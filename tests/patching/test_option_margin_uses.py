@@ -159,14 +159,12 @@ def test_knockouts_by_both_methods_and_of_both_metrics_agree(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3", "neox", "opt"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma3", "neox", "phi"])
 @pytest.mark.parametrize("site", ["resid_pre", "attn_out", "mlp_out", "z", "v", "pattern"])
 def test_an_estimate_is_the_derivative_towards_the_source(
     load_tiny: Callable[..., Any], architecture: str, site: PatchSite
 ) -> None:
-    """Central differences of the option margin, two full forwards each, in float64 sums."""
-    if (architecture, site) == ("opt", "pattern"):
-        return
+    """Central differences of the option margin, two full forwards each (OPT's ReLU has kinks)."""
     model = rough_model(load_tiny, (architecture, False))
     pair = option_pair(model)
     plan = plan_sweep(model, pair, site=site, metric="option_margin")
@@ -175,7 +173,7 @@ def test_an_estimate_is_the_derivative_towards_the_source(
     own = replace(plan, cells=tuple(replace(cell, source=cell.destination) for cell in plan.cells))
     destination = read_source(model, pair.destination.ids, own, 0)
     reading = reading_of(pair.destination.ids, pair, ONE)
-    step = 1e-2
+    step = 1e-3
     expected, found = [], []
     for cell, self_cell in list(zip(plan.to_run, own.to_run, strict=True))[::5]:
         values = []
@@ -198,7 +196,7 @@ def test_an_estimate_is_the_derivative_towards_the_source(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "phi"])
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "opt"])
 def test_along_the_path_the_estimates_add_up_to_source_minus_destination(
     load_tiny: Callable[..., Any], architecture: str
 ) -> None:
