@@ -22,6 +22,18 @@ MARGIN = (
     "worse one's where their texts first differ."
 )
 
+OPTION_MARGIN = (
+    "The option margin, in nats per token, is the mean log-probability of the better answer's full text "
+    "minus that of the worse one's; where both are one token it is the margin (logit difference)."
+)
+METRICS = {"margin": MARGIN, "option_margin": OPTION_MARGIN}
+"""What each metric of a study is."""
+
+
+def named(metric: str) -> str:
+    """A metric in a sentence."""
+    return metric.replace("_", " ")
+
 
 def read_sample(items: Sequence[ChoiceItem | CompletionItem], n_left_out: int = 0) -> str:
     """How many items of which kind were asked, and how many of them are left out."""

@@ -11,8 +11,12 @@ The measure is rounding. States may differ by 64 units in the last place of thei
 block itself amplifies rounding, by 8 times what the model's block loses against float64. Half
 precision is compared in float32, from the same weights, so that its coarse rounding hides nothing.
 
+Rows of branches (:mod:`interp.patching.branches`) are compared with those of the model's block on each
+of its own forwards, prompt + branch: their positions, windows and masks are the model's there.
+
 What was compared is remembered per state of the model, kind of patch and layer, with the length of the
-prompt: a longer prompt, another layer or a new hook is compared anew.
+prompt: a longer prompt, another layer or a new hook is compared anew, and so are branches where only
+plain prompts were.
 
 Cost: about one forward of the longest prompt, and one of the cell.
 """
@@ -41,25 +45,27 @@ _ULPS = 64
 _AMPLIFIED = 8
 _UNPATCHED = ""
 
-_Key: TypeAlias = tuple[str, int, int]
-"""Kind, layer and number of a forward."""
+_Key: TypeAlias = tuple[str, int, bool, int]
+"""Kind, layer, whether with branches, and number of a forward."""
 
 
 @dataclass
 class Covered:
-    """By kind of patch and layer, the longest prompt that was compared; and what disagreed."""
+    """By kind of patch, layer and whether with branches, the longest prompt that was compared; and
+    what disagreed."""
 
-    lengths: dict[tuple[str, int], int] = field(default_factory=dict)
-    disagreed: dict[tuple[str, int], str] = field(default_factory=dict)
+    lengths: dict[tuple[str, int, bool], int] = field(default_factory=dict)
+    disagreed: dict[tuple[str, int, bool], str] = field(default_factory=dict)
 
     def includes(self, case: _Case) -> bool:
         """Whether the case was compared in a prompt of its length."""
-        return self.lengths.get(case.key, 0) >= len(case.run.ids)
+        return self.lengths.get(case.key, 0) >= case.run.n_positions
 
     def add(self, case: _Case, *, with_rest: bool) -> None:
         """A case that agreed, ``with_rest`` also the rows that its patch leaves as they are."""
-        for key in {case.key, (_UNPATCHED, case.layer)} if with_rest else {case.key}:
-            self.lengths[key] = max(self.lengths.get(key, 0), len(case.run.ids))
+        rest = (_UNPATCHED, case.layer, case.run.branched)
+        for key in {case.key, rest} if with_rest else {case.key}:
+            self.lengths[key] = max(self.lengths.get(key, 0), case.run.n_positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +80,9 @@ class _Case:
     widened: bool = False
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> tuple[str, int, bool]:
         """What a verdict about it is remembered under."""
-        return self.kind, self.layer
+        return self.kind, self.layer, self.run.branched
 
 
 class _Acting:
@@ -161,9 +167,19 @@ def _compare_all(
 def _cases(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> Iterator[_Case]:
+    """Those of plain runs, then those of runs with branches."""
+    for branched in (False, True):
+        some = [cell for cell in cells if runs[cell.run].branched == branched]
+        if some:
+            yield from _cases_alike(model, runs, some)
+
+
+def _cases_alike(
+    model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
+) -> Iterator[_Case]:
     """Per kind and layer the first cell in the longest prompt, then the layers without patches."""
     n_layers = int(model.cfg.n_layers)
-    ranked = sorted(cells, key=lambda cell: (-len(runs[cell.run].ids), cell.start))
+    ranked = sorted(cells, key=lambda cell: (-runs[cell.run].n_positions, cell.start))
     chosen: dict[tuple[int, str], tuple[Cell, Patch]] = {}
     for cell in ranked:
         for patch in cell.patches:
@@ -249,7 +265,7 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _by_model(model: TransformerBridge, case: _Case, acting: _Acting) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
-    if not case.patches and not case.widened and len(run.forwards) == 1:
+    if not case.patches and not case.widened and not run.branched:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
         out = torch.empty_like(run.resid[layer])
