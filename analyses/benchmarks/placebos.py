@@ -6,8 +6,9 @@ statements of equal token counts, all drawn at random: instructed - requests, in
 requests - statements, in nats, with intervals over wordings and clusters of items. The wordings that
 papers report are a row of their own.
 
-Rows are one number per item and wording, the mean over cyclic orders of the options; they are
-committed in :data:`ROWS`, and ``--make`` computes them anew (about five minutes on one core).
+Rows are one number per item and wording, all wordings of an item in one cyclic order of its options,
+items in the three orders in turn; they are committed in :data:`ROWS`, and ``--make`` computes them
+anew (about five minutes on one core).
 
     python -m analyses.benchmarks.placebos            # prints the table of the committed rows
     python -m analyses.benchmarks.placebos --make     # computes them first
@@ -89,7 +90,7 @@ def placebo_rows(
     """One row per item and wording: ``option_margin`` and ``margin`` in nats, + is the abstention."""
     bank = TextBank(model.tokenizer, seed=seed)
     frames = []
-    for item in tqdm(items, desc="scoring items"):
+    for number, item in enumerate(tqdm(items, desc="scoring items")):
         texts = drawn_texts(bank, item, n_texts)
         facts = pd.DataFrame(
             {
@@ -99,9 +100,10 @@ def placebo_rows(
                 "n_tokens": [bank.count(text.text or "") for text in texts],
             }
         )
-        scores = score_variants(model, item, texts)
-        means = scores.groupby(["condition", "text_id"], as_index=False)[list(METRICS)].mean()
-        frames.append(facts.merge(means).assign(item=item.id, cluster=item.cluster))
+        scores = score_variants(model, item, texts, orders=[number % len(item.choices)])
+        scores = scores[["condition", "text_id", *METRICS]]
+        own = facts.merge(scores, on=["condition", "text_id"], validate="one_to_one")
+        frames.append(own.assign(item=item.id, cluster=item.cluster))
     return pd.concat(frames, ignore_index=True)[[*KEYS, *METRICS]]
 
 

@@ -180,13 +180,18 @@ def score_variants(
     variants: Sequence[Condition],
     *,
     placement: Placement = "after",
+    orders: Sequence[int] | None = None,
     max_nodes: int = MAX_NODES,
 ) -> pd.DataFrame:
-    """The same for any prompt variants of an item (a treated one before its placebo or after)."""
+    """The same for any prompt variants of an item (a treated one before its placebo or after).
+
+    ``orders`` are the numbers of the cyclic orders to ask in, all of them by default.
+    """
     sequences: list[Tensor] = []
     prompts = [
         _ask(model, item, variant, k, order, placement, sequences)
         for k, order in enumerate(cyclic_orders(len(item.choices)))
+        if orders is None or k in orders
         for variant in variants
     ]
     places = dict.fromkeys(place for asked in prompts for place in asked.places())
