@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from interp.errors import InterpError
+from interp.stats.interval import Interval
 from interp.stats.resampling import (
     FloatArray,
     Groups,
     IntArray,
-    PerCell,
     ResamplingPlan,
     check_array,
     check_binary,
@@ -24,55 +23,6 @@ from interp.stats.resampling import (
     rows_of_cells,
     scalar_or_array,
 )
-
-IntervalMethod: TypeAlias = Literal["bootstrap", "clopper_pearson"]
-"""How bounds were found: from resamples, or exactly from the number of successes."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval, in the unit of the values.
-
-    Fields are plain numbers for one cell and arrays ``[*cells]`` for many (:meth:`at` picks one).
-    ``n`` counts the items used, ``n_clusters`` the units resampled. ``reason`` is empty or says why
-    a number is NaN. ``texts``: how many texts the arms of a two-way bootstrap had (treated,
-    control); an arm with 1 was not resampled over texts.
-    """
-
-    estimate: PerCell
-    low: PerCell
-    high: PerCell
-    n: PerCell
-    n_clusters: PerCell
-    confidence: float = 0.95
-    reason: PerCell = ""
-    method: IntervalMethod = "bootstrap"
-    texts: tuple[int, int] | None = None
-
-    def excludes(self, value: float | int) -> PerCell:
-        """Whether ``value`` lies outside the closed interval; False where there is no interval."""
-        outside = (np.asarray(self.low) > value) | (np.asarray(self.high) < value)
-        return outside if np.ndim(outside) else bool(outside)
-
-    def at(self, *index: int) -> Interval:
-        """The interval of one cell, with plain numbers; ``index`` addresses the leading axes.
-
-        Raises:
-            InterpError: Another number of indices than there are leading axes.
-        """
-        if len(index) != np.ndim(self.estimate):
-            raise InterpError(f"cell {list(index)}: the interval has {np.ndim(self.estimate)} axes")
-        cell = {name: np.asarray(getattr(self, name))[index].item() for name in _PER_CELL_FIELDS}
-        return dataclasses.replace(self, **cell)
-
-    def __str__(self) -> str:
-        if np.ndim(self.estimate):
-            return f"Interval over cells {list(np.shape(self.estimate))}"
-        text = f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
-        return f"{text} ({self.reason})" if self.reason else text
-
-
-_PER_CELL_FIELDS = ("estimate", "low", "high", "n", "n_clusters", "reason")
 
 _CELLS_AT_ONCE = 4096
 """Cells whose resamples are held at a time: 64 MiB per 2000 of them."""

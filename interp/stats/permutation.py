@@ -22,12 +22,10 @@ from interp.stats.resampling import (
     rows_of_cells,
     scalar_or_array,
 )
+from interp.stats.thresholds import ALPHA
 
 _MAX_EXACT_FLIPS = 4096
 _TIE = 1e-10  # on a scale of order 1: absorbs the order of summation, far below real differences
-
-ALPHA = 0.05
-"""The level of every test."""
 
 
 @dataclass(frozen=True)
@@ -172,28 +170,6 @@ def sign_flip_max_t(
     critical = float(_t_of(np.array([bound]), n_units)[0])
     stats = [scalar_or_array(x.reshape(shape)) for x in (t, corrected, raw)]
     return MaxT(stats[0], stats[1], stats[2], critical, alpha, n_items, n_units, total, exact)
-
-
-def holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Holm's step-down adjusted p-values over all entries, in the shape given; NaN stays NaN.
-
-    A NaN (a row that was not measured) does not count as a test. Source: Holm (1979).
-
-    Raises:
-        InterpError: A p-value outside 0..1.
-    """
-    p = check_array("p_values", p_values, min_axes=0)
-    if ((p < 0) | (p > 1)).any():
-        raise InterpError(f"p-value {p[(p < 0) | (p > 1)].flat[0]} is outside 0..1")
-    adjusted = np.full(p.shape, np.nan)
-    tested = ~np.isnan(p)
-    ordered = np.argsort(p[tested], kind="stable")
-    factors = np.arange(len(ordered), 0, -1)
-    steps = np.minimum(1.0, np.maximum.accumulate(p[tested][ordered] * factors))
-    back = np.empty_like(steps)
-    back[ordered] = steps
-    adjusted[tested] = back
-    return adjusted
 
 
 def _cluster_means(values: FloatArray, codes: IntArray) -> tuple[FloatArray, int]:

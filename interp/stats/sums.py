@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from interp.errors import InterpError
-from interp.stats.intervals import Interval
+from interp.stats.interval import Interval
 from interp.stats.resampling import (
     FloatArray,
     Groups,

@@ -16,7 +16,8 @@ from interp.errors import InterpError
 from interp.runs.parquet import encode, read_table, to_arrow
 
 NAN = float("nan")
-NAMES = ["estimate", "low", "high", "n", "n_clusters", "texts", "interval", "reason"]
+NAMES = ["estimate", "low", "high", "n", "n_clusters", "se", "df", "p_raw"]
+NAMES += ["texts", "interval", "reason"]
 number = st.floats() | st.just(NAN)
 count = st.integers(0, 2**53)
 word = st.text(st.characters(blacklist_categories=["C"]), max_size=12)
@@ -39,8 +40,11 @@ def intervals(draw: st.DrawFn, shape: tuple[int, ...] = ()) -> stats.Interval:
         field(count),
         draw(st.floats(0.001, 0.999)),
         field(word),
-        draw(st.sampled_from(["bootstrap", "clopper_pearson"])),
+        draw(st.sampled_from(["cgm_t", "clopper_pearson"])),
         draw(st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99))),
+        field(number),
+        field(number),
+        field(number),
     )
 
 
