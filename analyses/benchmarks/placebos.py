@@ -118,7 +118,7 @@ def placebo_effects(rows: pd.DataFrame) -> pd.DataFrame:
             "high": found.high,
             "p": found.p,
             "n_items": found.n,
-            "n_texts": "{} x {}".format(*found.texts),
+            "n_texts": " x ".join(map(str, found.texts or ())),
             "token_mismatch": _mismatch(rows, treated, control),
         }
         for metric in METRICS
@@ -131,9 +131,8 @@ def placebo_effect(
     rows: pd.DataFrame, treated: str, control: str, *, metric: str = "option_margin"
 ) -> Interval:
     """Mean of one kind of wording minus that of another, over wordings and clusters of items."""
-    arms = [_arm(rows, condition, metric) for condition in (treated, control)]
     clusters = rows.drop_duplicates("item").sort_values("item")["cluster"].tolist()
-    return effect(*arms, clusters)
+    return effect(_arm(rows, treated, metric), _arm(rows, control, metric), clusters)
 
 
 def _arm(rows: pd.DataFrame, condition: str, metric: str) -> FloatArray:

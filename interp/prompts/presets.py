@@ -138,10 +138,10 @@ class ConditionSpec(BaseModel):
 
     def fits(self, item: ChoiceItem | CompletionItem) -> bool:
         """Whether it can be added to this item: its kind, and its gold choice where that matters."""
-        choice = isinstance(item, ChoiceItem)
-        if self.items not in ("any", "choice" if choice else "completion"):
-            return False
-        return self.gold == "any" or (choice and item.choices[item.gold].role == "unknown")
+        if isinstance(item, CompletionItem):
+            return self.items in ("any", "completion")
+        open_question = item.choices[item.gold].role == "unknown"
+        return self.items in ("any", "choice") and (self.gold == "any" or open_question)
 
     def require_fit(self, item: ChoiceItem | CompletionItem) -> None:
         """Refuse an item that the condition cannot be added to.
