@@ -62,15 +62,13 @@ def correlation(
     if np.isnan(without).any():
         reason = "without one cluster one of the two does not vary: no interval"
         return Interval(r, nan, nan, n, units, confidence, reason, "fisher_z")
-    z, left = np.arctanh(np.clip(r, -_ONE, _ONE)), np.arctanh(np.clip(without, -_ONE, _ONE))
-    se = np.sqrt((units - 1) / units * ((left - left.mean()) ** 2).sum())
-    df = np.array(units - 1.0)
-    half = t_quantile(df, confidence) * se
-    p = float(p_of_t(t_ratio(z, se), df, units))
-    low, high = (r, r) if se == 0.0 else (float(np.tanh(z - half)), float(np.tanh(z + half)))
-    return Interval(
-        r, low, high, n, units, confidence, "", "fisher_z", None, float(se), units - 1.0, p
-    )
+    z, left = (np.arctanh(np.clip(np.atleast_1d(v), -_ONE, _ONE)) for v in (r, without))
+    se = np.sqrt((units - 1) / units * ((left - left.mean()) ** 2).sum(keepdims=True))
+    df = np.array([units - 1.0])
+    half, p = t_quantile(df, confidence) * se, p_of_t(t_ratio(z, se), df, units)
+    low, high = (np.tanh(z - half), np.tanh(z + half)) if se[0] else (np.array([r]),) * 2
+    bounds, tests = (float(low[0]), float(high[0])), (float(se[0]), float(df[0]), float(p[0]))
+    return Interval(r, *bounds, n, units, confidence, "", "fisher_z", None, *tests)
 
 
 def _without_one(x: FloatArray, y: FloatArray) -> FloatArray:
