@@ -37,7 +37,7 @@ from interp.stats.arrays import (
     scalar_or_array,
 )
 from interp.stats.effects import check_arms
-from interp.stats.interval import Cells, t_quantile, t_ratio
+from interp.stats.interval import Cells, p_of_t, t_quantile, t_ratio
 from interp.stats.thresholds import ALPHA
 from interp.stats.two_way import TwoWay, of_arms, of_observations
 

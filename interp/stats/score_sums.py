@@ -40,8 +40,8 @@ def of_sums(
     ``statistic`` maps sums ``[n_columns, k]`` to values ``[k]``; what it makes of 0 / 0 counts as
     undefined. An undefined estimate is NaN with the reason ``undefined``; where leaving out one
     cluster makes it undefined, or leaving out any changes nothing, there is no interval. The
-    variance is the delete-a-cluster jackknife (CV3); the degrees of freedom are those of the mean of the statistic's linear part
-    (:mod:`interp.stats.variance`). ``n`` is the number of items the estimate rests on, all of
+    variance is the delete-a-cluster jackknife (CV3); the degrees of freedom are those of the mean
+    of the statistic's linear part (:mod:`interp.stats.variance`). ``n`` is the number of items the estimate rests on, all of
     them by default. ``p`` tests that the value is 0.
 
     Raises:
