@@ -37,7 +37,7 @@ from interp.stats.arrays import (
     scalar_or_array,
 )
 from interp.stats.effects import check_arms
-from interp.stats.interval import Cells, t_quantile, t_ratio
+from interp.stats.interval import Cells, p_of_t, t_quantile, t_ratio
 from interp.stats.two_way import TwoWay, of_arms, of_observations
 from interp.thresholds import ALPHA
 
@@ -200,13 +200,16 @@ def _corrected(
     alive = ~np.isnan(raw)
     corrected, critical = np.full(n_cells, np.nan), np.full(n_cells, np.nan)
     if alive.any():
-        largest = np.sort(_largest(scores[alive], of.fields["df"][alive], n_draws, generator))
-        hits = n_draws - np.searchsorted(largest, -ndtri(raw[alive] / 2), side="left")
-        corrected[alive] = np.maximum((hits + 1) / (n_draws + 1), raw[alive])
+        df = of.fields["df"][alive]
+        largest = np.sort(_largest(scores[alive], df, n_draws, generator))
+        df = (df + 1.0 / (1.0 / df).mean()) / 2  # a cell's own is noisy, which the far tail feels
+        p = p_of_t(t[alive], df, of.n_clusters[alive])
+        hits = n_draws - np.searchsorted(largest, -ndtri(p / 2), side="left")
+        corrected[alive] = np.maximum((hits + 1) / (n_draws + 1), p)
         rank = math.floor(alpha * (n_draws + 1) + 1e-9) - 1
         bound = largest[::-1][rank] if rank >= 0 else np.inf
         bound = max(float(bound), float(-ndtri(alpha / 2)))
-        critical[alive] = t_quantile(of.fields["df"][alive], 1 - 2 * float(ndtr(-bound)))
+        critical[alive] = t_quantile(df, 1 - 2 * float(ndtr(-bound)))
     half = np.where(of.fields["se"] == 0.0, 0.0, critical * of.fields["se"])
     of.put(np.arange(n_cells), low=of.fields["estimate"] - half, high=of.fields["estimate"] + half)
 

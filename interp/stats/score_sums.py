@@ -39,9 +39,9 @@ def of_sums(
 
     ``statistic`` maps sums ``[n_columns, k]`` to values ``[k]``; what it makes of 0 / 0 counts as
     undefined. An undefined estimate is NaN with the reason ``undefined``; where leaving out one
-    cluster makes it undefined there is no interval. The variance is the delete-a-cluster jackknife
-    (CV3); the degrees of freedom are those of the mean of the statistic's linear part
-    (:mod:`interp.stats.variance`). ``n`` is the number of items the estimate rests on, all of
+    cluster makes it undefined, or leaving out any changes nothing, there is no interval. The
+    variance is the delete-a-cluster jackknife (CV3); the degrees of freedom are those of the mean
+    of the statistic's linear part (:mod:`interp.stats.variance`). ``n`` is the number of items the estimate rests on, all of
     them by default. ``p`` tests that the value is 0.
 
     Raises:
@@ -78,7 +78,9 @@ def of_sums(
     else:
         u = len(groups)
         variance = (u - 1) / u * ((without - without.mean()) ** 2).sum(keepdims=True)
-        variance = np.where(variance > (1e-13 * np.abs(without).max()) ** 2, variance, 0.0)
+        if variance[0] <= (1e-13 * np.abs(without).max()) ** 2:  # all answers alike, say
+            out.reason[:] = "it is the same without any cluster: no interval"
+            return out.interval((), confidence, "jackknife_t")
         linear = deletion.component((_gradient(of, total) @ array)[None])
         out.put_t(cell, estimate, variance, linear.df, confidence)
     return out.interval((), confidence, "jackknife_t")
