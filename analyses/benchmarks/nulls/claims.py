@@ -36,6 +36,6 @@ def claims(story: Story) -> Iterator[tuple[str, str]]:
         for paragraph in section.paragraphs:
             if _NOT_THE_INSTRUCTION.search(paragraph) and INSTRUCTED not in paragraph.lower():
                 continue
-            for sentence in re.split(r"(?<=[.:;]) (?=[A-Z“])", paragraph):
+            for sentence in re.split(r"(?<=[.;]) (?=[A-Z“])", paragraph):
                 if _EFFECT.search(sentence) and not _NOT_THE_INSTRUCTION.search(sentence):
                     yield section.title, sentence

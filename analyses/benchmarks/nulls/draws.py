@@ -3,7 +3,8 @@
 The rows of a draw are those that a run on its items and wordings would have saved: taken from the
 pool's, with slots numbered anew and, in half of the pairs, the two sides exchanged. Of projections the
 null directions are left out (they depend on the placebos drawn; the claim that a shift differs from
-zero, which comes before them, does not).
+zero, which comes before them, does not). Attention, of which the demo shows a head and claims nothing,
+is that of the pool's first round in every draw.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class PoolRows:
             "behaviour": ("scores",),
             "lens": ("lens", "example"),
             "project": ("cells", "components", "example", "null_directions", "projections"),
-            "attention-00": ("attention", "patterns"),
+            "attention": ("attention", "patterns"),
             "patch-00": ("example", table_name(CONTROL, SITE)),
         }
         found = {
@@ -132,12 +133,8 @@ class PoolRows:
 
     @cached_property
     def rotated(self) -> dict[tuple[str, int], pd.DataFrame]:
-        """The instruction's rows of every round, by ``attention``, ``patch`` and ``back``."""
-        names = {
-            "attention": "attention",
-            "patch": table_name(INSTRUCTED, SITE),
-            "back": table_name("placebo", SITE),
-        }
+        """The instruction's maps of every round, by ``patch`` and ``back``."""
+        names = {"patch": table_name(INSTRUCTED, SITE), "back": table_name("placebo", SITE)}
         return {
             (run, k): read_table(self.folder / f"{run}-{k:02d}", name)
             for run, name in names.items()
@@ -150,14 +147,11 @@ def draw_tables(pool: PoolRows, draw: Draw) -> Tables:
     order = {pool.asked.items[k].id: n for n, k in enumerate(draw.items)}
     tables = {}
     for name, table in pool.tables.items():
-        tables[name] = _of_items(table, order) if "item" in table else table
+        drawn = "item" in table and not name.startswith("attention")
+        tables[name] = _of_items(table, order) if drawn else table
     for name in ("behaviour-scores", "lens-lens", "project-projections"):
         tables[name] = _first_texts(_of_pairs(tables[name], draw), ROUND)
-    rotated = {run: _of_rounds(pool, draw, order, run) for run in ("patch", "attention")}
-    tables[in_part("patch", table_name(INSTRUCTED, SITE))] = rotated["patch"]
-    of_control = tables["attention-attention"]["contrast"] == CONTROL
-    control = tables["attention-attention"][of_control]
-    tables["attention-attention"] = pd.concat([rotated["attention"], control], ignore_index=True)
+    tables[in_part("patch", table_name(INSTRUCTED, SITE))] = _of_rounds(pool, draw, order)
     tables["patch-notes"] = pd.DataFrame({"condition": [INSTRUCTED, CONTROL], "note": ""})
     tables["identities"] = pd.DataFrame()
     return tables
@@ -239,17 +233,11 @@ def _exchange(table: pd.DataFrame, swap: pd.Series, stay: tuple[str, ...] = ()) 
     return kept.reset_index(drop=True)
 
 
-def _of_rounds(pool: PoolRows, draw: Draw, order: Mapping[str, int], run: str) -> pd.DataFrame:
-    """The instruction's rows of a rotating run: of every slot those of the round drawn for it."""
+def _of_rounds(pool: PoolRows, draw: Draw, order: Mapping[str, int]) -> pd.DataFrame:
+    """The instruction's maps: of every slot those of the round drawn for it."""
     parts = []
     for slot, (number, exchanged) in enumerate(zip(draw.rounds, draw.exchanged, strict=True)):
-        rows = pool.rotated["back" if run == "patch" and exchanged else run, number]
-        rows = rows[(rows["slot"] == slot) & rows["item"].isin(list(order))]
-        if run == "attention":
-            rows = rows[rows["contrast"] == INSTRUCTED]
-            rows = _exchange(rows, pd.Series(exchanged, index=rows.index))
-        parts.append(rows)
-    table = pd.concat(parts, ignore_index=True)
-    if run == "patch":
-        table = table.assign(condition=INSTRUCTED)
+        rows = pool.rotated["back" if exchanged else "patch", number]
+        parts.append(rows[(rows["slot"] == slot) & rows["item"].isin(list(order))])
+    table = pd.concat(parts, ignore_index=True).assign(condition=INSTRUCTED)
     return _of_items(table, order)

@@ -3,8 +3,8 @@
 Wordings come in pairs of equal token counts: one poses as the instruction, the other as its placebo.
 Six pairs make a *round*, which is a condition file with ``instructed`` and ``placebo`` of its own.
 The studies that ask every item with every wording (behave, lens, project) run once on all pairs, the
-demo's rotating ones (patch, attention) once per round: there item ``k`` is asked with pair ``k % 6``
-of the round, so a draw may take each of its six pairs from another round. Patching also runs from the
+demo's rotating patch once per round: there item ``k`` is asked with pair ``k % 6`` of the round, so a
+draw may take each of its six pairs from another round. Patching also runs from the
 placebo into the instruction, so that a draw can exchange the two.
 
 A pool's folder holds ``items.jsonl``, the condition files and a run folder per study; items and files
@@ -160,7 +160,8 @@ def pool_runs(folder: Path, n_layers: int) -> Iterator[PoolRun]:
     yield PoolRun("project", "project", every)
     for number in range(n_rounds):
         turn = {"condition_file": round_file(number), "texts": ROUND, "rotate": True}
-        yield PoolRun(f"attention-{number:02d}", "attention", turn)
+        if number == 0:
+            yield PoolRun("attention", "attention", turn)
         there = turn | {"layers": spread_layers(n_layers), "control": number == 0}
         yield PoolRun(f"patch-{number:02d}", "patch", there)
         back = {"condition": "placebo", "against": INSTRUCTED, "control": False}
