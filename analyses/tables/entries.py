@@ -123,28 +123,30 @@ def flips(rows: Rows) -> str:
 def directions(rows: Rows) -> str:
     """Held-out AUC of every method and site at its best layer, beside what it has to beat."""
     done: DirectionResult = rows["direction"].result()
-    best = done.fits.best.set_index(["method", "site"])
+    best = {(row["method"], row["site"]): row for row in done.fits.best.to_dict("records")}
     sites = list(dict.fromkeys(site for _, site in done.fits.stacks))
     found = []
     for method in dict.fromkeys(method for method, _ in done.fits.stacks):
-        cells = {}
+        cells: dict[str, str] = {}
         for site in sites:
-            row = best.loc[(method, site)]
+            row = best[method, site]
             cells[site] = f"{markdown.interval(interval_of(row, 'auc'))} (layer {row['layer']})"
         found.append({"method": _METHODS.get(method, method), **cells})
     for name, auc in done.fits.baselines.items():
-        found.append({"method": f"*{name}*", **dict.fromkeys(sites, markdown.interval(auc))})
+        words = {str(site): markdown.interval(auc) for site in sites}
+        found.append({"method": f"*{name}*", **words})
     return markdown.table(pd.DataFrame(found))
 
 
 def transfer(rows: Rows) -> str:
     """AUC of directions trained on the rows and tested on the columns."""
     table = Transfer(rows["transfer"].table("transfer"), "mean_difference", "resid_post").table()
-    cells = table.map(markdown.number)
-    for name in cells.index:
-        cells.loc[name, name] = f"*{cells.loc[name, name]}*"
-    cells.insert(0, "trained on \\ tested on", cells.index)
-    return markdown.table(cells)
+    found = []
+    for trained, row in table.to_dict("index").items():
+        cells = {str(tested): markdown.number(auc) for tested, auc in row.items()}
+        cells[str(trained)] = f"*{cells[str(trained)]}*"
+        found.append({"trained on \\ tested on": trained, **cells})
+    return markdown.table(pd.DataFrame(found))
 
 
 def steering(rows: Rows) -> str:
@@ -156,7 +158,7 @@ def steering(rows: Rows) -> str:
         nulls = part[part["kind"] != LEARNED]
         if nulls.empty or pd.isna(own["p"]):
             continue
-        largest = nulls.loc[nulls["estimate"].abs().idxmax()]
+        largest = nulls.iloc[int(nulls["estimate"].abs().argmax())]
         swing = interval_of(own)
         found.append(
             {

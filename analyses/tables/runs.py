@@ -33,7 +33,7 @@ ROWS = Path(__file__).resolve().parents[2] / "docs" / "rows"
 LARGER_MODEL = "qwen2.5-coder-0.5b-instruct"
 
 _CONDITIONS = "clean,instructed,placebo,revealing"
-_ROUNDS = {"items": "bbq", "limit": 66, "rounds": 5}
+_ROUNDS: dict[str, Any] = {"items": "bbq", "limit": 66, "rounds": 5}
 
 
 @dataclass(frozen=True)

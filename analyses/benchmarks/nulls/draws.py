@@ -128,7 +128,7 @@ class PoolRows:
         }
         nulls, rows = found["project-null_directions"], found["project-projections"]
         found["project-null_directions"] = nulls.iloc[:0]
-        found["project-projections"] = rows.assign(nulls=[np.empty(0, "f4")] * len(rows))
+        found["project-projections"] = rows.assign(nulls=pd.Series([()] * len(rows), dtype=object))
         return found
 
     @cached_property
