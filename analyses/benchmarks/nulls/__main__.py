@@ -12,8 +12,7 @@ from analyses.benchmarks.nulls.draws import PoolRows
 from analyses.benchmarks.nulls.measure import Task, draw_all, shares
 from analyses.benchmarks.nulls.pool import ITEMS, make_rows, read_wordings, write_pool
 from interp.data import load_items
-from interp.models import DEFAULT_MODEL, load_model
-from interp.models.load import load_tokenizer
+from interp.models import DEFAULT_MODEL, load_model, load_tokenizer
 from interp.prompts import TextBank
 
 SIZES = (8, 24, 48)
