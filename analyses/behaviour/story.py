@@ -297,8 +297,8 @@ def _option_forms(done: BehaviourResult, table: pd.DataFrame) -> Part:
             (
                 pd.DataFrame(rows),
                 "Treated minus its placebo by the form of the option that names somebody; 95 % "
-                "intervals, each for itself. Single token: share of items where margin and option margin "
-                "are one.",
+                "intervals, each for itself. Single token: share of items where margin and option "
+                "margin are one.",
             )
         ],
         about=table,

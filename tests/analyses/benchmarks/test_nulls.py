@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.benchmarks.nulls.__main__ import draw_rows, main, shares
+from analyses.benchmarks.nulls.__main__ import main
 from analyses.benchmarks.nulls.claims import claims
 from analyses.benchmarks.nulls.draws import Draw, PoolRows, draw_tables
+from analyses.benchmarks.nulls.measure import draw_rows, shares
 from analyses.benchmarks.nulls.pool import (
     ROUND,
     equal_pairs,

@@ -166,7 +166,7 @@ def test_what_cannot_be_is_refused_before_a_folder_is_made(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
-    with pytest.raises(InterpError, match="'instructed' has 15 texts, asked for 99"):
+    with pytest.raises(InterpError, match="'instructed' has 30 texts, asked for 99"):
         run(config(folder, out, texts=99), progress=False)
     assert not out.exists()
 
@@ -200,14 +200,14 @@ def test_a_condition_of_ones_own_is_read_beside_its_placebo_and_named(
     mixed = done.lens.frame[done.lens.frame["item"] == item.id]
     mixed = mixed[mixed["contrast"].isin(["", "careful"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(mixed, alone)
-    for table in (done.totals, done.effects, done.distances):
+    for table in (done.effects, done.distances):
         assert "careful" in set(table["contrast"])
         assert "instructed" not in set(table["contrast"])
     assert done.parting["contrast"].tolist() == ["careful", "revealing"]
     report = done.report.read_text()
     assert "When does the instruction “careful” change the answer?" in report
     assert "in the system turn: “Please take great care.” against" in report
-    assert "The instruction “careful” changes the output" in report
+    assert "The instruction “careful”: a difference of" in report
     assert "instructed" not in report.lower()
     assert "careful \\u2212 its placebo" in (out / "figures" / "effects.html").read_text()
 
