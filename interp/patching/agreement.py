@@ -23,9 +23,10 @@ Cost: about one forward of the longest prompt, and one of the cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -43,6 +44,7 @@ from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun,
 _ULPS = 64
 _AMPLIFIED = 8
 _UNPATCHED = ""
+_Key: TypeAlias = tuple[str, int, bool]
 
 
 @dataclass
@@ -50,8 +52,18 @@ class Covered:
     """By kind of patch, layer and whether with branches, the longest prompt that was compared; and
     what disagreed."""
 
-    lengths: dict[tuple[str, int, bool], int] = field(default_factory=dict)
-    disagreed: dict[tuple[str, int, bool], str] = field(default_factory=dict)
+    lengths: dict[_Key, int] = field(default_factory=dict)
+    disagreed: dict[_Key, str] = field(default_factory=dict)
+
+    def includes(self, case: _Case) -> bool:
+        """Whether the case was compared in a prompt of its length."""
+        return self.lengths.get(case.key, 0) >= case.run.n_positions
+
+    def add(self, case: _Case, *, with_rest: bool) -> None:
+        """A case that agreed, ``with_rest`` also the rows that its patch leaves as they are."""
+        rest = replace(case, kind=_UNPATCHED).key
+        for key in {case.key, rest} if with_rest else {case.key}:
+            self.lengths[key] = max(self.lengths.get(key, 0), case.run.n_positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +76,41 @@ class _Case:
     start: int
     patches: tuple[Patch, ...] = ()
     widened: bool = False
+
+    @property
+    def key(self) -> _Key:
+        """What a verdict about it is remembered under."""
+        return self.kind, self.layer, self.run.branched
+
+
+class _Acting:
+    """Hooks of many cases on a model, of which one case's act at a time and otherwise none."""
+
+    _now: tuple[_Key, int] | None = None
+
+    def hooks(self, cases: Sequence[_Case]) -> list[tuple[str, Callable[..., Any]]]:
+        """Hooks of all patches; each acts while a forward of its case is :meth:`on`."""
+        return [
+            (name, self._only((case.key, number), hook))
+            for case in cases
+            for number, forward in enumerate(case.run.forwards)
+            for name, hook in patch_hooks(patches_in(case.patches, forward.rows))
+        ]
+
+    def _only(self, when: tuple[_Key, int], hook: Callable[..., Any]) -> Callable[..., Any]:
+        def act(activation: Tensor, hook: Any, apply: Callable[..., Any] = hook) -> Any:
+            return apply(activation, hook) if self._now == when else None
+
+        return act
+
+    @contextmanager
+    def on(self, case: _Case, forward: int) -> Iterator[None]:
+        """The case's hooks for one of the forwards act."""
+        self._now = case.key, forward
+        try:
+            yield
+        finally:
+            self._now = None
 
 
 def covered_by(model: TransformerBridge) -> Covered:
@@ -82,19 +129,33 @@ def compare_layers(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> str:
     """Compare what the cells need and was not compared yet; what disagrees, or the empty string."""
-    covered = covered_by(model)
-    for case in _cases(model, runs, cells):
-        key, n = (case.kind, case.layer, case.run.branched), case.run.n_positions
-        if key not in covered.disagreed and covered.lengths.get(key, 0) < n:
-            reason = _compare(model, case)
-            if reason:
-                covered.disagreed[key] = reason
-            covered.lengths[key] = n
-            plain = (_UNPATCHED, case.layer, case.run.branched)
-            if not reason and case.layer < model.cfg.n_layers - 1:  # its other rows are unpatched
-                covered.lengths[plain] = max(covered.lengths.get(plain, 0), n)
-        if key in covered.disagreed:
-            return covered.disagreed[key]
+    covered, cases = covered_by(model), list(_cases(model, runs, cells))
+    for case in cases:
+        if case.key in covered.disagreed:
+            return covered.disagreed[case.key]
+    cases = [case for case in cases if not covered.includes(case)]
+    if not cases:
+        return ""
+    acting = _Acting()
+    try:
+        # once for all layers: to find a hook by its name takes as long as a small block
+        with model.hooks(fwd_hooks=acting.hooks(cases)):
+            return _compare_all(model, cases, covered, acting)
+    except Exception as trouble:  # a model without such a hook
+        return f"the hooks of {cases[0].kind or 'a layer'} ended in {type(trouble).__name__}"
+
+
+def _compare_all(
+    model: TransformerBridge, cases: Sequence[_Case], covered: Covered, acting: _Acting
+) -> str:
+    for case in cases:
+        if covered.includes(case):  # beside a patch that was compared at this layer
+            continue
+        reason = _compare(model, case, acting)
+        if reason:
+            covered.disagreed[case.key] = reason
+            return reason
+        covered.add(case, with_rest=case.layer < int(model.cfg.n_layers) - 1)
     return ""
 
 
@@ -129,16 +190,18 @@ def _cases_alike(
         yield _Case(longest, layer, _UNPATCHED, min(ranked[0].start, len(longest.ids) - 1))
 
 
-def _compare(model: TransformerBridge, case: _Case) -> str:
+def _compare(model: TransformerBridge, case: _Case, acting: _Acting) -> str:
     dtype = wider(model.cfg.dtype)
     try:
         with _in_type(model, case, dtype) as wide:
-            expected = _by_model(model, wide)
+            expected = _by_model(model, wide, acting)
             error = _error(_by_engine(model, wide), expected)
             allowed = _ULPS * torch.finfo(dtype).eps
             if not error <= allowed and dtype != torch.float64:
                 with _in_type(model, case, torch.float64) as exact:
-                    allowed = _AMPLIFIED * _error([expected[0]], [_by_model(model, exact)[0]])
+                    allowed = _AMPLIFIED * _error(
+                        [expected[0]], [_by_model(model, exact, acting)[0]]
+                    )
     except Exception as trouble:  # whatever a model or a user's hook makes of flat rows
         return f"layer {case.layer} ended in {type(trouble).__name__}"
     if error <= allowed:
@@ -194,7 +257,7 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask != 0, torch.finfo(dtype).min)
 
 
-def _by_model(model: TransformerBridge, case: _Case) -> list[Tensor]:
+def _by_model(model: TransformerBridge, case: _Case, acting: _Acting) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
     if not case.patches and not case.widened and not run.branched:
@@ -202,10 +265,10 @@ def _by_model(model: TransformerBridge, case: _Case) -> list[Tensor]:
     else:
         out = torch.empty_like(run.resid[layer])
         # of several forwards (branches behind one prompt) each gives its own rows
-        for forward in run.forwards:
+        for number, forward in enumerate(run.forwards):
             args, kwargs = forward.calls[layer]
             rows = forward.rows.to(out.device)
-            with model.hooks(fwd_hooks=patch_hooks(patches_in(case.patches, forward.rows))):
+            with acting.on(case, number):
                 result = model.blocks[layer](run.resid[layer][rows][None], *args, **kwargs)
             out[rows] = (result[0] if isinstance(result, tuple) else result)[0]
     return [out[case.start :], out[_before(case)]]

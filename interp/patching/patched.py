@@ -180,7 +180,8 @@ class PatchedRuns:
             return reason
         tried = remembered(self.model, ("one cell", self._state), set)
         branched = [cell for cell in cells if self._runs[cell.run].branched]
-        first = min(branched or cells, key=lambda cell: (cell.layer, cell.start))
+        # the latest start has the fewest rows; how far they reach back was compared layer by layer
+        first = min(branched or cells, key=lambda cell: (cell.layer, -cell.start))
         kinds = frozenset(kind_of(patch) for patch in first.patches)
         kinds |= {"branches"} if branched else set()
         if any(kinds == seen and layer <= first.layer for seen, layer in tried):
