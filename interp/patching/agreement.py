@@ -44,9 +44,7 @@ from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun,
 _ULPS = 64
 _AMPLIFIED = 8
 _UNPATCHED = ""
-
-_Key: TypeAlias = tuple[str, int, bool, int]
-"""Kind, layer, whether with branches, and number of a forward."""
+_Key: TypeAlias = tuple[str, int, bool]
 
 
 @dataclass
@@ -54,8 +52,8 @@ class Covered:
     """By kind of patch, layer and whether with branches, the longest prompt that was compared; and
     what disagreed."""
 
-    lengths: dict[tuple[str, int, bool], int] = field(default_factory=dict)
-    disagreed: dict[tuple[str, int, bool], str] = field(default_factory=dict)
+    lengths: dict[_Key, int] = field(default_factory=dict)
+    disagreed: dict[_Key, str] = field(default_factory=dict)
 
     def includes(self, case: _Case) -> bool:
         """Whether the case was compared in a prompt of its length."""
@@ -63,7 +61,7 @@ class Covered:
 
     def add(self, case: _Case, *, with_rest: bool) -> None:
         """A case that agreed, ``with_rest`` also the rows that its patch leaves as they are."""
-        rest = (_UNPATCHED, case.layer, case.run.branched)
+        rest = replace(case, kind=_UNPATCHED).key
         for key in {case.key, rest} if with_rest else {case.key}:
             self.lengths[key] = max(self.lengths.get(key, 0), case.run.n_positions)
 
@@ -80,42 +78,39 @@ class _Case:
     widened: bool = False
 
     @property
-    def key(self) -> tuple[str, int, bool]:
+    def key(self) -> _Key:
         """What a verdict about it is remembered under."""
         return self.kind, self.layer, self.run.branched
 
 
 class _Acting:
-    """Hooks of many cases on a model, of which one case's act at a time and otherwise none.
+    """Hooks of many cases on a model, of which one case's act at a time and otherwise none."""
 
-    Of a case with branches, whose forwards hold different rows, those of one forward.
-    """
-
-    _key: _Key | None = None
+    _now: tuple[_Key, int] | None = None
 
     def hooks(self, cases: Sequence[_Case]) -> list[tuple[str, Callable[..., Any]]]:
-        """Hooks of all patches; each acts while its case is :meth:`on`."""
+        """Hooks of all patches; each acts while a forward of its case is :meth:`on`."""
         return [
-            (name, self._only((*case.key, number), hook))
+            (name, self._only((case.key, number), hook))
             for case in cases
             for number, forward in enumerate(case.run.forwards)
             for name, hook in patch_hooks(patches_in(case.patches, forward.rows))
         ]
 
-    def _only(self, key: _Key, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def _only(self, when: tuple[_Key, int], hook: Callable[..., Any]) -> Callable[..., Any]:
         def act(activation: Tensor, hook: Any, apply: Callable[..., Any] = hook) -> Any:
-            return apply(activation, hook) if self._key == key else None
+            return apply(activation, hook) if self._now == when else None
 
         return act
 
     @contextmanager
-    def on(self, case: _Case, number: int) -> Iterator[None]:
-        """The hooks of the case's forward of this number act."""
-        self._key = (*case.key, number)
+    def on(self, case: _Case, forward: int) -> Iterator[None]:
+        """The case's hooks for one of the forwards act."""
+        self._now = case.key, forward
         try:
             yield
         finally:
-            self._key = None
+            self._now = None
 
 
 def covered_by(model: TransformerBridge) -> Covered:
