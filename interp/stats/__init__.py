@@ -58,7 +58,6 @@ from interp.stats.equivalence import Equivalence, equivalence
 from interp.stats.family import Family, holm
 from interp.stats.interval import Interval
 from interp.stats.intervals import (
-    auc_interval,
     cluster_bootstrap,
     ratio_bootstrap,
     success_rate,
@@ -86,7 +85,6 @@ __all__ = [
     "MaxT",
     "PerCell",
     "PermutationTest",
-    "auc_interval",
     "calibration_error",
     "cluster_bootstrap",
     "cluster_mean",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,7 +19,6 @@ from interp.stats.resampling import (
     check_array,
     check_binary,
     cluster_codes,
-    rows_at_once,
     rows_of_cells,
     scalar_or_array,
 )
@@ -171,68 +170,6 @@ def two_way_bootstrap(
     defined = ~(np.isnan(arms[0]).any(-2) | np.isnan(arms[1]).any(-2)) & (item_weights > 0)
     result = _assemble(defined, cluster_codes(clusters, defined.shape[-1]), one, plan)
     return dataclasses.replace(result, texts=texts)
-
-
-def auc_interval(
-    scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    groups: Iterable[object],
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int,
-) -> Interval:
-    """ROC-AUC of ``scores [*cells, n_items]`` for the classes ``labels [n_items]`` (0/1).
-
-    The AUC is P(score of a positive > score of a negative), ties counting one half: .5 is chance.
-    Groups are resampled whole, alike in all cells. NaN scores are left out, and so are resamples
-    without both classes; data without both are NaN with a ``reason``. Perfect separation gives the
-    point [1, 1].
-
-    Raises:
-        InterpError: Labels other than 0/1, lengths that differ, infinite scores.
-    """
-    plan = ResamplingPlan(confidence, n_resamples, seed, ())
-    values, truth = check_array("scores", scores), check_binary("labels", labels)
-    if truth.ndim != 1 or values.shape[-1:] != truth.shape or np.isnan(truth).any():
-        raise InterpError(
-            f"scores {list(values.shape)} and labels {list(truth.shape)}: give [*cells, n_items] "
-            "and [n_items], and every item a label"
-        )
-
-    def one(cells: IntArray, items: IntArray, clusters: Groups) -> _Cells:
-        table = rows_of_cells(values)[np.ix_(cells, items)]
-        weights = plan.all_weights(len(clusters), "clusters")
-        draws = _weighted_aucs(table, truth[items], clusters, weights)
-        estimate = _weighted_aucs(table, truth[items], clusters, np.ones((1, len(clusters))))[:, 0]
-        return estimate, draws, ["only one class" if np.isnan(auc) else "" for auc in estimate]
-
-    return _assemble(~np.isnan(values), cluster_codes(groups, len(truth)), one, plan)
-
-
-def _weighted_aucs(
-    scores: FloatArray, truth: FloatArray, clusters: Groups, weights: FloatArray
-) -> FloatArray:
-    """AUC ``[cells, resamples]`` of ``scores [cells, items]`` under weights of the clusters."""
-    up, down = truth == 1, truth == 0
-    of_up, of_down = clusters.codes[up], clusters.codes[down]
-    out = np.zeros((len(scores), len(weights)))
-    for rows in _blocks(len(weights), len(truth)):
-        for_up, for_down = weights[rows][:, of_up], weights[rows][:, of_down]
-        pairs = _nonzero(for_up.sum(-1) * for_down.sum(-1))
-        for cell, values in enumerate(scores):
-            for block in _blocks(int(up.sum()), int(down.sum())):
-                above = values[up][block, None] - values[None, down]
-                won = (above > 0) + (above == 0) / 2
-                out[cell, rows] += ((for_up[:, block] @ won) * for_down).sum(-1)
-        out[:, rows] /= pairs
-    return out
-
-
-def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    """Slices of rows that keep a table ``[rows, n_columns]`` small."""
-    step = rows_at_once(max(n_columns, 1))
-    return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
 def success_rate(
