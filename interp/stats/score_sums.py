@@ -41,8 +41,8 @@ def of_sums(
     undefined. An undefined estimate is NaN with the reason ``undefined``; where leaving out one
     cluster makes it undefined, or leaving out any changes nothing, there is no interval. The
     variance is the delete-a-cluster jackknife (CV3); the degrees of freedom are those of the mean
-    of the statistic's linear part (:mod:`interp.stats.variance`). ``n`` is the number of items the estimate rests on, all of
-    them by default. ``p`` tests that the value is 0.
+    of the statistic's linear part (:mod:`interp.stats.variance`). ``n`` is the number of items
+    the estimate rests on, all of them by default. ``p`` tests that the value is 0.
 
     Raises:
         InterpError: a value that is missing or infinite, or clusters that do not match the items.
