@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import INSTRUCTED, MIN_WORDINGS, StudyConfig, read_config
+from analyses.config import CLAIM_TEXTS, INSTRUCTED, StudyConfig, read_config
 from analyses.contrast import CONTROL
 from analyses.demo.study import spread_layers
 from analyses.registry import load_study
@@ -35,7 +35,7 @@ from interp.data.tables import read_jsonl
 from interp.errors import InterpError
 from interp.prompts import TextBank
 
-ROUND = MIN_WORDINGS
+ROUND = CLAIM_TEXTS
 """Pairs of a round: what a report needs for a claim."""
 
 ITEMS, ALL = "items.jsonl", "conditions.yaml"
