@@ -11,6 +11,7 @@ from analyses.benchmarks import machine, patching
 from analyses.benchmarks.patching import Case, by_transformer_lens, lower_bound, measure
 from interp.patching import sweep
 from interp.prompts import PromptPair, make_pair
+from tests.patching.options_by_hand import option_pair
 
 S, T = 11, 4
 
