@@ -26,7 +26,7 @@ from interp.stats.arrays import (
     cluster_codes,
     rows_of_cells,
 )
-from interp.stats.interval import Cells, Interval
+from interp.stats.interval import CellIntervals, Interval
 from interp.stats.variance import Deletion
 
 _CELLS_AT_ONCE = 2048
@@ -53,7 +53,7 @@ def cluster_mean(
     check_confidence(confidence)
     array = check_array("values", values)
     flat, codes = rows_of_cells(array), cluster_codes(clusters, array.shape[-1])
-    out, unequal = Cells(len(flat)), False
+    out, unequal = CellIntervals(len(flat)), False
     for cells, items in blocks(~np.isnan(flat), _CELLS_AT_ONCE):
         here, inside = codes[items], flat[np.ix_(cells, items)]
         groups = Groups.of(here)
