@@ -24,7 +24,7 @@ from interp.stats.resampling import (
 )
 
 _CELLS_AT_ONCE = 4096
-"""CellIntervals whose resamples are held at a time: 64 MiB per 2000 of them."""
+"""Cells whose resamples are held at a time: 64 MiB per 2000 of them."""
 
 _Cells: TypeAlias = tuple[FloatArray, FloatArray, Sequence[str]]
 """Estimates [cells], draws [cells, resamples], reasons [cells] of one pattern of definedness."""

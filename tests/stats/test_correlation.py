@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 
@@ -48,6 +50,8 @@ def test_clusters_enter_by_their_means_and_few_of_them_have_no_interval() -> Non
         correlation(x, y[:3])
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100))
 def test_r_ignores_order_scale_shift_and_holes(seed: int, scale: float, shift: float) -> None:
     generator = np.random.default_rng(seed)
     x, y = generator.standard_normal((2, 9))

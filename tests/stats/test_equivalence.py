@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from statsmodels.stats.weightstats import DescrStatsW
 
 from interp.errors import InterpError
@@ -14,8 +12,6 @@ from interp.stats import (
 from interp.stats.means import cluster_mean
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100))
 def test_equivalence_is_statsmodels_two_one_sided_tests() -> None:
     values = 0.05 * np.random.default_rng(5).standard_normal(20) + 0.01
     found = equivalence(cluster_mean(values, range(20)), 0.05)
