@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast lint bench matrix clean
+.PHONY: demo test test-fast lint bench simulations matrix clean
 
 demo: $(VENV)/.run
 	$(BIN)/interp demo
@@ -28,6 +28,10 @@ bench: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.scoring
 	$(BIN)/python -m analyses.benchmarks.patching
 	$(BIN)/python -m analyses.benchmarks.projecting
+
+# Coverage, size and power of every statistic, renews the table of docs/methods.md: about 6 minutes.
+simulations: $(VENV)/.run
+	OMP_NUM_THREADS=1 $(BIN)/python -m analyses.benchmarks.simulations --jobs $$(nproc)
 
 # Every causal decoder class, tiny and random, against Hugging Face: 20 minutes, renews docs/models.md.
 # CLASSES="GPT2LMHeadModel ..." measures some of them.

@@ -41,8 +41,8 @@ def tell_fit(done: DirectionResult) -> Story:
                 "which is the same full stop for all. At every layer each method looks for the axis "
                 "that tells the two labels apart; + is label 1. Each sentence is then scored by axes "
                 f"fitted without its group (pairs and quadruples stay together), in "
-                f"{done.config.folds} folds; the AUC says how often a sentence of label 1 scores "
-                "above one of label 0.",
+                f"{done.config.folds} folds, twice; the AUC, a mean over folds, says how often a "
+                "sentence of label 1 scores above one of label 0.",
             ],
         ),
         Section(
@@ -58,8 +58,9 @@ def tell_fit(done: DirectionResult) -> Story:
                 "“interp direction steer”. One that separates these sentences need not separate "
                 "others: ask “interp direction transfer”.",
                 "The best layer was picked for its AUC, which is biased upward by selection; its p is "
-                "family-wise over the layers that were shuffled. Intervals take the fitted axes as "
-                "given and are somewhat narrow.",
+                "family-wise over the layers that were shuffled. Intervals are those of repeated "
+                "cross-validation: the axes are fitted anew in every fold, and what the folds "
+                "share is corrected for (Nadeau and Bengio).",
             ],
         ),
     ]
@@ -169,7 +170,13 @@ def tell_transfer(done: TransferResult) -> Story:
                 "every other set. + is label 1: moral, fair, less stereotyping, acceptable.",
                 read_transfer(done.transfer),
             ],
-            tables=[(table, "All pairs of sets; 95 % intervals over the tested set's groups.")],
+            tables=[
+                (
+                    table,
+                    "All pairs of sets; 95 % intervals: of repeated cross-validation on the diagonal, "
+                    "of a jackknife over the tested set's groups elsewhere.",
+                )
+            ],
             figures=[(figure, "Blue is above chance, red below it.")],
         ),
         limits(

@@ -57,7 +57,6 @@ from interp.stats.effects import effect, effect_gap, effects_by_context
 from interp.stats.equivalence import Equivalence, equivalence
 from interp.stats.family import Family, holm
 from interp.stats.interval import Interval
-from interp.stats.intervals import auc_interval
 from interp.stats.max_t import MaxT, max_t, max_t_of_effects
 from interp.stats.means import cluster_mean, success_rate
 from interp.stats.score_sums import of_sums
@@ -77,7 +76,6 @@ __all__ = [
     "Interval",
     "MaxT",
     "PerCell",
-    "auc_interval",
     "calibration_error",
     "cluster_mean",
     "corrected_cv",

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.arrays import (
+    BoolArray,
     FloatArray,
     IntArray,
     PerCell,
@@ -37,7 +38,7 @@ from interp.stats.arrays import (
     scalar_or_array,
 )
 from interp.stats.effects import check_arms
-from interp.stats.interval import Cells, t_quantile, t_ratio
+from interp.stats.interval import CellIntervals, p_of_t, t_quantile, t_ratio
 from interp.stats.two_way import TwoWay, of_arms, of_observations
 from interp.thresholds import ALPHA
 
@@ -109,7 +110,7 @@ def max_t_of_effects(
     arms = check_arms(treated, control)
     shape, codes = arms[0].shape[:-2], cluster_codes(clusters, arms[0].shape[-1])
     flat = [arm.reshape(math.prod(shape), *arm.shape[-2:]) for arm in arms]
-    defined = ~(np.isnan(flat[0]).any(1) | np.isnan(flat[1]).any(1))
+    defined: BoolArray = ~(np.isnan(flat[0]).any(1) | np.isnan(flat[1]).any(1))
 
     def parts() -> Iterator[_Part]:
         for cells, items in blocks(defined, _CELLS_AT_ONCE):
@@ -179,7 +180,7 @@ def _corrected(
     from scipy.special import ndtr, ndtri
 
     n_cells, n_units = math.prod(shape), int(codes.max(initial=-1)) + 1
-    of, t, scores = Cells(n_cells), np.full(n_cells, np.nan), np.zeros((n_cells, 0))
+    of, t, scores = CellIntervals(n_cells), np.full(n_cells, np.nan), np.zeros((n_cells, 0))
     for part in parts:
         cells, found = part.cells, part.found
         present = np.unique(part.clusters)
@@ -200,13 +201,16 @@ def _corrected(
     alive = ~np.isnan(raw)
     corrected, critical = np.full(n_cells, np.nan), np.full(n_cells, np.nan)
     if alive.any():
-        largest = np.sort(_largest(scores[alive], of.fields["df"][alive], n_draws, generator))
-        hits = n_draws - np.searchsorted(largest, -ndtri(raw[alive] / 2), side="left")
-        corrected[alive] = np.maximum((hits + 1) / (n_draws + 1), raw[alive])
+        df = of.fields["df"][alive]
+        largest = np.sort(_largest(scores[alive], df, n_draws, generator))
+        df = (df + 1.0 / (1.0 / df).mean()) / 2  # a cell's own is noisy, which the far tail feels
+        p = p_of_t(t[alive], df, of.n_clusters[alive])
+        hits = n_draws - np.searchsorted(largest, -ndtri(p / 2), side="left")
+        corrected[alive] = np.maximum((hits + 1) / (n_draws + 1), p)
         rank = math.floor(alpha * (n_draws + 1) + 1e-9) - 1
         bound = largest[::-1][rank] if rank >= 0 else np.inf
         bound = max(float(bound), float(-ndtri(alpha / 2)))
-        critical[alive] = t_quantile(of.fields["df"][alive], 1 - 2 * float(ndtr(-bound)))
+        critical[alive] = t_quantile(df, 1 - 2 * float(ndtr(-bound)))
     half = np.where(of.fields["se"] == 0.0, 0.0, critical * of.fields["se"])
     of.put(np.arange(n_cells), low=of.fields["estimate"] - half, high=of.fields["estimate"] + half)
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.arrays import FloatArray, Groups, check_array, check_confidence, cluster_codes
-from interp.stats.interval import Cells, Interval
+from interp.stats.interval import CellIntervals, Interval
 from interp.stats.variance import Deletion
 
 _STEP = 1e-6  # of the derivatives, relative to the largest sum
@@ -39,10 +39,10 @@ def of_sums(
 
     ``statistic`` maps sums ``[n_columns, k]`` to values ``[k]``; what it makes of 0 / 0 counts as
     undefined. An undefined estimate is NaN with the reason ``undefined``; where leaving out one
-    cluster makes it undefined there is no interval. The variance is the delete-a-cluster jackknife
-    (CV3); the degrees of freedom are those of the mean of the statistic's linear part
-    (:mod:`interp.stats.variance`). ``n`` is the number of items the estimate rests on, all of
-    them by default. ``p`` tests that the value is 0.
+    cluster makes it undefined, or leaving out any changes nothing, there is no interval. The
+    variance is the delete-a-cluster jackknife (CV3); the degrees of freedom are those of the mean
+    of the statistic's linear part (:mod:`interp.stats.variance`). ``n`` is the number of items
+    the estimate rests on, all of them by default. ``p`` tests that the value is 0.
 
     Raises:
         InterpError: a value that is missing or infinite, or clusters that do not match the items.
@@ -52,7 +52,7 @@ def of_sums(
     if array.ndim != 2 or np.isnan(array).any():
         raise InterpError(f"columns {list(array.shape)}: give [n_columns, n_items] without NaN")
     groups = Groups.of(cluster_codes(clusters, array.shape[-1]))
-    out, cell = Cells(1), np.zeros(1, dtype=np.intp)
+    out, cell = CellIntervals(1), np.zeros(1, dtype=np.intp)
     out.count(cell, array.shape[-1] if n is None else n, len(groups))
     out.reason[:] = undefined
     if not array.shape[-1]:
@@ -78,7 +78,9 @@ def of_sums(
     else:
         u = len(groups)
         variance = (u - 1) / u * ((without - without.mean()) ** 2).sum(keepdims=True)
-        variance = np.where(variance > (1e-13 * np.abs(without).max()) ** 2, variance, 0.0)
+        if variance[0] <= (1e-13 * np.abs(without).max()) ** 2:  # all answers alike, say
+            out.reason[:] = "it is the same without any cluster: no interval"
+            return out.interval((), confidence, "jackknife_t")
         linear = deletion.component((_gradient(of, total) @ array)[None])
         out.put_t(cell, estimate, variance, linear.df, confidence)
     return out.interval((), confidence, "jackknife_t")

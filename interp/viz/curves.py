@@ -73,7 +73,7 @@ def projection_shift(
 def direction_auc(
     stack: DirectionStack, baselines: Mapping[str, float | Interval] | None = None
 ) -> go.Figure:
-    """Held-out ROC-AUC of a direction per layer, with its 95 % interval over groups of texts.
+    """Held-out ROC-AUC of a direction per layer, with its 95 % interval of repeated cross-validation.
 
     .5 is chance (dashed). ``baselines`` (bag of words, length, ...) are horizontal lines, with a
     band when given as an interval: a direction is worth reading only above them.
