@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -71,6 +71,13 @@ Limit = Annotated[int, Field(ge=1, description="Items in all, sampled by cluster
 Texts = Annotated[
     int, Field(ge=1, description="Wordings per condition, each with its placebo; 6 for a claim.")
 ]
+MetricName = Annotated[
+    Literal["margin", "option_margin"],
+    Field(
+        description="What is read: margin (logit difference at the options' first differing token) or "
+        "option_margin (mean log-probability per token of one option's full text minus the other's)."
+    ),
+]
 Rotate = Annotated[
     bool, Field(description="Each item with one of the wordings, in turn, instead of with all.")
 ]
@@ -84,7 +91,7 @@ ConditionFile = Annotated[
 InstructionPlace = Annotated[
     Placement, Field(description="The instruction after or before the question.")
 ]
-Seed = Annotated[int, Field(ge=0, description="Seed of the sample and of all resampling.")]
+Seed = Annotated[int, Field(ge=0, description="Seed of the sample, the wordings and all draws.")]
 CompatibilityMode = Annotated[
     bool, Field(description="TransformerLens's weight processing (folded norms).")
 ]

@@ -18,7 +18,7 @@ from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, number_ranges
-from analyses.report.sections import MARGIN, effect_section, limits, read_sample
+from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
 from analyses.report.verdicts import control_works, untested
 from analyses.study import Story
 from analyses.totals import claim_of
@@ -53,14 +53,14 @@ def _figures(done: LensResult) -> Iterator[_Drawn]:
     parting = dict(zip(done.parting["contrast"], intervals_of(done.parting), strict=True))
     yield (
         "effects",
-        viz.lens_effects(done.effects, parting),
+        viz.lens_effects(done.effects, parting, metric=done.config.metric),
         "What each instruction adds to its placebo. The panels have their own scales. Dashed: the "
         "layer where the runs part, its interval shaded.",
     )
     yield (
         "levels",
         viz.lens_levels(done.lens),
-        "The margin that each layer's state would give if it were the last.",
+        f"The {named(done.config.metric)} that each layer's state would give if it were the last.",
     )
     yield (
         "options",
@@ -91,7 +91,7 @@ def _question(done: LensResult) -> Section:
             "if it were the last (logit lens).",
             f"{read_sample(done.items, len(done.lens.left_out))} {count(config.texts, 'wording')} of "
             f"{asked}, each with its own placebo; the options stand in their first order.",
-            f"{MARGIN} Layer 0 is the embedding, the last the model's own output.",
+            f"{METRICS[config.metric]} Layer 0 is the embedding, the last the model's own output.",
         ],
     )
 

@@ -78,7 +78,7 @@ class Lens:
 
 def read_item(bench: PromptBench[LensConfig], item: ChoiceItem) -> pd.DataFrame:
     """The rows of :class:`~interp.lens.LensConditions` of one item."""
-    return lens_item(bench.model, item, _texts(bench, item))
+    return lens_item(bench.model, item, _texts(bench, item), metric=bench.config.metric)
 
 
 def score_item(bench: PromptBench[LensConfig], item: ChoiceItem) -> pd.DataFrame:

@@ -54,7 +54,8 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
     config, items = asked.config, asked.items
     frame = saved.table("lens")
     used = set(frame["item"])
-    lens = LensConditions(frame, tuple(item.id for item in items if item.id not in used))
+    left_out = tuple(item.id for item in items if item.id not in used)
+    lens = LensConditions(frame, left_out, metric=config.metric)
     seed, contrasts = config.seed, (config.condition, CONTROL)
     effects = [layer_effects(lens, name, seed=seed) for name in contrasts]
     parting = [
@@ -67,10 +68,10 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
         items=items,
         spec=asked.spec,
         lens=lens,
-        totals=totals_of(saved.table("readings")),
+        totals=totals_of(saved.table("readings"), config.metric),
         effects=pd.concat(effects, ignore_index=True),
         parting=pd.DataFrame(parting),
-        settled=settled_layer(lens.frame),
+        settled=settled_layer(lens.frame, metric=config.metric),
         distances=divergence_table(lens),
         example=read_example(saved),
         report=saved.report,

@@ -22,7 +22,7 @@ from analyses.contrast import CONTROL, by_name, standing
 from analyses.patch.tables import PatchResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, sentences
-from analyses.report.sections import MARGIN, effect_section, limits, read_sample
+from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
 from analyses.report.verdicts import control_works, untested
 from analyses.study import Story
 from analyses.totals import claim_of
@@ -102,10 +102,18 @@ def _question(done: PatchResult) -> Section:
             f"{count(clusters, 'cluster')} of items. The "
             f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
             f"example: {source} against {destination}",
-            f"{MARGIN} A cell's effect is the margin with the patch minus the margin without; its share "
-            "is that effect over the whole one.",
+            f"{METRICS[config.metric]} A cell's effect is the {named(config.metric)} with the patch "
+            "minus that without; its share is that effect over the whole one."
+            + (OPTION_ROWS if config.metric == "option_margin" else ""),
         ],
     )
+
+
+OPTION_ROWS = (
+    " The options' own tokens are not patched: even all of the prompt, copied before a later layer, "
+    "leaves what they read of it below, so that the share of everything is 1 at the first layer and can "
+    "be smaller at later ones."
+)
 
 
 def _effect(done: PatchResult) -> Section:
@@ -218,8 +226,9 @@ def _limits(done: PatchResult) -> Section:
     return limits(
         done.card,
         [
-            "A cell says that copying those activations is sufficient for a change of the margin in "
-            "these prompts, not that they are necessary, and nothing about what they mean.",
+            "A cell says that copying those activations is sufficient for a change of the "
+            f"{named(done.config.metric)} in these prompts, not that they are necessary, and nothing "
+            "about what they mean.",
             "Cells are correlated and were looked at together: p is corrected over all cells of a "
             "map. A layer or head chosen here has to be reported on other items."
             + (other_length if against != "placebo" else ""),

@@ -27,10 +27,12 @@ from analyses.patch.config import PatchConfig
 from analyses.patch.tables import PatchResult, arms_of, table_name
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.totals import Sides, control_sides, score_sides
+from interp.behaviour.options import option_form
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.lens.conditions import no_margin
 from interp.patching import alignment_notes, plan_sweep, sweep
+from interp.patching.metrics import named_metrics, require_target
 from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
 from interp.patching.sites import SweepSite
@@ -97,6 +99,7 @@ class Patch:
         for site in config.site:
             for pairs in arms.values():
                 _require_plan(model, list(pairs.values()), config, site)
+                require_target(model, list(pairs.values()), named_metrics(config.metric)[0])
         return PatchBench(config, model, arms, of_items)
 
     def steps(self, asked: Question[PatchConfig], bench: PatchBench) -> Steps:
@@ -159,6 +162,7 @@ def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
         bench.model,
         pair,
         grid=config.grid(unit.site),
+        metric=config.metric,
         method=config.method,
         seed=config.seed,
         max_bytes=config.max_mib << 20,
@@ -167,12 +171,15 @@ def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
     own = alignment_notes(bench.model, [pair])  # said of all pairs at once, in the table of notes
     notes = [note for note in result.notes if note not in own]
     assert pair.item is not None  # the pairs of a bench are made of items
+    assert pair.options is not None  # with two options to contrast
     return name_places(result, pair.destination).assign(
         pair=f"{unit.item} #{unit.slot}",
         condition=unit.condition,
         item=unit.item,
         context=pair.item.context_condition,
         slot=unit.slot,
+        option_form=option_form(pair.item),
+        single_token=pair.options.single_token,
         notes="; ".join(notes),
     )
 
@@ -279,4 +286,4 @@ def _require_plan(
         )
     for pair in pairs:
         positions_of(pair, config.positions)
-    plan_sweep(model, pairs[0], grid=config.grid(site))
+    plan_sweep(model, pairs[0], grid=config.grid(site), metric=config.metric)

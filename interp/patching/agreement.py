@@ -11,17 +11,22 @@ The measure is rounding. States may differ by 64 units in the last place of thei
 block itself amplifies rounding, by 8 times what the model's block loses against float64. Half
 precision is compared in float32, from the same weights, so that its coarse rounding hides nothing.
 
+Rows of branches (:mod:`interp.patching.branches`) are compared with those of the model's block on each
+of its own forwards, prompt + branch: their positions, windows and masks are the model's there.
+
 What was compared is remembered per state of the model, kind of patch and layer, with the length of the
-prompt: a longer prompt, another layer or a new hook is compared anew.
+prompt: a longer prompt, another layer or a new hook is compared anew, and so are branches where only
+plain prompts were.
 
 Cost: about one forward of the longest prompt, and one of the cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -39,14 +44,26 @@ from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun,
 _ULPS = 64
 _AMPLIFIED = 8
 _UNPATCHED = ""
+_Key: TypeAlias = tuple[str, int, bool]
 
 
 @dataclass
 class Covered:
-    """By kind of patch and layer, the longest prompt that was compared; and what disagreed."""
+    """By kind of patch, layer and whether with branches, the longest prompt that was compared; and
+    what disagreed."""
 
-    lengths: dict[tuple[str, int], int] = field(default_factory=dict)
-    disagreed: dict[tuple[str, int], str] = field(default_factory=dict)
+    lengths: dict[_Key, int] = field(default_factory=dict)
+    disagreed: dict[_Key, str] = field(default_factory=dict)
+
+    def includes(self, case: _Case) -> bool:
+        """Whether the case was compared in a prompt of its length."""
+        return self.lengths.get(case.key, 0) >= case.run.n_positions
+
+    def add(self, case: _Case, *, with_rest: bool) -> None:
+        """A case that agreed, ``with_rest`` also the rows that its patch leaves as they are."""
+        rest = replace(case, kind=_UNPATCHED).key
+        for key in {case.key, rest} if with_rest else {case.key}:
+            self.lengths[key] = max(self.lengths.get(key, 0), case.run.n_positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +76,41 @@ class _Case:
     start: int
     patches: tuple[Patch, ...] = ()
     widened: bool = False
+
+    @property
+    def key(self) -> _Key:
+        """What a verdict about it is remembered under."""
+        return self.kind, self.layer, self.run.branched
+
+
+class _Acting:
+    """Hooks of many cases on a model, of which one case's act at a time and otherwise none."""
+
+    _now: tuple[_Key, int] | None = None
+
+    def hooks(self, cases: Sequence[_Case]) -> list[tuple[str, Callable[..., Any]]]:
+        """Hooks of all patches; each acts while a forward of its case is :meth:`on`."""
+        return [
+            (name, self._only((case.key, number), hook))
+            for case in cases
+            for number, forward in enumerate(case.run.forwards)
+            for name, hook in patch_hooks(patches_in(case.patches, forward.rows))
+        ]
+
+    def _only(self, when: tuple[_Key, int], hook: Callable[..., Any]) -> Callable[..., Any]:
+        def act(activation: Tensor, hook: Any, apply: Callable[..., Any] = hook) -> Any:
+            return apply(activation, hook) if self._now == when else None
+
+        return act
+
+    @contextmanager
+    def on(self, case: _Case, forward: int) -> Iterator[None]:
+        """The case's hooks for one of the forwards act."""
+        self._now = case.key, forward
+        try:
+            yield
+        finally:
+            self._now = None
 
 
 def covered_by(model: TransformerBridge) -> Covered:
@@ -77,28 +129,52 @@ def compare_layers(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> str:
     """Compare what the cells need and was not compared yet; what disagrees, or the empty string."""
-    covered = covered_by(model)
-    for case in _cases(model, runs, cells):
-        key, n = (case.kind, case.layer), len(case.run.ids)
-        if key not in covered.disagreed and covered.lengths.get(key, 0) < n:
-            reason = _compare(model, case)
-            if reason:
-                covered.disagreed[key] = reason
-            covered.lengths[key] = n
-            plain = (_UNPATCHED, case.layer)
-            if not reason and case.layer < model.cfg.n_layers - 1:  # its other rows are unpatched
-                covered.lengths[plain] = max(covered.lengths.get(plain, 0), n)
-        if key in covered.disagreed:
-            return covered.disagreed[key]
+    covered, cases = covered_by(model), list(_cases(model, runs, cells))
+    for case in cases:
+        if case.key in covered.disagreed:
+            return covered.disagreed[case.key]
+    cases = [case for case in cases if not covered.includes(case)]
+    if not cases:
+        return ""
+    acting = _Acting()
+    try:
+        # once for all layers: to find a hook by its name takes as long as a small block
+        with model.hooks(fwd_hooks=acting.hooks(cases)):
+            return _compare_all(model, cases, covered, acting)
+    except Exception as trouble:  # a model without such a hook
+        return f"the hooks of {cases[0].kind or 'a layer'} ended in {type(trouble).__name__}"
+
+
+def _compare_all(
+    model: TransformerBridge, cases: Sequence[_Case], covered: Covered, acting: _Acting
+) -> str:
+    for case in cases:
+        if covered.includes(case):  # beside a patch that was compared at this layer
+            continue
+        reason = _compare(model, case, acting)
+        if reason:
+            covered.disagreed[case.key] = reason
+            return reason
+        covered.add(case, with_rest=case.layer < int(model.cfg.n_layers) - 1)
     return ""
 
 
 def _cases(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> Iterator[_Case]:
+    """Those of plain runs, then those of runs with branches."""
+    for branched in (False, True):
+        some = [cell for cell in cells if runs[cell.run].branched == branched]
+        if some:
+            yield from _cases_alike(model, runs, some)
+
+
+def _cases_alike(
+    model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
+) -> Iterator[_Case]:
     """Per kind and layer the first cell in the longest prompt, then the layers without patches."""
     n_layers = int(model.cfg.n_layers)
-    ranked = sorted(cells, key=lambda cell: (-len(runs[cell.run].ids), cell.start))
+    ranked = sorted(cells, key=lambda cell: (-runs[cell.run].n_positions, cell.start))
     chosen: dict[tuple[int, str], tuple[Cell, Patch]] = {}
     for cell in ranked:
         for patch in cell.patches:
@@ -114,16 +190,18 @@ def _cases(
         yield _Case(longest, layer, _UNPATCHED, min(ranked[0].start, len(longest.ids) - 1))
 
 
-def _compare(model: TransformerBridge, case: _Case) -> str:
+def _compare(model: TransformerBridge, case: _Case, acting: _Acting) -> str:
     dtype = wider(model.cfg.dtype)
     try:
         with _in_type(model, case, dtype) as wide:
-            expected = _by_model(model, wide)
+            expected = _by_model(model, wide, acting)
             error = _error(_by_engine(model, wide), expected)
             allowed = _ULPS * torch.finfo(dtype).eps
             if not error <= allowed and dtype != torch.float64:
                 with _in_type(model, case, torch.float64) as exact:
-                    allowed = _AMPLIFIED * _error([expected[0]], [_by_model(model, exact)[0]])
+                    allowed = _AMPLIFIED * _error(
+                        [expected[0]], [_by_model(model, exact, acting)[0]]
+                    )
     except Exception as trouble:  # whatever a model or a user's hook makes of flat rows
         return f"layer {case.layer} ended in {type(trouble).__name__}"
     if error <= allowed:
@@ -179,18 +257,18 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask != 0, torch.finfo(dtype).min)
 
 
-def _by_model(model: TransformerBridge, case: _Case) -> list[Tensor]:
+def _by_model(model: TransformerBridge, case: _Case, acting: _Acting) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
-    if not case.patches and not case.widened and len(run.forwards) == 1:
+    if not case.patches and not case.widened and not run.branched:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
         out = torch.empty_like(run.resid[layer])
         # of several forwards (branches behind one prompt) each gives its own rows
-        for forward in run.forwards:
+        for number, forward in enumerate(run.forwards):
             args, kwargs = forward.calls[layer]
             rows = forward.rows.to(out.device)
-            with model.hooks(fwd_hooks=patch_hooks(patches_in(case.patches, forward.rows))):
+            with acting.on(case, number):
                 result = model.blocks[layer](run.resid[layer][rows][None], *args, **kwargs)
             out[rows] = (result[0] if isinstance(result, tuple) else result)[0]
     return [out[case.start :], out[_before(case)]]

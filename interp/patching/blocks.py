@@ -9,7 +9,7 @@ then put back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,7 +54,8 @@ def run_block(
         return apply_writes(z, writes, groups, "z")
 
     hooks = _residual_hooks(layer, hidden, writes, groups)
-    with model.hooks(fwd_hooks=hooks):
+    # TransformerLens looks through all hooks of the model, also to add none
+    with model.hooks(fwd_hooks=hooks) if hooks else nullcontext():
         out = _call_block(model, layer, hidden, groups, attention)
     return apply_writes(out, writes, groups, "resid_post")
 

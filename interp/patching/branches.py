@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.patching.cells import Cell, Patch
+from interp.patching.cells import Patch
 
 _BY_KEY = ("pattern", "edges")
 
@@ -81,17 +81,18 @@ def readings_of(
     return [Reading(*each) for each in zip(prompts, read, branches, strict=True)]
 
 
-def over_all_keys(cell: Cell, n_rows: int) -> Cell:
-    """The cell with patterns and edges over the rows of all branches: no query attends there."""
-    if all(patch.site not in _BY_KEY for patch in cell.patches):
-        return cell
-    return Cell(cell.run, tuple(_widened(patch, n_rows) for patch in cell.patches))
+def over_all_keys(patches: Sequence[Patch], n_rows: int) -> tuple[Patch, ...]:
+    """Patterns and edges given over a prompt's keys, over the rows of all branches behind it.
+
+    A prompt's position attends to nothing there: no pattern, and no edge to remove.
+    """
+    return tuple(_widened(patch, n_rows) for patch in patches)
 
 
 def _widened(patch: Patch, n_rows: int) -> Patch:
-    missing = n_rows - patch.values.shape[-1]
-    if patch.site not in _BY_KEY or missing <= 0:
+    if patch.site not in _BY_KEY or patch.values.shape[-1] >= n_rows:
         return patch
+    missing = n_rows - patch.values.shape[-1]
     return replace(patch, values=torch.nn.functional.pad(patch.values, (0, missing)))
 
 

@@ -38,7 +38,7 @@ def read_states(
 ) -> tuple[dict[Node, Tensor], Float[Tensor, "read d_vocab"]]:
     """Activations of every node at some positions of the prompt, and the logits that are read."""
     states: dict[Node, Tensor] = {}
-    logits = []
+    logits: list[Tensor] = []
     for forward, read in zip(reading.forwards, reading.reads(), strict=True):
         # every forward has the prompt's states; the first one's serve
         hooks = [] if logits else _readers(nodes, rows, len(reading.prompt), states)

@@ -17,7 +17,7 @@ from transformer_lens.model_bridge.generalized_components.attention import Atten
 
 from interp.errors import InterpError
 from interp.models.rope import reset_rope
-from interp.patching.branches import Reading, patches_in
+from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.cells import Patch
 
 _Hook: TypeAlias = tuple[str, Callable[..., Any]]
@@ -74,6 +74,7 @@ def run_reading(
     Raises:
         InterpError: as :func:`run_cell`.
     """
+    patches = over_all_keys(patches, len(reading))
     logits = [
         run_cell(model, forward.ids, patches_in(patches, forward.rows), wanted)
         for forward, wanted in zip(reading.forwards, reading.reads(), strict=True)

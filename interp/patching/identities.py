@@ -7,7 +7,9 @@ Three statements that hold exactly in real arithmetic, each with the largest dev
 - writing a run's own states back changes nothing, in nats of the metric (the pair's margin or logit
   difference, or its option margin, which is in nats per token);
 - patching every position from the first difference on gives the source run, in the same unit. Only
-  where both prompts align by index: otherwise there is nothing to compare with, and it is NaN.
+  where both prompts align by index: otherwise there is nothing to compare with, and it is NaN. (The
+  option margin at the first layer only: the options' own rows are not patched, and have read the
+  unpatched prompt in the layers below a later one.)
 
 A deviation far above rounding (1e-3) means that hooks, caches or the model itself do not do what
 patching assumes. Cost: about ten forwards.
@@ -119,5 +121,8 @@ def _patch_everything(model: TransformerBridge, pair: PromptPair, metric: Metric
     if not pair.alignment.by_index:
         return float("nan")
     layers = sorted({0, model.cfg.n_layers // 2, model.cfg.n_layers - 1})
+    metrics, _ = named_metrics(metric)
+    if reading_of(pair.destination.ids, pair, metrics).branches:
+        layers = [0]  # later, the options' rows have read the unpatched prompt in the layers below
     result = sweep(model, pair, spans=[ALL], layers=layers, metric=metric, progress=False)
     return float((result.values - result.source_baseline).abs().max())

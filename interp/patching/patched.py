@@ -103,7 +103,7 @@ class PatchedRuns:
             InterpError: a budget too small for one cell, or logits that are not finite.
         """
         n_layers = int(self.model.cfg.n_layers)
-        cells = [over_all_keys(cell, len(self.readings[cell.run])) for cell in cells]
+        cells = [self._over_all_keys(cell) for cell in cells]
         reaching = []
         for index, cell in enumerate(cells):
             if reaches(cell, self.readings[cell.run].read.tolist(), n_layers):
@@ -179,8 +179,11 @@ class PatchedRuns:
         if reason:
             return reason
         tried = remembered(self.model, ("one cell", self._state), set)
-        first = min(cells, key=lambda cell: (cell.layer, cell.start))
+        branched = [cell for cell in cells if self._runs[cell.run].branched]
+        # the latest start has the fewest rows; how far they reach back was compared layer by layer
+        first = min(branched or cells, key=lambda cell: (cell.layer, -cell.start))
         kinds = frozenset(kind_of(patch) for patch in first.patches)
+        kinds |= {"branches"} if branched else set()
         if any(kinds == seen and layer <= first.layer for seen, layer in tried):
             return ""
         limit = TOLERANCE.get(self.model.cfg.dtype, 1e-2)
@@ -222,6 +225,12 @@ class PatchedRuns:
         positions = cell.first_patches[0].positions
         own = self._runs[cell.run].resid[cell.layer][positions.to(self.model.cfg.device)]
         return Cell(cell.run, (Patch(cell.layer, "resid_pre", positions, own),))
+
+    def _over_all_keys(self, cell: Cell) -> Cell:
+        reading = self.readings[cell.run]
+        if len(reading) == len(reading.prompt):
+            return cell
+        return Cell(cell.run, over_all_keys(cell.patches, len(reading)))
 
     def _give_up(self, reason: str) -> None:
         self._runs = None

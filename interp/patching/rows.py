@@ -48,6 +48,16 @@ class UnpatchedRun:
     forwards: tuple[RecordedForward, ...]
 
     @property
+    def branched(self) -> bool:
+        """Whether branches share the prompt's rows."""
+        return len(self.forwards) > 1
+
+    @property
+    def n_positions(self) -> int:
+        """Tokens of the longest of its forwards."""
+        return max(len(forward.rows) for forward in self.forwards)
+
+    @property
     def n_bytes(self) -> int:
         """Memory it holds."""
         held = [self.resid, *self.keys, *self.values, *{id(m): m for m in self.masks}.values()]

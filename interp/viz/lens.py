@@ -15,13 +15,15 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
-from interp.lens import LensConditions, LensTrajectory
+from interp.lens import LensConditions, LensMetric, LensTrajectory
+from interp.lens.trajectory import lens_title
 from interp.stats import Interval
 from interp.stats.columns import require_columns
 from interp.viz.curves import Curve, add_curve, layer_range, mean_per_layer
 from interp.viz.theme import INK, MUTED, ZERO, apply_style, colour_of, fade
 
 _EFFECT_COLUMNS = ("contrast", "layer", "estimate", "low", "high", "clear")
+_NAMES = {"margin": "Margin (logit difference)", "option_margin": "Option margin"}
 _LAYER = "layer (0 = embedding)"
 _OFF_SCALE = "layer 0 may lie off the scale"
 
@@ -40,17 +42,17 @@ def lens_margin(trajectory: LensTrajectory) -> go.Figure:
     for k, run in enumerate(("source", "destination")):
         rows = frame[frame["run"] == run]
         name = str(rows["condition"].iloc[0])
-        layers, margin = mean_per_layer(rows, "margin")
+        layers, margin = mean_per_layer(rows, trajectory.metric)
         label = f"{name} ({run})" if name != run else name
         add_curve(figure, layers, margin, label, colour_of(name, k), col=1)
     layers, difference = mean_per_layer(trajectory.difference(), "difference")
     add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(frame["layer"]))
-    figure.update_yaxes(title="lens margin, nats", col=1, **ZERO)
+    figure.update_yaxes(title=lens_title(trajectory.metric), col=1, **ZERO)
     figure.update_yaxes(title="difference, nats", col=2, **ZERO)
     return apply_style(
         figure,
-        title="Margin (logit difference) through the layers",
+        title=f"{_NAMES[trajectory.metric]} through the layers",
         subtitle=(_sample(difference, "pair"),),
         height=430,
         panels=True,
@@ -67,23 +69,30 @@ def lens_levels(lens: LensConditions) -> go.Figure:
     figure = make_subplots()
     drawn = []
     for line in _lines(lens):
-        layers, interval = mean_per_layer(line.rows, "margin", unit="item")
+        layers, interval = mean_per_layer(line.rows, lens.metric, unit="item")
         drawn.append(interval)
         add_curve(
             figure, layers, interval, line.name, line.colour, col=1, dash=line.dash, light=True
         )
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(lens.frame["layer"]))
-    figure.update_yaxes(title="lens margin, nats", **{**ZERO, "range": _beyond_embedding(drawn)})
+    figure.update_yaxes(
+        title=lens_title(lens.metric), **{**ZERO, "range": _beyond_embedding(drawn)}
+    )
     return apply_style(
         figure,
-        title="Margin (logit difference) through the layers, by condition",
+        title=f"{_NAMES[lens.metric]} through the layers, by condition",
         subtitle=(_sample(drawn[0], "item"), _OFF_SCALE),
         height=440,
         legend=True,
     )
 
 
-def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None = None) -> go.Figure:
+def lens_effects(
+    effects: pd.DataFrame,
+    parting: Mapping[str, Interval] | None = None,
+    *,
+    metric: LensMetric = "margin",
+) -> go.Figure:
     """Condition minus its placebo per layer, one panel a contrast, each with its own scale.
 
     Args:
@@ -91,6 +100,7 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
             markers are ``clear`` layers.
         parting: per contrast the :func:`~interp.lens.parting_layer`: a vertical line, its interval
             shaded.
+        metric: what the effects were read from.
 
     Raises:
         InterpError: a column is missing.
@@ -115,7 +125,7 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
         _mark_parting(figure, parting.get(name), col)
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(effects["layer"]))
     figure.update_yaxes(**ZERO)
-    figure.update_yaxes(title="effect on the lens margin, nats", col=1)
+    figure.update_yaxes(title=f"effect on the {lens_title(metric)}", col=1)
     return apply_style(
         figure,
         title="Effect of each instruction through the layers",

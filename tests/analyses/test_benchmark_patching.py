@@ -11,6 +11,7 @@ from analyses.benchmarks import machine, patching
 from analyses.benchmarks.patching import Case, by_transformer_lens, lower_bound, measure
 from interp.patching import sweep
 from interp.prompts import PromptPair, make_pair
+from tests.patching.options_by_hand import option_pair
 
 S, T = 11, 4
 
@@ -63,3 +64,26 @@ def test_memory_and_matrix_rate_are_measured() -> None:
         assert 30 << 20 <= peak.n_bytes <= 200 << 20
     assert machine.matrix_rate(64, 2) > 0
     assert machine.threads().split()[0].isdigit()
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "z"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_option_margin_by_transformer_lens_is_ours(
+    tiny_model: Any, site: str, batch: int
+) -> None:
+    """Two sweeps of theirs; the options' own positions are patched in neither."""
+    case = Case("tiny", option_pair(tiny_model), site, "option_margin")
+    result = sweep(
+        tiny_model, case.pair, site=site, metric="option_margin", progress=False  # type: ignore[arg-type]
+    )  # fmt: skip
+    cells = patching.sampled_cells(case, result, 10)
+    expected = by_transformer_lens(tiny_model, case, cells, batch=batch)
+    assert torch.allclose(patching.at(result, case, cells), expected, atol=1e-5)
+
+
+def test_the_bound_of_the_option_margin_counts_the_rows_of_the_options(tiny_model: Any) -> None:
+    pair = option_pair(tiny_model)
+    margin = lower_bound(tiny_model, Case("tiny", pair, "resid_pre"), n_cells=16)
+    options = lower_bound(tiny_model, Case("tiny", pair, "resid_pre", "option_margin"), n_cells=16)
+    assert margin[0] < options[0] < 2 * margin[0]
+    assert 2 * margin[1] < options[1] < 3 * margin[1]
