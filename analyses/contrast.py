@@ -344,11 +344,12 @@ def require_filled(
     item: ChoiceItem | CompletionItem,
     feedback: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a text of a condition with a slot that the item cannot fill.
+    """Refuse a text of a condition that cannot be added to the item.
 
     Raises:
-        InterpError: names the condition, the slot and the item.
+        InterpError: names the condition, the item, and the slot that it cannot fill.
     """
+    spec.require_fit(item)
     try:
         fill(text, item, verdict_accuracy=spec.verdict_accuracy, feedback=feedback)
     except InterpError as error:

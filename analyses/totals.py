@@ -62,7 +62,7 @@ def score_sides(
     variants = list(
         dict.fromkeys(text for both in sides.values() for side in both for text in side)
     )
-    frame = score_variants(model, item, variants, placement=placement, n_orders=1)
+    frame = score_variants(model, item, variants, placement=placement, orders=[0])
     scores = dict(zip(variants, frame[list(METRICS)].to_dict("records"), strict=True))
     rows = []
     for condition, both in sides.items():

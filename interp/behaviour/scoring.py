@@ -180,17 +180,18 @@ def score_variants(
     variants: Sequence[Condition],
     *,
     placement: Placement = "after",
-    n_orders: int | None = None,
+    orders: Sequence[int] | None = None,
     max_nodes: int = MAX_NODES,
 ) -> pd.DataFrame:
     """The same for any prompt variants of an item (a treated one before its placebo or after).
 
-    ``n_orders``: the first so many cyclic orders of the options; None: all.
+    ``orders`` are the numbers of the cyclic orders to ask in, all of them by default.
     """
     sequences: list[Tensor] = []
     prompts = [
         _ask(model, item, variant, k, order, placement, sequences)
-        for k, order in enumerate(cyclic_orders(len(item.choices))[:n_orders])
+        for k, order in enumerate(cyclic_orders(len(item.choices)))
+        if orders is None or k in orders
         for variant in variants
     ]
     places = dict.fromkeys(place for asked in prompts for place in asked.places())

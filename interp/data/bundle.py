@@ -19,8 +19,8 @@ and is licensed with it. Each file is JSON lines, one object per line, UTF-8.
                   statements, three arms of the positive control (8 wordings each) and moral
                   vocabulary, see :data:`InstructionKind`; the ``source`` of each says whether a
                   paper used it. The requests have at least 20 wordings of every token count from
-                  13 to 19 under the tokenizers of the catalogue, where the moral wordings lie, and
-                  some of every count from 5 to 30. The first moral one has 14 tokens.
+                  13 to 17 under the tokenizers of the catalogue, where 27 of the moral ones lie, and
+                  some of every count from 5 to 24. The first moral one has 14 tokens.
 ``completions``   24 open beginnings. ``occupations``: 30 sentences with one pronoun slot.
 
 How morality avoids word cues: a quadruple crosses two verbs with two objects ("praised | scolded

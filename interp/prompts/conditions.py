@@ -196,16 +196,7 @@ class TextBank:
             InterpError: names the condition, the item and the slot.
         """
         spec = self._spec(name)
-        kind = "choice" if isinstance(item, ChoiceItem) else "completion"
-        if spec.items not in ("any", kind):
-            raise InterpError(
-                f"condition {name!r} is for {spec.items} items, {item.id!r} is a {kind} item"
-            )
-        if spec.gold == "unknown" and not _gold_is_unknown(item):
-            raise InterpError(
-                f"condition {name!r} says that the text leaves the question open, which is not the "
-                f"gold choice of {item.id!r}: use it on items whose gold choice is the abstention"
-            )
+        spec.require_fit(item)
         try:
             return fill(
                 text,
@@ -361,10 +352,6 @@ class TextBank:
                 f"condition {name!r}: text {text_id!r} has {self.count(text)} tokens, the model's "
                 f"context is {self._n_ctx}: shorten it"
             )
-
-
-def _gold_is_unknown(item: ChoiceItem | CompletionItem) -> bool:
-    return isinstance(item, ChoiceItem) and item.choices[item.gold].role == "unknown"
 
 
 def condition_conversation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -19,7 +19,7 @@ from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
 from interp.prompts.options import OptionTokens, margin_token, option_tokens
-from interp.prompts.placebos import PLACEBO_KINDS, PlaceboKind
+from interp.prompts.placebos import PLACEBO_KINDS
 from interp.prompts.tokens import (
     TokenizedPrompt,
     decode_each,
@@ -244,8 +244,7 @@ def _condition(
         spec = bank.specs.get(partner)
         bare = partner in PLACEBO_KINDS or (spec is not None and not spec.has_text)
         matched = "instructed" if bare else partner
-        kind = cast(PlaceboKind, name)
-        return bank.placebos(bank.texts(matched, item, slot + 1), kind=kind)[slot]
+        return bank.placebos(bank.texts(matched, item, slot + 1), kind=name)[slot]
     texts = bank.texts(name, item, slot + 1)
     return texts[min(slot, len(texts) - 1)]
 

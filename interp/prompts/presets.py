@@ -50,6 +50,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from interp.data.bundle import WRITTEN, Instruction, InstructionKind
+from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError, did_you_mean
 from interp.parsing import read_text, require_unicode
 from interp.prompts.conversation import ANSWER_PREFIX, InstructionTurn, Placement
@@ -134,6 +135,31 @@ class ConditionSpec(BaseModel):
     def has_control(self) -> bool:
         """Whether a trajectory under it has a control: of its texts, of its calls, or of both."""
         return self.has_placebo or bool(self.control_calls)
+
+    def fits(self, item: ChoiceItem | CompletionItem) -> bool:
+        """Whether it can be added to this item: its kind, and its gold choice where that matters."""
+        if isinstance(item, CompletionItem):
+            return self.items in ("any", "completion")
+        open_question = item.choices[item.gold].role == "unknown"
+        return self.items in ("any", "choice") and (self.gold == "any" or open_question)
+
+    def require_fit(self, item: ChoiceItem | CompletionItem) -> None:
+        """Refuse an item that the condition cannot be added to.
+
+        Raises:
+            InterpError: names the condition and the item.
+        """
+        if self.fits(item):
+            return
+        kind = "choice" if isinstance(item, ChoiceItem) else "completion"
+        if self.items not in ("any", kind):
+            raise InterpError(
+                f"condition {self.name!r} is for {self.items} items, {item.id!r} is a {kind} item"
+            )
+        raise InterpError(
+            f"condition {self.name!r} says that the text leaves the question open, which is not the "
+            f"gold choice of {item.id!r}: use it on items whose gold choice is the abstention"
+        )
 
     def reasks(self, task: Literal["choice", "completion"]) -> tuple[str, ...]:
         """The re-asks for items of this kind; none for a condition that only asks once."""

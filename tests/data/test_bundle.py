@@ -311,7 +311,7 @@ def test_requests_are_about_the_reply_or_the_reading_before_it() -> None:
         r"reply|answer|response|read|write|writ|type|page|line|pass|text|English|spelling|letters"
     )
     for text in texts_of("placebo"):
-        assert re.search(about + r"|headings|words?\b|spaces?\b|sheet", text), text
+        assert re.search(about + r"|headings|words?\b|spaces?\b|sheet|copy", text), text
     ours = [text for text in texts_of("placebo") if re.search("your (answer|reply|response)", text)]
     assert len(ours) > 150
 
