@@ -4,7 +4,7 @@ Source: Nadeau and Bengio, Inference for the generalization error, Machine Learn
 folds are correlated because their training sets overlap; the variance of their mean is that of
 independent folds times ``1 + n_folds * test / train``. Repeats use the same items again: together
 they have the degrees of freedom of two, whatever their number (with one per fold the interval of
-nominal 95 % holds the AUC of new items in 88 to 91 %, with these in 90 to 94 %).
+nominal 95 % holds the AUC of new items in 88 to 91 %, with these in 91 to 95 %).
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _tests() -> Iterator[Row]:
     sample = "effect = delta, 6 x 6 wordings, 60 clusters"
     yield Row("equivalence", sample, "size", SIZE, 4000, _equivalence)
     sample = "20 effects, 6 x 6 wordings, 24 clusters"
-    yield Row("Family (Holm)", sample, "size", SIZE, 2000, _holm)
+    yield Row("Family (Holm)", sample, "size", SIZE, 500, _holm)
 
 
 def _effect(
