@@ -91,7 +91,7 @@ ConditionFile = Annotated[
 InstructionPlace = Annotated[
     Placement, Field(description="The instruction after or before the question.")
 ]
-Seed = Annotated[int, Field(ge=0, description="Seed of the sample and of all resampling.")]
+Seed = Annotated[int, Field(ge=0, description="Seed of the sample, the wordings and all draws.")]
 CompatibilityMode = Annotated[
     bool, Field(description="TransformerLens's weight processing (folded norms).")
 ]

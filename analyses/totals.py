@@ -79,24 +79,25 @@ def score_sides(
     return pd.DataFrame(rows)
 
 
-def totals_of(readings: pd.DataFrame) -> pd.DataFrame:
+def totals_of(readings: pd.DataFrame, metric: str = "margin") -> pd.DataFrame:
     """The effect of every condition against its control: one row per condition, context and metric.
 
-    ``readings``: rows of :func:`score_sides`. Columns: condition, against, context (``all`` first where
+    ``readings``: rows of :func:`score_sides`; ``metric``: the one that is looked into, which comes first
+    and is claimed. Columns: condition, against, context (``all`` first where
     there are several), metric, an interval's with its p. Items without a margin are left out. Texts and
     clusters of items are random; where every item has one of several wordings in turn, so are the pairs
     of wordings.
     """
     rows: list[dict[str, Any]] = []
     readings = readings[readings["margin"].notna()]
-    for name, own in readings.groupby("condition", sort=False):
+    for condition, own in readings.groupby("condition", sort=False):
         contexts = list(dict.fromkeys(own["context"]))
         for context in ["all", *contexts] if len(contexts) > 1 else contexts:
             here = own if context == "all" else own[own["context"] == context]
-            key = {"condition": name, "against": own["against"].iloc[0], "context": context}
+            key = {"condition": condition, "against": own["against"].iloc[0], "context": context}
             rows += [
-                key | {"metric": metric} | interval_columns(_difference(here, metric))
-                for metric in METRICS
+                key | {"metric": name} | interval_columns(_difference(here, name))
+                for name in dict.fromkeys([metric, *METRICS])
             ]
     return pd.DataFrame(rows)
 
@@ -119,7 +120,7 @@ def _difference(rows: pd.DataFrame, metric: str) -> Interval:
 
 
 def claim_of(totals: pd.DataFrame, condition: str, context: str = "") -> Claim:
-    """The claim about a condition: its effect on the margin, the other metrics beside it.
+    """The claim about a condition: its effect on the metric looked into, the others beside it.
 
     ``context``: all items by default. delta is a share of what naming the answer does, in the same
     items.
@@ -139,7 +140,7 @@ def _claim(totals: pd.DataFrame, condition: str, context: str) -> Claim:
     rows = totals[totals["condition"] == condition]
     rows = rows[rows["context"] == (context or rows["context"].iloc[0])]
     found = {str(row["metric"]): interval_of(row) for row in rows.to_dict("records")}
-    first = next(iter(METRICS))
+    first = next(iter(found))
     others = {METRICS[name]: one for name, one in found.items() if name != first}
     clean = bool((rows["against"] == "clean").any())
     return Claim(found[first], others=others, fixed_control=clean)
@@ -150,14 +151,15 @@ def verdict_table(totals: pd.DataFrame, difference: str) -> pd.DataFrame:
     rows = []
     for (condition, context), own in totals.groupby(["condition", "context"], sort=False):
         found = {str(row["metric"]): interval_of(row) for row in own.to_dict("records")}
-        first = found[next(iter(METRICS))]
+        looked_into = next(iter(found))
+        first = found[looked_into]
         claim = claim_of(totals, str(condition), str(context))
         rows.append(
             {
                 "condition": condition,
                 "context": context,
                 **{f"{METRICS[name]}, {difference}": one for name, one in found.items()},
-                "p (margin)": first.p,
+                f"p ({METRICS[looked_into]})": first.p,
                 "verdict": claim.verdict,
                 "items": first.n,
                 "clusters": first.n_clusters,

@@ -51,7 +51,13 @@ def say_effect(subset: str, condition: str, claim: Claim) -> str:
         p_said(claim),
     ]
     if condition == CONTROL:
-        return read_control(claim, where=f" on {subset} items", sample=sample, unit=PER_TOKEN)
+        return read_control(
+            claim,
+            where=f" on {subset} items",
+            sample=sample,
+            of="the option margin",
+            unit=PER_TOKEN,
+        )
     return read_effect(
         f"On {subset} items the {condition} prompt against its placebo",
         claim,

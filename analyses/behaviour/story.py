@@ -96,7 +96,13 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
             name: claims[subset, name] for name in CONTROL_ARMS if (subset, name) in claims
         }
         where = f" on {subset} items"
-        paragraphs.append(" ".join(read_control_arms(arms_here, where=where, unit=words.PER_TOKEN)))
+        paragraphs.append(
+            " ".join(
+                read_control_arms(
+                    arms_here, where=where, of="the option margin", unit=words.PER_TOKEN
+                )
+            )
+        )
     for name in names_of(rows):
         if name not in CONTROL_ARMS:
             own = [(s, claims[s, name]) for s in apart(rows) if (s, name) in claims]

@@ -41,8 +41,8 @@ def tell_fit(done: DirectionResult) -> Story:
                 "which is the same full stop for all. At every layer each method looks for the axis "
                 "that tells the two labels apart; + is label 1. Each sentence is then scored by axes "
                 f"fitted without its group (pairs and quadruples stay together), in "
-                f"{done.config.folds} folds, twice; the AUC, a mean over folds, says how often a sentence "
-                "of label 1 scores above one of label 0.",
+                f"{done.config.folds} folds, twice; the AUC, a mean over folds, says how often a "
+                "sentence of label 1 scores above one of label 0.",
             ],
         ),
         Section(
@@ -173,8 +173,8 @@ def tell_transfer(done: TransferResult) -> Story:
             tables=[
                 (
                     table,
-                    "All pairs of sets; 95 % intervals: repeated cross-validation on the diagonal, a jackknife "
-                    "over the tested set's groups elsewhere.",
+                    "All pairs of sets; 95 % intervals: of repeated cross-validation on the diagonal, "
+                    "of a jackknife over the tested set's groups elsewhere.",
                 )
             ],
             figures=[(figure, "Blue is above chance, red below it.")],

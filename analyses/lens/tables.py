@@ -68,7 +68,7 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
         items=items,
         spec=asked.spec,
         lens=lens,
-        totals=totals_of(saved.table("readings")),
+        totals=totals_of(saved.table("readings"), config.metric),
         effects=pd.concat(effects, ignore_index=True),
         parting=pd.DataFrame(parting),
         settled=settled_layer(lens.frame, metric=config.metric),

@@ -87,7 +87,7 @@ def read(asked: Question[PatchConfig], saved: Saved) -> PatchResult:
         spec=asked.specs[config.asked],
         dropped=len(asked.items) - used,
         results=results,
-        totals=totals_of(saved.table("readings")),
+        totals=totals_of(saved.table("readings"), config.metric),
         summary=whole_summary(results),
         top=top_table(results),
         example=read_example(saved),

@@ -29,6 +29,8 @@ OPTION_MARGIN = (
 METRICS = {"margin": MARGIN, "option_margin": OPTION_MARGIN}
 """What each metric of a study is."""
 
+UNITS = {"margin": " nats", "option_margin": " nats per token"}
+
 
 def named(metric: str) -> str:
     """A metric in a sentence."""
@@ -89,20 +91,22 @@ def effect_section(
         caption: of the table, its first sentence.
     """
     claim, arms = claim_of(totals, condition), control_claims(totals)
+    metric = str(totals["metric"].iloc[0])
+    of, unit = f"the {named(metric)}", UNITS[metric]
     mixed = (
         "The sample mixes ambiguous and disambiguated items, whose margins contrast other options; "
         f"the table has them apart, {shown} together."
     )
     paragraphs = [
-        *(read_control_arms(arms) if condition != CONTROL else []),
-        f"{read_effect(subject, claim, sample=(p_said(claim),))}{rest}",
+        *(read_control_arms(arms, of=of, unit=unit) if condition != CONTROL else []),
+        f"{read_effect(subject, claim, of=of, unit=unit, sample=(p_said(claim),))}{rest}",
         mixed if totals["context"].nunique() > 1 else "",
     ]
     table = (
         verdict_table(totals, difference),
         f"{caption} 95 % intervals; wordings and clusters of items are random (CGM-t). Margin: the "
-        "logit difference, nats, which is what the report looks into; option margin: the same "
-        "contrast in the options' full texts, nats per token; P(a): the score of the better option.",
+        "logit difference, nats; option margin: the same contrast in the options' full texts, nats per "
+        f"token; P(a): the score of the better option. The report looks into {of}.",
     )
     return Section(title, paragraphs=[text for text in paragraphs if text], tables=[table])
 

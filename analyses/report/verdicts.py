@@ -93,9 +93,14 @@ def control_works(claim: Claim) -> bool:
 
 
 def read_control(
-    claim: Claim, *, where: str = "", unit: str = " nats", sample: Sequence[str] = ()
+    claim: Claim,
+    *,
+    where: str = "",
+    of: str = "the margin",
+    unit: str = " nats",
+    sample: Sequence[str] = (),
 ) -> str:
-    """Whether naming the answer raises the margin; without that, no map or layer is interpreted.
+    """Whether naming the answer raises the metric; without that, no map or layer is interpreted.
 
     ``where`` follows the number: `` on ambiguous items``.
     """
@@ -103,19 +108,21 @@ def read_control(
         return f"The positive control (naming the answer) was not measured: {claim.effect.reason}."
     numbers = _numbers(claim.effect, f"{unit}{where}", sample)
     if control_works(claim):
-        return f"The positive control works: naming the answer raises the margin by {numbers}."
+        return f"The positive control works: naming the answer raises {of} by {numbers}."
     rest = f"so nothing{where} is localised, and a null says nothing"
     if claim.is_effect:
-        return (
-            f"The positive control fails: naming the answer lowers the margin by {numbers}, {rest}."
-        )
+        return f"The positive control fails: naming the answer lowers {of} by {numbers}, {rest}."
     return (
         f"The positive control (naming the answer) is not judged: {numbers}; {claim.why}, {rest}."
     )
 
 
 def read_control_arms(
-    arms: Mapping[str, Claim], *, where: str = "", unit: str = " nats"
+    arms: Mapping[str, Claim],
+    *,
+    where: str = "",
+    of: str = "the margin",
+    unit: str = " nats",
 ) -> list[str]:
     """The control's three arms: names the answer, mentions its words, paraphrases it without them.
 
@@ -128,11 +135,13 @@ def read_control_arms(
     said = []
     if CONTROL in arms:
         said.append(
-            read_control(arms[CONTROL], where=where, unit=unit, sample=(p_said(arms[CONTROL]),))
+            read_control(
+                arms[CONTROL], where=where, of=of, unit=unit, sample=(p_said(arms[CONTROL]),)
+            )
         )
     if "mentions" in arms:
         subject = "Mentioning the option's words without asking for it"
-        said.append(_read_arm(subject, arms["mentions"], where, unit))
+        said.append(_read_arm(subject, arms["mentions"], of, f"{unit}{where}"))
     if "paraphrases" not in arms:
         said.append(
             "The control's paraphrase, which asks for the answer without its words, was not run: "
@@ -141,7 +150,9 @@ def read_control_arms(
         )
         return said
     paraphrase = arms["paraphrases"]
-    said.append(_read_arm("Asking for the answer without its words", paraphrase, where, unit))
+    said.append(
+        _read_arm("Asking for the answer without its words", paraphrase, of, f"{unit}{where}")
+    )
     if control_works(paraphrase):
         said.append(
             "So the model follows a request that cannot be copied, and a null of the instruction speaks "
@@ -156,8 +167,8 @@ def read_control_arms(
     return said
 
 
-def _read_arm(subject: str, claim: Claim, where: str, unit: str) -> str:
-    return read_effect(subject, claim, unit=f"{unit}{where}", sample=(p_said(claim),))
+def _read_arm(subject: str, claim: Claim, of: str, unit: str) -> str:
+    return read_effect(subject, claim, of=of, unit=unit, sample=(p_said(claim),))
 
 
 def wordings_caveat(n_texts: int) -> str:

@@ -85,7 +85,7 @@ def attribute(
             of the straight line between both runs' input embeddings, one forward and backward each;
             for prompts that are aligned by index.
         metric: as in a sweep; a function has to be differentiable. Every metric is one backward.
-        seed: seed of the results' bootstraps.
+        seed: seed of the results' max-t.
         progress: show a bar.
 
     Returns:

@@ -99,7 +99,7 @@ def knockout(
         window: how many layers from the cell's layer on are blocked together.
         metric: as in :func:`interp.patching.sweep`.
         method: ``"exact"``, or ``"hooked"`` for one forward per cell.
-        seed: seed of the control's block and of the result's bootstraps.
+        seed: seed of the control's block and of the result's max-t.
         max_bytes: memory budget.
         progress: show a bar.
 

@@ -76,7 +76,7 @@ def screen(
         positions: which positions of the destination.
         steps: path steps of the attribution (:func:`interp.patching.attribute`).
         metric: as in a sweep, with a gradient.
-        seed: seed of the result's bootstraps.
+        seed: seed of the result's max-t.
         max_bytes: budget for what the exact runs hold at a time.
         progress: show bars.
 

@@ -77,7 +77,7 @@ def sweep(
             ``"screened"`` for the ``k`` cells of largest attribution
             (:func:`interp.patching.screen.screen`).
         k: how many cells a screened sweep runs.
-        seed: seed of the result's bootstraps.
+        seed: seed of the result's max-t.
         max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
         progress: show a bar.
 

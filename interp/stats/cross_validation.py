@@ -4,7 +4,7 @@ Source: Nadeau and Bengio, Inference for the generalization error, Machine Learn
 folds are correlated because their training sets overlap; the variance of their mean is that of
 independent folds times ``1 + n_folds * test / train``. Repeats use the same items again: together
 they have the degrees of freedom of two, whatever their number (with one per fold the interval of
-nominal 95 % holds the AUC of new items in 88 to 91 %, with these in 90 to 94 %).
+nominal 95 % holds the AUC of new items in 88 to 91 %, with these in 91 to 95 %).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.arrays import check_array, check_confidence, rows_of_cells
-from interp.stats.interval import Cells, Interval, p_of_t, t_quantile, t_ratio
+from interp.stats.interval import CellIntervals, Interval, p_of_t, t_quantile, t_ratio
 
 
 def corrected_cv(
@@ -46,7 +46,7 @@ def corrected_cv(
     array = check_array("values", values)
     flat = rows_of_cells(array)
     folds = (~np.isnan(flat)).sum(-1)
-    cells, out = np.arange(len(flat)), Cells(len(flat))
+    cells, out = np.arange(len(flat)), CellIntervals(len(flat))
     for count in np.unique(folds[folds > 0]):
         here = cells[folds == count]
         scores = flat[here][~np.isnan(flat[here])].reshape(len(here), count)

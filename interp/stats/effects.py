@@ -30,7 +30,7 @@ from interp.stats.arrays import (
     cluster_codes,
 )
 from interp.stats.columns import interval_columns
-from interp.stats.interval import Cells, Interval
+from interp.stats.interval import CellIntervals, Interval
 from interp.stats.two_way import of_arms
 
 _CELLS_AT_ONCE = 512
@@ -67,7 +67,7 @@ def effect(
     codes, shape = cluster_codes(clusters, n_items), arms[0].shape[:-2]
     flat = [arm.reshape(math.prod(shape), *arm.shape[-2:]) for arm in arms]
     defined = ~(np.isnan(flat[0]).any(1) | np.isnan(flat[1]).any(1)) & (item_weights > 0)
-    out = Cells(len(defined))
+    out = CellIntervals(len(defined))
     for cells, items in blocks(defined, _CELLS_AT_ONCE):
         inside = [arm[cells][..., items] for arm in flat]
         weight, here = item_weights[items], codes[items]
@@ -113,7 +113,7 @@ def effect_gap(
     texts = (len(arms[0]), len(arms[1]))
     defined = ~(np.isnan(arms[0]).any(0) | np.isnan(arms[1]).any(0) | np.isnan(member))
     here, sides = codes[defined], [member[defined], 1.0 - member[defined]]
-    out, cell = Cells(1), np.zeros(1, dtype=np.intp)
+    out, cell = CellIntervals(1), np.zeros(1, dtype=np.intp)
     out.count(cell, int(defined.sum()), len(np.unique(here)))
     if not all(side.any() for side in sides):
         out.reason[:] = undefined

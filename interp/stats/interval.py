@@ -85,7 +85,7 @@ class Interval:
 _PER_CELL_FIELDS = ("estimate", "low", "high", "n", "n_clusters", "reason", "se", "df", "p")
 
 
-class Cells:
+class CellIntervals:
     """Intervals of flattened cells, filled block by block and folded back to ``[*cells]``."""
 
     def __init__(self, n_cells: int) -> None:

@@ -37,7 +37,7 @@ from interp.stats.arrays import (
     scalar_or_array,
 )
 from interp.stats.effects import check_arms
-from interp.stats.interval import Cells, p_of_t, t_quantile, t_ratio
+from interp.stats.interval import CellIntervals, p_of_t, t_quantile, t_ratio
 from interp.stats.two_way import TwoWay, of_arms, of_observations
 from interp.thresholds import ALPHA
 
@@ -109,7 +109,8 @@ def max_t_of_effects(
     arms = check_arms(treated, control)
     shape, codes = arms[0].shape[:-2], cluster_codes(clusters, arms[0].shape[-1])
     flat = [arm.reshape(math.prod(shape), *arm.shape[-2:]) for arm in arms]
-    defined = ~(np.isnan(flat[0]).any(1) | np.isnan(flat[1]).any(1))
+    missing = [np.asarray(np.isnan(arm).any(axis=1)) for arm in flat]
+    defined = ~np.logical_or(*missing)
 
     def parts() -> Iterator[_Part]:
         for cells, items in blocks(defined, _CELLS_AT_ONCE):
@@ -179,7 +180,7 @@ def _corrected(
     from scipy.special import ndtr, ndtri
 
     n_cells, n_units = math.prod(shape), int(codes.max(initial=-1)) + 1
-    of, t, scores = Cells(n_cells), np.full(n_cells, np.nan), np.zeros((n_cells, 0))
+    of, t, scores = CellIntervals(n_cells), np.full(n_cells, np.nan), np.zeros((n_cells, 0))
     for part in parts:
         cells, found = part.cells, part.found
         present = np.unique(part.clusters)

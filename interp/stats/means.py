@@ -27,7 +27,7 @@ from interp.stats.arrays import (
     cluster_codes,
     rows_of_cells,
 )
-from interp.stats.interval import Cells, Interval
+from interp.stats.interval import CellIntervals, Interval
 from interp.stats.two_way import of_observations
 from interp.stats.variance import Deletion
 
@@ -60,7 +60,7 @@ def cluster_mean(
     if wordings is not None:
         return _two_way_mean(array, clusters, wordings, confidence)
     flat, codes = rows_of_cells(array), cluster_codes(clusters, array.shape[-1])
-    out, unequal = Cells(len(flat)), False
+    out, unequal = CellIntervals(len(flat)), False
     for cells, items in blocks(~np.isnan(flat), _CELLS_AT_ONCE):
         here, inside = codes[items], flat[np.ix_(cells, items)]
         groups = Groups.of(here)
@@ -87,7 +87,7 @@ def _two_way_mean(
 ) -> Interval:
     flat, n = rows_of_cells(array), array.shape[-1]
     codes, ways = cluster_codes(clusters, n), cluster_codes(wordings, n, "wording")
-    out = Cells(len(flat))
+    out = CellIntervals(len(flat))
     for cells, items in blocks(~np.isnan(flat), _CELLS_AT_ONCE):
         inside = flat[np.ix_(cells, items)]
         out.count(cells, len(items), len(np.unique(codes[items])))

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.arrays import FloatArray, Groups, check_array, check_confidence, cluster_codes
-from interp.stats.interval import Cells, Interval
+from interp.stats.interval import CellIntervals, Interval
 from interp.stats.variance import Deletion
 
 _STEP = 1e-6  # of the derivatives, relative to the largest sum
@@ -52,7 +52,7 @@ def of_sums(
     if array.ndim != 2 or np.isnan(array).any():
         raise InterpError(f"columns {list(array.shape)}: give [n_columns, n_items] without NaN")
     groups = Groups.of(cluster_codes(clusters, array.shape[-1]))
-    out, cell = Cells(1), np.zeros(1, dtype=np.intp)
+    out, cell = CellIntervals(1), np.zeros(1, dtype=np.intp)
     out.count(cell, array.shape[-1] if n is None else n, len(groups))
     out.reason[:] = undefined
     if not array.shape[-1]:

@@ -26,7 +26,7 @@ from interp.stats.arrays import (
     cluster_codes,
     rows_of_cells,
 )
-from interp.stats.interval import Cells, Interval, p_of_t, t_quantile, t_ratio
+from interp.stats.interval import CellIntervals, Interval, p_of_t, t_quantile, t_ratio
 from interp.stats.two_way import TwoWay, of_observations
 
 _CELLS_AT_ONCE = 1024
@@ -62,7 +62,7 @@ def share(
     if wordings is not None:
         ways = cluster_codes(wordings, above.shape[-1], "wording")
     top, base = rows_of_cells(above), rows_of_cells(below)
-    out = Cells(len(top))
+    out = CellIntervals(len(top))
     for cells, items in blocks(~np.isnan(top) & ~np.isnan(base), _CELLS_AT_ONCE):
         out.count(cells, len(items), len(np.unique(codes[items])))
         pick = np.ix_(cells, items)
@@ -71,7 +71,7 @@ def share(
 
 
 def _fill(
-    out: Cells,
+    out: CellIntervals,
     cells: IntArray,
     top: FloatArray,
     base: FloatArray,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from interp.stats.arrays import FloatArray, Groups, IntArray
-from interp.stats.variance import Component, Deletion, satterthwaite
+from interp.stats.variance import Deletion, VariancePart, satterthwaite
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TwoWay:
     """Estimates with two-way variances, per cell.
 
     ``estimate``, ``variance``, ``df`` are ``[cells]``. ``wordings [cells, units]`` and ``clusters
-    [cells, units]`` are the scores of :class:`~interp.stats.variance.Component`.
+    [cells, units]`` are the scores of :class:`~interp.stats.variance.VariancePart`.
     """
 
     estimate: FloatArray
@@ -55,7 +55,7 @@ def of_arms(
         estimate,
         [part.floor(scale) for part in wordings if part is not None],
         deletion.component(difference).floor(scale),
-        sum(both),
+        both[0] + both[1],
         scale,
     )
 
@@ -90,13 +90,13 @@ def of_observations(values: FloatArray, clusters: IntArray, wordings: IntArray) 
     return _combined(estimate, [of_wordings.component(values).floor(scale)], between, both, scale)
 
 
-def _between(means: FloatArray, sign: int) -> Component | None:
+def _between(means: FloatArray, sign: int) -> VariancePart | None:
     """Of the wordings' means ``[cells, wordings]``; None for a single wording."""
     k = means.shape[-1]
     if k == 1:
         return None
     scores = sign * (means - means.mean(-1, keepdims=True)) / np.sqrt(k * (k - 1))
-    return Component((scores**2).sum(-1), np.full(len(means), k - 1.0), scores)
+    return VariancePart((scores**2).sum(-1), np.full(len(means), k - 1.0), scores)
 
 
 def _pairs(arm: FloatArray, groups: Groups, sides: Sequence[FloatArray]) -> FloatArray:
@@ -118,8 +118,8 @@ def _pairs(arm: FloatArray, groups: Groups, sides: Sequence[FloatArray]) -> Floa
 
 def _combined(
     estimate: FloatArray,
-    wordings: Sequence[Component],
-    clusters: Component,
+    wordings: Sequence[VariancePart],
+    clusters: VariancePart,
     both: FloatArray,
     scale: FloatArray,
 ) -> TwoWay:
@@ -138,7 +138,10 @@ def _combined(
 
 
 def _degrees(
-    total: FloatArray, variance: FloatArray, wordings: Sequence[Component], clusters: Component
+    total: FloatArray,
+    variance: FloatArray,
+    wordings: Sequence[VariancePart],
+    clusters: VariancePart,
 ) -> FloatArray:
     """Satterthwaite's degrees of freedom, cautious about an arm of few wordings.
 

@@ -29,7 +29,7 @@ _CORRELATIONS = np.linspace(0.0, 1.0, 5)  # of the working model; between them b
 
 
 @dataclass(frozen=True)
-class Component:
+class VariancePart:
     """One source of variance of an estimate, per cell.
 
     ``variance [cells]`` in squared units of the values, ``df [cells]``; ``scores [cells, units]``:
@@ -41,10 +41,10 @@ class Component:
     df: FloatArray
     scores: FloatArray
 
-    def floor(self, scale: FloatArray) -> Component:
+    def floor(self, scale: FloatArray) -> VariancePart:
         """A variance that is rounding of values of this size ``[cells]`` becomes 0."""
         real = self.variance > (_ROUNDING * scale) ** 2
-        return Component(
+        return VariancePart(
             np.where(real, self.variance, 0.0), self.df, np.where(real[:, None], self.scores, 0.0)
         )
 
@@ -100,14 +100,14 @@ class Deletion:
             np.array([_degrees((1 - r) * apart + r * together) for r in _CORRELATIONS]),
         )
 
-    def component(self, values: FloatArray) -> Component:
+    def component(self, values: FloatArray) -> VariancePart:
         """The component of variance of values ``[cells, n_items]``."""
         rho = self._correlation(values)
         true, jackknife = (
             (1 - rho) * ends[0] + rho * ends[1] for ends in (self.true, self.jackknife)
         )
         scores = (values @ self.change.T) * np.sqrt(true / jackknife)[:, None]
-        return Component((scores**2).sum(-1), np.interp(rho, _CORRELATIONS, self.dfs), scores)
+        return VariancePart((scores**2).sum(-1), np.interp(rho, _CORRELATIONS, self.dfs), scores)
 
     def _correlation(self, values: FloatArray) -> FloatArray:
         """Correlation of the items of a unit ``[cells]``, by one-way analysis of variance."""

@@ -10,9 +10,12 @@ import torch
 from analyses.benchmarks import machine, patching
 from analyses.benchmarks.patching import Case, by_transformer_lens, lower_bound, measure
 from interp.patching import sweep
+from interp.patching.sites import MetricName
 from interp.prompts import PromptPair, make_pair
+from tests.patching.options_by_hand import option_pair
 
 S, T = 11, 4
+METRICS: tuple[MetricName, ...] = ("margin", "option_margin")
 
 
 @pytest.fixture
@@ -81,8 +84,14 @@ def test_the_option_margin_by_transformer_lens_is_ours(
 
 
 def test_the_bound_of_the_option_margin_counts_the_rows_of_the_options(tiny_model: Any) -> None:
+    """Three and one rows of the options, and one more of the prompt is read."""
     pair = option_pair(tiny_model)
-    margin = lower_bound(tiny_model, Case("tiny", pair, "resid_pre"), n_cells=16)
-    options = lower_bound(tiny_model, Case("tiny", pair, "resid_pre", "option_margin"), n_cells=16)
-    assert margin[0] < options[0] < 2 * margin[0]
-    assert 2 * margin[1] < options[1] < 3 * margin[1]
+    block = 32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64
+    unembedding = 2 * 32 * int(tiny_model.cfg.d_vocab)
+    margin, options = (
+        lower_bound(tiny_model, Case("tiny", pair, "resid_pre", metric), n_cells=16)
+        for metric in METRICS
+    )
+    s, t = Case("tiny", pair, "resid_pre").lengths
+    assert options[0] - margin[0] == 6 * t * 4 * 2 * block + 16 * 5 * unembedding
+    assert options[1] == 16 * (s + 3 + s + 1) * (4 * 2 * block + unembedding)

@@ -12,9 +12,6 @@ from analyses.benchmarks.simulations.__main__ import DOCUMENT, Result, measure, 
 from analyses.benchmarks.simulations.rows import CLUSTERS, KINDS, rows
 from analyses.benchmarks.simulations.samples import Draw, arms
 
-# Below the band by construction or by a known limit; docs/methods.md gives the full run's numbers.
-KNOWN = {"bias score, disambiguated | 6 clusters, heavy-tailed"}
-
 
 def test_every_statistic_is_simulated_at_6_12_and_60_clusters_of_every_kind() -> None:
     known = {(row.statistic, row.sample) for row in rows()}
@@ -69,8 +66,6 @@ def test_a_tenth_of_every_row_falls_into_its_band(index: int) -> None:
     """Up to three standard errors of a tenth, of the band's edge."""
     row = list(rows())[index]
     result = measure(index, 0.1)
-    if f"{row.statistic} | {row.sample}" in KNOWN:
-        pytest.skip("a known limit, stated in docs/methods.md")
     edge = max(row.band[0], 0.01)
     error = max(result.error, (edge * (1 - min(edge, 0.99)) / result.n) ** 0.5)
     assert row.band[0] - 3 * error <= result.share <= row.band[1] + 3 * error

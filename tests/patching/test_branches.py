@@ -211,8 +211,8 @@ def test_rotary_frequencies_that_depend_on_the_length_are_noticed(tmp_path: Path
     pair = option_pair(model, n=20)
     result = sweep(model, pair, metric="option_margin", layers=[1], progress=False)
     assert "depend on what follows" in result.notes[0]
-    own = own_option_margin(model, pair, pair.destination.ids)
-    assert float(result.baseline) == pytest.approx(own, abs=1e-5)
+    wanted = sweep(model, pair, metric="option_margin", layers=[1], method="hooked", progress=False)
+    assert float((result.values - wanted.values).abs().max()) <= 1e-6
 
 
 def steer(activation: Tensor, hook: Any) -> Tensor:

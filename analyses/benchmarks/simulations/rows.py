@@ -114,7 +114,7 @@ def _tests() -> Iterator[Row]:
     sample = "effect = delta, 6 x 6 wordings, 60 clusters"
     yield Row("equivalence", sample, "size", SIZE, 4000, _equivalence)
     sample = "20 effects, 6 x 6 wordings, 24 clusters"
-    yield Row("Family (Holm)", sample, "size", SIZE, 2000, _holm)
+    yield Row("Family (Holm)", sample, "size", SIZE, 500, _holm)
 
 
 def _effect(
@@ -128,8 +128,8 @@ def _effect(
         for part, size in enumerate(_parts(n, kind)):  # new cluster sizes in every part
             draw = Draw.of(kind, n_clusters, "effect", wordings, sd, part)
             clusters = draw.clusters()
-            table = arms(draw, size, wordings, clusters, sd=sd)
-            found.append(_holds(stats.effect(*table, clusters), 0.0))
+            treated, control = arms(draw, size, wordings, clusters, sd=sd)
+            found.append(_holds(stats.effect(treated, control, clusters), 0.0))
         return np.concatenate(found)
 
     return run
@@ -266,8 +266,9 @@ def _family(
     def run(n: int) -> FloatArray:
         draw, found = Draw.of(kind, n_clusters, "family", cells, sd), []
         for k in range(n):
-            table = family(draw, cells, 6, sd)
-            test = stats.max_t_of_effects(*table, range(n_clusters), n_draws=1000, seed=k)
+            treated, control = family(draw, cells, 6, sd)
+            units = range(n_clusters)
+            test = stats.max_t_of_effects(treated, control, units, n_draws=1000, seed=k)
             found.append((test.p_corrected <= 0.05).any())
         return np.array(found, dtype=float)
 
@@ -296,8 +297,8 @@ def _power(effect: float) -> Callable[[int], FloatArray]:
     def run(n: int) -> FloatArray:
         draw, found = Draw.of("gaussian", 60, "power", effect), []
         for k in range(n):
-            table = family(draw, LAYERS, 6, 0.15, effect)
-            test = stats.max_t_of_effects(*table, range(60), n_draws=1000, seed=k)
+            treated, control = family(draw, LAYERS, 6, 0.15, effect)
+            test = stats.max_t_of_effects(treated, control, range(60), n_draws=1000, seed=k)
             hit = (test.p_corrected[EFFECT_AT] <= 0.05).any()
             found.append((hit, test.p_raw[EFFECT_AT][3] <= 0.05))
         any_layer, oracle = np.array(found, dtype=float).T
@@ -338,5 +339,6 @@ def _equivalence(n: int) -> FloatArray:
 def _holm(n: int) -> FloatArray:
     draw = Draw.of("gaussian", 24, "holm")
     clusters = draw.clusters()
-    p = np.stack([stats.effect(*arms(draw, n, (6, 6), clusters), clusters).p for _ in range(20)])
+    families = [arms(draw, n, (6, 6), clusters) for _ in range(20)]
+    p = np.stack([stats.effect(above, below, clusters).p for above, below in families])
     return np.array([(stats.holm(claims) <= 0.05).any() for claims in p.T], dtype=float)
