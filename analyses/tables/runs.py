@@ -86,13 +86,19 @@ RUNS: dict[str, RowsRun] = {
         conditions="clean,instructed,placebo,specificity_0",
     ),
     "rounds-revealing": _behaviour(
-        ("conversations.parquet",), **_ROUNDS, round_texts=2, texts=2, conditions=_CONDITIONS
+        ("conversations.parquet",),
+        **_ROUNDS,
+        round_texts=6,
+        texts=1,
+        conditions="clean,revealing,placebo",
     ),
+    # Completions of toxic beginnings are not kept, only what was measured of them.
     "rounds-nontoxic": _behaviour(
-        ("completions.parquet", "completion_tokens.parquet", "scorer.parquet"),
+        ("toxicity.parquet", "edits.parquet", "round_effects.parquet"),
         items="rtp-993",
         limit=60,
         rounds=5,
+        round_texts=6,
         conditions="nontoxic,placebo",
         scorer="offline",
     ),
