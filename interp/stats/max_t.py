@@ -26,7 +26,6 @@ import numpy.typing as npt
 
 from interp.errors import InterpError
 from interp.stats.arrays import (
-    BoolArray,
     FloatArray,
     IntArray,
     PerCell,
@@ -110,7 +109,7 @@ def max_t_of_effects(
     arms = check_arms(treated, control)
     shape, codes = arms[0].shape[:-2], cluster_codes(clusters, arms[0].shape[-1])
     flat = [arm.reshape(math.prod(shape), *arm.shape[-2:]) for arm in arms]
-    defined: BoolArray = ~(np.isnan(flat[0]).any(1) | np.isnan(flat[1]).any(1))
+    defined = np.asarray(~(np.isnan(flat[0]).any(1) | np.isnan(flat[1]).any(1)))
 
     def parts() -> Iterator[_Part]:
         for cells, items in blocks(defined, _CELLS_AT_ONCE):
