@@ -31,7 +31,7 @@ from interp.models import DEFAULT_MODEL, load_model
 from interp.prompts import Condition, TextBank
 from interp.stats import FloatArray, Interval, effect
 
-ROWS = Path(__file__).parents[2] / "notebooks" / "data" / "placebos-smollm2-135m" / "rows.parquet"
+ROWS = Path(__file__).parents[2] / "docs" / "rows" / "placebo-kinds" / "rows.parquet"
 """The committed rows of the default model."""
 
 N_ITEMS, N_TEXTS, SEED = 24, 12, 0

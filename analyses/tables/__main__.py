@@ -41,12 +41,17 @@ def pages() -> list[Path]:
 def _make(asked: argparse.Namespace) -> None:
     """The rows of the runs that are named, one model after the other."""
     names = list(RUNS) if asked.rows == "all" else asked.rows.split(",")
-    folders = dict(entry.split("=", 1) for entry in asked.model)
+    folders, data = (dict(entry.split("=", 1) for entry in of) for of in (asked.model, asked.data))
+    options = {"out": asked.out, "rows": asked.into, "data": data, "jobs": asked.jobs}
     for wanted in dict.fromkeys(find_run(name).model for name in names):
-        model = load_model(folders.get(wanted, wanted), device=asked.device)
+        model = None
+        if asked.jobs == 1:
+            model = load_model(folders.get(wanted, wanted), device=asked.device)
+        elif wanted in folders:
+            raise InterpError("--jobs loads models by name: leave --model out, or --jobs")
         for name in names:
             if RUNS[name].model == wanted:
-                make_rows(name, model, out=asked.out, rows=asked.into)
+                make_rows(name, model, **options)
 
 
 def _check() -> int:
@@ -75,6 +80,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--model", action="append", default=[], help="NAME=FOLDER: weights of a catalogue model"
     )
+    parser.add_argument(
+        "--data", action="append", default=[], help="NAME=PLACE: a data set's local file or folder"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes that compute units")
     parser.add_argument("--out", type=Path, default=Path("runs/tables"), help="folders of the runs")
     parser.add_argument("--into", type=Path, default=ROWS, help="where the rows are kept")
     return parser.parse_args(arguments)

@@ -29,6 +29,11 @@ def interval(value: Interval, decimals: int = 2) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
+def p_value(p: float) -> str:
+    """``.017``; ``< .001`` below that."""
+    return "< .001" if p < 0.001 else number(p, 3)
+
+
 def table(frame: pd.DataFrame) -> str:
     """A frame of text as a markdown table."""
     rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]

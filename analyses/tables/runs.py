@@ -19,6 +19,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.config import read_config
+from analyses.executors import in_process, processes
 from analyses.registry import load_study
 from analyses.runner import load, run
 from interp.behaviour import OptionScores
@@ -32,7 +33,7 @@ ROWS = Path(__file__).resolve().parents[2] / "docs" / "rows"
 
 LARGER_MODEL = "qwen2.5-coder-0.5b-instruct"
 
-_CONDITIONS = "clean,instructed,placebo,revealing"
+_CONDITIONS = "clean,instructed,placebo,revealing,mentions,paraphrases"
 _ROUNDS: dict[str, Any] = {"items": "bbq", "limit": 66, "rounds": 5}
 
 
@@ -67,7 +68,7 @@ RUNS: dict[str, RowsRun] = {
         items="bbq",
         limit=198,
         rounds=0,
-        conditions=_CONDITIONS,
+        conditions=f"{_CONDITIONS},statement",
     ),
     "rq1-qwen2.5-0.5b": _behaviour(
         ("scores.parquet", "stereotype_questions.parquet"),
@@ -85,13 +86,19 @@ RUNS: dict[str, RowsRun] = {
         conditions="clean,instructed,placebo,specificity_0",
     ),
     "rounds-revealing": _behaviour(
-        ("conversations.parquet",), **_ROUNDS, round_texts=2, texts=2, conditions=_CONDITIONS
+        ("conversations.parquet",),
+        **_ROUNDS,
+        round_texts=6,
+        texts=1,
+        conditions="clean,revealing,placebo",
     ),
+    # Completions of toxic beginnings are not kept, only what was measured of them.
     "rounds-nontoxic": _behaviour(
-        ("completions.parquet", "completion_tokens.parquet", "scorer.parquet"),
+        ("toxicity.parquet", "edits.parquet", "round_effects.parquet"),
         items="rtp-993",
         limit=60,
         rounds=5,
+        round_texts=6,
         conditions="nontoxic,placebo",
         scorer="offline",
     ),
@@ -122,9 +129,9 @@ class Kept:
         return ModelCard.from_dict(self.manifest["model"])
 
     @property
-    def seed(self) -> int:
-        """The run's."""
-        return int(self.manifest["seed"])
+    def is_there(self) -> bool:
+        """Whether rows are committed."""
+        return (self.path / MANIFEST_NAME).is_file()
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of rows. Raises InterpError if it is not kept."""
@@ -132,7 +139,7 @@ class Kept:
 
     def scores(self) -> OptionScores:
         """The single prompts of a behaviour run."""
-        return OptionScores(self.table("scores"), self.card, self.seed)
+        return OptionScores(self.table("scores"), self.card)
 
     def result(self) -> Any:
         """The run's result, by its study's own reading; needs the data set that the items are of."""
@@ -140,19 +147,45 @@ class Kept:
 
 
 def make_rows(
-    name: str, model: TransformerBridge, *, out: Path, rows: Path = ROWS, progress: bool = True
+    name: str,
+    model: TransformerBridge | None,
+    *,
+    out: Path,
+    rows: Path = ROWS,
+    data: Mapping[str, str] | None = None,
+    jobs: int = 1,
+    progress: bool = True,
 ) -> None:
     """Run ``name`` in ``out``, or go on with it, and put what is kept into ``rows``.
+
+    Args:
+        name: one of :data:`RUNS`.
+        model: its model; None: loaded by its catalogue name, which several processes take.
+        out: where run folders lie.
+        rows: where rows are kept.
+        data: local places of data sets by their names (``ethics``: ``cm_test.csv``).
+        jobs: processes that compute units.
+        progress: show bars.
 
     Raises:
         InterpError: no run of this name, or what its study refuses.
     """
-    asked = find_run(name)
+    asked, places = find_run(name), dict(data or {})
     study = load_study(asked.study)
-    config = read_config(study.Config, **asked.options, out=out / name)
-    command = f"python -m analyses.tables --rows {name}"
-    run(study, config, model=model, command=command, progress=progress)
-    keep(out / name, rows / name, asked.kept)
+    by_name = {"model": asked.model} if model is None else {}
+    options = {**asked.options, **by_name, "out": out / name}
+    if "texts" in options and isinstance(options["texts"], str):
+        sets = options["texts"].split(",")
+        options["texts"] = ",".join(f"{s}:{places[s]}" if s in places else s for s in sets)
+    run(
+        study,
+        read_config(study.Config, **options),
+        model=model,
+        executor=processes(jobs) if jobs > 1 else in_process,
+        command=f"python -m analyses.tables --rows {name}",
+        progress=progress,
+    )
+    keep(out / name, rows / name, asked.kept, places)
 
 
 def find_run(name: str) -> RowsRun:
@@ -166,8 +199,13 @@ def find_run(name: str) -> RowsRun:
     return RUNS[name]
 
 
-def keep(folder: Path, into: Path, patterns: Sequence[str]) -> None:
-    """Copy the kept files of a finished run, and its manifest without times, host and folders."""
+def keep(
+    folder: Path, into: Path, patterns: Sequence[str], places: Mapping[str, str] | None = None
+) -> None:
+    """Copy the kept files of a finished run, and its manifest without times, host and folders.
+
+    ``places``: where data sets lay (see :func:`make_rows`), which the manifest does not keep either.
+    """
     manifest = read_manifest(folder)
     shutil.rmtree(into, ignore_errors=True)
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
@@ -184,4 +222,7 @@ def keep(folder: Path, into: Path, patterns: Sequence[str]) -> None:
         "files": {name: facts for name, facts in manifest["files"].items() if name in names},
         "sessions": [],
     }
-    (into / MANIFEST_NAME).write_text(f"{json.dumps(clean, indent=2)}\n", encoding="ascii")
+    text = json.dumps(clean, indent=2)
+    for name, place in (places or {}).items():
+        text = text.replace(json.dumps(f"{name}:{place}"), json.dumps(name))
+    (into / MANIFEST_NAME).write_text(f"{text}\n", encoding="ascii")
