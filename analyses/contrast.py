@@ -285,7 +285,7 @@ def control_arms(specs: Specs, items: Sequence[ChoiceItem], *, beside: str) -> t
 
 def arm_fits(spec: ConditionSpec, item: ChoiceItem) -> bool:
     """Whether a condition can be asked of an item: its slots, and what it says of the gold choice."""
-    if not gold_fits(spec, item):
+    if not spec.fits(item):
         return False
     try:
         for text in texts_of(spec):
@@ -293,12 +293,6 @@ def arm_fits(spec: ConditionSpec, item: ChoiceItem) -> bool:
     except InterpError:
         return False
     return True
-
-
-def gold_fits(spec: ConditionSpec, item: ChoiceItem | CompletionItem) -> bool:
-    """False where a condition says that the question is left open and it is not."""
-    open_question = isinstance(item, ChoiceItem) and item.choices[item.gold].role == "unknown"
-    return spec.gold == "any" or open_question
 
 
 def control_texts(

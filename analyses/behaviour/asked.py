@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from analyses.behaviour.config import BehaviourConfig
 from analyses.behaviour.units import is_single_prompt
-from analyses.contrast import Specs, gold_fits, require_filled, texts_of
+from analyses.contrast import Specs, require_filled, texts_of
 from interp.behaviour import require_scorer
 from interp.behaviour.protocol import Item, Task
 from interp.data import ChoiceItem, CompletionItem
@@ -47,7 +47,7 @@ class BehaviourAsked:
         for name in self.config.conditions:
             for task, items in self.kinds.items():
                 if self.specs[name].items in ("any", task):
-                    fitting = [item for item in items if gold_fits(self.specs[name], item)]
+                    fitting = [item for item in items if self.specs[name].fits(item)]
                     if fitting:
                         yield name, task, fitting
 

@@ -15,7 +15,7 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.behaviour.config import BehaviourConfig
-from analyses.contrast import digest_prompts, gold_fits
+from analyses.contrast import digest_prompts
 from interp.behaviour import (
     CompletionPair,
     RoundProtocol,
@@ -175,7 +175,7 @@ def talks(
         controls: tuple[RoundProtocol, ...] = ()
         if "placebo" in config.conditions:
             controls = placebo_protocols(bank, treated)
-        fitting = [item for item in items if gold_fits(bank.specs[name], item)]
+        fitting = [item for item in items if bank.specs[name].fits(item)]
         for protocol in (*treated, *controls):
             units += [Talk(protocol, part) for part in _parts(fitting)]
     if task == "completion" and config.samples:
@@ -232,7 +232,7 @@ def _variants(bank: TextBank, item: ChoiceItem, config: BehaviourConfig) -> list
     names = [name for name in config.conditions if is_single_prompt(bank.specs[name])]
     first = next((name for name in names if bank.specs[name].has_text), "")
     for name in names:
-        if not gold_fits(bank.specs[name], item):
+        if not bank.specs[name].fits(item):
             continue
         n_texts = config.texts if name == first else config.other_texts or config.texts
         treated = bank.texts(name, item, min(n_texts, bank.n_texts(name)))

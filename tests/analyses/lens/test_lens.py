@@ -413,6 +413,22 @@ def test_the_mismatch_of_lengths_is_told(lengths: list[int], said: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.slow
+def test_the_metric_is_an_option_that_reaches_effects_manifest_and_report(
+    tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out, metric="option_margin"), progress=False)
+    frame = done.lens.frame
+    last = frame[frame["layer"] == frame["layer"].max()]
+    means = last.groupby(["contrast", "condition"])["option_margin"].mean()
+    total = done.totals.loc[done.totals["contrast"] == "instructed", "estimate"].iloc[0]
+    difference = means["instructed", "instructed"] - means["instructed", "placebo"]
+    assert total == pytest.approx(difference)
+    assert read_manifest(out)["config"]["metric"] == "option_margin"
+    assert "nats per token" in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
 def test_png_figures_are_written_on_request(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
     run(config(tiny_folder("llama"), out, png=True, texts=1), progress=False)

@@ -81,6 +81,33 @@ def test_tables_hold_what_one_sweep_over_all_pairs_gives(
 
 
 @pytest.mark.slow
+def test_the_metric_is_an_option_that_reaches_tables_manifest_and_report(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Rows say the options' form and whether they are single tokens."""
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out, metric="option_margin"), progress=False)
+    model = load_model(tiny_folder("llama"))
+    items = load_items("bundled", limit=4, seed=0)
+    pairs = [make_pair(model, item, "instructed") for item in items]
+    whole = sweep(
+        model, pairs, cells="layer_span", layers=[0, 3], metric="option_margin", progress=False
+    )
+    result = done.results["instructed", "resid_pre"]
+    assert result.metric_names == ["option_margin"]
+    assert torch.allclose(result.baseline, whole.baseline, atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(result.source_baseline, whole.source_baseline, atol=1e-5)
+    assert read_manifest(out)["config"]["metric"] == "option_margin"
+    rows = read_table(out, "patching-instructed-resid_pre")
+    assert set(rows["metric"]) == {"option_margin"}
+    assert set(rows["option_form"]) == {"the"}
+    assert not rows["single_token"].any()
+    report = (out / "report.html").read_text()
+    assert "nats per token" in report
+    assert "are not patched" in report
+
+
+@pytest.mark.slow
 def test_run_folder_holds_tables_figures_report_and_the_control(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
