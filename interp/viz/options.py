@@ -89,7 +89,8 @@ def levels(scores: OptionScores) -> go.Figure:
     for col, (_, metric) in enumerate(_METRICS, start=1):
         figure.add_trace(_chance(1 / _n_options(scores), len(conditions)), row=1, col=col)
         for offset, subset in zip(_offsets(len(subsets)), subsets, strict=True):
-            for k, condition in enumerate(conditions):
+            for condition in scores.conditions_of(subset):
+                k = conditions.index(condition)
                 trace = _level_trace(scores, condition, subset, metric, k + offset)
                 figure.add_trace(trace, row=1, col=col)
     for subset in subsets:
