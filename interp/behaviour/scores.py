@@ -29,10 +29,10 @@ Subset = Literal["all", "ambiguous", "disambiguated"]
 ScoreName = Literal[
     "option_margin", "margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"
 ]
-Metric = Literal["option_margin", "margin", "p_gold"]
+AnswerMetric = Literal["option_margin", "margin", "p_gold"]
 """The readings of one contrast, the primary one first; an effect needs one sign in all of them."""
 
-PRIMARY: Metric = "option_margin"
+PRIMARY: AnswerMetric = "option_margin"
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,8 @@ class OptionScores:
     def effects(self) -> pd.DataFrame:
         """Effects of every treated condition against its placebos and against clean, per subset.
 
-        Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`Metric`), the interval's with
-        its p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
+        Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`AnswerMetric`), the interval's
+        with its p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
         """
         treated = [c for c in self.conditions if c not in ("clean", "placebo")]
         readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in self.conditions]
@@ -205,7 +205,7 @@ class OptionScores:
         rows = []
         for subset in self._subsets():
             for condition, against in readings:
-                for metric in get_args(Metric):
+                for metric in get_args(AnswerMetric):
                     e = self.effect(condition, against=against, subset=subset, metric=metric)
                     rows.append(
                         {
