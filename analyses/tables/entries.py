@@ -30,6 +30,7 @@ from interp.directions import DirectionStack
 from interp.directions.swings import LEARNED, swing_table
 from interp.errors import InterpError, did_you_mean
 from interp.stats import Interval, interval_of
+from interp.viz.directions import METHOD_NAMES
 
 Rows = Mapping[str, Kept]
 """The rows of the runs that a table needs, by their names."""
@@ -44,14 +45,6 @@ class Entry:
 
 
 MODELS = {"rq1-smollm2-135m": "SmolLM2 135M", "rq1-qwen2.5-0.5b": "Qwen2.5-Coder 0.5B"}
-_METHODS = {
-    "lda": "LDA",
-    "logistic": "logistic regression",
-    "mean_difference": "difference of means",
-    "pca": "PCA of pair differences",
-    "cosine": "cosine with biased statements, as arXiv 2407.15286 reads it",
-    "cosine_last": "the same with the last layer's statements",
-}
 _ORDER = {name: k for k, name in enumerate((*CONTROL_ARMS, "instructed", "statement", "placebo"))}
 _PRIMARY, _MARGIN, _P = "option margin, nats per token", "margin, nats", "P(a)"
 
@@ -99,9 +92,9 @@ def _effect_key(group: Any) -> tuple[str, bool, int]:
     return items, row["against"] == "clean", _ORDER.get(row["condition"], len(_ORDER))
 
 
-def placebo_kind(scores: OptionScores) -> str:
+def placebo_kind(rows: OptionScores | pd.DataFrame) -> str:
     """What the placebos of kept rows are: those of the first edition were statements."""
-    frame = scores.frame
+    frame = rows if isinstance(rows, pd.DataFrame) else rows.frame
     used = set(frame.loc[frame["condition"] == "placebo", "text_id"])
     requests = {one.id for one in bundled_instructions() if one.kind == "placebo"}
     return "requests" if used <= requests else "statements, first edition"
@@ -189,7 +182,7 @@ def directions(rows: Rows) -> str:
         for site in sites:
             row = best[method, site]
             cells[site] = f"{markdown.interval(interval_of(row, 'auc'))} (layer {row['layer']})"
-        found.append({"method": _METHODS.get(method, method), **cells})
+        found.append({"method": METHOD_NAMES[method], **cells})
     means = {site: done.fits["mean_difference", site] for site in sites}
     found.append(
         {"method": "*shuffled labels (difference of means)*"}

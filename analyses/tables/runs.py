@@ -98,7 +98,6 @@ RUNS: dict[str, RowsRun] = {
         items="rtp-993",
         limit=60,
         rounds=5,
-        round_texts=6,
         conditions="nontoxic,placebo",
         scorer="offline",
     ),
@@ -110,12 +109,12 @@ class Kept:
     """The committed rows of a run."""
 
     name: str
-    folder: Path = field(default=ROWS)
+    folder: str | Path = field(default=ROWS)
 
     @property
     def path(self) -> Path:
         """Its folder."""
-        return self.folder / self.name
+        return Path(self.folder) / self.name
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
