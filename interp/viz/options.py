@@ -78,7 +78,8 @@ def levels(scores: OptionScores) -> go.Figure:
     """Accuracy and P(unknown) under every condition, with clustered 95 % intervals.
 
     Filled markers are ambiguous items, open ones disambiguated items. The dashed line is chance,
-    one over the number of options. P(unknown) is the option score of the abstention.
+    one over the number of options. P(unknown) is the option score of the abstention. A condition that
+    fits ambiguous items alone has no open marker.
     """
     conditions = list(scores.conditions)[::-1]
     subsets = [s for s in ("ambiguous", "disambiguated") if s in _subsets(scores)]
@@ -90,8 +91,9 @@ def levels(scores: OptionScores) -> go.Figure:
         figure.add_trace(_chance(1 / _n_options(scores), len(conditions)), row=1, col=col)
         for offset, subset in zip(_offsets(len(subsets)), subsets, strict=True):
             for k, condition in enumerate(conditions):
-                trace = _level_trace(scores, condition, subset, metric, k + offset)
-                figure.add_trace(trace, row=1, col=col)
+                if _was_asked(scores, condition, subset):
+                    trace = _level_trace(scores, condition, subset, metric, k + offset)
+                    figure.add_trace(trace, row=1, col=col)
     for subset in subsets:
         figure.add_trace(_key(subset, open_marker=subset == "disambiguated"), row=1, col=1)
     figure.update_yaxes(
@@ -172,6 +174,12 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
             f"{row['n_clusters']} clusters<extra></extra>"
         ),
     )
+
+
+def _was_asked(scores: OptionScores, condition: str, subset: str) -> bool:
+    """Whether a condition was asked of the subset: some fit ambiguous items alone."""
+    kinds = scores.frame.loc[scores.frame["condition"] == condition, "context_condition"]
+    return bool((kinds == subset).any())
 
 
 def _level_trace(
