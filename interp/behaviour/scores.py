@@ -125,6 +125,8 @@ class OptionScores:
         own = self._control_of(condition)
         treated_rows = self.rows(condition, subset, own)
         control_rows = self.rows(against, subset, condition if against == "placebo" else "")
+        if against == "clean":  # asked of every item, a condition perhaps of some
+            control_rows = control_rows[control_rows["item"].isin(treated_rows["item"])]
         if set(treated_rows["item"]) != set(control_rows["item"]):
             raise InterpError(
                 f"{condition!r} and {against!r} were scored on different items: score both on all"
