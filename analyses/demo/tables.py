@@ -44,9 +44,9 @@ def over_studies(results: Mapping[str, Any]) -> dict[str, Any]:
     """
     k = len(results)
     behaviour, lens, project = (results[name] for name in ("behaviour", "lens", "project"))
-    effects = with_verdicts(times(behaviour.tables["effects"], k))
-    layers, contrasts = times(lens.effects, k), times(project.contrasts, k)
-    parts = times(project.contributors, k)
+    effects = with_verdicts(corrected_for(behaviour.tables["effects"], k))
+    layers, contrasts = corrected_for(lens.effects, k), corrected_for(project.contrasts, k)
+    parts = corrected_for(project.contributors, k)
     return {
         **results,
         "behaviour": replace(behaviour, tables={**behaviour.tables, "effects": effects}),
@@ -59,15 +59,17 @@ def over_studies(results: Mapping[str, Any]) -> dict[str, Any]:
             contrasts=with_findings(contrasts, project.nulls),
             contributors=parts.assign(sure=findings(parts)),
         ),
-        "attention": replace(results["attention"], heads=times(results["attention"].heads, k)),
+        "attention": replace(
+            results["attention"], heads=corrected_for(results["attention"].heads, k)
+        ),
     }
 
 
 def _with_totals(result: Any, k: int) -> Any:
-    return replace(result, totals=times(result.totals, k))
+    return replace(result, totals=corrected_for(result.totals, k))
 
 
-def times(table: pd.DataFrame, k: int) -> pd.DataFrame:
+def corrected_for(table: pd.DataFrame, k: int) -> pd.DataFrame:
     """The table with its p, and those over a family, corrected for ``k`` families."""
     columns = [name for name in ("p_raw", "p_corrected") if name in table]
     return table.assign(**{name: (table[name] * k).clip(upper=1.0) for name in columns})

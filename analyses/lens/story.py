@@ -234,7 +234,7 @@ def read_curves(
     readings = [
         _read_curve(f"{CONTROL.capitalize()} (a curve of copying)", control, partings[CONTROL])
     ]
-    if not _clear(control).any():
+    if not clear_layers(control).any():
         return [*readings, "The control's curve shows nothing: no curve is interpreted."]
     own, claim = effects[effects["contrast"] == condition], claim_of(totals, condition)
     readings.append(_read_condition(condition.capitalize(), own, partings[condition], claim))
@@ -251,20 +251,20 @@ def _read_condition(name: str, rows: pd.DataFrame, parting: Interval, claim: Cla
     blocked = untested(interval_of(rows.iloc[0]))
     if blocked:
         return f"{name}: no layer is named, {blocked}. {at_output}"
-    if not _clear(rows).any():
+    if not clear_layers(rows).any():
         return (
             f"{name}: no layer differs from the placebo with all layers corrected for. {at_output}"
         )
     return f"{_read_curve(name, rows, None)} {at_output}"
 
 
-def _clear(rows: pd.DataFrame) -> pd.Series:
+def clear_layers(rows: pd.DataFrame) -> pd.Series:
     """The layers that may be named: of the family, with enough wordings and clusters."""
     return rows["clear"].astype(bool) & (not untested(interval_of(rows.iloc[0])))
 
 
 def _read_curve(name: str, rows: pd.DataFrame, parting: Interval | None) -> str:
-    clear = rows[_clear(rows)]
+    clear = rows[clear_layers(rows)]
     if clear.empty:
         where = (
             untested(interval_of(rows.iloc[0])) or "no layer is clear with all layers corrected for"

@@ -267,7 +267,7 @@ def read_map(
         readings.append(
             "Naming the answer shows no effect here (see above): the map is shown but not interpreted."
         )
-    elif not _survivors(control[0], n_maps).any():
+    elif not surviving_cells(control[0], n_maps).any():
         readings.append("The positive control's map shows nothing: no map is interpreted.")
     elif not claim.is_effect:
         readings.append("Without an effect to localise, the map is shown but not interpreted.")
@@ -276,7 +276,7 @@ def read_map(
     return readings + sentences(result.notes)
 
 
-def _survivors(result: SweepResult, n_maps: int) -> npt.NDArray[np.bool_]:
+def surviving_cells(result: SweepResult, n_maps: int) -> npt.NDArray[np.bool_]:
     """Cells with p < .05 over all maps: max-t in each, Bonferroni over maps. Ceilings locate nothing."""
     if untested(result.total()):
         return np.zeros(len(result.index_df), dtype=bool)
@@ -290,7 +290,7 @@ def _surviving(result: SweepResult, n_maps: int) -> str:
     if blocked:
         return f"no cell is named, {blocked}"
     free = ~is_ceiling(result)
-    kept = np.flatnonzero(_survivors(result, n_maps))
+    kept = np.flatnonzero(surviving_cells(result, n_maps))
     over = "all cells" if n_maps == 1 else f"all cells of {n_maps} maps"
     if not len(kept):
         return f"no cell differs from zero with {over} corrected for"

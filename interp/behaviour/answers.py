@@ -31,7 +31,7 @@ from scipy.special import entr
 from scipy.stats import binomtest
 
 from interp import stats
-from interp.behaviour.scores import Metric, text_table
+from interp.behaviour.scores import AnswerMetric, text_table
 from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, cluster_mean, effect_gap, interval_columns
 from interp.stats.arrays import check_array, check_binary
@@ -234,7 +234,7 @@ def gain_by_rank(
     *,
     condition: str = "instructed",
     against: str = "placebo",
-    metric: Metric = "option_margin",
+    metric: AnswerMetric = "option_margin",
 ) -> RankGain:
     """Rank of gold in the clean prompt's first order, against gain and accuracy in the others.
 

@@ -41,7 +41,7 @@ from interp.behaviour.item_means import (
     item_means,
     undefined,
 )
-from interp.behaviour.scores import Effect, Metric, OptionScores, text_table
+from interp.behaviour.scores import AnswerMetric, Effect, OptionScores, text_table
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.stats import Interval, effect, interval_columns
@@ -55,7 +55,7 @@ _LEVELS = {
     "entropy": "entropy",
 }
 
-_GAINS: Mapping[str, Metric] = {"gain": "option_margin", "gain_margin": "margin"}
+_GAINS: Mapping[str, AnswerMetric] = {"gain": "option_margin", "gain_margin": "margin"}
 """Measures of :func:`rank_gain` and their metrics, the primary one first."""
 
 
@@ -114,14 +114,14 @@ def effects(scores: OptionScores) -> pd.DataFrame:
     def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         here = replace(scores, frame=rows)
         for pair in pairs:
-            for metric in get_args(Metric):
+            for metric in get_args(AnswerMetric):
                 yield _effect_row(here, *pair, metric)
 
     return by_subset(scores.frame, columns, records)
 
 
 def _effect_row(
-    scores: OptionScores, condition: str, against: str, metric: Metric
+    scores: OptionScores, condition: str, against: str, metric: AnswerMetric
 ) -> dict[str, Any]:
     found = _effect(scores, condition, against, metric)
     interval = found.interval if isinstance(found, Effect) else undefined(found)
@@ -135,7 +135,9 @@ def _effect_row(
     }
 
 
-def _effect(scores: OptionScores, condition: str, against: Any, metric: Metric) -> Effect | str:
+def _effect(
+    scores: OptionScores, condition: str, against: Any, metric: AnswerMetric
+) -> Effect | str:
     """The effect on a metric, or why there is none."""
     try:
         return scores.effect(condition, against=against, metric=metric)
@@ -255,7 +257,7 @@ def option_forms(scores: OptionScores) -> pd.DataFrame:
             part = rows[rows["option_form"] == form]
             here, single = replace(scores, frame=part), float(part["single_token"].mean())
             for condition in (c for c in _treated(part) if _has_placebo(part, c)):
-                for metric in get_args(Metric):
+                for metric in get_args(AnswerMetric):
                     row = _effect_row(here, condition, "placebo", metric)
                     yield {"option_form": form, **row, "single_token": single}
 

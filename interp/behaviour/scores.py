@@ -29,10 +29,10 @@ Subset = Literal["all", "ambiguous", "disambiguated"]
 ScoreName = Literal[
     "option_margin", "margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"
 ]
-Metric = Literal["option_margin", "margin", "p_gold"]
+AnswerMetric = Literal["option_margin", "margin", "p_gold"]
 """The readings of one contrast, the primary one first; an effect needs one sign in all of them."""
 
-PRIMARY: Metric = "option_margin"
+PRIMARY: AnswerMetric = "option_margin"
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,8 @@ class OptionScores:
         own = self._control_of(condition)
         treated_rows = self.rows(condition, subset, own)
         control_rows = self.rows(against, subset, condition if against == "placebo" else "")
+        if against == "clean":  # asked of every item, a condition perhaps of some
+            control_rows = control_rows[control_rows["item"].isin(treated_rows["item"])]
         if set(treated_rows["item"]) != set(control_rows["item"]):
             raise InterpError(
                 f"{condition!r} and {against!r} were scored on different items: score both on all"
@@ -204,8 +206,8 @@ class OptionScores:
     def effects(self) -> pd.DataFrame:
         """Effects of every treated condition against its placebos and against clean, per subset.
 
-        Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`Metric`), the interval's with
-        its p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
+        Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`AnswerMetric`), the interval's
+        with its p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
         """
         rows = []
         for subset in self._subsets():
@@ -215,7 +217,7 @@ class OptionScores:
             if {"placebo", "clean"} <= set(there):
                 readings.append(("placebo", "clean"))
             for condition, against in readings:
-                for metric in get_args(Metric):
+                for metric in get_args(AnswerMetric):
                     e = self.effect(condition, against=against, subset=subset, metric=metric)
                     rows.append(
                         {

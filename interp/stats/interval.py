@@ -20,7 +20,6 @@ IntervalMethod: TypeAlias = Literal[
     "corrected_cv",
     "calibrated_null",
     "clopper_pearson",
-    "bootstrap",
 ]
 """How bounds were found; ``docs/methods.md`` has a section on each."""
 
@@ -48,7 +47,7 @@ class Interval:
     n_clusters: PerCell
     confidence: float = 0.95
     reason: PerCell = ""
-    method: IntervalMethod = "bootstrap"
+    method: IntervalMethod = "t"
     texts: tuple[int, int] | None = None
     se: PerCell = NAN
     df: PerCell = NAN

@@ -78,7 +78,8 @@ def levels(scores: OptionScores) -> go.Figure:
     """Accuracy and P(unknown) under every condition, with clustered 95 % intervals.
 
     Filled markers are ambiguous items, open ones disambiguated items. The dashed line is chance,
-    one over the number of options. P(unknown) is the option score of the abstention.
+    one over the number of options. P(unknown) is the option score of the abstention. A condition that
+    fits ambiguous items alone has no open marker.
     """
     conditions = list(scores.conditions)[::-1]
     subsets = [s for s in ("ambiguous", "disambiguated") if s in _subsets(scores)]

@@ -89,7 +89,8 @@ def test_always_the_biased_answer_scores_plus_one_in_both_contexts():
     for context in ("ambiguous", "disambiguated"):
         for reading in ("official", "literal"):
             interval = bbq_bias(frame, context, reading=reading)
-            assert (interval.estimate, interval.low, interval.high) == (1.0, 1.0, 1.0)
+            assert interval.estimate == 1.0
+            assert "the same without any cluster" in interval.reason
     assert estimate(accuracy_gap(frame)) == 1.0
 
 

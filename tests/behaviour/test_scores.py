@@ -38,8 +38,6 @@ def row(item="i1", condition="clean", slot=0, order=0, **values):
         "mismatch": 0.0 if condition == "placebo" else NAN,
         "margin": 0.0,
         "option_margin": 0.0,
-        "option_form": "the",
-        "single_token": False,
         "p_gold": 0.5,
         "p_unknown": 0.5,
         "p_stereotyped": 0.3,

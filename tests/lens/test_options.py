@@ -103,7 +103,7 @@ def test_conditions_carry_it_through_effects_partings_and_settling(tiny_model: A
     assert not np.allclose(arms.treated, plain.arms("instructed").treated)
     assert len(layer_effects(lens, "instructed", seed=0)) == tiny_model.cfg.n_layers + 1
     parting_layer(arms, seed=0)
-    settled = settled_layer(lens.frame, metric="option_margin", seed=0)
+    settled = settled_layer(lens.frame, metric="option_margin")
     assert set(settled["condition"]) == {"clean", "instructed", "placebo"}
 
 

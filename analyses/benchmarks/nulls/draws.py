@@ -1,243 +1,257 @@
-"""A draw: some items and six pairs of wordings of a pool, read and told by the studies themselves.
+"""A draw: some items and six pairs of wordings of a pool, as the tables that a run on them would have.
 
-The rows of a draw are those that a run on its items and wordings would have saved: taken from the
-pool's, with slots numbered anew and, in half of the pairs, the two sides exchanged. Of projections the
-null directions are left out (they depend on the placebos drawn; the claim that a shift differs from
-zero, which comes before them, does not). Attention, of which the demo shows a head and claims nothing,
-is that of the pool's first round in every draw.
+The twelve wordings of a draw are different ones. Studies that ask every item with every wording (behave,
+lens, project) have six texts a side; in the demo's map and attention an item has the pair of its slot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import load_file
 
-from analyses.behaviour.asked import BehaviourAsked
-from analyses.benchmarks.nulls.pool import ALL, ITEMS, ROUND, count_items, count_rounds
-from analyses.config import INSTRUCTED, read_config
-from analyses.contrast import CONTROL, Question
-from analyses.demo.study import Demo, DemoAsked
-from analyses.patch.tables import table_name
-from analyses.registry import load_study
-from analyses.study import Saved, Story, in_part
+from analyses.benchmarks.nulls.pool import SLOTS, Pair, Plan, pool_items
+from analyses.benchmarks.nulls.rows import (
+    ARRAYS,
+    CARD,
+    CELLS,
+    DIRECTION,
+    MAPS,
+    PARTS,
+    SCORES,
+    item_folder,
+)
+from analyses.config import INSTRUCTED
+from analyses.totals import CONTROLS, METRICS, TREATED
+from interp.behaviour import OptionScores
+from interp.data import ChoiceItem
+from interp.directions import DirectionStack, load_direction
+from interp.directions.contrast_arrays import ContrastArrays
+from interp.directions.contrast_tables import ContrastSample
+from interp.errors import InterpError
+from interp.lens import LensConditions
 from interp.models import ModelCard
-from interp.patching.sites import SweepSite
-from interp.runs import read_manifest, read_table
+from interp.patching import SweepResult
+from interp.patching.pooled import pool_pairs
+from interp.stats import FloatArray
 
-SITE: SweepSite = "resid_pre"
-PARTS = ("behaviour", "patch", "lens", "project")
-"""The parts of the demo that speak of effects; each is also a study of its own."""
-
-_DIVERGENCES = ("kl", "js", "overlap", "kl_clean", "js_clean", "overlap_clean")
-Tables = dict[str, pd.DataFrame]
+POSITION = "last"
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Numbers of the items, of the round that each of the six pairs is taken from, and exchanges."""
+    """The numbers of some items, of a pair per slot among those of the plan, and the wordings."""
 
     items: tuple[int, ...]
-    rounds: tuple[int, ...]
-    exchanged: tuple[bool, ...]
+    numbers: tuple[int, ...]
+    pairs: tuple[Pair, ...]
 
     @classmethod
-    def random(cls, n_items: int, *, of_items: int, of_rounds: int, seed: list[int]) -> Draw:
-        """A draw of ``n_items``; item number ``k`` is one that the pool asks with pair ``k % 6``."""
+    def random(cls, plan: Plan, items: Sequence[int], n_items: int, *, seed: Sequence[int]) -> Draw:
+        """``n_items`` of ``items``, slots in turn, and for every slot one of its pairs.
+
+        Raises:
+            InterpError: too few items, or no six pairs of different wordings among the plan's.
+        """
         rng = np.random.default_rng(seed)
-        residues = [rng.permutation(np.arange(c, of_items, ROUND)) for c in range(ROUND)]
-        items = tuple(int(residues[k % ROUND][k // ROUND]) for k in range(n_items))
-        rounds = tuple(int(k) for k in rng.integers(of_rounds, size=ROUND))
-        return cls(items, rounds, tuple(bool(k) for k in rng.integers(2, size=ROUND)))
+        chosen = _draw_items(rng, items, n_items)
+        for _ in range(10_000):
+            numbers = tuple(int(rng.integers(len(slot))) for slot in plan.pairs)
+            pairs = tuple(slot[k] for slot, k in zip(plan.pairs, numbers, strict=True))
+            if len({wording for pair in pairs for wording in pair}) == 2 * SLOTS:
+                return cls(chosen, numbers, pairs)
+        raise InterpError("no draw of twelve different wordings: make a pool of more pairs")
 
-    def pairs(self) -> dict[int, tuple[int, bool]]:
-        """The slot of each chosen pair in runs on all pairs: its new slot, and whether exchanged."""
-        return {
-            number * ROUND + slot: (slot, self.exchanged[slot])
-            for slot, number in enumerate(self.rounds)
-        }
+    @classmethod
+    def power(cls, plan: Plan, items: Sequence[int], n_items: int, *, seed: Sequence[int]) -> Draw:
+        """The same with the texts that name the answer as the instruction."""
+        chosen = _draw_items(np.random.default_rng(seed), items, n_items)
+        return cls(chosen, tuple(len(slot) for slot in plan.pairs), plan.power)
+
+    def first(self, n_items: int) -> Draw:
+        """The draw with its first items alone."""
+        return Draw(self.items[:n_items], self.numbers, self.pairs)
+
+    @property
+    def sides(self) -> dict[str, list[int]]:
+        """The wordings of either side."""
+        treated, control = zip(*self.pairs, strict=True)
+        return {INSTRUCTED: list(treated), "placebo": list(control)}
 
 
-@dataclass(frozen=True)
-class DrawSaved(Saved):
-    """The tables of a draw, as a study's reading sees those of a run."""
-
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """A table of the draw."""
-        return self.tables[in_part(self.part, name)]
-
-    def has(self, name: str) -> bool:
-        """Whether the draw has it."""
-        return in_part(self.part, name) in self.tables
-
-    def parts(self, name: str) -> Iterator[pd.DataFrame]:
-        """An item's rows at a time."""
-        yield from (rows for _, rows in self.table(name).groupby("item", sort=False))
+def _draw_items(rng: np.random.Generator, items: Sequence[int], n_items: int) -> tuple[int, ...]:
+    """Item number ``k`` of a draw is one of slot ``k % 6``."""
+    of_slot = [rng.permutation([n for n in items if n % SLOTS == slot]) for slot in range(SLOTS)]
+    if any(len(of_slot[k % SLOTS]) <= k // SLOTS for k in range(n_items)):
+        raise InterpError(f"{len(items)} items do not give a draw of {n_items}: make more rows")
+    return tuple(int(of_slot[k % SLOTS][k // SLOTS]) for k in range(n_items))
 
 
 @dataclass(frozen=True)
 class PoolRows:
-    """The rows of a pool's folder."""
+    """The rows of a pool's folder, and the tables of draws from them."""
 
     folder: Path
-    n_items: int
-    n_rounds: int
 
-    @classmethod
-    def of(cls, folder: Path) -> PoolRows:
-        """Those of a folder that :func:`~analyses.benchmarks.nulls.pool.make_rows` has filled."""
-        return cls(folder, count_items(folder), count_rounds(folder))
+    @cached_property
+    def plan(self) -> Plan:
+        """What was read."""
+        return Plan.load(self.folder)
+
+    @cached_property
+    def items(self) -> tuple[ChoiceItem, ...]:
+        """The items by number, with and without rows."""
+        return pool_items(self.folder)
+
+    @cached_property
+    def read(self) -> tuple[int, ...]:
+        """The numbers of the items with rows."""
+        numbers = range(len(self.items))
+        return tuple(k for k in numbers if (item_folder(self.folder, k) / ARRAYS).is_file())
 
     @cached_property
     def card(self) -> ModelCard:
         """The model's."""
-        return ModelCard.from_dict(read_manifest(self.folder / "lens")["model"])
+        return ModelCard.from_dict(json.loads((self.folder / CARD).read_text(encoding="utf-8")))
 
     @cached_property
-    def asked(self) -> DemoAsked:
-        """What a demo on all items of the pool asks."""
-        options = {
-            "items": str(self.folder / ITEMS),
-            "condition_file": self.folder / ALL,
-            "limit": self.n_items,
-            "pairs": self.n_items,
-        }
-        return Demo().ask(read_config(Demo.Config, **options), progress=False)
+    def direction(self) -> DirectionStack:
+        """The morality direction."""
+        return load_direction(self.folder / DIRECTION)
 
     @cached_property
-    def tables(self) -> Tables:
-        """Tables of the runs on all pairs by the names that the demo gives them."""
-        whole = {
-            "behaviour": ("scores",),
-            "lens": ("lens", "example"),
-            "project": ("cells", "components", "example", "null_directions", "projections"),
-            "attention": ("attention", "patterns"),
-            "patch-00": ("example", table_name(CONTROL, SITE)),
-        }
-        found = {
-            in_part(run.partition("-")[0], name): read_table(self.folder / run, name)
-            for run, names in whole.items()
-            for name in names
-        }
-        nulls, rows = found["project-null_directions"], found["project-projections"]
-        found["project-null_directions"] = nulls.iloc[:0]
-        found["project-projections"] = rows.assign(nulls=pd.Series([()] * len(rows), dtype=object))
-        return found
+    def places(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Cells and parts along the direction."""
+        return pd.read_parquet(self.folder / CELLS), pd.read_parquet(self.folder / PARTS)
 
     @cached_property
-    def rotated(self) -> dict[tuple[str, int], pd.DataFrame]:
-        """The instruction's maps of every round, by ``patch`` and ``back``."""
-        names = {"patch": table_name(INSTRUCTED, SITE), "back": table_name("placebo", SITE)}
+    def arrays(self) -> dict[int, dict[str, Any]]:
+        """Those of every item: :func:`~analyses.benchmarks.nulls.rows.read_arrays`."""
+        return {k: load_file(item_folder(self.folder, k) / ARRAYS) for k in self.read}
+
+    @cached_property
+    def scored(self) -> pd.DataFrame:
+        """The scores of all items; ``number`` is the item's."""
+        return self._table(SCORES)
+
+    @cached_property
+    def maps(self) -> pd.DataFrame:
+        """The sweeps of all items."""
+        return self._table(MAPS)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        frames = [
+            pd.read_parquet(item_folder(self.folder, k) / name).assign(number=k) for k in self.read
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def clusters(self, draw: Draw) -> list[str]:
+        """The clusters of a draw's items."""
+        return [self.items[k].cluster for k in draw.items]
+
+    def scores(self, draw: Draw) -> OptionScores:
+        """What behave would have scored: the clean prompt and both sides, in all orders."""
+        rows = self.scored[self.scored["number"].isin(draw.items)]
+        parts = [rows[rows["condition"] == "clean"]]
+        for name, wordings in draw.sides.items():
+            slots = {wording: slot for slot, wording in enumerate(wordings)}
+            own = rows[(rows["condition"] != "clean") & rows["slot"].isin(wordings)]
+            control_of = INSTRUCTED if name == "placebo" else ""
+            own = own.assign(condition=name, slot=own["slot"].map(slots), control_of=control_of)
+            parts.append(own.assign(mismatch=0.0 if control_of else np.nan))
+        frame = pd.concat(parts).sort_values(["number", "order"], kind="stable")
+        return OptionScores(frame.reset_index(drop=True), self.card)
+
+    def readings(self, draw: Draw, *, rotate: bool) -> pd.DataFrame:
+        """The rows of :func:`analyses.totals.score_sides`: of behave's first order."""
+        frame = self.scores(draw).frame
+        frame = frame[(frame["order"] == 0) & (frame["condition"] != "clean")]
+        if rotate:
+            frame = frame[frame["slot"] == frame["number"] % SLOTS]
+        return pd.DataFrame(
+            {
+                "item": frame["item"],
+                "cluster": frame["cluster"],
+                "context": frame["context_condition"],
+                "condition": INSTRUCTED,
+                "side": np.where(frame["condition"] == "placebo", CONTROLS, TREATED),
+                "against": "placebo",
+                "slot": frame["slot"],
+                **{name: frame[name] for name in METRICS},
+            }
+        )
+
+    def values(self, draw: Draw, name: str) -> dict[str, FloatArray]:
+        """An array of all items of a draw, ``[item, wording, ...]``, of either side."""
         return {
-            (run, k): read_table(self.folder / f"{run}-{k:02d}", name)
-            for run, name in names.items()
-            for k in range(self.n_rounds)
+            side: np.stack([self.arrays[k][name][wordings] for k in draw.items])
+            for side, wordings in draw.sides.items()
         }
 
+    def lens(self, draw: Draw) -> LensConditions:
+        """The margins of every layer."""
+        frames = []
+        items = [self.items[k].id for k in draw.items]
+        for side, values in self.values(draw, "lens").items():
+            n_layers = values.shape[2]
+            index = pd.MultiIndex.from_product(
+                [items, range(SLOTS), range(n_layers)], names=["item", "slot", "layer"]
+            )
+            rows = pd.DataFrame({"margin": values.reshape(-1)}, index=index).reset_index()
+            frames.append(rows.assign(contrast=INSTRUCTED, condition=side))
+        frame = pd.concat(frames, ignore_index=True)
+        clusters = dict(zip(items, self.clusters(draw), strict=True))
+        return LensConditions(frame.assign(cluster=frame["item"].map(clusters)))
 
-def draw_tables(pool: PoolRows, draw: Draw) -> Tables:
-    """The rows of a draw, by the demo's names of the tables."""
-    order = {pool.asked.items[k].id: n for n, k in enumerate(draw.items)}
-    tables = {}
-    for name, table in pool.tables.items():
-        drawn = "item" in table and not name.startswith("attention")
-        tables[name] = _of_items(table, order) if drawn else table
-    for name in ("behaviour-scores", "lens-lens", "project-projections"):
-        tables[name] = _first_texts(_of_pairs(tables[name], draw), ROUND)
-    tables[in_part("patch", table_name(INSTRUCTED, SITE))] = _of_rounds(pool, draw, order)
-    tables["patch-notes"] = pd.DataFrame({"condition": [INSTRUCTED, CONTROL], "note": ""})
-    tables["identities"] = pd.DataFrame()
-    return tables
+    def sample(self, draw: Draw) -> ContrastSample:
+        """The readings along the direction, without null directions."""
+        cells, parts = self.places
+        arrays = ContrastArrays.empty(
+            self.clusters(draw),
+            [POSITION],
+            {INSTRUCTED: SLOTS},
+            n_cells=len(cells),
+            n_parts=len(parts),
+            n_nulls=[0],
+        )
+        arrays.fixed[:] = False
+        for name, into in (("measured", arrays.measured), ("parts", arrays.parts)):
+            for side, values in self.values(draw, name).items():
+                for slot in range(SLOTS):
+                    into[0, arrays.variants[INSTRUCTED, side, slot]] = values[:, slot]
+        nulls = pd.DataFrame(columns=["position", "kind", "name"], dtype=object)
+        return ContrastSample(arrays, cells, parts, nulls, self.direction, self.plan.seed)
 
+    def map(self, draw: Draw) -> SweepResult:
+        """The map: every item with the pair of its slot."""
+        number_of = {k: draw.numbers[k % SLOTS] for k in draw.items}
+        rows = self.maps[self.maps["number"].isin(draw.items)]
+        rows = rows[rows["slot"] == rows["number"].map(number_of)]
+        slots = rows["number"] % SLOTS
+        rows = rows.assign(slot=slots, pair=rows["item"] + " #" + slots.astype(str))
+        return pool_pairs(rows, ["layer", "span"], seed=self.plan.seed)
 
-def tell_draw(pool: PoolRows, draw: Draw) -> dict[str, Story]:
-    """What the demo and each of its studies tell of a draw, by the command's name."""
-    tables = draw_tables(pool, draw)
-    items = tuple(pool.asked.items[k] for k in draw.items)
-    demo = Demo()
-    asked = replace(
-        pool.asked,
-        config=pool.asked.config.model_copy(update={"limit": len(items), "pairs": len(items)}),
-        items=items,
-        inside=items,
-    )
-    saved = DrawSaved(pool.folder / "project", pool.card, tables=tables)
-    texts = asked.parts(pool.card.n_layers)["lens"].asked.config.texts
-    of_demo = replace(
-        saved, tables=tables | {"lens-lens": _first_texts(tables["lens-lens"], texts)}
-    )
-    stories = {"demo": demo.story(demo.read(asked, of_demo))}
-    for part in PARTS:
-        study = load_study("behave" if part == "behaviour" else part)
-        result = study.read(_alone(asked, part, pool.card), replace(saved, part=part))
-        stories[study.name] = study.story(result)
-    return stories
-
-
-def _first_texts(table: pd.DataFrame, n_texts: int) -> pd.DataFrame:
-    """The rows of the first wordings of every condition."""
-    return table[table["slot"] < n_texts].reset_index(drop=True)
-
-
-def _alone(asked: DemoAsked, part: str, card: ModelCard) -> Question[Any] | BehaviourAsked:
-    """What a part of the demo asks when it runs alone: with every wording."""
-    of_demo = asked.parts(card.n_layers)[part].asked
-    config = of_demo.config.model_copy(update={"texts": asked.config.texts})
-    alone: Question[Any] | BehaviourAsked = replace(of_demo, config=config)
-    return alone
-
-
-def _of_items(table: pd.DataFrame, order: Mapping[str, int]) -> pd.DataFrame:
-    """The rows of the draw's items, in its order."""
-    kept = table[table["item"].isin(list(order))]
-    return kept.iloc[np.argsort(kept["item"].map(order), kind="stable")].reset_index(drop=True)
-
-
-def _of_pairs(table: pd.DataFrame, draw: Draw) -> pd.DataFrame:
-    """The rows of the draw's pairs with their new slots, sides exchanged; and those of other prompts."""
-    own = (table["condition"] == INSTRUCTED) | _is_placebo_of_instructed(table)
-    chosen = draw.pairs()
-    kept = table[~own | table["slot"].isin(list(chosen))].copy()
-    mine = own[kept.index]
-    swap = mine & kept["slot"].map(lambda slot: chosen.get(slot, (0, False))[1])
-    kept.loc[mine, "slot"] = kept.loc[mine, "slot"].map(lambda slot: chosen[slot][0])
-    if "js" in kept:  # distances between two placebos stay with the pair
-        return _exchange(kept, swap, stay=_DIVERGENCES)
-    return _exchange(kept, swap)
-
-
-def _is_placebo_of_instructed(table: pd.DataFrame) -> pd.Series:
-    column = "control_of" if "control_of" in table else "contrast"
-    return (table["condition"] == "placebo") & (table[column] == INSTRUCTED)
-
-
-def _exchange(table: pd.DataFrame, swap: pd.Series, stay: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Each swapped row takes the other side's name; columns that ``stay`` keep their place."""
-    other = table["condition"].map({INSTRUCTED: "placebo", "placebo": INSTRUCTED})
-    kept = table.assign(condition=table["condition"].where(~swap, other))
-    if "control_of" in table:
-        controls = kept["condition"].map({"placebo": INSTRUCTED}).fillna("")
-        kept["control_of"] = kept["control_of"].where(~swap, controls)
-    keys = [name for name in ("item", "contrast", "slot", "order", "layer") if name in table]
-    if stay:
-        before = table.set_index([*keys, "condition"])[list(stay)]
-        after = pd.MultiIndex.from_frame(kept[[*keys, "condition"]])
-        kept[list(stay)] = before.loc[after].to_numpy()
-    return kept.reset_index(drop=True)
-
-
-def _of_rounds(pool: PoolRows, draw: Draw, order: Mapping[str, int]) -> pd.DataFrame:
-    """The instruction's maps: of every slot those of the round drawn for it."""
-    parts = []
-    for slot, (number, exchanged) in enumerate(zip(draw.rounds, draw.exchanged, strict=True)):
-        rows = pool.rotated["back" if exchanged else "patch", number]
-        parts.append(rows[(rows["slot"] == slot) & rows["item"].isin(list(order))])
-    table = pd.concat(parts, ignore_index=True).assign(condition=INSTRUCTED)
-    return _of_items(table, order)
+    def attention(self, draw: Draw) -> pd.DataFrame:
+        """The attention to the instruction: every item with the pair of its slot."""
+        frames = []
+        for side, values in self.values(draw, "attention").items():
+            for k, masses in zip(draw.items, values, strict=True):
+                mass = masses[k % SLOTS]
+                cells = pd.MultiIndex.from_product(map(range, mass.shape), names=["layer", "head"])
+                labels = {
+                    "item": self.items[k].id,
+                    "cluster": self.items[k].cluster,
+                    "contrast": INSTRUCTED,
+                    "condition": side,
+                    "slot": k % SLOTS,
+                }
+                rows = pd.DataFrame({"mass": mass.reshape(-1)}, index=cells).reset_index()
+                frames.append(rows.assign(**labels))
+        return pd.concat(frames, ignore_index=True)

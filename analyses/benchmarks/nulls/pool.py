@@ -1,66 +1,84 @@
-"""The pool that draws are made from: the studies' own rows of many placebos on many items.
+"""What is read: items, placebos of one token count, and the pairs of them that are patched.
 
-Wordings come in pairs of equal token counts: one poses as the instruction, the other as its placebo.
-Six pairs make a *round*, which is a condition file with ``instructed`` and ``placebo`` of its own.
-The studies that ask every item with every wording (behave, lens, project) run once on all pairs, the
-demo's rotating patch once per round: there item ``k`` is asked with pair ``k % 6`` of the round, so a
-draw may take each of its six pairs from another round. Patching also runs from the
-placebo into the instruction, so that a draw can exchange the two.
+Item number ``k`` belongs to slot ``k % 6``: the demo's map asks it with that slot's pair of wordings. A
+slot has some ordered pairs to choose from; a draw takes one for every slot, twelve wordings in all.
 
-A pool's folder holds ``items.jsonl``, the condition files and a run folder per study; items and files
-are written first, so a machine without data sets can make the rows.
+A pool's folder holds ``items.jsonl`` and ``plan.json``, written first, so that a machine without data
+sets can make the rows.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
-from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import CLAIM_TEXTS, INSTRUCTED, StudyConfig, read_config
-from analyses.contrast import CONTROL
-from analyses.demo.study import spread_layers
-from analyses.registry import load_study
-from analyses.runner import run
-from interp.data import ChoiceItem
+from analyses.config import INSTRUCTED, MIN_WORDINGS
+from analyses.contrast import control_texts
+from interp.data import ChoiceItem, load_items
 from interp.data.bundle import bundled_instructions
 from interp.data.tables import read_jsonl
 from interp.errors import InterpError
-from interp.prompts import TextBank
+from interp.prompts import Condition, TextBank
 
-ROUND = CLAIM_TEXTS
-"""Pairs of a round: what a report needs for a claim."""
+SLOTS = MIN_WORDINGS
+"""Wordings a side of a draw: what a report needs for a claim."""
 
-ITEMS, ALL = "items.jsonl", "conditions.yaml"
+ITEMS, PLAN = "items.jsonl", "plan.json"
 
-Pair = tuple[str, str]
+Pair = tuple[int, int]
+"""Numbers of two wordings: the one that poses as the instruction, and its placebo."""
 
 
 @dataclass(frozen=True)
-class PoolRun:
-    """A run of the pool: its folder's name, its study and its options beside the shared ones."""
+class Plan:
+    """What the rows of a pool are read of.
 
-    name: str
-    study: str
-    options: dict[str, Any]
+    ``wordings``: all of ``n_tokens`` tokens; ``pairs``: of every slot, ordered. The names of the answer
+    and their placebos are further wordings of every item, of which ``power`` is the pair of each slot.
+    """
 
-    def config(self, folder: Path) -> StudyConfig:
-        """The study's configuration in a pool's folder."""
-        shared = {"items": str(folder / ITEMS), "limit": count_items(folder)}
-        files = {"condition_file": folder / self.options["condition_file"]}
-        options = shared | self.options | files | {"out": folder / self.name}
-        return read_config(load_study(self.study).Config, **options)
+    model: str
+    seed: int
+    n_tokens: int
+    wordings: tuple[str, ...]
+    pairs: tuple[tuple[Pair, ...], ...]
+
+    @property
+    def power(self) -> tuple[Pair, ...]:
+        """The pairs of the control that names the answer, a slot each."""
+        n = len(self.wordings)
+        return tuple((n + slot, n + SLOTS + slot) for slot in range(SLOTS))
+
+    def pairs_of(self, item: int) -> tuple[Pair, ...]:
+        """The ordered pairs that are patched in an item: its slot's, and the control's."""
+        slot = item % SLOTS
+        return (*self.pairs[slot], self.power[slot])
+
+    def save(self, folder: Path) -> None:
+        """Write it to a pool's folder."""
+        (folder / PLAN).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        """That of a folder.
+
+        Raises:
+            InterpError: no pool there.
+        """
+        if not (folder / PLAN).is_file():
+            raise InterpError(f"{folder}: holds no pool: run without --draw-only first")
+        saved = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        pairs = tuple(tuple((a, b) for a, b in slot) for slot in saved.pop("pairs"))
+        return cls(**saved | {"wordings": tuple(saved["wordings"]), "pairs": pairs})
 
 
 def read_wordings(path: Path | None) -> list[str]:
-    """The texts to pair: the bundled placebos, or the field ``text`` of every line of a JSONL file.
+    """The placebos: the bundled ones, or the field ``text`` of every line of a JSONL file.
 
     Raises:
         InterpError: a line without a text.
@@ -76,31 +94,43 @@ def read_wordings(path: Path | None) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def equal_pairs(
-    texts: Sequence[str], count: Callable[[str], int], *, usual: int, n_pairs: int, seed: int
-) -> list[Pair]:
-    """Pairs of equal token counts, the counts nearest to ``usual`` first, in random order.
+def usual_length(
+    texts: Sequence[str], count: Callable[[str], int], *, at_most: int, seed: int
+) -> tuple[int, list[str]]:
+    """The token count that most texts have, and those texts in random order, ``at_most`` of them.
 
     Raises:
-        InterpError: fewer pairs than a round takes.
+        InterpError: fewer of one count than a draw takes.
     """
-    rng = np.random.default_rng([seed, len(texts)])
     by_count: dict[int, list[str]] = defaultdict(list)
-    for text in rng.permutation(np.array(texts, dtype=object)):
+    for text in texts:
         by_count[count(text)].append(text)
-    found = [
-        (abs(n - usual), pair)
-        for n, same in by_count.items()
-        for pair in zip(same[::2], same[1::2], strict=False)
-    ]
-    nearest = [pair for _, pair in sorted(found, key=lambda one: one[0])][:n_pairs]
-    whole = len(nearest) // ROUND * ROUND
-    if not whole:
+    n_tokens, most = Counter({n: len(same) for n, same in by_count.items()}).most_common(1)[0]
+    if min(most, at_most) < 2 * SLOTS:
         raise InterpError(
-            f"{len(texts)} wordings give {len(found)} pairs of equal token count, a round takes "
-            f"{ROUND}: give more wordings"
+            f"of {len(texts)} wordings {min(most, at_most)} are of one token count, a draw takes "
+            f"{2 * SLOTS}: give more wordings"
         )
-    return [nearest[k] for k in rng.permutation(whole)]
+    order = np.random.default_rng([seed, most]).permutation(most)[:at_most]
+    return n_tokens, [by_count[n_tokens][k] for k in order]
+
+
+def draw_pairs(n_wordings: int, n_pairs: int, *, seed: int) -> tuple[tuple[Pair, ...], ...]:
+    """``n_pairs`` ordered pairs of different wordings for every slot, none twice in a slot.
+
+    They come from whole permutations of the wordings, so that all are used about equally.
+    """
+    rng = np.random.default_rng([seed, n_wordings, n_pairs])
+    slots: list[list[Pair]] = [[] for _ in range(SLOTS)]
+    while any(len(slot) < n_pairs for slot in slots):
+        order = rng.permutation(n_wordings)
+        both = zip(order[::2].tolist(), order[1::2].tolist(), strict=False)
+        for slot, pair in zip(
+            rng.permutation(np.arange(n_wordings // 2) % SLOTS), both, strict=True
+        ):
+            if len(slots[slot]) < n_pairs and pair not in slots[slot]:
+                slots[slot].append(pair)
+    return tuple(map(tuple, slots))
 
 
 def write_pool(
@@ -109,79 +139,35 @@ def write_pool(
     texts: Sequence[str],
     items: Sequence[ChoiceItem],
     *,
+    model: str,
+    n_wordings: int,
     n_pairs: int,
     seed: int,
-) -> None:
-    """The files that the runs are made of: items and conditions.
+) -> Plan:
+    """The files that the rows are made of.
 
     Raises:
-        InterpError: as :func:`equal_pairs`.
+        InterpError: as :func:`usual_length`.
     """
-    usual = bank.count(bank.wordings(INSTRUCTED, 1)[0].text or "")
-    pairs = equal_pairs(texts, bank.count, usual=usual, n_pairs=n_pairs, seed=seed)
+    n_tokens, wordings = usual_length(texts, bank.count, at_most=n_wordings, seed=seed)
+    pairs = draw_pairs(len(wordings), n_pairs, seed=seed)
+    plan = Plan(model, seed, n_tokens, tuple(wordings), pairs)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_conditions(folder / ALL, pairs)
-    for k in range(0, len(pairs), ROUND):
-        _write_conditions(folder / round_file(k // ROUND), pairs[k : k + ROUND])
     lines = [json.dumps(asdict(item)) for item in items]
     (folder / ITEMS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    plan.save(folder)
+    return plan
 
 
-def round_file(number: int) -> str:
-    """The condition file of a round."""
-    return f"round-{number:02d}.yaml"
+def pool_items(folder: Path) -> tuple[ChoiceItem, ...]:
+    """The items of a pool, by their numbers."""
+    return load_items(str(folder / ITEMS), progress=False)
 
 
-def count_items(folder: Path) -> int:
-    """Items of a pool."""
-    return sum(1 for _ in read_jsonl(folder / ITEMS))
-
-
-def count_rounds(folder: Path) -> int:
-    """Rounds of a pool.
-
-    Raises:
-        InterpError: no pool there.
-    """
-    n = len(list(folder.glob("round-*.yaml")))
-    if not n:
-        raise InterpError(f"{folder}: no pool of rows there: run without --draw-only first")
-    return n
-
-
-def pool_runs(folder: Path, n_layers: int) -> Iterator[PoolRun]:
-    """All runs of a pool for a model with so many layers."""
-    n_rounds = count_rounds(folder)
-    every = {"condition_file": ALL, "texts": n_rounds * ROUND}
-    conditions = ("clean", INSTRUCTED, "placebo", CONTROL)
-    asked = {"conditions": conditions, "rounds": 0, "other_texts": ROUND}
-    yield PoolRun("behaviour", "behave", every | asked)
-    yield PoolRun("lens", "lens", every)
-    yield PoolRun("project", "project", every)
-    for number in range(n_rounds):
-        turn = {"condition_file": round_file(number), "texts": ROUND, "rotate": True}
-        if number == 0:
-            yield PoolRun("attention", "attention", turn)
-        there = turn | {"layers": spread_layers(n_layers), "control": number == 0}
-        yield PoolRun(f"patch-{number:02d}", "patch", there)
-        back = {"condition": "placebo", "against": INSTRUCTED, "control": False}
-        yield PoolRun(f"back-{number:02d}", "patch", there | back)
-
-
-def make_rows(folder: Path, model: TransformerBridge, *, progress: bool = True) -> None:
-    """Run every study of the pool, or go on with what is unfinished."""
-    for one in pool_runs(folder, model.cfg.n_layers):
-        config = one.config(folder)
-        run(load_study(one.study), config, model=model, progress=progress)
-
-
-def _write_conditions(path: Path, pairs: Sequence[Pair]) -> None:
-    sides = zip(*pairs, strict=True)
-    told = "placebos that pose as the instruction", "the placebos they are compared with"
-    conditions = {
-        name: {"description": what, "texts": list(texts), "replaces": True}
-        for name, what, texts in zip((INSTRUCTED, "placebo"), told, sides, strict=True)
-    }
-    conditions["placebo"]["control"] = "none"
-    text = yaml.safe_dump(conditions, allow_unicode=True, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+def variants(bank: TextBank, plan: Plan, item: ChoiceItem) -> list[Condition]:
+    """Every wording of an item by its number, all as texts of the condition asked about."""
+    first = bank.wordings(INSTRUCTED, 1)[0]
+    placebos = [replace(first, text_id=f"placebo_{k}", text=t) for k, t in enumerate(plan.wordings)]
+    names = control_texts(bank, item, beside=INSTRUCTED, n_texts=SLOTS)
+    texts = [*placebos, *names, *bank.placebos(names)]
+    return [replace(text, name=INSTRUCTED, control_of="", slot=k) for k, text in enumerate(texts)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +14,73 @@ import pandas as pd
 import pytest
 
 from analyses.benchmarks.nulls.__main__ import main
-from analyses.benchmarks.nulls.claims import claims
-from analyses.benchmarks.nulls.draws import Draw, PoolRows, draw_tables
-from analyses.benchmarks.nulls.measure import draw_rows, shares
+from analyses.benchmarks.nulls.claims import MAP, claims_of
+from analyses.benchmarks.nulls.draws import Draw, PoolRows
+from analyses.benchmarks.nulls.measure import draw_rows, measure, shares
 from analyses.benchmarks.nulls.pool import (
-    ROUND,
-    equal_pairs,
-    make_rows,
-    pool_runs,
+    SLOTS,
+    Plan,
+    draw_pairs,
+    pool_items,
     read_wordings,
-    round_file,
+    usual_length,
     write_pool,
 )
+from analyses.benchmarks.nulls.rows import make_rows, missing_items
 from analyses.lens.config import LensConfig
 from analyses.lens.study import Lens
 from analyses.patch.config import PatchConfig
 from analyses.patch.study import Patch
+from analyses.project.config import ProjectConfig
+from analyses.project.study import Project
 from analyses.runner import run
-from analyses.study import Story
 from interp.data import load_items
 from interp.errors import InterpError
+from interp.lens import layer_effects
 from interp.prompts import TextBank
-from interp.viz import Section
 
 N_ITEMS = 7
-TEXTS = [f"Please read line {k} of the page." for k in range(10, 10 + 4 * ROUND)]
+TEXTS = [f"Please read line {k} of the page." for k in range(10, 28)]
 
 
 @pytest.fixture(scope="module")
-def pool(load_tiny: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> PoolRows:
+def pool(
+    load_tiny: Callable[..., Any],
+    tiny_folder: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> PoolRows:
     folder, model = tmp_path_factory.mktemp("pool"), load_tiny("llama")
     items = load_items("bundled", limit=N_ITEMS, seed=0, context_condition="ambiguous")
-    write_pool(folder, TextBank(model.tokenizer), TEXTS, items, n_pairs=2 * ROUND, seed=0)
-    make_rows(folder, model, progress=False)
-    return PoolRows.of(folder)
+    name = str(tiny_folder("llama", chat=True))
+    options: dict[str, Any] = {"model": name, "n_wordings": 12, "n_pairs": 2, "seed": 0}
+    write_pool(folder, TextBank(model.tokenizer), TEXTS, items, **options)
+    assert make_rows(folder, device="cpu", jobs=1, threads=1, deadline=np.inf) == 0
+    return PoolRows(folder)
 
 
 def text_count(text: str) -> int:
     return len(text.split())
 
 
-def test_pairs_are_of_equal_count_and_the_usual_counts_come_first() -> None:
-    texts = [f"{'word ' * n}{k}" for n in (3, 5, 9) for k in range(9)]
-    pairs = equal_pairs(texts, text_count, usual=6, n_pairs=7, seed=0)
-    assert len(pairs) == ROUND
-    assert all(text_count(a) == text_count(b) for a, b in pairs)
-    assert len({text for pair in pairs for text in pair}) == 2 * ROUND
-    assert sorted(text_count(a) for a, _ in pairs) == [4, 4, 6, 6, 6, 6]
-    assert pairs == equal_pairs(texts, text_count, usual=6, n_pairs=7, seed=0)
-    assert pairs != equal_pairs(texts, text_count, usual=6, n_pairs=7, seed=1)
-    with pytest.raises(InterpError, match="27 wordings give 0 pairs of equal token count"):
-        equal_pairs([f"{k} " * k for k in range(1, 28)], text_count, usual=6, n_pairs=6, seed=0)
+def test_the_usual_length_is_that_of_most_wordings() -> None:
+    texts = [f"{'word ' * n}{k}" for n, m in ((3, 12), (5, 20), (9, 14)) for k in range(m)]
+    n_tokens, found = usual_length(texts, text_count, at_most=16, seed=0)
+    assert n_tokens == 6
+    assert len(set(found)) == 16
+    assert {text_count(text) for text in found} == {6}
+    assert (n_tokens, found) == usual_length(texts, text_count, at_most=16, seed=0)
+    with pytest.raises(InterpError, match="10 are of one token count, a draw takes 12"):
+        usual_length(texts, text_count, at_most=10, seed=0)
+
+
+def test_pairs_are_of_different_wordings_and_use_all_alike() -> None:
+    pairs = draw_pairs(30, 12, seed=0)
+    assert [len(slot) for slot in pairs] == [12] * SLOTS
+    assert all(len(set(slot)) == 12 and all(a != b for a, b in slot) for slot in pairs)
+    uses = np.bincount([wording for slot in pairs for pair in slot for wording in pair])
+    assert len(uses) == 30
+    assert uses.min() >= 3
+    assert pairs == draw_pairs(30, 12, seed=0)
 
 
 def test_wordings_of_a_file(tmp_path: Path) -> None:
@@ -75,101 +93,138 @@ def test_wordings_of_a_file(tmp_path: Path) -> None:
         read_wordings(path)
 
 
-def test_a_draw_is_of_items_that_the_pool_asks_with_its_pairs() -> None:
-    draw = Draw.random(8, of_items=24, of_rounds=3, seed=[0])
-    assert [item % ROUND for item in draw.items] == [k % ROUND for k in range(8)]
+def test_a_draw_has_twelve_wordings_and_items_of_every_slot() -> None:
+    plan = Plan("m", 0, 7, tuple("abcdefghijklmnopqrstuvwxyzABCD"), draw_pairs(30, 12, seed=0))
+    draw = Draw.random(plan, range(24), 8, seed=[0])
+    assert [item % SLOTS for item in draw.items] == [k % SLOTS for k in range(8)]
     assert len(set(draw.items)) == 8
-    assert set(draw.rounds) <= {0, 1, 2}
-    assert draw == Draw.random(8, of_items=24, of_rounds=3, seed=[0])
-    assert Draw((0,), (2, 0, 0, 0, 0, 1), (True, *[False] * 5)).pairs() == {
-        12: (0, True), 1: (1, False), 2: (2, False), 3: (3, False), 4: (4, False), 11: (5, False)
-    }  # fmt: skip
+    assert len({w for side in draw.sides.values() for w in side}) == 2 * SLOTS
+    assert draw.pairs == tuple(plan.pairs[slot][k] for slot, k in enumerate(draw.numbers))
+    assert draw == Draw.random(plan, range(24), 8, seed=[0])
+    assert draw != Draw.random(plan, range(24), 8, seed=[1])
+    power = Draw.power(plan, range(24), 8, seed=[0])
+    assert power.sides == {"instructed": [*range(30, 36)], "placebo": [*range(36, 42)]}
+    with pytest.raises(InterpError, match="24 items do not give a draw of 25"):
+        Draw.random(plan, range(24), 25, seed=[0])
+
+
+def test_a_plan_is_saved_whole(tmp_path: Path) -> None:
+    plan = Plan("m", 3, 7, tuple("abcdefghijkl"), draw_pairs(12, 2, seed=0))
+    plan.save(tmp_path)
+    assert Plan.load(tmp_path) == plan
+    with pytest.raises(InterpError, match="holds no pool"):
+        Plan.load(tmp_path / "other")
 
 
 @pytest.mark.slow
-def test_a_draw_of_one_round_is_a_run_on_it(
+def test_a_draw_is_a_run_on_its_wordings(
     pool: PoolRows, load_tiny: Callable[..., Any], tmp_path: Path
 ) -> None:
-    draw = Draw(tuple(range(N_ITEMS)), (1,) * ROUND, (False,) * ROUND)
-    tables, model = draw_tables(pool, draw), load_tiny("llama")
-    shared: dict[str, Any] = {
-        "items": str(pool.folder / "items.jsonl"),
-        "condition_file": pool.folder / round_file(1),
+    model = load_tiny("llama")
+    draw = Draw.random(pool.plan, range(N_ITEMS), N_ITEMS, seed=[0])
+    draw = replace(draw, items=tuple(range(N_ITEMS)))
+    sides = {name: [pool.plan.wordings[w] for w in own] for name, own in draw.sides.items()}
+    conditions: dict[str, Any] = {
+        name: {"description": "texts", "texts": texts, "replaces": True}
+        for name, texts in sides.items()
     }
+    conditions["placebo"]["control"] = "none"
+    path = tmp_path / "conditions.yaml"
+    path.write_text(json.dumps(conditions))
+    shared: dict[str, Any] = {"items": str(pool.folder / "items.jsonl"), "condition_file": path}
+    shared["limit"] = N_ITEMS
+
     lens = run(Lens(), LensConfig(**shared, out=tmp_path / "lens"), model=model, progress=False)
-    keys = ["item", "condition", "layer"]
-    # which of several placebos of equal count meets a text differs: an arm is a set of texts
-    one, other = (
-        frame[frame["contrast"] == "instructed"].groupby(keys)["margin"].apply(sorted)
-        for frame in (lens.lens.frame, tables["lens-lens"])
-    )
-    for a, b in zip(one, other, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-    patch = run(
-        Patch(),
-        PatchConfig(**shared, rotate=True, layers="0-3", limit=N_ITEMS, out=tmp_path / "patch"),
-        model=model,
-        progress=False,
-    )
-    own = tables["patch-patching-instructed-resid_pre"]
+    own = layer_effects(pool.lens(draw), "instructed", seed=0)
+    theirs = lens.effects[lens.effects["contrast"] == "instructed"]
+    for name in ("estimate", "low", "high"):
+        np.testing.assert_allclose(own[name], theirs[name], atol=1e-4)
+
+    out = tmp_path / "project"
+    project = run(Project(), ProjectConfig(**shared, out=out), model=model, progress=False)
+    rows = project.contrasts[project.contrasts["condition"] == "instructed"]
+    found = pool.sample(draw)
+    treated, placebo = (arm.mean((1, 2)) for arm in found.dots(0, "instructed"))
+    np.testing.assert_allclose(treated - placebo, rows["dot"], atol=1e-4)
+
+    config = PatchConfig(**shared, rotate=True, layers="0-3", out=tmp_path / "patch")
+    patch = run(Patch(), config, model=model, progress=False)
+    # which placebo of equal count meets a text is drawn anew there: what is compared is the source
     saved = pd.read_parquet(tmp_path / "patch" / "patching-instructed-resid_pre.parquet")
-    np.testing.assert_allclose(own["value"], saved["value"], atol=1e-4)
-    assert patch.totals["n"].iloc[0] == N_ITEMS
+    table = pool.maps[pool.maps["number"].isin(draw.items)]
+    chosen = table["number"].map(lambda k: draw.numbers[k % SLOTS])
+    mine = table[table["slot"] == chosen].drop_duplicates("item").set_index("item")["source"]
+    want = saved.drop_duplicates("item").set_index("item")["source"]
+    np.testing.assert_allclose(mine.loc[want.index], want, atol=1e-4)
+    assert patch.totals["n"].iloc[0] == pool.map(draw).total().n == N_ITEMS
 
 
 @pytest.mark.slow
-def test_exchanged_pairs_change_sides(pool: PoolRows) -> None:
-    items, rounds = tuple(range(N_ITEMS)), (0, 1, 0, 1, 0, 1)
-    there, back = (
-        draw_tables(pool, Draw(items, rounds, (exchanged,) * ROUND)) for exchanged in (False, True)
-    )
-    for name, value in (("behaviour-scores", "margin"), ("lens-lens", "margin")):
-        sides = []
-        for tables, treated in ((there, "instructed"), (back, "placebo")):
-            table = tables[name]
-            rows = table[table["condition"] == treated]
-            if "control_of" in rows and treated == "placebo":
-                rows = rows[rows["control_of"] == "instructed"]
-            if "contrast" in rows:
-                rows = rows[rows["contrast"] == "instructed"]
-            keys = [k for k in ("item", "slot", "order", "layer") if k in rows]
-            sides.append(rows.sort_values(keys)[value].to_numpy())
-        np.testing.assert_array_equal(*sides)
-    name = "patch-patching-instructed-resid_pre"
-    assert (there[name]["condition"] == "instructed").all()
-    np.testing.assert_allclose(there[name]["source"], back[name]["destination"], atol=1e-4)
+def test_the_margin_is_one_number_in_every_table(pool: PoolRows) -> None:
+    draw = Draw.random(pool.plan, pool.read, N_ITEMS, seed=[0])
+    readings = pool.readings(draw, rotate=False)
+    lens = pool.lens(draw).frame
+    last = lens[lens["layer"] == lens["layer"].max()]
+    for side, name in (("treated", "instructed"), ("control", "placebo")):
+        keys = ["item", "slot"]
+        one = readings[readings["side"] == side].set_index(keys)["margin"].sort_index()
+        other = last[last["condition"] == name].set_index(keys)["margin"].sort_index()
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    turned = pool.readings(draw, rotate=True)
+    assert len(turned) == 2 * N_ITEMS
+    source = turned[turned["side"] == "treated"].set_index("item")["margin"]
+    result = pool.map(draw)
+    total = source.mean() - turned[turned["side"] == "control"]["margin"].mean()
+    assert result.total().estimate == pytest.approx(total, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_every_report_is_told_and_counted(
+def test_every_report_is_asked_and_counted(
     pool: PoolRows, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = pd.DataFrame(draw_rows(pool, N_ITEMS, 0, seed=0))
-    assert set(rows["report"]) == {"demo", "behave", "patch", "lens", "project"}
+    found = claims_of(pool, Draw.random(pool.plan, pool.read, N_ITEMS, seed=[0]))
+    assert set(found) == {"demo", "behave", "patch", "lens", "project", MAP}
+    rows = pd.DataFrame(draw_rows(pool, N_ITEMS, 0, power=False))
     assert set(shares(rows)["share"]) <= {0.0, 1.0}
-    out = ["--out", str(pool.folder), "--draw-only", "--draws", "1", "--sizes", str(N_ITEMS), "8"]
+    out = ["--out", str(pool.folder), "--draw-only", "--draws", "2", "--sizes", str(N_ITEMS), "99"]
     main(out)
-    printed = capsys.readouterr().out
-    assert f"{4 * ROUND} wordings, {N_ITEMS} items, 1 draws a size" in printed
-    assert len(list(pool_runs(pool.folder, 4))) == 4 + 2 * 2
+    assert "placebo against placebo" in capsys.readouterr().out
+    again = pd.read_parquet(pool.folder / "draws.parquet")
+    assert len(again) == 2 * 6
+    main([*out, "--limit-seconds", "0"])  # nothing is left to draw
+    pd.testing.assert_frame_equal(pd.read_parquet(pool.folder / "draws.parquet"), again)
 
 
-def test_claims_are_sentences_about_the_instruction() -> None:
-    said = [
-        "On ambiguous items the instructed prompt raises the margin by 0.3 [0.1, 0.5] nats.",
-        "Instructed: clear at layers 9, 21-26, most at 23 (0.3 nats).",
-        "The instruction's shift differs from zero at 3 of 30 layers, but at none of them more.",
-        "Instructed: 2 of 36 cells differ from zero with all cells corrected for: L1 instruction.",
-        "5 of 150 differ from zero, all corrected for: L3H2.",
-        "Instructed, ambiguous items: the interval excludes 0 in 1 of 11 categories.",
-    ]
-    silent = [
-        "On ambiguous items the instructed prompt changes the margin by 0.1 [-0.1, 0.3] nats.",
-        "The positive control works: naming the answer raises the margin by 2 [1, 3] nats.",
-        "Revealing: clear at layers 21-29, most at 29 (2 nats); the runs part at layer 23.",
-        "Positive control: 9 of 36 cells differ from zero with all cells corrected for.",
-        "The instruction: no effect is shown. It differs from zero at none of 30 layers.",
-        "Instructed, ambiguous items: the interval excludes 0 in 0 of 11 categories.",
-    ]
-    told = Story("t", [Section("s", paragraphs=[*said, *silent])])
-    assert [sentence for _, sentence in claims(told)] == said
+@pytest.mark.slow
+def test_an_effect_that_is_there_is_found(pool: PoolRows, tmp_path: Path) -> None:
+    """An effect of one nat added to the readings of the control's texts: all reports see it."""
+    folder = tmp_path / "pool"
+    shutil.copytree(pool.folder, folder)
+    strong = PoolRows(folder)
+    first = len(strong.plan.wordings)
+    own = strong.scored["slot"].between(first, first + SLOTS - 1)
+    own &= strong.scored["condition"] != "clean"
+    for name in ("margin", "option_margin", "p_gold"):
+        strong.scored.loc[own, name] += 1.0
+    for arrays in strong.arrays.values():
+        arrays["lens"][first : first + SLOTS] += 1.0
+        arrays["measured"][first : first + SLOTS] += 1.0
+    rows = pd.DataFrame(draw_rows(strong, N_ITEMS, 0, power=True)).set_index("report")
+    reports = ["demo", "behave", "patch", "lens", "project"]
+    assert (rows.loc[reports, "claims"] > 0).all()
+
+
+@pytest.mark.slow
+def test_an_interrupted_pool_goes_on(pool: PoolRows, tmp_path: Path) -> None:
+    folder = tmp_path / "pool"
+    shutil.copytree(pool.folder, folder)
+    whole = pool.arrays[3]
+    shutil.rmtree(folder / "rows" / "003")
+    options: dict[str, Any] = {"device": "cpu", "jobs": 1, "threads": 1}
+    assert missing_items(folder) == [3]
+    assert make_rows(folder, **options, deadline=0.0) == 1
+    assert make_rows(folder, **options, deadline=np.inf) == 0
+    for name, values in PoolRows(folder).arrays[3].items():
+        np.testing.assert_allclose(values, whole[name], atol=1e-5)
+    assert len(measure(folder, [99], 1, power=False, jobs=1, deadline=np.inf)) == 0
+    assert len(pool_items(folder)) == N_ITEMS

@@ -20,7 +20,7 @@ import pytest
 from analyses.demo.config import DemoConfig
 from analyses.demo.story import SECTIONS
 from analyses.demo.study import STUDIES, Demo, spread_layers
-from analyses.demo.tables import DemoResult, times
+from analyses.demo.tables import DemoResult, corrected_for
 from analyses.runner import run as run_study
 from interp.errors import InterpError
 from interp.runs import read_manifest
@@ -167,7 +167,7 @@ def test_every_p_is_corrected_for_the_number_of_studies() -> None:
     table = pd.DataFrame(
         {"p_raw": [0.01, 0.5], "p_corrected": [np.nan, 0.1], "estimate": [1.0, 2.0]}
     )
-    scaled = times(table, 5)
+    scaled = corrected_for(table, 5)
     np.testing.assert_allclose(scaled["p_raw"], [0.05, 1.0])
     np.testing.assert_allclose(scaled["p_corrected"], [np.nan, 0.5])
     assert scaled["estimate"].tolist() == [1.0, 2.0]
