@@ -84,6 +84,15 @@ class OptionScores:
         """Conditions present, in the order of the plan."""
         return tuple(dict.fromkeys(self.frame["condition"]))
 
+    def conditions_of(self, subset: Subset) -> tuple[str, ...]:
+        """Conditions that were scored on items of the subset: some fit ambiguous items alone."""
+        there = self.frame["context_condition"] == subset
+        return (
+            self.conditions
+            if subset == "all"
+            else replace(self, frame=self.frame[there]).conditions
+        )
+
     def rows(self, condition: str, subset: Subset = "all", control_of: str = "") -> pd.DataFrame:
         """The rows of a condition (of a treated condition's placebos, with ``control_of``).
 
@@ -176,7 +185,7 @@ class OptionScores:
         """
         rows = []
         for subset in self._subsets():
-            for condition in self.conditions:
+            for condition in self.conditions_of(subset):
                 frame = self.rows(condition, subset, self._control_of(condition))
                 rows.append(
                     {
@@ -200,12 +209,13 @@ class OptionScores:
         Columns: ``items`` (the subset), ``contrast``, ``metric`` (:data:`AnswerMetric`), the interval's
         with its p (:mod:`interp.stats.columns`; + = a better answer) and ``token mismatch``.
         """
-        treated = [c for c in self.conditions if c not in ("clean", "placebo")]
-        readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in self.conditions]
-        if {"placebo", "clean"} <= set(self.conditions):
-            readings.append(("placebo", "clean"))
         rows = []
         for subset in self._subsets():
+            there = self.conditions_of(subset)
+            treated = [c for c in there if c not in ("clean", "placebo")]
+            readings = [(c, a) for c in treated for a in ("placebo", "clean") if a in there]
+            if {"placebo", "clean"} <= set(there):
+                readings.append(("placebo", "clean"))
             for condition, against in readings:
                 for metric in get_args(AnswerMetric):
                     e = self.effect(condition, against=against, subset=subset, metric=metric)

@@ -90,10 +90,10 @@ def levels(scores: OptionScores) -> go.Figure:
     for col, (_, metric) in enumerate(_METRICS, start=1):
         figure.add_trace(_chance(1 / _n_options(scores), len(conditions)), row=1, col=col)
         for offset, subset in zip(_offsets(len(subsets)), subsets, strict=True):
-            for k, condition in enumerate(conditions):
-                if _was_asked(scores, condition, subset):
-                    trace = _level_trace(scores, condition, subset, metric, k + offset)
-                    figure.add_trace(trace, row=1, col=col)
+            for condition in scores.conditions_of(subset):
+                k = conditions.index(condition)
+                trace = _level_trace(scores, condition, subset, metric, k + offset)
+                figure.add_trace(trace, row=1, col=col)
     for subset in subsets:
         figure.add_trace(_key(subset, open_marker=subset == "disambiguated"), row=1, col=1)
     figure.update_yaxes(
@@ -174,12 +174,6 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
             f"{row['n_clusters']} clusters<extra></extra>"
         ),
     )
-
-
-def _was_asked(scores: OptionScores, condition: str, subset: str) -> bool:
-    """Whether a condition was asked of the subset: some fit ambiguous items alone."""
-    kinds = scores.frame.loc[scores.frame["condition"] == condition, "context_condition"]
-    return bool((kinds == subset).any())
 
 
 def _level_trace(

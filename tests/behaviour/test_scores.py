@@ -35,8 +35,6 @@ def row(item="i1", condition="clean", slot=0, order=0, **values):
         "order": order,
         "instruction_tokens": 5,
         "prompt_tokens": 50,
-        "option_form": "other",
-        "single_token": False,
         "mismatch": 0.0 if condition == "placebo" else NAN,
         "margin": 0.0,
         "option_margin": 0.0,
@@ -409,3 +407,19 @@ def test_the_html_opens_with_the_card_and_shows_effects():
     shown = scores_of(three_arms())._repr_html_()
     assert "hand-made" in shown
     assert "instructed - placebo" in shown
+
+
+def test_a_condition_of_ambiguous_items_alone_has_no_row_in_the_other_subset():
+    ambiguous = {"item": "i1", "context_condition": "ambiguous"}
+    other = {"item": "i2", "context_condition": "disambiguated"}
+    rows = [row(**ambiguous), row(**other), row(**ambiguous, condition="paraphrases")]
+    scores = scores_of(rows)
+    assert scores.conditions_of("disambiguated") == ("clean",)
+    assert scores.conditions_of("all") == ("clean", "paraphrases")
+    summary = scores.summary()
+    assert list(zip(summary["items"], summary["condition"], strict=True)) == [
+        ("ambiguous", "clean"),
+        ("ambiguous", "paraphrases"),
+        ("disambiguated", "clean"),
+    ]
+    assert set(scores.effects()["items"]) == {"ambiguous"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from analyses.tables.__main__ import main, pages
-from analyses.tables.entries import TABLES, render
-from analyses.tables.markdown import interval, number
+from analyses.tables.entries import TABLES, placebo_kind, render
+from analyses.tables.markdown import interval, number, p_value
 from analyses.tables.pages import (
     problems,
     prose_of,
@@ -17,7 +17,7 @@ from analyses.tables.pages import (
     tables_in,
     write_tables,
 )
-from analyses.tables.runs import RUNS, find_run
+from analyses.tables.runs import RUNS, Kept, find_run
 from interp.errors import InterpError
 from interp.stats import Interval
 
@@ -72,6 +72,7 @@ def test_numbers_are_printed_as_in_prose() -> None:
         ".29", "-.05", "2.27", ".00", "1.00", "1.00"
     ]  # fmt: skip
     assert number(float("nan")) == "-"
+    assert [p_value(p) for p in (0.0004, 0.017, 1.0)] == ["< .001", ".017", "1.000"]
     assert interval(Interval(0.29, 0.11, 0.46, 10, 10)) == ".29 [.11, .46]"
     assert interval(Interval(0.29, float("nan"), float("nan"), 1, 1)) == ".29"
 
@@ -82,6 +83,20 @@ def test_every_table_has_runs_and_every_name_is_checked() -> None:
         render("efects")
     with pytest.raises(InterpError, match="no such run"):
         find_run("dem")
+
+
+def test_a_table_without_rows_says_so(tmp_path: Path) -> None:
+    assert render("steering", tmp_path) == (
+        "*This table's rows are not committed: `make tables ROWS=steer` makes them.*"
+    )
+
+
+def test_committed_rows_say_which_placebos_they_had() -> None:
+    kept = Kept("rq1-qwen2.5-0.5b")
+    assert placebo_kind(kept.scores()) == "statements, first edition"
+    rows = [line for line in render("main-effects").splitlines() if "Qwen" in line]
+    assert rows
+    assert all("statements, first edition" in line for line in rows)
 
 
 @pytest.mark.slow
