@@ -322,12 +322,15 @@ def text_table(
     """
     if metric not in get_args(ScoreName):
         raise InterpError(f"no metric {metric!r}; known: {', '.join(get_args(ScoreName))}")
-    values = frame.assign(value=frame[metric].astype(float))
-    table = values.pivot_table(
-        values="value", index="item", columns="slot", aggfunc=_mean_of_all, dropna=False
-    )
-    clusters = frame.drop_duplicates("item").set_index("item")["cluster"].loc[table.index]
-    return table.to_numpy(dtype=float).T, clusters.to_numpy()
+    item, items = pd.factorize(frame["item"], sort=True)
+    slot, slots = pd.factorize(frame["slot"], sort=True)
+    shape = len(slots), len(items)
+    cell, size = slot * shape[1] + item, shape[0] * shape[1]
+    total = np.bincount(cell, frame[metric].to_numpy(dtype=float), minlength=size)
+    count = np.bincount(cell, minlength=size)
+    table = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+    _, first = np.unique(item, return_index=True)
+    return table.reshape(shape), frame["cluster"].to_numpy()[first]
 
 
 def _mean_of_all(values: pd.Series) -> float:

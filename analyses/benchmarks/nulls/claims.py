@@ -41,11 +41,11 @@ MAP = "the map, were it read"
 
 def claims_of(pool: PoolRows, draw: Draw) -> dict[str, list[Found]]:
     """The claims of every report about a draw, by the command's name."""
-    project = [*_project(pool, draw, ("cells", "parts"))]
+    answer = _answer(pool, draw, rotate=False)
     return {
         "behave": [*_behave(pool.scores(draw))],
-        "lens": [*_total(pool, draw, rotate=False), *_lens(pool, draw)],
-        "project": [*_total(pool, draw, rotate=False), *project],
+        "lens": [*_total(answer), *_lens(pool, draw, answer)],
+        "project": [*_total(answer), *_project(pool, draw, ("cells", "parts"))],
         "patch": [*_patch(pool, draw)],
         DEMO: [*_demo(pool, draw)],
         MAP: [("cell", name) for name in _cells(pool, draw)],
@@ -59,7 +59,8 @@ def _demo(pool: PoolRows, draw: Draw) -> Iterator[Found]:
     effects = prompt_tables.effects(_without_clean(pool.scores(draw)))
     yield from _effects("behave: effect", effect_claims(corrected_for(effects, k)))
     yield from (("patch: " + kind, name) for kind, name in _patch(pool, inside, k))
-    yield from (("lens: " + kind, name) for kind, name in _lens(pool, read, k))
+    answer = _answer(pool, read, rotate=False, k=k)
+    yield from (("lens: " + kind, name) for kind, name in _lens(pool, read, answer, k))
     yield from (("project: " + kind, name) for kind, name in _project(pool, read, ("cells",), k))
     heads = corrected_for(head_table(pool.attention(read), INSTRUCTED, pool.plan.seed), k)
     named = heads[(heads["p_corrected"] < ALPHA) & (heads["estimate"] > 0)]
@@ -84,20 +85,19 @@ def _without_clean(scores: OptionScores) -> OptionScores:
     return OptionScores(frame, scores.card)
 
 
-def _totals(pool: PoolRows, draw: Draw, *, rotate: bool, k: int = 1) -> Claim:
+def _answer(pool: PoolRows, draw: Draw, *, rotate: bool, k: int = 1) -> Claim:
     """The effect on the answer that a study of the inside stands beside."""
     totals = totals_of(pool.readings(draw, rotate=rotate))
     return claim_of(corrected_for(totals, k), INSTRUCTED)
 
 
-def _total(pool: PoolRows, draw: Draw, *, rotate: bool, k: int = 1) -> Iterator[Found]:
-    if _totals(pool, draw, rotate=rotate, k=k).is_effect:
-        yield "effect", "the answer"
+def _total(answer: Claim) -> list[Found]:
+    return [("effect", "the answer")] if answer.is_effect else []
 
 
-def _lens(pool: PoolRows, draw: Draw, k: int = 1) -> Iterator[Found]:
+def _lens(pool: PoolRows, draw: Draw, answer: Claim, k: int = 1) -> Iterator[Found]:
     """Layers, where the effect at the output is not metric-dependent: then none is named."""
-    if _totals(pool, draw, rotate=False, k=k).verdict == "metric-dependent":
+    if answer.verdict == "metric-dependent":
         return
     effects = layer_effects(pool.lens(draw), INSTRUCTED, seed=pool.plan.seed)
     effects = corrected_for(effects, k)
@@ -123,7 +123,7 @@ def _sure(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _patch(pool: PoolRows, draw: Draw, k: int = 1) -> Iterator[Found]:
     """The effect to localise; cells where there is one."""
-    found = [*_total(pool, draw, rotate=True, k=k)]
+    found = _total(_answer(pool, draw, rotate=True, k=k))
     yield from found
     if found:
         yield from (("cell", name) for name in _cells(pool, draw))

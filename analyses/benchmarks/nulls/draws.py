@@ -44,6 +44,13 @@ from interp.stats import FloatArray
 
 POSITION = "last"
 
+_SCORED = [
+    *("number", "item", "benchmark", "category", "cluster", "context_condition", "condition"),
+    *("text_id", "slot", "control_of", "order", "mismatch", "option_form", "single_token"),
+    *("margin", "option_margin", "p_gold", "gold_rank", "correct"),
+]
+"""Columns that claims are made of."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -138,8 +145,13 @@ class PoolRows:
 
     @cached_property
     def scored(self) -> pd.DataFrame:
-        """The scores of all items; ``number`` is the item's."""
-        return self._table(SCORES)
+        """The scores of all items; ``number`` is the item's.
+
+        All are of one context condition, which is left out: tables would hold this subset twice.
+        """
+        frame = self._table(SCORES)[_SCORED].assign(context_condition="")
+        text = frame.select_dtypes("string").columns  # strings of arrow are slow to take rows from
+        return frame.astype(dict.fromkeys(text, object))
 
     @cached_property
     def maps(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -90,4 +91,7 @@ def _draw_one(task: Task) -> list[dict[str, object]]:
 @cache
 def _pool_of(folder: Path) -> PoolRows:
     """The pool, read once a process."""
-    return PoolRows(folder)
+    pool = PoolRows(folder)
+    _ = pool.arrays, pool.scored, pool.maps
+    gc.freeze()  # Holm's correction collects garbage, which need not be looked for in here
+    return pool

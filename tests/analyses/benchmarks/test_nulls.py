@@ -197,7 +197,7 @@ def test_every_report_is_asked_and_counted(
 
 @pytest.mark.slow
 def test_an_effect_that_is_there_is_found(pool: PoolRows, tmp_path: Path) -> None:
-    """An effect of one nat added to the readings of the control's texts: all reports see it."""
+    """A large effect added to the readings of the control's texts: all reports see it."""
     folder = tmp_path / "pool"
     shutil.copytree(pool.folder, folder)
     strong = PoolRows(folder)
@@ -205,10 +205,10 @@ def test_an_effect_that_is_there_is_found(pool: PoolRows, tmp_path: Path) -> Non
     own = strong.scored["slot"].between(first, first + SLOTS - 1)
     own &= strong.scored["condition"] != "clean"
     for name in ("margin", "option_margin", "p_gold"):
-        strong.scored.loc[own, name] += 1.0
+        strong.scored.loc[own, name] += 10.0
     for arrays in strong.arrays.values():
-        arrays["lens"][first : first + SLOTS] += 1.0
-        arrays["measured"][first : first + SLOTS] += 1.0
+        arrays["lens"][first : first + SLOTS] += 10.0
+        arrays["measured"][first : first + SLOTS] += 10.0
     rows = pd.DataFrame(draw_rows(strong, N_ITEMS, 0, power=True)).set_index("report")
     reports = ["demo", "behave", "patch", "lens", "project"]
     assert (rows.loc[reports, "claims"] > 0).all()
