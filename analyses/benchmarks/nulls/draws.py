@@ -150,8 +150,8 @@ class PoolRows:
         All are of one context condition, which is left out: tables would hold this subset twice.
         """
         frame = self._table(SCORES)[_SCORED].assign(context_condition="")
-        text = frame.select_dtypes("string").columns  # strings of arrow are slow to take rows from
-        return frame.astype(dict.fromkeys(text, object))
+        text: Any = frame.select_dtypes("string").columns  # strings of arrow are slow to take rows from
+        return frame.astype({str(name): "object" for name in text})
 
     @cached_property
     def maps(self) -> pd.DataFrame:
@@ -256,8 +256,9 @@ class PoolRows:
         for side, values in self.values(draw, "attention").items():
             for k, masses in zip(draw.items, values, strict=True):
                 mass = masses[k % SLOTS]
-                cells = pd.MultiIndex.from_product(map(range, mass.shape), names=["layer", "head"])
-                labels = {
+                sizes = [range(n) for n in mass.shape]
+                cells = pd.MultiIndex.from_product(sizes, names=["layer", "head"])
+                labels: dict[str, Any] = {
                     "item": self.items[k].id,
                     "cluster": self.items[k].cluster,
                     "contrast": INSTRUCTED,

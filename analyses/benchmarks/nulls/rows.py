@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.nulls.pool import SLOTS, Plan, pool_items, variants
-from analyses.config import INSTRUCTED
+from analyses.config import INSTRUCTED, read_config
 from analyses.demo.study import spread_layers
 from analyses.patch.config import PatchConfig
 from analyses.patch.study import PairUnit, PatchBench, patch_pair
@@ -110,7 +110,7 @@ def prepare(folder: Path, device: str) -> None:
 
 def make_bench(folder: Path, model: TransformerBridge) -> Bench:
     """The bench of a pool: its reader's moments are those of the first items under six placebos."""
-    plan, items, config = Plan.load(folder), pool_items(folder), ProjectConfig()
+    plan, items, config = Plan.load(folder), pool_items(folder), read_config(ProjectConfig)
     bank = TextBank(model.tokenizer, n_ctx=model.cfg.n_ctx, seed=plan.seed)
     stack = load_direction(folder / DIRECTION)
     sample = items[: -(-REFERENCE_PROMPTS // SLOTS)]
@@ -165,7 +165,7 @@ def read_arrays(bench: Bench, item: ChoiceItem) -> dict[str, np.ndarray]:
 
 
 def _read_maps(bench: Bench, number: int, item: ChoiceItem, texts: list[Condition]) -> pd.DataFrame:
-    config = PatchConfig(layers=spread_layers(bench.model.cfg.n_layers), rotate=True)
+    config = read_config(PatchConfig, layers=spread_layers(bench.model.cfg.n_layers), rotate=True)
     pairs = {
         (item.id, slot): pair_of_conditions(bench.model, item, texts[a], texts[b])
         for slot, (a, b) in enumerate(bench.plan.pairs_of(number))
