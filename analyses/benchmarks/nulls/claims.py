@@ -15,7 +15,7 @@ import pandas as pd
 from analyses.attention.tables import head_table
 from analyses.behaviour.claims import category_claims, effect_claims, rank_claims
 from analyses.benchmarks.nulls.draws import Draw, PoolRows
-from analyses.config import INSTRUCTED
+from analyses.config import INSTRUCTED, read_config
 from analyses.demo.config import DemoConfig
 from analyses.demo.study import STUDIES
 from analyses.demo.tables import corrected_for
@@ -54,7 +54,7 @@ def claims_of(pool: PoolRows, draw: Draw) -> dict[str, list[Found]]:
 
 def _demo(pool: PoolRows, draw: Draw) -> Iterator[Found]:
     """What the demo shows, with every p corrected for the number of its studies as well."""
-    config, k = DemoConfig(), len(STUDIES)
+    config, k = read_config(DemoConfig), len(STUDIES)
     inside, read = draw.first(config.pairs), draw.first(config.read)
     effects = prompt_tables.effects(_without_clean(pool.scores(draw)))
     yield from _effects("behave: effect", effect_claims(corrected_for(effects, k)))

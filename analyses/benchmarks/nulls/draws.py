@@ -150,9 +150,8 @@ class PoolRows:
         All are of one context condition, which is left out: tables would hold this subset twice.
         """
         frame = self._table(SCORES)[_SCORED].assign(context_condition="")
-        text: list[str] = list(
-            frame.select_dtypes("string")
-        )  # strings of arrow are slow to take rows from
+        # strings of arrow are slow to take rows from
+        text: list[str] = list(frame.select_dtypes("string"))
         return frame.astype(dict.fromkeys(text, object))
 
     @cached_property
@@ -258,9 +257,8 @@ class PoolRows:
         for side, values in self.values(draw, "attention").items():
             for k, masses in zip(draw.items, values, strict=True):
                 mass = masses[k % SLOTS]
-                cells = pd.MultiIndex.from_product(
-                    [range(n) for n in mass.shape], names=["layer", "head"]
-                )
+                sizes = [range(n) for n in mass.shape]
+                cells = pd.MultiIndex.from_product(sizes, names=["layer", "head"])
                 labels: dict[str, Any] = {
                     "item": self.items[k].id,
                     "cluster": self.items[k].cluster,

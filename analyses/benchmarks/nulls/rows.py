@@ -110,7 +110,7 @@ def prepare(folder: Path, device: str) -> None:
 
 def make_bench(folder: Path, model: TransformerBridge) -> Bench:
     """The bench of a pool: its reader's moments are those of the first items under six placebos."""
-    plan, items, config = Plan.load(folder), pool_items(folder), ProjectConfig()
+    plan, items, config = Plan.load(folder), pool_items(folder), read_config(ProjectConfig)
     bank = TextBank(model.tokenizer, n_ctx=model.cfg.n_ctx, seed=plan.seed)
     stack = load_direction(folder / DIRECTION)
     sample = items[: -(-REFERENCE_PROMPTS // SLOTS)]
