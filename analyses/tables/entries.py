@@ -20,6 +20,7 @@ from analyses.benchmarks.placebos import placebo_effects
 from analyses.contrast import CONTROL_ARMS
 from analyses.demo.tables import DemoResult
 from analyses.direction.tables import DirectionResult
+from analyses.report.claims import Claim
 from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
 from analyses.totals import claim_of
@@ -292,7 +293,8 @@ def _demo_direction(done: DemoResult) -> Iterator[dict[str, Any]]:
     ]
     for row in last.to_dict("records"):
         what = f"{row['condition']}: shift along it, placebo SDs"
-        yield _row(what, interval_of(row), "effect" if row["sure"] else "undetermined")
+        claim = Claim(interval_of(row), float(row["p_corrected"]))
+        yield _row(what, claim.effect, claim.verdict)
 
 
 def _row(what: str, value: Interval, verdict: str) -> dict[str, Any]:
