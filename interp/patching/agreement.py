@@ -88,8 +88,8 @@ class _Acting:
             for name, hook in patch_hooks(case.patches)
         ]
 
-    def _only(self, key: tuple[str, int], hook: Callable[..., Any]) -> Callable[..., Any]:
-        def act(activation: Tensor, hook: Any, apply: Callable[..., Any] = hook) -> Any:
+    def _only(self, key: tuple[str, int], apply: Callable[..., Any]) -> Callable[..., Any]:
+        def act(activation: Tensor, hook: Any) -> Any:  # named as TransformerLens passes it
             return apply(activation, hook) if self._key == key else None
 
         return act
