@@ -35,7 +35,7 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 
-from interp.errors import InterpError, did_you_mean
+from interp.errors import InterpError, did_you_mean, first_line
 from interp.models.convert import without_progress_bars
 from interp.stats import FloatArray, Interval, cluster_bootstrap, success_rate
 from interp.stats.resampling import check_array
@@ -131,8 +131,9 @@ class HuggingFaceScorer:
                     where, output_loading_info=True
                 )
         except Exception as error:  # each library underneath has its own error types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InterpError(f"{source}: no readable text classifier there ({reason})") from error
+            raise InterpError(
+                f"{source}: no readable text classifier there ({first_line(error)})"
+            ) from error
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])[0]
             raise InterpError(

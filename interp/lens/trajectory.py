@@ -14,7 +14,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis import logit_lens
 
 from interp.display import html_paragraph, html_table
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.prompts import MarginTarget, PromptPair, TokenizedPrompt
 
 
@@ -97,7 +97,7 @@ def lens_logits(
         result = logit_lens(model, ids, positions=-1, return_type="logits")
     except ValueError as error:  # its way of refusing a model
         name = type(model.original_model).__name__
-        raise InterpError(f"no logit lens on {name}: {str(error).splitlines()[0]}") from error
+        raise InterpError(f"no logit lens on {name}: {first_line(error)}") from error
     return result.values.reshape(len(result.labels), -1).float().cpu()
 
 

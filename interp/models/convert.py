@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.fetch import cache_root, sha256_of, work_folder
 from interp.models.card import Provenance
 from interp.models.checkpoint import CompleteLoader
@@ -106,9 +106,8 @@ def _quantisation(gguf: Path) -> str:
 
 
 def _unreadable(gguf: Path, error: Exception) -> InterpError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InterpError(
-        f"{gguf}: not a readable GGUF model, truncated perhaps ({reason}); fetch it again"
+        f"{gguf}: not a readable GGUF model, truncated perhaps ({first_line(error)}); fetch it again"
     )
 
 

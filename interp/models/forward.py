@@ -36,7 +36,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import NotFiniteError
 from interp.models.packed import (
@@ -211,7 +211,7 @@ def _check_hook(model: TransformerBridge, name: str) -> None:
     except KeyError as error:
         raise InterpError(f"the model has no hook {name!r}: see model.hook_dict") from error
     except ValueError as error:  # a hook that must be switched on first
-        raise InterpError(f"hook {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise InterpError(f"hook {name!r} cannot be used: {first_line(error)}") from error
 
 
 def _check_place(sequences: Sequence[Tensor], name: str, sequence: int, position: int) -> None:
