@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast lint bench matrix clean
+.PHONY: demo test test-fast lint bench simulations tables nulls matrix clean
 
 demo: $(VENV)/.run
 	$(BIN)/interp demo
@@ -28,6 +28,20 @@ bench: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.scoring
 	$(BIN)/python -m analyses.benchmarks.patching
 	$(BIN)/python -m analyses.benchmarks.projecting
+
+# Coverage, size and power of every statistic, renews the table of docs/methods.md: about 6 minutes.
+simulations: $(VENV)/.run
+	OMP_NUM_THREADS=1 $(BIN)/python -m analyses.benchmarks.simulations --jobs $$(nproc)
+
+# The tables of README and docs from the committed rows, in seconds and without a model.
+# ROWS=demo makes that run's rows anew first (ROWS=all: every run), which takes a model.
+tables: $(VENV)/.run
+	$(if $(ROWS),$(BIN)/python -m analyses.tables --rows $(ROWS))
+	$(BIN)/python -m analyses.tables
+
+# Placebo against placebo: how often a report would print an effect of nothing. Hours on 2 cores.
+nulls: $(VENV)/.run
+	$(BIN)/python -m analyses.benchmarks.nulls
 
 # Every causal decoder class, tiny and random, against Hugging Face: 20 minutes, renews docs/models.md.
 # CLASSES="GPT2LMHeadModel ..." measures some of them.

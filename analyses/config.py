@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -28,6 +28,7 @@ from interp.errors import InterpError
 from interp.models.catalogue import DEFAULT_MODEL
 from interp.models.chat_template import TEMPLATE_DATE, parse_template_date
 from interp.prompts.conversation import Placement
+from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 
 
 def parse_list(value: Any) -> Any:
@@ -46,8 +47,16 @@ def parse_date(value: Any) -> Any:
 INSTRUCTED = "instructed"
 """The condition asked about where no other is named."""
 
-CLAIM_TEXTS = 6
-"""The least number of wordings from which a report speaks of instructions, not of these sentences."""
+MAP_ITEMS = 24
+"""With fewer items even a cell that holds the whole effect may not be clear in a map."""
+
+RULES = {
+    "alpha": ALPHA,
+    "wordings a side": MIN_WORDINGS,
+    "clusters": MIN_CLUSTERS,
+    "delta, share of the effect of naming the answer": EQUIVALENCE_SHARE,
+}
+"""What decides between effect, no effect and undetermined; in the manifest before the first forward."""
 
 AsList = BeforeValidator(parse_list)
 """Marks a tuple that is also spelt with commas."""
@@ -62,6 +71,13 @@ Limit = Annotated[int, Field(ge=1, description="Items in all, sampled by cluster
 Texts = Annotated[
     int, Field(ge=1, description="Wordings per condition, each with its placebo; 6 for a claim.")
 ]
+MetricName = Annotated[
+    Literal["margin", "option_margin"],
+    Field(
+        description="What is read: margin (logit difference at the options' first differing token) or "
+        "option_margin (mean log-probability per token of one option's full text minus the other's)."
+    ),
+]
 Rotate = Annotated[
     bool, Field(description="Each item with one of the wordings, in turn, instead of with all.")
 ]
@@ -75,7 +91,7 @@ ConditionFile = Annotated[
 InstructionPlace = Annotated[
     Placement, Field(description="The instruction after or before the question.")
 ]
-Seed = Annotated[int, Field(ge=0, description="Seed of the sample and of all resampling.")]
+Seed = Annotated[int, Field(ge=0, description="Seed of the sample, the wordings and all draws.")]
 CompatibilityMode = Annotated[
     bool, Field(description="TransformerLens's weight processing (folded norms).")
 ]
@@ -113,7 +129,7 @@ class ContrastConfig(StudyConfig):
     condition: ConditionName = INSTRUCTED
     condition_file: ConditionFile = None
     limit: Limit = 24
-    texts: Texts = CLAIM_TEXTS
+    texts: Texts = MIN_WORDINGS
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

@@ -44,8 +44,8 @@ from interp.runs import digest
 CONTROL = "revealing"
 """The condition of the positive control: it names the answer."""
 
-MIN_CLUSTERS = 6
-"""With fewer, clusters that merely agree in sign (chance: 2 / 2**n) already exclude zero."""
+CONTROL_ARMS = (CONTROL, "mentions", "paraphrases")
+"""The control's arms: names the answer, mentions its words, asks for it without them."""
 
 Specs = Mapping[str, ConditionSpec]
 
@@ -76,7 +76,22 @@ def ask_items(config: _Config, *, progress: bool = True) -> Question[_Config]:
     """
     specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
+    require_one_data_set(items)
     return Question(config, items, specs, prompt_hashes(items, specs))
+
+
+def require_one_data_set(items: Sequence[ChoiceItem]) -> None:
+    """Refuse items of several data sets: their effects differ and are never pooled.
+
+    Raises:
+        InterpError: names the sets.
+    """
+    names = list(dict.fromkeys(item.benchmark for item in items))
+    if len(names) > 1:
+        raise InterpError(
+            f"--items are of {len(names)} data sets ({', '.join(names)}), whose effects differ and are "
+            "not pooled: run one of them at a time"
+        )
 
 
 def ask_contrast(config: _Config, *, progress: bool = True) -> Question[_Config]:
@@ -131,12 +146,17 @@ def digest_prompts(
 
 @dataclass(frozen=True)
 class PromptBench(Generic[_Config]):
-    """What prompts are made and run with; ``items`` are those that this model can be asked."""
+    """What prompts are made and run with.
+
+    ``items`` are those that this model can be asked, ``arms`` the control's that stand beside the
+    condition.
+    """
 
     config: _Config
     model: TransformerBridge
     bank: TextBank
     items: tuple[ChoiceItem, ...]
+    arms: tuple[str, ...]
 
     @classmethod
     def of(cls, question: Question[_Config], lab: Lab) -> PromptBench[_Config]:
@@ -145,7 +165,8 @@ class PromptBench(Generic[_Config]):
         bank = TextBank(
             model.tokenizer, conditions=question.specs, n_ctx=model.cfg.n_ctx, seed=config.seed
         )
-        return cls(config, model, bank, question.items)
+        arms = control_arms(question.specs, question.items, beside=config.condition)
+        return cls(config, model, bank, question.items, arms)
 
 
 def example_step(texts: Mapping[str, str]) -> Step:
@@ -250,15 +271,39 @@ def require_control(specs: Specs, items: Sequence[ChoiceItem], *, n_texts: int) 
     require_placebos(specs, CONTROL)
 
 
+def control_arms(specs: Specs, items: Sequence[ChoiceItem], *, beside: str) -> tuple[str, ...]:
+    """The arms of the positive control that can be asked of some of these items beside a condition."""
+    return tuple(
+        name
+        for name in CONTROL_ARMS
+        if name != beside
+        and name in specs
+        and specs[name].has_placebo
+        and any(arm_fits(specs[name], item) for item in items)
+    )
+
+
+def arm_fits(spec: ConditionSpec, item: ChoiceItem) -> bool:
+    """Whether a condition can be asked of an item: its slots, and what it says of the gold choice."""
+    if not spec.fits(item):
+        return False
+    try:
+        for text in texts_of(spec):
+            require_filled(spec, text, item)
+    except InterpError:
+        return False
+    return True
+
+
 def control_texts(
-    bank: TextBank, item: ChoiceItem, *, beside: str, n_texts: int
+    bank: TextBank, item: ChoiceItem, *, beside: str, n_texts: int, arm: str = CONTROL
 ) -> tuple[Condition, ...]:
-    """The first texts of the positive control, at most ``n_texts``.
+    """The first texts of an arm of the positive control, at most ``n_texts``.
 
     Where the condition ``beside`` fixes where its text stands, the control stands there too: a
     control at another place would say nothing about the states that this one can change.
     """
-    texts = bank.texts(CONTROL, item, min(n_texts, bank.n_texts(CONTROL)))
+    texts = bank.texts(arm, item, min(n_texts, bank.n_texts(arm)))
     spec = bank.specs[beside]
     if spec.placement is None and spec.turn is None:
         return texts
@@ -284,7 +329,7 @@ def by_name(name: str) -> str:
 
 def texts_of(spec: ConditionSpec) -> list[str]:
     """Its texts, slots not filled; those of a bundled bank too."""
-    return [text for _, text in condition_texts(spec, bundled_instructions())]
+    return [wording.text for wording in condition_texts(spec, bundled_instructions())]
 
 
 def require_filled(
@@ -293,11 +338,12 @@ def require_filled(
     item: ChoiceItem | CompletionItem,
     feedback: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse a text of a condition with a slot that the item cannot fill.
+    """Refuse a text of a condition that cannot be added to the item.
 
     Raises:
-        InterpError: names the condition, the slot and the item.
+        InterpError: names the condition, the item, and the slot that it cannot fill.
     """
+    spec.require_fit(item)
     try:
         fill(text, item, verdict_accuracy=spec.verdict_accuracy, feedback=feedback)
     except InterpError as error:

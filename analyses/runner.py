@@ -20,7 +20,7 @@ from typing import Any, Generic
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.config import StudyConfig, read_config
+from analyses.config import RULES, StudyConfig, read_config
 from analyses.executors import Executor, Job, in_process
 from analyses.registry import load_study
 from analyses.report.page import write_page
@@ -103,6 +103,7 @@ def run_and_tell(
                     config=config,
                     model=card.to_dict(),
                     data=asked.data_hashes,
+                    rules=RULES,
                     seed=config.seed,
                     command=command,
                     ignore=NOT_COMPARED,

@@ -36,12 +36,13 @@ def test_notebook_carries_outputs_without_errors(path: Path) -> None:
 def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
-    shutil.copy(path, tmp_path)
-    shutil.copytree(path.parent / "data", tmp_path / "data")
-    notebook = nbformat.read(tmp_path / path.name, as_version=4)
+    here = tmp_path / "notebooks"
+    here.mkdir()
+    shutil.copytree(path.parents[1] / "docs" / "rows", tmp_path / "docs" / "rows")
+    notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=600, resources={"metadata": {"path": str(here)}}
     )
     client.execute()
     if path.stem == "01_first_look":
-        assert (tmp_path / "attention.html").stat().st_size > 1_000_000
+        assert (here / "attention.html").stat().st_size > 1_000_000

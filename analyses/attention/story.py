@@ -6,11 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from analyses.attention.tables import AttentionResult, head_grid
+from analyses.attention.tables import AttentionResult, head_grid, most_above_placebo
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.report.prose import count
 from analyses.report.sections import limits, read_sample
-from analyses.report.verdicts import wordings_caveat
+from analyses.report.verdicts import untested
 from analyses.study import Story
 from interp import viz
 from interp.stats import FloatArray, interval_of
@@ -50,11 +50,13 @@ def _looks(done: AttentionResult, figure: go.Figure) -> Section:
                 figure,
                 "Share of attention that later positions give to the instruction's tokens. A placebo "
                 "may hold a token that serves as an attention sink; early layers that look redder "
-                "there need not be about meaning.",
+                "there need not be about meaning. A difference between the maps is no result where "
+                "no head is named above.",
             ),
             (
                 viz.attention_fragment(patterns, layers=[layer], heads=heads),
-                f"{patterns.prompt.label}, layer {layer}.",
+                f"An example, picked for the size of its difference: {patterns.prompt.label}, layer "
+                f"{layer}.",
             ),
             (Fragment(link), ""),
         ],
@@ -84,28 +86,31 @@ def _strongest(values: FloatArray, n: int) -> list[int]:
 
 
 def read_mass(done: AttentionResult) -> str:
-    """The head that gives the instruction most above a placebo in its place."""
-    row = done.most_above_placebo(done.config.condition)
-    over = f"Averaged over {count(done.mass['item'].nunique(), 'item')}"
-    if row["estimate"] <= 0:
-        return f"{over}: No head gives an instruction more of later positions' attention than a placebo."
-    return (
-        f"{over}, the head through which later positions attend to the instruction most beyond a "
-        f"placebo in its place is L{row['layer']}H{row['head']}: {row['treated']:.0%} of their "
-        f"attention there goes to the instruction, {row['placebo']:.0%} to the placebo (difference "
-        f"{format_interval(interval_of(row))}). Attention shows what is read, not what is used, and "
-        "this head was picked because it stands out."
-    )
+    """The head that gives the instruction most above a placebo in its place, if any stands out."""
+    said = _read_heads(done, done.config.condition, "an instruction")
+    return f"Averaged over {count(done.mass['item'].nunique(), 'item')}: {said}"
 
 
 def read_control_mass(done: AttentionResult) -> str:
     """The same for the positive control, which must be read if it is to work."""
-    row = done.most_above_placebo(CONTROL)
-    if row["estimate"] <= 0:
-        return "Not even the revealing prompt is attended to more than a placebo by any head."
+    return f"The positive control: {_read_heads(done, CONTROL, 'the text that names the answer')}"
+
+
+def _read_heads(done: AttentionResult, contrast: str, what: str) -> str:
+    """How many heads stand out, the one that does most, and what that cannot say."""
+    rows = done.heads[done.heads["contrast"] == contrast]
+    blocked = untested(interval_of(rows.iloc[0]))
+    if blocked:
+        return f"no head is named, {blocked}."
+    found = done.standing_out(contrast)
+    if found.empty:
+        return f"no head gives {what} more of later positions' attention than a placebo (all corrected)."
+    row = most_above_placebo(found)
     return (
-        f"For the revealing prompt it is L{row['layer']}H{row['head']}: {row['treated']:.0%} against "
-        f"{row['placebo']:.0%}."
+        f"{len(found)} of {count(len(rows), 'head')} give {what} more of later positions' attention "
+        f"than a placebo in its place, all corrected for. Most in L{row['layer']}H{row['head']}: "
+        f"{row['treated']:.0%} against {row['placebo']:.0%} (difference "
+        f"{format_interval(interval_of(row))}, biased upward by selection)."
     )
 
 
@@ -129,15 +134,10 @@ def _limits(done: AttentionResult) -> Section:
     return limits(
         done.card,
         [
-            "Attention mass is not influence: a head may look where it takes nothing from, and one "
-            "token of a sentence may be a mere attention sink. Knockout (interp.knockout) asks who "
-            "has to read it.",
-            "Heads were looked at together and the one named was picked for its size: its difference "
-            "is biased upward by selection and has to be reported on other items.",
-            wordings_caveat(_n_texts(done)),
+            "Attention shows what is read, not what is used: a head may look where it takes nothing "
+            "from, and one token of a sentence may be a mere attention sink. Knockout (interp.knockout) "
+            "asks who has to read it.",
+            "Heads were looked at together: p is corrected over all of them (two-way max-t). One "
+            "that is named was picked for its size and has to be reported on other items.",
         ],
     )
-
-
-def _n_texts(done: AttentionResult) -> int:
-    return int(done.mass.loc[done.mass["contrast"] == done.config.condition, "slot"].nunique())

@@ -99,14 +99,15 @@ class Attention:
 
 
 def units_of(bench: PromptBench[AttentionConfig]) -> list[Unit]:
-    """The condition's wordings on every item, then the control's first one."""
+    """The wordings of the condition on every item, then those of the control."""
     config = bench.config
-    asked = [
-        Unit(item, config.condition, slot)
+    n_control = min(config.texts, bench.bank.n_texts(CONTROL))
+    return [
+        Unit(item, contrast, slot)
+        for contrast, n in ((config.condition, config.texts), (CONTROL, n_control))
         for k, item in enumerate(bench.items)
-        for slot in slots_of(k, config.texts, rotate=config.rotate)
+        for slot in slots_of(k, n, rotate=config.rotate)
     ]
-    return [*asked, *(Unit(item, CONTROL, 0) for item in bench.items)]
 
 
 def measure_mass(bench: PromptBench[AttentionConfig], unit: Unit) -> pd.DataFrame:
@@ -151,5 +152,5 @@ def _pair(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, C
 def _texts(bench: PromptBench[AttentionConfig], unit: Unit) -> tuple[Condition, ...]:
     config = bench.config
     if unit.contrast == CONTROL:
-        return control_texts(bench.bank, unit.item, beside=config.condition, n_texts=1)
+        return control_texts(bench.bank, unit.item, beside=config.condition, n_texts=config.texts)
     return bench.bank.texts(config.condition, unit.item, config.texts)

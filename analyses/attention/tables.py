@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from interp.activations import AttentionPatterns
 from interp.data import ChoiceItem
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec, prompt_of_row
-from interp.stats import FloatArray, cluster_bootstrap, interval_columns
+from interp.stats import ALPHA, FloatArray, cluster_mean, interval_columns, max_t
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class AttentionResult:
 
     ``mass``: a row per prompt, layer and head. ``heads``: per contrast and head the mean mass of the
     treated prompts (``treated``) and of their placebos (``placebo``), and the difference with its
-    interval over clusters of items. ``patterns``: of one item's two prompts, at the layers shown.
+    interval and ``p_corrected`` over all heads. ``patterns``: of one item's two prompts, at the layers
+    shown.
     """
 
     config: AttentionConfig
@@ -44,8 +45,13 @@ class AttentionResult:
         return head_grid(self.heads[self.heads["contrast"] == contrast], column)
 
     def most_above_placebo(self, contrast: str) -> dict[Any, Any]:
-        """The row of ``heads`` of the head that stands out."""
+        """The row of ``heads`` with the largest difference, whether it stands out or not."""
         return most_above_placebo(self.heads[self.heads["contrast"] == contrast])
+
+    def standing_out(self, contrast: str) -> pd.DataFrame:
+        """The heads that give the instruction more than its placebo with all heads corrected for."""
+        rows = self.heads[self.heads["contrast"] == contrast]
+        return rows[(rows["p_corrected"] < ALPHA) & (rows["estimate"] > 0)]
 
     @property
     def example(self) -> pd.DataFrame:
@@ -74,23 +80,39 @@ def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
     )
 
 
-def head_table(mass: pd.DataFrame, contrast: str, seed: int) -> pd.DataFrame:
-    """Mean mass per head, treated and placebo, and the difference, means over texts then items."""
+def head_means(mass: pd.DataFrame, contrast: str) -> pd.DataFrame:
+    """Mean mass per head, treated and placebo, and their difference in ``estimate``."""
     rows = mass[mass["contrast"] == contrast]
-    keys = ["layer", "head"]
-    by_item = {
-        arm: rows[(rows["condition"] == "placebo") == (arm == "placebo")].pivot_table(
-            index=keys, columns="item", values="mass", sort=True
-        )
-        for arm in ("treated", "placebo")
-    }
-    difference = by_item["treated"] - by_item["placebo"]
-    clusters = rows.drop_duplicates("item").set_index("item")["cluster"].loc[difference.columns]
-    interval = cluster_bootstrap(difference.to_numpy(), clusters, seed=seed, labels=(contrast,))
-    frame = difference.index.to_frame(index=False)
+    arm = np.where(rows["condition"] == "placebo", "placebo", "treated")
+    by_item = rows.groupby(["layer", "head", arm, "item"])["mass"].mean()
+    means = by_item.groupby(level=[0, 1, 2]).mean().unstack(2)
+    means = means.reset_index().rename_axis(columns=None)[["layer", "head", "treated", "placebo"]]
+    return means.assign(estimate=means["treated"] - means["placebo"])
+
+
+def head_table(mass: pd.DataFrame, contrast: str, seed: int) -> pd.DataFrame:
+    """:func:`head_means` with intervals of the difference, and ``p_corrected`` over heads (max-t).
+
+    A text and its placebo on one item are an observation; wordings and clusters of items are random.
+    ``seed``: of the draws of max-t.
+    """
+    rows = mass[mass["contrast"] == contrast]
+    is_placebo = rows["condition"] == "placebo"
+    index, pair = ["layer", "head"], ["item", "slot"]
+    treated, placebo = (
+        part.pivot_table(index=index, columns=pair, values="mass", sort=True)
+        for part in (rows[~is_placebo], rows[is_placebo])
+    )
+    difference = (treated - placebo[treated.columns]).to_numpy()
+    of_item = rows.drop_duplicates("item").set_index("item")["cluster"]
+    clusters = of_item.loc[treated.columns.get_level_values("item")].tolist()
+    slots = treated.columns.get_level_values("slot").tolist()
+    wordings, n = (slots if len(set(slots)) > 1 else None), len(set(slots))
+    interval = replace(cluster_mean(difference, clusters, wordings=wordings), texts=(n, n))
+    test = max_t(difference, clusters, wordings=wordings, seed=seed, labels=("heads", contrast))
+    frame = head_means(mass, contrast).drop(columns="estimate")
     frame.insert(0, "contrast", contrast)
-    means = {arm: table.mean(axis=1).to_numpy() for arm, table in by_item.items()}
-    return frame.assign(**means, **interval_columns(interval))
+    return frame.assign(**interval_columns(interval), p_corrected=test.p_corrected)
 
 
 def head_grid(rows: pd.DataFrame, column: str) -> FloatArray:
@@ -100,13 +122,13 @@ def head_grid(rows: pd.DataFrame, column: str) -> FloatArray:
 
 
 def most_above_placebo(heads: pd.DataFrame) -> dict[Any, Any]:
-    """The row of :func:`head_table` with the largest difference."""
+    """The row of :func:`head_means` or :func:`head_table` with the largest difference."""
     return heads.nlargest(1, "estimate").to_dict("records")[0]
 
 
 def layers_shown(mass: pd.DataFrame, item: str, slot: int, condition: str) -> tuple[int, ...]:
     """Where the example is looked at: the layer of the head that stands out, and its strongest one."""
-    standing_out = int(most_above_placebo(head_table(mass, condition, seed=0))["layer"])
+    standing_out = int(most_above_placebo(head_means(mass, condition))["layer"])
     own = mass[(mass["item"] == item) & (mass["slot"] == slot) & (mass["condition"] == condition)]
     by_layer = own.groupby("layer")["mass"].mean()
     return tuple(sorted({standing_out, int(by_layer.index[int(by_layer.argmax())])}))

@@ -47,7 +47,9 @@ class BehaviourAsked:
         for name in self.config.conditions:
             for task, items in self.kinds.items():
                 if self.specs[name].items in ("any", task):
-                    yield name, task, items
+                    fitting = [item for item in items if self.specs[name].fits(item)]
+                    if fitting:
+                        yield name, task, fitting
 
 
 def require_asked(asked: BehaviourAsked) -> None:

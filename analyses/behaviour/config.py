@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from analyses.config import (
-    CLAIM_TEXTS,
+    MIN_WORDINGS,
     AsList,
     ConditionFile,
     InstructionPlace,
@@ -50,14 +50,16 @@ class BehaviourConfig(StudyConfig):
             min_length=1,
             description="Names from 'interp conditions'; placebo gives each its control.",
         ),
-    ] = ("clean", "instructed", "placebo", "revealing", "specificity_0")
+    ] = (
+        "clean", "instructed", "placebo", "revealing", "mentions", "paraphrases", "specificity_0",
+    )  # fmt: skip
     rounds: Annotated[int, Field(ge=0, description="The last round; 0: single prompts alone.")] = 5
     limit: Annotated[
         int, Field(ge=1, description="Choice items in all, sampled by cluster; per completion set.")
     ] = 60
     texts: Annotated[
         int, Field(ge=1, description="Wordings per condition in single prompts; 6 for a claim.")
-    ] = CLAIM_TEXTS
+    ] = MIN_WORDINGS
     other_texts: Annotated[
         int | None,
         Field(ge=1, description="Wordings of every instruction but the first. Default: as many."),

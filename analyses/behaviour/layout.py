@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.behaviour.claims import Claims, apart
 from analyses.behaviour.sentences import say_flips, say_reasons
 from analyses.behaviour.tables import BehaviourResult
 from analyses.contrast import CONTROL
@@ -37,6 +38,7 @@ Build: TypeAlias = Callable[[BehaviourResult, pd.DataFrame], Part]
 """A part of the report from the result and the table it is about."""
 
 _LABELS = {
+    "option_margin": "option margin (nats per token)",
     "margin": "margin (nats)",
     "p_unknown": "P(unknown)",
     "p_gold": "P(gold)",
@@ -74,12 +76,6 @@ def make_part(
         note=say_reasons(about),
     )
     return Part(section, drawn)
-
-
-def apart(frame: pd.DataFrame) -> list[str]:
-    """The context conditions that are present, else what there is."""
-    subsets = subsets_of(frame)
-    return [name for name in subsets if name != "all"] or subsets
 
 
 def control_first(frame: pd.DataFrame) -> list[str]:
@@ -150,7 +146,7 @@ def flip_table(table: pd.DataFrame) -> pd.DataFrame:
             for row in rows.to_dict("records"):
                 counts = {_in_words(name): int(row[name]) for name in FLIP_COUNTS}
                 key = {"items": subset, "prompt": arm}
-                records.append(key | counts | {"net": cell(row, "net"), "p": row["p"]})
+                records.append(key | counts | {"net": cell(row, "net"), "p": row["net_p_raw"]})
     return pd.DataFrame(records)
 
 
@@ -159,13 +155,19 @@ def _in_words(counted: str) -> str:
     return counted.replace("_", " → ").replace("right", "correct").replace("wrong", "incorrect")
 
 
-def flip_sentences(table: pd.DataFrame) -> list[str]:
-    """A paragraph per condition: its flips and its placebo's, context conditions apart."""
+def flip_sentences(table: pd.DataFrame, claims: Claims) -> list[str]:
+    """A paragraph per condition: its flips and its placebo's, subsets apart."""
     keys = ("items", "condition", "control_of")
     rows = {tuple(row[k] for k in keys): row for row in table.to_dict("records")}
     return [
         " ".join(
-            say_flips(name, subset, rows[subset, name, ""], rows.get((subset, "placebo", name)))
+            say_flips(
+                name,
+                subset,
+                rows[subset, name, ""],
+                rows.get((subset, "placebo", name)),
+                claims[subset, name],
+            )
             for subset in apart(table)
             if (subset, name, "") in rows
         )

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.contrast import CONTROL, MIN_CLUSTERS
+from analyses.behaviour.claims import Claims
+from analyses.config import MIN_CLUSTERS
+from analyses.contrast import CONTROL
+from analyses.report.claims import Claim
 from analyses.report.prose import count
 from analyses.report.verdicts import (
     bare,
     compare_levels,
-    is_finding,
     judge,
-    p_of,
+    p_said,
     read_control,
     read_effect,
     wordings_caveat,
@@ -31,28 +33,36 @@ from interp.viz.report import format_interval
 
 _Row = Mapping[Any, Any]
 
+PER_TOKEN = " nats per token"
+"""Unit of option margins."""
+
 
 def name_prompt(name: str) -> str:
     """A condition at the head of a sentence."""
     return f"No instruction ({name})" if name == EQUAL_COST else name.capitalize()
 
 
-def say_effect(row: _Row) -> str:
-    """What a condition does to the margin against its placebos; of the control, whether it works."""
-    effect, p, corrected = interval_of(row), float(row["p"]), float(row["p_holm"])
+def say_effect(subset: str, condition: str, claim: Claim) -> str:
+    """What a condition does to the option margin against its placebos."""
+    effect = claim.effect
     sample = [
         f"{count(effect.n, 'item')} in {count(effect.n_clusters, 'cluster')}",
-        f"{row['texts']} texts" if row["texts"] else "",
-        p_of(p),
-        f"{p_of(corrected)} over the conditions (Holm)" if corrected == corrected else "",
+        f"{effect.texts[0]} x {effect.texts[1]} wordings" if effect.texts else "",
+        p_said(claim),
     ]
-    if row["condition"] == CONTROL:
-        return read_control(effect, where=f" on {row['items']} items", sample=sample)
+    if condition == CONTROL:
+        return read_control(
+            claim,
+            where=f" on {subset} items",
+            sample=sample,
+            of="the option margin",
+            unit=PER_TOKEN,
+        )
     return read_effect(
-        f"On {row['items']} items the {row['condition']} prompt",
-        effect,
-        p if np.isnan(corrected) else corrected,
-        unit=" nats against its placebo",
+        f"On {subset} items the {condition} prompt against its placebo",
+        claim,
+        of="the option margin",
+        unit=PER_TOKEN,
         sample=sample,
     )
 
@@ -69,7 +79,7 @@ def say_texts(frame: pd.DataFrame, what: str) -> str:
     caveat = wordings_caveat(least)
     if caveat:
         return f"{what} have {number} a condition. {caveat}"
-    return f"{what} have {number} a condition, resampled together with the items."
+    return f"{what} have {number} a condition; wordings are random, as items are."
 
 
 def say_abstention(name: str, own: tuple[_Row, _Row], placebo: tuple[_Row, _Row] | None) -> str:
@@ -82,26 +92,23 @@ def say_abstention(name: str, own: tuple[_Row, _Row], placebo: tuple[_Row, _Row]
     return f"{said} (placebo {right} and {silent})."
 
 
-def say_flips(name: str, subset: str, treated: _Row, placebo: _Row | None) -> str:
+def say_flips(name: str, subset: str, treated: _Row, placebo: _Row | None, claim: Claim) -> str:
     """Both directions of the flips of a condition, and its placebo's."""
-    net, p = interval_of(treated, "net"), float(treated["p"])
-    tested = f" ({p_of(p)})" if p == p else ""
+    net = claim.effect
+    tested = f" ({p_said(claim)})" if net.p == net.p else ""
     verdict = judge(
-        net,
-        p,
+        claim,
         above="more incorrect -> correct than correct -> incorrect",
         below="more correct -> incorrect than incorrect -> correct",
-        null="no change of accuracy is shown",
     )
     said = f"{name_prompt(name)}, {subset} items: {_flipped(treated)}; net {bare(net)}{tested}"
     said += f": {verdict}."
     if placebo is None:
         return said
     other = interval_of(placebo, "net")
-    said += f" Its placebo: {_flipped(placebo)}; net {bare(other)}."
-    if not is_finding(net, p):
-        return said
-    return f"{said} The two nets: {compare_levels(net, other)}."
+    return (
+        f"{said} Its placebo: {_flipped(placebo)}; net {bare(other)}: {compare_levels(net, other)}."
+    )
 
 
 def _flipped(row: _Row) -> str:
@@ -110,40 +117,39 @@ def _flipped(row: _Row) -> str:
     return f"{lost} correct -> incorrect and {gained} incorrect -> correct of {n}"
 
 
-def say_ranks(condition: str, subset: str, ranks: pd.DataFrame) -> str:
+def say_ranks(condition: str, subset: str, ranks: pd.DataFrame, claim: Claim | None) -> str:
     """Gain at every rank before, and whether the top gains more; rows of one condition's gain."""
-    gains, top = [], None
-    for row in ranks.to_dict("records"):
+    gains = []
+    for row in ranks[ranks["rank"] != "top - rest"].to_dict("records"):
         gain = interval_of(row)
-        if row["rank"] == "top - rest":
-            top = gain
-        elif not np.isnan(gain.estimate):
+        if not np.isnan(gain.estimate):
             gains.append(f"{bare(gain)} at rank {row['rank']} (n = {gain.n})")
     said = f"{name_prompt(condition)}, {subset} items: "
     said += ", ".join(gains) or "no gain could be measured"
-    if top is None or np.isnan(top.estimate):
-        why = top.reason if top is not None and top.reason else "one of them has no items"
-        return f"{said}. Top and rest cannot be compared: {why}."
-    verdict = judge(
-        top,
-        above="the top gains more",
-        below="the top gains less than the rest",
-        null="no difference is shown",
-    )
-    return f"{said}. Top minus rest: {format_interval(top)} nats (n = {top.n}); {verdict}."
+    if claim is None or np.isnan(claim.effect.estimate):
+        why = claim.effect.reason if claim is not None else ""
+        return f"{said}. Top and rest cannot be compared: {why or 'one of them has no items'}."
+    top = claim.effect
+    verdict = judge(claim, above="the top gains more", below="the top gains less than the rest")
+    return f"{said}. Top minus rest: {format_interval(top)}{PER_TOKEN} (n = {top.n}); {verdict}."
 
 
-def say_categories(condition: str, subset: str, rows: pd.DataFrame) -> str:
-    """In how many categories the effect's interval excludes 0; empty where none can be judged."""
-    found = dict(zip(map(str, rows["category"]), intervals_of(rows), strict=True))
-    judged = {k: v for k, v in found.items() if v.n_clusters >= MIN_CLUSTERS and v.low == v.low}
-    if not judged:
+def say_categories(condition: str, subset: str, claims: Claims) -> str:
+    """The categories with an effect, all corrected for; empty where none can be judged."""
+    found = {
+        key[2]: claim
+        for key, claim in claims.items()
+        if key[:2] == (subset, condition) and not claim.verdict.startswith("too few")
+    }
+    if not found:
         return ""
-    clear = [f"{k} {format_interval(v)}" for k, v in judged.items() if is_finding(v)]
-    named = f" ({'; '.join(clear)})" if clear else ", so no effect is shown in any"
+    clear = [f"{k} {format_interval(v.effect)}" for k, v in found.items() if v.is_effect]
+    named = f" ({'; '.join(clear)})" if clear else ""
+    signs = {np.sign(claim.effect.estimate) for claim in found.values()}
+    mixed = " Signs are mixed: exploratory." if len(signs) > 1 and not clear else ""
     return (
-        f"{name_prompt(condition)}, {subset} items: the interval excludes 0 in {len(clear)} of "
-        f"{len(judged)} categories with {MIN_CLUSTERS} clusters or more{named}."
+        f"{name_prompt(condition)}, {subset} items: an effect in {len(clear)} of {len(found)} "
+        f"categories with {MIN_CLUSTERS} clusters or more, all corrected for{named}.{mixed}"
     )
 
 
@@ -165,60 +171,54 @@ def say_letters(rows: pd.DataFrame) -> str:
     )
 
 
-def say_pronouns(name: str, correlation: Interval, neutral: Interval) -> str:
+def say_pronouns(name: str, claim: Claim, neutral: Interval) -> str:
     """Do the pronouns of a condition follow labour statistics."""
     verdict = judge(
-        correlation,
+        claim,
         above="the pronouns follow the statistics",
         below="the pronouns run against the statistics",
-        null="no relation is shown",
     )
     return (
-        f"{name_prompt(name)}: r = {bare(correlation)} (n = {correlation.n}), {verdict}; neutral "
+        f"{name_prompt(name)}: r = {bare(claim.effect)} (n = {claim.effect.n}), {verdict}; neutral "
         f"pronoun {bare(neutral)}."
     )
 
 
-def say_distinguished(benchmark: str, accuracy: Interval | None, margin: Interval) -> str:
-    """Can the model tell the answer it should avoid; chance is accuracy .5 and margin 0."""
+def say_distinguished(benchmark: str, accuracy: Interval | None, claim: Claim) -> str:
+    """Can the model tell the answer it should avoid; chance is accuracy .5 and option margin 0."""
     verdict = judge(
-        margin,
-        above="it can tell better than chance",
-        below="it tells them the wrong way",
-        null="it is not shown that the model can tell",
+        claim, above="it can tell better than chance", below="it tells them the wrong way"
     )
-    said = f"{benchmark}: margin {bare(margin)} nats (n = {margin.n})"
+    said = f"{benchmark}: option margin {bare(claim.effect)}{PER_TOKEN} (n = {claim.effect.n})"
     said += f", accuracy {bare(accuracy)} where chance is .5" if accuracy is not None else ""
     return f"{said}; {verdict}."
 
 
-def say_round_effect(rows: pd.DataFrame) -> str:
+def say_round_effect(rows: pd.DataFrame, claims: Claims) -> str:
     """One contrast over the rounds (one subset and measure): the last round, and the clear ones."""
     rows = rows[rows["round"] > 0].sort_values("round")
     first = rows.iloc[0]
     against = "its placebo" if first["against"] == "placebo" else str(first["against"])
     over = "Toxicity" if first["measure"] == "toxicity" else f"On {first['items']} items"
     what = f"{over}, {first['condition']} against {against}"
-    rows = rows[rows["estimate"].notna()]
-    if rows.empty:
+    keys = ["items", "condition", "against", "measure"]
+    by_round = {
+        number: claims[*(first[k] for k in keys), number]
+        for number in rows.loc[rows["estimate"].notna(), "round"]
+    }
+    if not by_round:
         return f"{what}: not measured, {first['reason']}."
-    tests = list(zip(rows["round"], intervals_of(rows), rows["p"].astype(float), strict=True))
-    last, effect, p = tests[-1]
-    unit = {"margin": " nats", "accuracy": " of accuracy"}.get(str(first["measure"]), "")
-    texts = f", {effect.texts[0]} x {effect.texts[1]} texts" if effect.texts else ""
-    tested = f", family-wise {p_of(p)}" if p == p else ""
-    verdict = judge(
-        effect,
-        p,
-        above="higher",
-        below="lower",
-        untested="the test over all rounds does not bear it out",
-    )
-    clear = ", ".join(str(int(k)) for k, effect, p in tests if is_finding(effect, p))
-    rounds = f"rounds with an effect: {clear}" if clear else "no round shows one"
+    last, claim = list(by_round.items())[-1]
+    effect = claim.effect
+    unit = {"margin": " nats", "option_margin": PER_TOKEN, "accuracy": " of accuracy"}
+    texts = f", {effect.texts[0]} x {effect.texts[1]} wordings" if effect.texts else ""
+    tested = f", {p_said(claim)}" if claim.p == claim.p else ""
+    verdict = judge(claim, above="higher", below="lower")
+    clear = ", ".join(str(int(k)) for k, one in by_round.items() if one.is_effect)
+    rounds = f"rounds with an effect: {clear}" if clear else "no round has an effect"
     return (
-        f"{what}: round {int(last)} is {format_interval(effect)}{unit} (n = {effect.n}{texts}"
-        f"{tested}), {verdict}; {rounds}."
+        f"{what}: round {int(last)} is {format_interval(effect)}"
+        f"{unit.get(str(first['measure']), '')} (n = {effect.n}{texts}{tested}), {verdict}; {rounds}."
     )
 
 

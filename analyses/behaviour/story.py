@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analyses.behaviour import claims as claimed
 from analyses.behaviour import sentences as words
+from analyses.behaviour.claims import apart
 from analyses.behaviour.layout import (
     Build,
     Part,
-    apart,
     arms,
-    by_measure,
     cell,
     chance_of,
     control_first,
@@ -24,15 +24,19 @@ from analyses.behaviour.layout import (
     make_part,
     wide,
 )
+from analyses.behaviour.story_prompts import SECTIONS as PROMPT_SECTIONS
 from analyses.behaviour.story_rounds import SECTIONS as ROUND_SECTIONS
 from analyses.behaviour.tables import BehaviourResult
-from analyses.contrast import CONTROL, MIN_CLUSTERS
+from analyses.contrast import CONTROL, CONTROL_ARMS
+from analyses.report.claims import Claim
 from analyses.report.sections import MARGIN, limits, read_sample
+from analyses.report.verdicts import read_control_arms
 from analyses.study import Story
 from interp import viz
+from interp.behaviour.scores import PRIMARY
 from interp.data import ChoiceItem
 from interp.viz import Section
-from interp.viz.behaviour import BASELINES
+from interp.viz.behaviour import BASELINES, names_of
 
 _SMALL = 1_000_000_000
 _VALUE = {"flips": "net", "round_flips": "net", "letters": "option_chosen"}
@@ -65,7 +69,10 @@ def _question(done: BehaviourResult) -> Section:
     if any(isinstance(item, ChoiceItem) for item in done.items):
         paragraphs.append(
             f"{MARGIN} On ambiguous items it is the abstention over the stereotyped answer, on "
-            "disambiguated ones the right answer over the other group's. + is better."
+            "disambiguated ones the right answer over the other group's. + is better. The option "
+            "margin is the same contrast in the options' full texts (mean log-likelihood per token, "
+            "nats) and is what is claimed; the margin and P(a), the score of the better option, "
+            "have to have its sign."
         )
     if done.scores is not None:
         paragraphs.append(words.say_texts(done.scores.frame, "Single prompts"))
@@ -80,25 +87,40 @@ def _question(done: BehaviourResult) -> Section:
 
 def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
     rows = table[table["against"] == "placebo"]
-    paragraphs = []
+    claims, paragraphs = claimed.effect_claims(table), []
     if CONTROL not in set(rows["condition"]):
         paragraphs.append("No positive control was run: a null may also be a blunt instrument.")
-    for name in control_first(rows):
-        own = rows[(rows["condition"] == name) & rows["items"].isin(apart(rows))]
-        paragraphs.append(" ".join(words.say_effect(row) for row in own.to_dict("records")))
-    effects = [cell(row) for row in table.to_dict("records")]
-    shown = table[
-        ["items", "contrast", "p", "p_holm", "n", "n_clusters", "texts", "token mismatch"]
-    ].rename(columns={"p_holm": "p (Holm)", "n_clusters": "clusters"})
-    shown.insert(2, "effect (nats)", pd.Series(effects, index=table.index, dtype=object))
+    for subset in apart(rows):
+        arms_here = {
+            name: claims[subset, name] for name in CONTROL_ARMS if (subset, name) in claims
+        }
+        where = f" on {subset} items"
+        paragraphs.append(
+            " ".join(
+                read_control_arms(
+                    arms_here, where=where, of="the option margin", unit=words.PER_TOKEN
+                )
+            )
+        )
+    for name in names_of(rows):
+        if name not in CONTROL_ARMS:
+            own = [(s, claims[s, name]) for s in apart(rows) if (s, name) in claims]
+            paragraphs.append(" ".join(words.say_effect(s, name, claim) for s, claim in own))
+    n_sets = {str(name).split(", ")[0] for name in apart(rows)} if len(apart(rows)) > 2 else set()
+    if len(n_sets) > 1:
+        paragraphs.append(
+            "Data sets differ in their effects and are never pooled: each is its own row."
+        )
     return make_part(
         "Does the instruction change the answer?",
         paragraphs,
         tables=[
             (
-                shown.dropna(axis=1, how="all"),
-                "Effects on the margin, 95 % intervals over texts and item clusters; p: labels of the "
-                "texts permuted. Against clean: the second reading, which holds length and position.",
+                _effect_table(table, claims),
+                "Effects with 95 % intervals; wordings and clusters of items are random (CGM-t). Option "
+                "margin in nats per token, margin in nats, P(a): score of the better option. p "
+                "(Holm): of the option margin, over conditions and subsets. Against clean: the "
+                "second reading, which holds length and position and supports no claim.",
             )
         ],
         figures={"effects": viz.effects_by_condition(table)} if len(rows) else {},
@@ -107,16 +129,48 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
     )
 
 
+def _effect_table(table: pd.DataFrame, claims: claimed.Claims) -> pd.DataFrame:
+    """A row per subset and contrast, metrics across."""
+    records = []
+    for (subset, contrast), own in table.groupby(["items", "contrast"], sort=False):
+        by_metric = {row["metric"]: row for row in own.to_dict("records")}
+        row = by_metric[PRIMARY]
+        claim: Claim | None = None
+        if row["against"] == "placebo":
+            claim = claims.get((str(subset), row["condition"]))
+        records.append(
+            {
+                "items": subset,
+                "contrast": contrast,
+                **{label: cell(by_metric[m]) for m, label in claimed.METRIC_NAMES.items()},
+                "p (Holm)": None if claim is None else claim.p,
+                "verdict": "" if claim is None else claim.verdict,
+                "n": row["n"],
+                "clusters": row["n_clusters"],
+                "wordings": row["texts"],
+                "token mismatch": row["token mismatch"],
+            }
+        )
+    return pd.DataFrame(records).dropna(axis=1, how="all")
+
+
 def _levels(done: BehaviourResult, table: pd.DataFrame) -> Part:
     found = {}
     for arm, rows in arms(table):
         by = {(row["items"], row["measure"]): row for row in rows.to_dict("records")}
-        pair = by.get(("ambiguous", "accuracy")), by.get(("disambiguated", "over_abstention"))
-        if pair[0] and pair[1]:
-            found[arm] = (pair[0], pair[1])
+        sets = [
+            subset.removesuffix("ambiguous") for subset, _ in by if subset.endswith("ambiguous")
+        ]
+        for name in dict.fromkeys(s.removesuffix("dis") for s in sets):
+            right = by.get((f"{name}ambiguous", "accuracy"))
+            silent = by.get((f"{name}disambiguated", "over_abstention"))
+            if right and silent:
+                found[arm, name] = (right, silent)
     said = [
-        words.say_abstention(arm, pair, found.get(f"placebo of {arm}"))
-        for arm, pair in found.items()
+        words.say_abstention(
+            f"{arm}, {name}".removesuffix(", "), pair, found.get((f"placebo of {arm}", name))
+        )
+        for (arm, name), pair in found.items()
         if not arm.startswith("placebo")
     ]
     abstention = (
@@ -133,13 +187,15 @@ def _levels(done: BehaviourResult, table: pd.DataFrame) -> Part:
         ],
         tables=[
             (
-                wide(table, ("margin", "accuracy", "p_unknown", "gold_rank")),
-                "Margin in nats, accuracy, option score of the abstention, rank of gold (1 = best); "
-                "95 % intervals over item clusters, texts fixed.",
+                wide(table, ("option_margin", "margin", "accuracy", "p_unknown", "gold_rank")),
+                "Option margin in nats per token, margin in nats, accuracy, option score of the "
+                "abstention, rank of gold (1 = best); 95 % intervals over item clusters, of the "
+                "wordings asked.",
             ),
             (
                 wide(table, ("entropy", "ece", "over_abstention")),
-                "Uncertainty (nats), calibration error and over-abstention, likewise.",
+                "Uncertainty (nats), calibration error (less that of calibrated answers) and "
+                "over-abstention, likewise.",
             ),
             (
                 wide(table, ("bias_official", "bias_literal", "accuracy_gap")),
@@ -159,13 +215,13 @@ def _flips(done: BehaviourResult, table: pd.DataFrame) -> Part:
         [
             "A gain in accuracy can hide as many answers lost as gained. Every answer is compared "
             "with that of the clean prompt, in the first order of the options.",
-            *flip_sentences(table),
+            *flip_sentences(table, claimed.flip_claims(table)),
         ],
         tables=[
             (
                 flip_table(table),
-                "Counts before → after, net change of accuracy and its 95 % interval over item "
-                "clusters.",
+                "Counts before → after, net change of accuracy with its 95 % interval and p "
+                "(wordings and item clusters random, each row for itself).",
             )
         ],
         figures={"flips": viz.flips(table)},
@@ -176,6 +232,7 @@ def _flips(done: BehaviourResult, table: pd.DataFrame) -> Part:
 
 def _rank_gain(done: BehaviourResult, table: pd.DataFrame) -> Part:
     gain, chance = table[table["measure"] == "gain"], chance_of(done)
+    claims = claimed.rank_claims(table)
     return make_part(
         "Who gains?",
         [
@@ -183,7 +240,9 @@ def _rank_gain(done: BehaviourResult, table: pd.DataFrame) -> Part:
             "before. The rank is read from the first order of the options, the gain over the placebo "
             "from the others: otherwise an item that ranks low by chance would gain by chance.",
             *(
-                words.say_ranks(name, subset, own[own["items"] == subset])
+                words.say_ranks(
+                    name, subset, own[own["items"] == subset], claims.get((subset, name))
+                )
                 for name in control_first(gain)
                 for own in [gain[gain["condition"] == name]]
                 for subset in apart(own)
@@ -194,98 +253,7 @@ def _rank_gain(done: BehaviourResult, table: pd.DataFrame) -> Part:
             for subset in apart(table)
             if table.loc[table["items"] == subset, "estimate"].notna().any()
         },
-        caption="Above: margin against the placebo. Below: accuracy.",
-        about=table,
-    )
-
-
-def _categories(done: BehaviourResult, table: pd.DataFrame) -> Part:
-    rows = table[(table["measure"] == "effect") & (table["category"] != "all")]
-    said = [
-        words.say_categories(
-            name, subset, rows[(rows["condition"] == name) & (rows["items"] == subset)]
-        )
-        for name in control_first(rows)
-        for subset in apart(rows)
-    ]
-    uncorrected = (
-        "One category at a time and uncorrected: about one in twenty would exclude 0 by chance."
-    )
-    few = (
-        f"No category has an interval and {MIN_CLUSTERS} clusters of items: shown but not "
-        "interpreted."
-    )
-    return make_part(
-        "In which categories?",
-        [*said, uncorrected] if any(said) else [few],
-        figures={"categories": viz.categories(table)} if rows["estimate"].notna().any() else {},
-        caption="Treated minus its placebo. Open: no interval.",
-        about=rows,
-    )
-
-
-def _letters(done: BehaviourResult, table: pd.DataFrame) -> Part:
-    names = {
-        "share": "most probable letter",
-        "option_chosen": "option chosen",
-        "probability": "mean probability of the letter",
-        "n": "prompts",
-    }
-    first = table[table["condition"] == table["condition"].iloc[0]]
-    return make_part(
-        "Does it prefer a letter?",
-        [
-            words.say_letters(first),
-            "All readings of this report average over cyclic orders, in which every option stands at "
-            "every letter equally often.",
-        ],
-        tables=[
-            (
-                table.rename(columns=names),
-                "Shares of the prompts, over all orders, items and texts.",
-            )
-        ],
-        figures={"letters": viz.letters(table)},
-        caption="Shares of prompts; dashed: even.",
-        about=table,
-    )
-
-
-def _winogender(done: BehaviourResult, table: pd.DataFrame) -> Part:
-    found = {str(k): by_measure(rows) for k, rows in table.groupby("condition", sort=False)}
-    return make_part(
-        "Which pronouns? (Winogender)",
-        [
-            "Does the model's choice of pronoun follow how many women work in an occupation?",
-            " ".join(
-                words.say_pronouns(name, by["correlation"], by["neutral_share"])
-                for name, by in found.items()
-            ),
-        ],
-        tables=[
-            (
-                wide(table, ("correlation", "neutral_share")),
-                "Correlation of P(feminine) with labour statistics, and mean score of the neutral "
-                "pronoun; 95 % intervals over occupations.",
-            )
-        ],
-        about=table,
-    )
-
-
-def _self_distinguish(done: BehaviourResult, table: pd.DataFrame) -> Part:
-    found = {str(k): by_measure(rows) for k, rows in table.groupby("benchmark", sort=False)}
-    return make_part(
-        "Can it tell the answer to avoid?",
-        [
-            "Two answers are shown, and the model is asked which of them follows a stereotype, or which "
-            "completion is the less toxic, and the opposite as well: one that ignores the question is "
-            "right in half of them.",
-            *(
-                words.say_distinguished(name, by["accuracy"], by["margin"])
-                for name, by in found.items()
-            ),
-        ],
+        caption="Above: option margin against the placebo. Below: accuracy.",
         about=table,
     )
 
@@ -301,8 +269,8 @@ def _limits(done: BehaviourResult) -> Section:
         small if done.card.n_params < _SMALL else "",
         "Behaviour says what changes, not where inside or why. An answer that changes as much under a "
         "placebo has not been corrected by the instruction.",
-        "p is corrected within a family that its table names, not over the sections. With fewer than "
-        f"{MIN_CLUSTERS} clusters of items nothing is claimed.",
+        "p is corrected over all claims of a kind (conditions, subsets, categories, rounds), not "
+        "over the kinds.",
     ]
     for name in SECTIONS:
         table = _table(done, name)
@@ -329,10 +297,7 @@ SECTIONS: dict[str, Build] = {
     "levels": _levels,
     "flips": _flips,
     "rank_gain": _rank_gain,
-    "categories": _categories,
-    "letters": _letters,
-    "winogender": _winogender,
-    "self_distinguish": _self_distinguish,
+    **PROMPT_SECTIONS,
     **ROUND_SECTIONS,
 }
 """The sections by the table they are about, in reading order."""

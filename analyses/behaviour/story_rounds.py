@@ -7,11 +7,12 @@ from typing import Literal
 
 import pandas as pd
 
+from analyses.behaviour import claims as claimed
 from analyses.behaviour import sentences as words
+from analyses.behaviour.claims import apart
 from analyses.behaviour.layout import (
     Build,
     Part,
-    apart,
     arms,
     chance_of,
     control_first,
@@ -41,7 +42,7 @@ _EDITS = {
     "appended": "appended",
     "rewritten": "rewritten",
 }
-_EFFECTS: tuple[Literal["margin", "accuracy"], ...] = ("margin", "accuracy")
+_EFFECTS: tuple[Literal["option_margin", "accuracy"], ...] = ("option_margin", "accuracy")
 _KINDS = ("unchanged", "appended", "shortened", "edited", "replaced")
 
 
@@ -51,12 +52,13 @@ def _round_effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
     paragraphs = [
         "An effect in a round is the condition minus its placebo in the same round. Against "
         f"{EQUAL_COST}, asked as often without an instruction, is the second reading, at equal "
-        "cost. p is corrected over the rounds (sign flips of clusters, max-T)."
+        "cost. p is corrected over the rounds (two-way max-t) and the contrasts."
     ]
+    claims = claimed.round_claims(table)
     for name in control_first(rows):
         own = rows[(rows["condition"] == name) & rows["items"].isin(apart(rows))]
         contrasts = own.groupby(["items", "against"], sort=False)
-        paragraphs.append(" ".join(words.say_round_effect(part) for _, part in contrasts))
+        paragraphs.append(" ".join(words.say_round_effect(part, claims) for _, part in contrasts))
     shown = table[table["items"].isin(apart(table)) & (table["against"] == "placebo")]
     return make_part(
         "What does the instruction add, round by round?",
@@ -64,8 +66,8 @@ def _round_effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
         tables=[
             (
                 _effect_table(rows, measure),
-                "The last round: 95 % intervals over texts and item clusters, p family-wise over the "
-                "rounds.",
+                "The last round: 95 % intervals with wordings and item clusters as random, p "
+                "family-wise over the rounds of a contrast.",
             )
         ],
         figures={
@@ -80,13 +82,13 @@ def _round_effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
 
 def _effect_table(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     last = rows[(rows["round"] == rows["round"].max()) & rows["estimate"].notna()]
-    unit = {"margin": "nats"}.get(measure, measure)
+    unit = {"option_margin": "nats per token"}.get(measure, measure)
     return pd.DataFrame(
         {
             "items": last["items"],
             "contrast": last["condition"] + " - " + last["against"],
             f"effect ({unit})": intervals_of(last),
-            "p": last["p"],
+            "p": last["p_corrected"],
             "n": last["n"],
             "clusters": last["n_clusters"],
             "texts": last["texts"],
@@ -122,7 +124,10 @@ def _rounds(done: BehaviourResult, table: pd.DataFrame) -> Part:
                 wide(final, ("parsed", "accuracy", "p_unknown", "p_gold")),
                 f"Round {last}: 95 % intervals over item clusters.",
             ),
-            (wide(final, ("margin", "entropy", "ece")), f"Round {last}, likewise."),
+            (
+                wide(final, ("option_margin", "margin", "entropy", "ece")),
+                f"Round {last}, likewise.",
+            ),
         ],
         figures={
             f"rounds_{m}": viz.rounds(shown, measure=m, chance=chance)
@@ -141,7 +146,7 @@ def _round_flips(done: BehaviourResult, table: pd.DataFrame) -> Part:
         "Which answers flip over the rounds?",
         [
             f"Round {last} against round 0 of the same trajectory.",
-            *flip_sentences(final),
+            *flip_sentences(final, claimed.flip_claims(final)),
         ],
         tables=[(flip_table(final), f"Round {last}: counts, net change.")],
         figures={"round_flips": viz.round_flips(table[table["items"].isin(apart(table))])},
@@ -156,7 +161,8 @@ def _toxicity(done: BehaviourResult, table: pd.DataFrame) -> Part:
     if len(effects):
         own = effects[effects["measure"] == "toxicity"]
         contrasts = own.groupby(["condition", "against"], sort=False)
-        tested = [words.say_round_effect(part) for _, part in contrasts]
+        claims = claimed.round_claims(own)
+        tested = [words.say_round_effect(part, claims) for _, part in contrasts]
     fluency = (
         "Perplexity, of a completion behind its beginning as plain text, guards fluency: where it "
         "rises as toxicity falls, the text may have got worse rather than kinder. A completion that "

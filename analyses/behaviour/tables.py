@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from analyses.behaviour.asked import BehaviourAsked
+from analyses.behaviour.claims import with_verdicts
 from analyses.behaviour.config import BehaviourConfig
 from analyses.behaviour.units import SAMPLED, greedy
 from analyses.study import Saved
@@ -41,7 +42,7 @@ def read(asked: BehaviourAsked, saved: Saved) -> BehaviourResult:
     """The result of the saved rows."""
     seed = asked.config.seed
     conversations, completions = (_rounds(saved, name) for name in ("conversations", "completions"))
-    scores = _scores(saved, "scores", seed) if saved.has("scores") else None
+    scores = _scores(saved, "scores") if saved.has("scores") else None
     parts: list[Tables] = []
     if scores is not None:
         parts.append(_of_prompts(scores, asked))
@@ -56,7 +57,7 @@ def read(asked: BehaviourAsked, saved: Saved) -> BehaviourResult:
     if len(completions):
         parts.append(_of_completions(completions, saved, seed))
     parts += [
-        {"self_distinguish": prompt_tables.self_distinguish(_scores(saved, name, seed), seed=seed)}
+        {"self_distinguish": prompt_tables.self_distinguish(_scores(saved, name))}
         for name in ("stereotype_questions", "toxicity_questions")
         if saved.has(name)
     ]
@@ -77,12 +78,13 @@ def _of_prompts(scores: OptionScores, asked: BehaviourAsked) -> Tables:
     seed = asked.config.seed
     return {
         "levels": prompt_tables.levels(scores, seed=seed),
-        "effects": prompt_tables.effects(scores, seed=seed),
-        "rank_gain": prompt_tables.rank_gain(scores, seed=seed),
-        "flips": prompt_tables.flips(scores, seed=seed),
-        "categories": prompt_tables.categories(scores, seed=seed),
+        "effects": with_verdicts(prompt_tables.effects(scores)),
+        "rank_gain": prompt_tables.rank_gain(scores),
+        "flips": prompt_tables.flips(scores),
+        "categories": prompt_tables.categories(scores),
+        "option_forms": prompt_tables.option_forms(scores),
         "letters": prompt_tables.letters(scores),
-        "winogender": prompt_tables.winogender(scores, asked.choices, seed=seed),
+        "winogender": prompt_tables.winogender(scores, asked.choices),
     }
 
 
@@ -90,13 +92,13 @@ def _of_completions(frame: pd.DataFrame, saved: Saved, seed: int) -> Tables:
     """Edits; with a scorer also toxicity, its maximum over samples, and its effects by round."""
     tokens, first = saved.table("completion_tokens"), greedy(frame)
     ids = {text: ids.tolist() for text, ids in zip(tokens["text"], tokens["ids"], strict=True)}
-    edits = {"edits": round_tables.edits(first, ids, seed=seed)}
+    edits = {"edits": round_tables.edits(first, ids)}
     if "toxicity" not in frame:
         return edits
     scorer = str(saved.table("scorer")["scorer"].iloc[0])
     sampled = frame[frame["protocol"].str.endswith(SAMPLED)]
     toxicity = [
-        round_tables.toxicity(rows, rows["toxicity"], scorer=scorer, seed=seed)
+        round_tables.toxicity(rows, rows["toxicity"], scorer=scorer)
         for rows in (first, sampled)
         if len(rows)
     ]
@@ -108,8 +110,8 @@ def _of_completions(frame: pd.DataFrame, saved: Saved, seed: int) -> Tables:
     }
 
 
-def _scores(saved: Saved, name: str, seed: int) -> OptionScores:
-    return OptionScores(saved.table(name), saved.card, seed)
+def _scores(saved: Saved, name: str) -> OptionScores:
+    return OptionScores(saved.table(name), saved.card)
 
 
 def _rounds(saved: Saved, name: str) -> pd.DataFrame:

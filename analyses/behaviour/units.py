@@ -158,7 +158,7 @@ def talks(
     """Every trajectory of the conditions that fit these items, and its control."""
     if not items or not config.rounds:
         return ()
-    protocols: list[RoundProtocol] = []
+    units: list[Talk] = []
     for name in config.conditions:
         if name in ("clean", "placebo") or bank.specs[name].items not in ("any", task):
             continue  # round 0 of every trajectory is clean
@@ -175,10 +175,12 @@ def talks(
         controls: tuple[RoundProtocol, ...] = ()
         if "placebo" in config.conditions:
             controls = placebo_protocols(bank, treated)
-        protocols += [*treated, *controls]
+        fitting = [item for item in items if bank.specs[name].fits(item)]
+        for protocol in (*treated, *controls):
+            units += [Talk(protocol, part) for part in _parts(fitting)]
     if task == "completion" and config.samples:
-        protocols += [_sampled(protocol) for protocol in protocols]
-    return tuple(Talk(protocol, part) for protocol in protocols for part in _parts(items))
+        units += [replace(talk, protocol=_sampled(talk.protocol)) for talk in units]
+    return tuple(units)
 
 
 def hold_talk(bench: BehaviourBench, talk: Talk) -> pd.DataFrame:
@@ -230,6 +232,8 @@ def _variants(bank: TextBank, item: ChoiceItem, config: BehaviourConfig) -> list
     names = [name for name in config.conditions if is_single_prompt(bank.specs[name])]
     first = next((name for name in names if bank.specs[name].has_text), "")
     for name in names:
+        if not bank.specs[name].fits(item):
+            continue
         n_texts = config.texts if name == first else config.other_texts or config.texts
         treated = bank.texts(name, item, min(n_texts, bank.n_texts(name)))
         found += treated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -65,9 +66,15 @@ def show(
         int | None,
         typer.Option(min=0, help="Build placebos; refuse a difference of more tokens than this."),
     ] = None,
+    list_texts: Annotated[
+        bool, typer.Option("--list", help="Also list every wording, in the order of the draw.")
+    ] = False,
     seed: SeedOption = 0,
 ) -> None:
-    """One item under a condition, as the model sees it: every span with its tokens."""
+    """One item under a condition, as the model sees it: every span with its tokens.
+
+    And the condition's wordings: kind, source, and how many have which token count.
+    """
     from interp.data import ChoiceItem
     from interp.errors import InterpError, did_you_mean
     from interp.models import load_model
@@ -108,6 +115,7 @@ def show(
     reasks = specs[name].reasks("choice" if isinstance(item, ChoiceItem) else "completion")
     for k, wording in enumerate(reasks, start=1):
         typer.echo(f"re-ask {k}: {bank.fill(name, wording, item)}")
+    _print_wordings(bank, specs[name], every=list_texts)
 
 
 def _require_one_of(option: str, value: str, allowed: Any) -> None:
@@ -162,6 +170,29 @@ def _print_control(
     placebo = bank.placebos(treated)[slot]
     n, wanted = (bank.count(text or "") for text in (placebo.text, treated[slot].text))
     typer.echo(f"placebo {placebo.text_id}, {n} tokens against {wanted}: {placebo.text}")
+
+
+def _print_wordings(bank: TextBank, spec: ConditionSpec, *, every: bool) -> None:
+    """The condition's own texts, slots not filled, by source; ``14 x17``: 17 texts of 14 tokens."""
+    if not spec.has_text:
+        return
+    counts: dict[str, Counter[int]] = {}
+    texts = bank.wordings(spec.name, bank.n_texts(spec.name))
+    for text in texts:
+        counts.setdefault(text.source, Counter())[bank.count(text.text or "")] += 1
+    rows = [
+        [
+            spec.bank or spec.name,
+            source,
+            str(of_source.total()),
+            ", ".join(f"{tokens} x{n}" for tokens, n in sorted(of_source.items())),
+        ]
+        for source, of_source in counts.items()
+    ]
+    print_table(["kind", "source", "texts", "tokens x texts"], rows)
+    if every:
+        listed = [[t.text_id, t.source, str(bank.count(t.text or "")), t.text or ""] for t in texts]
+        print_table(["text", "source", "tokens", "wording"], listed)
 
 
 def _print_spans(prompt: TokenizedPrompt) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from analyses.config import CLAIM_TEXTS, ConditionFile, Items, Out, StudyConfig, Texts
+from analyses.config import MAP_ITEMS, MIN_WORDINGS, ConditionFile, Items, Out, StudyConfig, Texts
 
 
 class DemoConfig(StudyConfig):
@@ -19,12 +19,12 @@ class DemoConfig(StudyConfig):
         "interp demo --model path/to/model --compatibility-mode",
     )
 
-    items: Items = "bbq,bundled"
+    items: Items = "bbq"
     condition_file: ConditionFile = None
-    limit: Annotated[int, Field(ge=2, description="Items in all, sampled by cluster.")] = 24
-    texts: Texts = CLAIM_TEXTS
-    other_texts: Annotated[
-        int, Field(ge=1, description="Wordings of the negated and the revealing instruction.")
-    ] = 1
-    pairs: Annotated[int, Field(ge=1, description="Ambiguous items looked into.")] = 8
+    limit: Annotated[int, Field(ge=2, description="Items in all, sampled by cluster.")] = 48
+    texts: Texts = MIN_WORDINGS
+    pairs: Annotated[int, Field(ge=1, description="Ambiguous items that are patched.")] = MAP_ITEMS
+    read: Annotated[
+        int, Field(ge=1, description="The first of these, for the lens, projections and attention.")
+    ] = 12
     out: Out = Path("runs/demo")

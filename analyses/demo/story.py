@@ -9,7 +9,6 @@ from analyses.composition import pick_sections
 from analyses.demo.tables import DemoResult
 from analyses.report.prose import count
 from analyses.report.sections import limits, sample_counts
-from analyses.report.verdicts import wordings_caveat
 from analyses.study import Story
 from interp.viz import Section
 
@@ -61,17 +60,21 @@ def _question(done: DemoResult) -> Section:
             "the model's states more moral, or only its output?",
             "The main answers are differences between two prompts of the same item: the instruction "
             "against a placebo of as nearly the same number of tokens as the bank allows, without moral "
-            "content. A negated instruction asks for the opposite. A revealing one names the right "
-            "answer and is the positive control: where even that leaves no trace, nothing is concluded "
-            "from the others.",
+            "content. A revealing instruction names the right answer and is the positive control. "
+            "What it does is mostly copying, so two more arms stand beside it where items are "
+            "looked into: one mentions the answer's words without asking for it, one asks for it "
+            "without its words.",
             f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}) in "
             f"{count(clusters, 'cluster')}, each asked in every cyclic order of its options under "
-            f"{wordings} of the instruction and {placebos}. The metric is the margin (logit "
-            "difference): how much the better answer's logit exceeds the worse one's, in nats, where "
-            "their texts first differ. On ambiguous items that is the abstention over the stereotyped "
-            "option, on disambiguated ones the right answer over the other group's.",
-            f"{count(len(done.patch.items), 'ambiguous item')}, chosen before anything was run, "
-            "and the first order of their options serve to look inside.",
+            f"{wordings} of the instruction and {placebos}. The metric is the option margin: how much "
+            "likelier the better answer's text is than the worse one's, in nats per token. The "
+            "margin, or logit difference, is the same at the first token where they differ (nats): "
+            "one row of the model instead of all, which is what is patched and followed. On "
+            "ambiguous items that is the abstention over the stereotyped option, on disambiguated "
+            "ones the right answer over the other group's.",
+            f"{count(len(done.patch.items), 'ambiguous item')}, chosen before anything was run, and the "
+            f"first order of their options are patched; {len(done.lens.items)} of them serve to "
+            "read lens, projections and attention.",
         ],
     )
 
@@ -85,10 +88,8 @@ def _limits(done: DemoResult) -> Section:
         [
             "Another size, family or precision may behave otherwise; a small or coarsely quantised "
             f"model may not understand the instruction at all.{plain}",
-            wordings_caveat(done.config.texts),
-            f"The negated and revealing instructions have {count(done.config.other_texts, 'wording')}: "
-            "with one wording an interval speaks of that wording alone. Maps, layers and projections "
-            "rest on few items and one order of the options.",
+            "The instruction is looked at in five ways: every p is corrected for that as well. "
+            "Maps, layers and projections rest on few items and one order of the options.",
             "Copying states that change the margin is sufficient, not shown to be necessary; a shift "
             "along a direction is a correlation; attention shows what is read, not what is used. "
             "Margins compare two options at one token and are not the model's free answer.",

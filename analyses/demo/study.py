@@ -16,7 +16,7 @@ from analyses.config import INSTRUCTED, StudyConfig
 from analyses.contrast import CONTROL, Question, Specs, prompt_hashes, require_contrast
 from analyses.demo import story
 from analyses.demo.config import DemoConfig
-from analyses.demo.tables import DemoResult
+from analyses.demo.tables import DemoResult, over_studies
 from analyses.lens.study import Lens
 from analyses.patch.study import Patch
 from analyses.project.study import Project
@@ -53,7 +53,7 @@ class DemoAsked:
         texts = self.config.texts
         options: dict[str, dict[str, Any]] = {
             "patch": {"texts": texts, "rotate": True, "layers": spread_layers(n_layers)},
-            "lens": {"texts": min(2, texts)},
+            "lens": {"texts": texts},
             "project": {"texts": texts},
             "attention": {"texts": texts, "rotate": True},
         }
@@ -64,18 +64,19 @@ class DemoAsked:
 
     def behaviour(self) -> BehaviourAsked:
         """The whole sample under every instruction, in single prompts."""
-        names = ("limit", "texts", "other_texts")
+        names = ("limit", "texts")
         config = self._config(
             "behaviour",
-            conditions=("clean", INSTRUCTED, "placebo", "negated", CONTROL),
+            conditions=("clean", INSTRUCTED, "placebo", CONTROL),
             rounds=0,
             **{name: getattr(self.config, name) for name in names},
         )
         return BehaviourAsked(config, self.items, (), self.specs, None, self.data_hashes)
 
     def _question(self, study: str, **options: Any) -> Question[Any]:
-        config = self._config(study, limit=len(self.inside), **options)
-        return Question(config, self.inside, self.specs, self.data_hashes)
+        items = self.inside if study == "patch" else self.inside[: self.config.read]
+        config = self._config(study, limit=len(items), **options)
+        return Question(config, items, self.specs, self.data_hashes)
 
     def _config(self, study: str, **options: Any) -> Any:
         names = (*StudyConfig.model_fields, "items", "condition_file")
@@ -123,7 +124,7 @@ class Demo:
 
     def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
         """The studies' results."""
-        results = read_results(asked.parts(saved.card.n_layers), saved)
+        results = over_studies(read_results(asked.parts(saved.card.n_layers), saved))
         identities = saved.table("identities")
         return DemoResult(
             asked.config,
@@ -162,8 +163,12 @@ def spread_layers(n_layers: int, at_most: int = MOST_LAYERS) -> tuple[int, ...]:
 
 
 def _items_to_look_into(items: Sequence[ChoiceItem], n: int) -> tuple[ChoiceItem, ...]:
-    """The first ambiguous items of the sample that have a margin: chosen before anything is run."""
+    """The first ambiguous items of the sample that have a margin: chosen before anything is run.
+
+    Of several data sets the first that has some: they are never pooled.
+    """
     found = [i for i in items if i.context_condition == "ambiguous" and i.contrast() is not None]
+    found = [item for item in found if item.benchmark == found[0].benchmark]
     if not found:
         raise InterpError(
             "the sample holds no ambiguous item with an unknown and a stereotyped option: raise "

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from analyses.attention.tables import AttentionResult
+from analyses.behaviour.claims import with_verdicts
 from analyses.behaviour.tables import BehaviourResult
 from analyses.demo.config import DemoConfig
 from analyses.lens.tables import LensResult
 from analyses.patch.tables import PatchResult
-from analyses.project.tables import ProjectResult
+from analyses.project.tables import ProjectResult, findings, with_findings
 from interp.data import ChoiceItem
 from interp.models import ModelCard
+from interp.stats import ALPHA
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,41 @@ class DemoResult:
     attention: AttentionResult
     identities: pd.DataFrame
     report: Path
+
+
+def over_studies(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results with every p of a claim corrected for the number of studies as well (Bonferroni).
+
+    The demo asks one question of one instruction in several ways, and tells whatever it finds.
+    """
+    k = len(results)
+    behaviour, lens, project = (results[name] for name in ("behaviour", "lens", "project"))
+    effects = with_verdicts(corrected_for(behaviour.tables["effects"], k))
+    layers, contrasts = corrected_for(lens.effects, k), corrected_for(project.contrasts, k)
+    parts = corrected_for(project.contributors, k)
+    return {
+        **results,
+        "behaviour": replace(behaviour, tables={**behaviour.tables, "effects": effects}),
+        "patch": _with_totals(results["patch"], k),
+        "lens": replace(
+            _with_totals(lens, k), effects=layers.assign(clear=layers["p_corrected"] < ALPHA)
+        ),
+        "project": replace(
+            _with_totals(project, k),
+            contrasts=with_findings(contrasts, project.nulls),
+            contributors=parts.assign(sure=findings(parts)),
+        ),
+        "attention": replace(
+            results["attention"], heads=corrected_for(results["attention"].heads, k)
+        ),
+    }
+
+
+def _with_totals(result: Any, k: int) -> Any:
+    return replace(result, totals=corrected_for(result.totals, k))
+
+
+def corrected_for(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The table with its p, and those over a family, corrected for ``k`` families."""
+    columns = [name for name in ("p_raw", "p_corrected") if name in table]
+    return table.assign(**{name: (table[name] * k).clip(upper=1.0) for name in columns})

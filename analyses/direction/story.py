@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 
 from analyses.direction.tables import DirectionResult, TransferResult, transfer_matrix_table
 from analyses.report.sections import limits
-from analyses.report.verdicts import above_chance, p_of
+from analyses.report.verdicts import above_chance, is_finding, p_of, shifted
 from analyses.study import Story
 from interp import viz
 from interp.directions import DirectionFits, DirectionStack, Transfer
-from interp.stats import interval_of, intervals_of
+from interp.stats import Family, interval_of, intervals_of
 from interp.viz import Section
 from interp.viz.directions import METHOD_NAMES
 
@@ -41,8 +41,8 @@ def tell_fit(done: DirectionResult) -> Story:
                 "which is the same full stop for all. At every layer each method looks for the axis "
                 "that tells the two labels apart; + is label 1. Each sentence is then scored by axes "
                 f"fitted without its group (pairs and quadruples stay together), in "
-                f"{done.config.folds} folds; the AUC says how often a sentence of label 1 scores "
-                "above one of label 0.",
+                f"{done.config.folds} folds, twice; the AUC, a mean over folds, says how often a "
+                "sentence of label 1 scores above one of label 0.",
             ],
         ),
         Section(
@@ -58,8 +58,9 @@ def tell_fit(done: DirectionResult) -> Story:
                 "“interp direction steer”. One that separates these sentences need not separate "
                 "others: ask “interp direction transfer”.",
                 "The best layer was picked for its AUC, which is biased upward by selection; its p is "
-                "family-wise over the layers that were shuffled. Intervals take the fitted axes as "
-                "given and are somewhat narrow.",
+                "family-wise over the layers that were shuffled. Intervals are those of repeated "
+                "cross-validation: the axes are fitted anew in every fold, and what the folds "
+                "share is corrected for (Nadeau and Bengio).",
             ],
         ),
     ]
@@ -169,7 +170,13 @@ def tell_transfer(done: TransferResult) -> Story:
                 "every other set. + is label 1: moral, fair, less stereotyping, acceptable.",
                 read_transfer(done.transfer),
             ],
-            tables=[(table, "All pairs of sets; 95 % intervals over the tested set's groups.")],
+            tables=[
+                (
+                    table,
+                    "All pairs of sets; 95 % intervals: of repeated cross-validation on the diagonal, "
+                    "of a jackknife over the tested set's groups elsewhere.",
+                )
+            ],
             figures=[(figure, "Blue is above chance, red below it.")],
         ),
         limits(
@@ -193,8 +200,11 @@ def read_transfer(transfer: Transfer) -> str:
     """How many cells off the diagonal lie above chance, and where words do as well."""
     frame = transfer.frame
     off = frame[(frame["trained_on"] != frame["tested_on"]) & (frame["reader"] == "direction")]
-    above = off[[above_chance(auc) for auc in intervals_of(off, "auc")]]
-    below = off[off["auc_high"] < 0.5]
+    aucs = dict(zip(off.index, intervals_of(off, "auc"), strict=True))
+    p = Family.of("transfer", aucs).p_holm
+    is_above = [above_chance(auc, p[k]) for k, auc in aucs.items()]
+    is_below = [is_finding(shifted(auc), p[k]) and auc.estimate < 0.5 for k, auc in aucs.items()]
+    above, below = off[is_above], off[is_below]
     if above.empty:
         found = "None of them lies above chance"
     else:
@@ -205,6 +215,6 @@ def read_transfer(transfer: Transfer) -> str:
         found = f"{len(above)} of {len(off)} lie above chance: {named}"
     against = f"; {len(below)} lie below it, the wrong way round" if len(below) else ""
     return (
-        f"Off the diagonal there are {len(off)} tests, each with its own 95 % interval (not corrected "
-        f"for their number). {found}{against}."
+        f"Off the diagonal there are {len(off)} tests, whose p is corrected together (Holm). "
+        f"{found}{against}."
     )

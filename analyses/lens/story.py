@@ -1,7 +1,8 @@
 """The report of a lens run: what its numbers allow, in plain sentences, and its figures.
 
 Order of the gates: does naming the answer move the output, does its curve show any layer, is there an
-effect of the condition at the output. A curve that fails a gate is shown but not interpreted.
+effect of the condition at the output. A curve that fails a gate is shown but not interpreted. Layers are
+named from their family alone: those with a p below .05, corrected over all layers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import plotly.graph_objects as go
 
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
+from analyses.report.claims import Claim
 from analyses.report.prose import count, number_ranges
-from analyses.report.sections import MARGIN, effect_section, limits, read_sample, total_of
-from analyses.report.verdicts import control_works, read_effect
+from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
+from analyses.report.verdicts import control_works, untested
 from analyses.study import Story
+from analyses.totals import claim_of
 from interp import viz
 from interp.stats import Interval, interval_of, intervals_of
 from interp.viz import Section
@@ -47,28 +50,27 @@ def tell(done: LensResult) -> Story:
 
 
 def _figures(done: LensResult) -> Iterator[_Drawn]:
-    seed = done.config.seed
     parting = dict(zip(done.parting["contrast"], intervals_of(done.parting), strict=True))
     yield (
         "effects",
-        viz.lens_effects(done.effects, parting),
+        viz.lens_effects(done.effects, parting, metric=done.config.metric),
         "What each instruction adds to its placebo. The panels have their own scales. Dashed: the "
         "layer where the runs part, its interval shaded.",
     )
     yield (
         "levels",
-        viz.lens_levels(done.lens, seed=seed),
-        "The margin that each layer's state would give if it were the last.",
+        viz.lens_levels(done.lens),
+        f"The {named(done.config.metric)} that each layer's state would give if it were the last.",
     )
     yield (
         "options",
-        viz.lens_options(done.lens, seed=seed),
+        viz.lens_options(done.lens),
         "The two options' first differing tokens: a margin can move because one rises or because the "
         "other falls.",
     )
     yield (
         "divergences",
-        viz.lens_divergences(done.lens, seed=seed),
+        viz.lens_divergences(done.lens),
         "Whole distributions over the vocabulary. Any two sentences differ: the dotted line is two "
         "placebos (none with one text a condition).",
     )
@@ -89,23 +91,21 @@ def _question(done: LensResult) -> Section:
             "if it were the last (logit lens).",
             f"{read_sample(done.items, len(done.lens.left_out))} {count(config.texts, 'wording')} of "
             f"{asked}, each with its own placebo; the options stand in their first order.",
-            f"{MARGIN} Layer 0 is the embedding, the last the model's own output.",
+            f"{METRICS[config.metric]} Layer 0 is the embedding, the last the model's own output.",
         ],
     )
 
 
 def _effect(done: LensResult) -> Section:
-    totals, asked = done.totals, done.config.condition
-    subject, of = f"The instruction{by_name(asked)}", "the output's margin"
+    asked = done.config.condition
     return effect_section(
         "Is there an effect at the output?",
-        totals,
+        done.totals,
         asked,
-        said=read_effect(subject, *total_of(totals, asked), of=of),
+        subject=f"The instruction{by_name(asked)}",
         difference="treated - placebo",
-        n_texts=done.config.texts,
         shown="the curves",
-        caption="Effects on the output's margin, 95 % intervals over {}.",
+        caption="Effects at the output.",
     )
 
 
@@ -135,8 +135,7 @@ def _where(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
                 table,
                 "Two runs part at the first layer from which their mean difference keeps its final "
                 "sign and at least half its final size; 95 % intervals over texts and clusters of "
-                "items. Clear layers: family-wise p < .05 over layers (sign-flip max-T over "
-                "clusters), and an interval over texts and clusters that excludes 0.",
+                "items. Clear layers: p < .05 with all layers corrected for (two-way max-t).",
             )
         ],
         figures=[figure],
@@ -161,7 +160,7 @@ def _levels(done: LensResult, figures: list[tuple[go.Figure, str]]) -> Section:
             f"of the two options is ahead) is that of the output, of {_n_layers(done)} layers. An "
             "early layer can be right by chance, so low numbers need not mean knowledge."
         ],
-        tables=[(table, "95 % intervals over clusters of items, texts fixed.")],
+        tables=[(table, "95 % intervals over clusters of items, of the wordings asked.")],
         figures=figures,
     )
 
@@ -226,45 +225,59 @@ def read_curves(
 ) -> list[str]:
     """What the curves say once the gates are passed: the control's first, then the condition's."""
     partings = dict(zip(parting["contrast"], intervals_of(parting), strict=True))
-    if not control_works(total_of(totals, CONTROL)[0]):
+    if not control_works(claim_of(totals, CONTROL)):
         return [
-            "The positive control shows no effect here (see above): the curves are shown but not "
+            "Naming the answer shows no effect here (see above): the curves are shown but not "
             "interpreted."
         ]
-    readings = [_read_curve(CONTROL, effects, partings[CONTROL])]
-    if not effects.loc[effects["contrast"] == CONTROL, "clear"].any():
-        return [*readings, "The positive control's curve shows nothing: no curve is interpreted."]
-    total, _ = total_of(totals, condition)
-    clear = effects.loc[effects["contrast"] == condition, "clear"].any()
-    if not total.excludes(0) and not clear:
-        return [
-            *readings,
-            f"{condition.capitalize()}: at no layer does the margin differ clearly from the "
-            "placebo's, and not at the output. The lens finds nothing here that the control's curve "
-            "would have shown.",
-        ]
-    readings.append(_read_curve(condition, effects, partings[condition]))
-    if not total.excludes(0):
-        readings.append(
-            "At the output no effect is shown, so no layer is named where the runs part."
-        )
+    control = effects[effects["contrast"] == CONTROL]
+    readings = [
+        _read_curve(f"{CONTROL.capitalize()} (a curve of copying)", control, partings[CONTROL])
+    ]
+    if not clear_layers(control).any():
+        return [*readings, "The control's curve shows nothing: no curve is interpreted."]
+    own, claim = effects[effects["contrast"] == condition], claim_of(totals, condition)
+    readings.append(_read_condition(condition.capitalize(), own, partings[condition], claim))
     return readings
 
 
-def _read_curve(contrast: str, effects: pd.DataFrame, parting: Interval) -> str:
-    rows = effects[effects["contrast"] == contrast]
-    if not rows["clear"].any():
-        where = "no layer is clear with all layers corrected for"
+def _read_condition(name: str, rows: pd.DataFrame, parting: Interval, claim: Claim) -> str:
+    """The curve of the condition; its parting is told only where there is an effect at the output."""
+    if claim.is_effect:
+        return _read_curve(name, rows, parting)
+    if claim.verdict == "metric-dependent":
+        return f"{name}: its effect at the output is metric-dependent, so no layer is named."
+    at_output = f"At the output the verdict is {claim.verdict}, so no layer of parting is named."
+    blocked = untested(interval_of(rows.iloc[0]))
+    if blocked:
+        return f"{name}: no layer is named, {blocked}. {at_output}"
+    if not clear_layers(rows).any():
+        return (
+            f"{name}: no layer differs from the placebo with all layers corrected for. {at_output}"
+        )
+    return f"{_read_curve(name, rows, None)} {at_output}"
+
+
+def clear_layers(rows: pd.DataFrame) -> pd.Series:
+    """The layers that may be named: of the family, with enough wordings and clusters."""
+    return rows["clear"].astype(bool) & (not untested(interval_of(rows.iloc[0])))
+
+
+def _read_curve(name: str, rows: pd.DataFrame, parting: Interval | None) -> str:
+    clear = rows[clear_layers(rows)]
+    if clear.empty:
+        where = (
+            untested(interval_of(rows.iloc[0])) or "no layer is clear with all layers corrected for"
+        )
     else:
-        clear = rows[rows["clear"]]
         top = clear.iloc[int(clear["estimate"].abs().argmax())]
         where = (
             f"clear at layers {number_ranges(clear['layer'])}, most at {int(top['layer'])} "
             f"({format_interval(interval_of(top))} nats)"
         )
-    if np.isnan(parting.estimate):
-        return f"{contrast.capitalize()}: {where}."
-    return f"{contrast.capitalize()}: {where}; the runs part at layer {_whole(parting)}."
+    if parting is None or np.isnan(parting.estimate):
+        return f"{name}: {where}."
+    return f"{name}: {where}; the runs part at layer {_whole(parting)}."
 
 
 def read_distances(frame: pd.DataFrame, *, condition: str) -> str:
@@ -281,13 +294,8 @@ def read_distances(frame: pd.DataFrame, *, condition: str) -> str:
     numbers = f"{format_interval(excess)} nats more than two placebos from each other"
     if np.isnan(excess.low):
         return f"{said} That is {numbers}; a single cluster has no interval."
-    if excess.excludes(0):
-        further = "further from its placebo than" if excess.estimate > 0 else "nearer to it than"
-        return f"{said} That is {numbers}: it lies {further} another placebo does."
-    return (
-        f"{said} That is {numbers}: the interval contains 0, so no more is shown than that two "
-        "sentences differ."
-    )
+    within = "" if excess.excludes(0) else ", no more than any two sentences differ"
+    return f"{said} That is {numbers}{within} (over clusters of items, of these wordings)."
 
 
 def _whole(parting: Interval) -> str:

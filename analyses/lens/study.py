@@ -8,10 +8,10 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.contrast import (
+    CONTROL,
     PromptBench,
     Question,
     ask_contrast,
-    control_texts,
     digest_prompts,
     example_step,
 )
@@ -19,6 +19,7 @@ from analyses.lens import story, tables
 from analyses.lens.config import LensConfig
 from analyses.lens.tables import LensResult
 from analyses.study import Lab, Saved, Step, Steps, Story
+from analyses.totals import Sides, control_sides, score_sides
 from interp.data import ChoiceItem
 from interp.lens import lens_item
 from interp.lens.conditions import no_margin, prompt_and_target
@@ -47,10 +48,16 @@ class Lens:
         """Readings of every item; a text of the condition and its placebo, for the report."""
 
         def key(item: ChoiceItem) -> dict[str, str]:
-            digest = digest_prompts(bench.model.tokenizer, item, _texts(bench, item))
+            texts = [
+                text for both in _sides(bench, item).values() for side in both for text in side
+            ]
+            digest = digest_prompts(
+                bench.model.tokenizer, item, [*bench.bank.texts("clean", item, 1), *texts]
+            )
             return {"item": item.id, "prompts": digest}
 
         yield Step("lens", bench.items, key=key, compute=read_item)
+        yield Step("readings", bench.items, key=key, compute=score_item)
         _, text, *rest = _texts(bench, bench.items[0])
         placebo = rest[bench.config.texts - 1]
         yield example_step({text.name: text.text or "", placebo.name: placebo.text or ""})
@@ -71,16 +78,27 @@ class Lens:
 
 def read_item(bench: PromptBench[LensConfig], item: ChoiceItem) -> pd.DataFrame:
     """The rows of :class:`~interp.lens.LensConditions` of one item."""
-    return lens_item(bench.model, item, _texts(bench, item))
+    return lens_item(bench.model, item, _texts(bench, item), metric=bench.config.metric)
+
+
+def score_item(bench: PromptBench[LensConfig], item: ChoiceItem) -> pd.DataFrame:
+    """The metrics of one item under the condition and every arm of the control."""
+    return score_sides(bench.model, item, _sides(bench, item))
+
+
+def _sides(bench: PromptBench[LensConfig], item: ChoiceItem) -> Sides:
+    bank, config = bench.bank, bench.config
+    treated = bank.texts(config.condition, item, config.texts)
+    control = control_sides(bank, item, bench.arms, beside=config.condition, n_texts=config.texts)
+    return {config.condition: (treated, bank.placebos(treated)), **control}
 
 
 def _texts(bench: PromptBench[LensConfig], item: ChoiceItem) -> tuple[Condition, ...]:
     """The clean prompt, the condition's texts and their placebos, the control's placebos and texts."""
-    bank, config = bench.bank, bench.config
-    clean = bank.texts("clean", item, 1)
-    treated = bank.texts(config.condition, item, config.texts)
-    control = control_texts(bank, item, beside=config.condition, n_texts=config.texts)
-    return (*clean, *treated, *bank.placebos(treated), *bank.placebos(control), *control)
+    sides = _sides(bench, item)
+    treated, placebos = sides[bench.config.condition]
+    control, others = sides[CONTROL]
+    return (*bench.bank.texts("clean", item, 1), *treated, *placebos, *others, *control)
 
 
 def _has_margin(bench: PromptBench[LensConfig], item: ChoiceItem) -> bool:

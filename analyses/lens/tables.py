@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 from analyses.contrast import CONTROL, Question, read_example
 from analyses.lens.config import LensConfig
 from analyses.study import Saved
+from analyses.totals import totals_of
 from interp.data import ChoiceItem
 from interp.lens import (
     LensConditions,
@@ -21,14 +21,15 @@ from interp.lens import (
 )
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
-from interp.stats import interval_columns, text_effects
+from interp.stats import interval_columns
 
 
 @dataclass(frozen=True)
 class LensResult:
     """What a run measured.
 
-    ``lens``: every reading. ``totals``: the effect at the output, per contrast and context.
+    ``lens``: every reading. ``totals``: the effect at the output in every metric
+    (:func:`analyses.totals.totals_of`), of the condition and the control's arms.
     ``effects``: per layer. ``parting``: per contrast, in layers. ``settled``: per condition.
     ``distances``: divergences at the output and where they are largest. ``example``: a text of the
     condition and its placebo.
@@ -53,7 +54,8 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
     config, items = asked.config, asked.items
     frame = saved.table("lens")
     used = set(frame["item"])
-    lens = LensConditions(frame, tuple(item.id for item in items if item.id not in used))
+    left_out = tuple(item.id for item in items if item.id not in used)
+    lens = LensConditions(frame, left_out, metric=config.metric)
     seed, contrasts = config.seed, (config.condition, CONTROL)
     effects = [layer_effects(lens, name, seed=seed) for name in contrasts]
     parting = [
@@ -66,28 +68,11 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
         items=items,
         spec=asked.spec,
         lens=lens,
-        totals=output_effects(lens, {i.id: i.context_condition for i in items}, seed),
+        totals=totals_of(saved.table("readings"), config.metric),
         effects=pd.concat(effects, ignore_index=True),
         parting=pd.DataFrame(parting),
-        settled=settled_layer(lens.frame, seed=seed),
-        distances=divergence_table(lens, seed=seed),
+        settled=settled_layer(lens.frame, metric=config.metric),
+        distances=divergence_table(lens),
         example=read_example(saved),
         report=saved.report,
     )
-
-
-def output_effects(lens: LensConditions, contexts: Mapping[str, str], seed: int) -> pd.DataFrame:
-    """The effect on the output's margin per contrast: :func:`interp.stats.text_effects`."""
-    rows = []
-    for name in lens.contrasts:
-        arms = lens.arms(name)
-        effects = text_effects(
-            arms.treated[-1],
-            arms.control[-1],
-            arms.clusters,
-            [contexts[item] for item in arms.items],
-            seed=seed,
-            labels=("lens", name),
-        )
-        rows += [{"contrast": name, **row} for row in effects]
-    return pd.DataFrame(rows)

@@ -14,6 +14,7 @@ from analyses.config import (
     ContrastConfig,
     InstructionPlace,
     Limit,
+    MetricName,
     Out,
     Rotate,
     parse_list,
@@ -58,6 +59,7 @@ class PatchConfig(ContrastConfig):
         "interp patch --items bbq:Age,bbq:Religion --limit 60 --site resid_pre,attn_out,mlp_out "
         "--out runs/where",
         "interp patch --site z --positions post_instruction --out runs/heads",
+        "interp patch --metric option_margin --out runs/full-texts",
         "interp patch --cells layer_pos --layers 0-29:2 --condition negated --out runs/negated",
         "interp patch --condition careful --condition-file my.yaml --texts 1 --out runs/careful",
         "where my.yaml says  careful: {description: asks for care, texts: [Please take care.]}",
@@ -95,6 +97,7 @@ class PatchConfig(ContrastConfig):
         "all, post_instruction, or a span such as answer_prefix.",
     )
     window: int = Field(1, ge=1, description="Layers patched together.")
+    metric: MetricName = "margin"
     method: SweepMethod = Field(
         "exact", description="exact, or hooked (one forward per cell, slow)."
     )

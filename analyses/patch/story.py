@@ -1,9 +1,10 @@
 """The report of a patching run: what its numbers allow, in plain sentences, and its figures.
 
-Order of the gates: is there an effect to localise, does the positive control's map show something,
-which cells survive the correction over all cells. A map that fails a gate is shown but not
-interpreted. :func:`map_section` and :func:`map_figures` are functions of sweeps and their tables, so
-that other reports can have them.
+Order of the gates: is there an effect to localise, does the positive control's map (a map of copying)
+show something, which cells differ from zero with all cells of the condition's maps corrected for. A map
+that fails a gate is shown but not interpreted, and no cell is named outside its family.
+:func:`map_section` and :func:`map_figures` are functions of sweeps and their tables, so that other
+reports can have them.
 """
 
 from __future__ import annotations
@@ -16,20 +17,18 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.config import MAP_ITEMS
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.patch.tables import PatchResult
+from analyses.report.claims import Claim
 from analyses.report.prose import count, sentences
-from analyses.report.sections import MARGIN, effect_section, limits, read_sample, total_of
-from analyses.report.verdicts import (
-    control_works,
-    is_finding,
-    p_of,
-    read_effect,
-)
+from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
+from analyses.report.verdicts import control_works, untested
 from analyses.study import Story
+from analyses.totals import claim_of
 from interp import viz
 from interp.patching import SweepResult
-from interp.stats import ALPHA, Interval, intervals_of
+from interp.stats import ALPHA, intervals_of
 from interp.viz import Section
 from interp.viz.grids import cell_name
 from interp.viz.sweeps import is_ceiling
@@ -67,7 +66,14 @@ def tell(done: PatchResult) -> Story:
         drawn = list(map_figures(results, condition=config.condition))
         summary = done.summary[done.summary["site"] == site]
         sections.append(
-            map_section(results, summary, done.totals, drawn, condition=config.condition)
+            map_section(
+                results,
+                summary,
+                done.totals,
+                drawn,
+                condition=config.condition,
+                n_maps=len(config.site),
+            )
         )
         figures |= {name: figure for name, figure, _ in drawn}
     title = f"Where does the instruction{by_name(config.asked)} act?"
@@ -96,26 +102,31 @@ def _question(done: PatchResult) -> Section:
             f"{count(clusters, 'cluster')} of items. The "
             f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
             f"example: {source} against {destination}",
-            f"{MARGIN} A cell's effect is the margin with the patch minus the margin without; its share "
-            "is that effect over the whole one.",
+            f"{METRICS[config.metric]} A cell's effect is the {named(config.metric)} with the patch "
+            "minus that without; its share is that effect over the whole one."
+            + (OPTION_ROWS if config.metric == "option_margin" else ""),
         ],
     )
 
 
+OPTION_ROWS = (
+    " The options' own tokens are not patched: even all of the prompt, copied before a later layer, "
+    "leaves what they read of it below, so that the share of everything is 1 at the first layer and can "
+    "be smaller at later ones."
+)
+
+
 def _effect(done: PatchResult) -> Section:
     config, totals = done.config, done.totals
-    crossed = config.texts > 1 and not config.rotate
-    maps = " Those of the maps are over clusters alone." if crossed else ""
     return effect_section(
         "Is there an effect to localise?",
         totals,
         config.condition,
-        said=read_total(config.condition, config.against, *total_of(totals, config.condition)),
+        subject=f"“{config.condition}” against “{config.against}”",
+        rest=read_localisable(claim_of(totals, config.condition)),
         difference="source - destination",
-        n_texts=config.texts,
-        rotate=config.rotate,
         shown="the maps",
-        caption=f"The whole effect, 95 % intervals over {{}}.{maps}",
+        caption="The whole effect.",
     )
 
 
@@ -126,15 +137,16 @@ def map_section(
     figures: Sequence[Drawn],
     *,
     condition: str,
+    n_maps: int = 1,
 ) -> Section:
     """What was patched at one site, what its map says, and the spans' shares.
 
     ``results``: the sweeps of the condition and of the control where one ran; ``summary``: their
     rows of :func:`analyses.patch.tables.whole_summary`; ``totals``: of
-    :func:`analyses.patch.tables.sweep_totals`.
+    :func:`analyses.totals.totals_of`.
     """
     result = results[condition]
-    control = (results[CONTROL], total_of(totals, CONTROL)[0]) if CONTROL in results else None
+    control = (results[CONTROL], claim_of(totals, CONTROL)) if CONTROL in results else None
     shares = intervals_of(summary, "share")
     table = pd.DataFrame(
         {
@@ -154,17 +166,35 @@ def map_section(
         paragraphs=[
             f"Patched: {_SITES[result.site]} ({result.site}), "
             f"{_UNITS['_'.join(result.axis_names)]} at a time{_windows(result)}.",
-            *read_map(condition, result, *total_of(totals, condition), control=control),
+            *_too_few_to_read(result),
+            *read_map(
+                condition, result, claim_of(totals, condition), control=control, n_maps=n_maps
+            ),
         ],
         tables=[
             (
                 table,
                 "Means over the cells of a span (its layers, positions, heads), 95 % intervals over "
-                "clusters of items." + (undefined if summary["share"].isna().any() else ""),
+                "clusters of items and wordings, each for itself; shares by Fieller's method. The "
+                "largest "
+                "cell was picked for its size."
+                + (undefined if summary["share"].isna().any() else ""),
             )
         ],
         figures=[(figure, caption) for _, figure, caption in figures],
     )
+
+
+def _too_few_to_read(result: SweepResult) -> list[str]:
+    """What a map of few items cannot show."""
+    n_clusters = len(set(result.clusters))
+    if n_clusters >= MAP_ITEMS // 2:  # at most two items of a cluster
+        return []
+    pairs, clusters = count(len(result.pair_labels), "pair"), count(n_clusters, "cluster")
+    return [
+        f"{pairs} of prompts in {clusters} are too few to read single cells: even one that holds the "
+        "whole effect may not be clear, so a cell that is not named is not shown to be without effect."
+    ]
 
 
 def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterator[Drawn]:
@@ -173,7 +203,11 @@ def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterat
         result = results[name]
         is_control = name == CONTROL and condition != CONTROL
         who = "the positive control" if is_control else f"the {name} prompt"
-        caption = f"The map of {who}. Blue: the patch brings the better answer."
+        copying = ", a map of copying: it names the answer" if name == CONTROL else ""
+        caption = (
+            f"The map of {who}{copying}. Blue: the patch brings the better answer. Dots: p < .05 "
+            "with all cells of this map corrected for; a colour without a dot is no result."
+        )
         yield f"map-{name}-{result.site}", viz.heatmap(result), caption
         if "span" in result.axis_names:
             caption = f"The same for {who}: each span's mean effect over layers."
@@ -192,8 +226,9 @@ def _limits(done: PatchResult) -> Section:
     return limits(
         done.card,
         [
-            "A cell says that copying those activations is sufficient for a change of the margin in "
-            "these prompts, not that they are necessary, and nothing about what they mean.",
+            "A cell says that copying those activations is sufficient for a change of the "
+            f"{named(done.config.metric)} in these prompts, not that they are necessary, and nothing "
+            "about what they mean.",
             "Cells are correlated and were looked at together: p is corrected over all cells of a "
             "map. A layer or head chosen here has to be reported on other items."
             + (other_length if against != "placebo" else ""),
@@ -201,69 +236,67 @@ def _limits(done: PatchResult) -> Section:
     )
 
 
-def read_total(condition: str, against: str, total: Interval, p: float) -> str:
-    """Whether there is an effect to localise; ``p``: permutation of the texts, NaN without one."""
-    said = read_effect(f"“{condition}” against “{against}”", total, p, sample=[p_of(p)])
-    if is_finding(total, p):
-        return f"{said} This whole effect is what the maps divide up."
-    return f"{said} So there is nothing to localise."
+def read_localisable(claim: Claim) -> str:
+    """Whether there is an effect to localise, to follow its sentence."""
+    if claim.is_effect:
+        return " This whole effect is what the maps divide up."
+    return " So there is nothing to localise."
 
 
 def read_map(
     condition: str,
     result: SweepResult,
-    total: Interval,
-    p: float,
+    claim: Claim,
     *,
-    control: tuple[SweepResult, Interval] | None,
+    control: tuple[SweepResult, Claim] | None,
+    n_maps: int = 1,
 ) -> list[str]:
     """What one site's map says, once the gates are passed, and the notes of its result.
 
-    ``total`` with its ``p``: the effect to localise. ``control``: the positive control's map and its
-    total, also where it is the condition itself; None where none was run.
+    ``claim``: the effect to localise. ``control``: the positive control's map and its claim, also where
+    it is the condition itself; None where none was run. ``n_maps``: sites of the report, whose maps are
+    one family.
     """
     readings = []
     if control is not None and condition != CONTROL:
-        readings.append(f"Positive control: {_surviving(control[0])}.")
+        copying = "Positive control (a map of copying)"
+        readings.append(f"{copying}: {_surviving(control[0], n_maps)}.")
     if control is None:
         readings.append("No positive control was run, so the map is shown but not interpreted.")
     elif not control_works(control[1]):
         readings.append(
-            "The positive control shows no effect here (see above): the map is shown but not "
-            "interpreted."
+            "Naming the answer shows no effect here (see above): the map is shown but not interpreted."
         )
-    elif not _survivors(control[0]).any():
+    elif not surviving_cells(control[0], n_maps).any():
         readings.append("The positive control's map shows nothing: no map is interpreted.")
-    elif not is_finding(total, p):
+    elif not claim.is_effect:
         readings.append("Without an effect to localise, the map is shown but not interpreted.")
     else:
-        readings.append(f"{condition.capitalize()}: {_surviving(result)}.")
+        readings.append(f"{condition.capitalize()}: {_surviving(result, n_maps)}.")
     return readings + sentences(result.notes)
 
 
-def _survivors(result: SweepResult) -> npt.NDArray[np.bool_]:
-    """Cells that are findings: family-wise p < .05, an interval without 0; ceilings locate nothing."""
+def surviving_cells(result: SweepResult, n_maps: int) -> npt.NDArray[np.bool_]:
+    """Cells with p < .05 over all maps: max-t in each, Bonferroni over maps. Ceilings locate nothing."""
+    if untested(result.total()):
+        return np.zeros(len(result.index_df), dtype=bool)
     p = np.asarray(result.max_t().p_corrected, dtype=float).reshape(-1)
-    clear = np.asarray(result.effect_interval().excludes(0)).reshape(-1)
-    return np.asarray((p < ALPHA) & clear & ~is_ceiling(result))
+    return np.asarray((p * n_maps < ALPHA) & ~is_ceiling(result))
 
 
-def _surviving(result: SweepResult) -> str:
+def _surviving(result: SweepResult, n_maps: int) -> str:
     """The cells that differ from zero with all cells corrected for, the largest by name."""
-    test = result.max_t()
-    if test.n_clusters < 2:
-        return "a single cluster allows no test of the cells"
-    if test.exact and 2 / 2**test.n_clusters >= ALPHA:
-        few = count(test.n_clusters, "cluster")
-        return f"{few} are too few for any cell to reach family-wise p < .05"
+    blocked = untested(result.total())
+    if blocked:
+        return f"no cell is named, {blocked}"
     free = ~is_ceiling(result)
-    kept = np.flatnonzero(_survivors(result))
+    kept = np.flatnonzero(surviving_cells(result, n_maps))
+    over = "all cells" if n_maps == 1 else f"all cells of {n_maps} maps"
     if not len(kept):
-        return "no cell differs from zero with all cells corrected for"
-    interval = result.effect_interval()
+        return f"no cell differs from zero with {over} corrected for"
+    test = result.max_t()
     effect, low, high = (
-        np.asarray(v, dtype=float).reshape(-1)
-        for v in (interval.estimate, interval.low, interval.high)
+        np.asarray(v, dtype=float).reshape(-1) for v in (test.estimate, test.low, test.high)
     )
     order = kept[np.argsort(-np.abs(effect[kept]), kind="stable")][:_MOST_NAMED]
     rows = result.index_df.to_dict("records")
@@ -273,8 +306,8 @@ def _surviving(result: SweepResult) -> str:
     some = "the largest are " if len(kept) > len(order) else ""
     ceiling = ", the ceiling column aside," if not free.all() else ""
     return (
-        f"{len(kept)} of {int(free.sum())} cells{ceiling} differ from zero with all cells corrected "
-        f"for: {some}{cells}"
+        f"{len(kept)} of {int(free.sum())} cells{ceiling} differ from zero with {over} corrected for "
+        f"(simultaneous 95 % intervals): {some}{cells}"
     )
 
 

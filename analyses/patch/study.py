@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from analyses.contrast import (
     PromptBench,
     Question,
     ask_items,
-    control_texts,
+    digest_prompts,
     example_step,
     require_control,
     require_placebos,
@@ -26,14 +26,18 @@ from analyses.patch import story, tables
 from analyses.patch.config import PatchConfig
 from analyses.patch.tables import PatchResult, arms_of, table_name
 from analyses.study import Lab, Saved, Step, Steps, Story
+from analyses.totals import Sides, control_sides, score_sides
+from interp.behaviour.options import option_form
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.lens.conditions import no_margin
 from interp.patching import alignment_notes, plan_sweep, sweep
+from interp.patching.metrics import named_metrics, require_target
 from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
 from interp.patching.sites import SweepSite
-from interp.prompts import PromptPair, TokenizedPrompt, make_pair, pair_of_conditions
+from interp.prompts import Condition, PromptPair, TokenizedPrompt, pair_of_conditions
+from interp.prompts.pair import paired_conditions
 from interp.runs import digest
 
 Pairs = Mapping[tuple[str, int], PromptPair]
@@ -42,11 +46,15 @@ Pairs = Mapping[tuple[str, int], PromptPair]
 
 @dataclass(frozen=True)
 class PatchBench:
-    """The model, and every pair of the condition and of the positive control where one runs."""
+    """The model, and every pair of the condition and of the positive control where one runs.
+
+    ``sides``: the texts of these and of the control's other arms by item, of those that have a margin.
+    """
 
     config: PatchConfig
     model: TransformerBridge
     arms: Mapping[str, Pairs]
+    sides: Mapping[str, tuple[ChoiceItem, Sides]]
 
 
 @dataclass(frozen=True)
@@ -83,15 +91,30 @@ class Patch:
     def bench(self, asked: Question[PatchConfig], lab: Lab) -> PatchBench:
         """Model and pairs; refuses a site, layer or span that the model or the prompts do not have."""
         model, config = lab.model, asked.config
-        arms = _arms(PromptBench.of(asked, lab))
+        prompts = PromptBench.of(asked, lab)
+        sides = {item.id: _sides(prompts, k, item) for k, item in enumerate(prompts.items)}
+        arms = _arms(prompts, sides)
+        used = {name for name, _ in arms[config.condition]}
+        of_items = {item.id: (item, sides[item.id]) for item in prompts.items if item.id in used}
         for site in config.site:
             for pairs in arms.values():
                 _require_plan(model, list(pairs.values()), config, site)
-        return PatchBench(config, model, arms)
+                require_target(model, list(pairs.values()), named_metrics(config.metric)[0])
+        return PatchBench(config, model, arms, of_items)
 
     def steps(self, asked: Question[PatchConfig], bench: PatchBench) -> Steps:
-        """A sweep per site and condition; the pairs' notes; a text of either side, for the report."""
+        """The metrics of the unpatched prompts; a sweep per site and condition; notes; an example."""
         config = bench.config
+
+        def item_key(item: str) -> dict[str, str]:
+            texts = [
+                text for both in bench.sides[item][1].values() for side in both for text in side
+            ]
+            tokenizer, place = bench.model.tokenizer, config.placement
+            digest = digest_prompts(tokenizer, bench.sides[item][0], texts, placement=place)
+            return {"item": item, "prompts": digest}
+
+        yield Step("readings", list(bench.sides), key=item_key, compute=score_item)
         for site in config.site:
             for condition, pairs in bench.arms.items():
                 yield Step(
@@ -127,6 +150,11 @@ class Patch:
         return story.tell(result)
 
 
+def score_item(bench: PatchBench, item: str) -> pd.DataFrame:
+    """The metrics of one item under the condition and every arm of the control."""
+    return score_sides(bench.model, *bench.sides[item], placement=bench.config.placement)
+
+
 def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
     """The rows of one pair's sweep."""
     config, pair = bench.config, bench.arms[unit.condition][unit.item, unit.slot]
@@ -134,6 +162,7 @@ def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
         bench.model,
         pair,
         grid=config.grid(unit.site),
+        metric=config.metric,
         method=config.method,
         seed=config.seed,
         max_bytes=config.max_mib << 20,
@@ -142,12 +171,15 @@ def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
     own = alignment_notes(bench.model, [pair])  # said of all pairs at once, in the table of notes
     notes = [note for note in result.notes if note not in own]
     assert pair.item is not None  # the pairs of a bench are made of items
+    assert pair.options is not None  # with two options to contrast
     return name_places(result, pair.destination).assign(
         pair=f"{unit.item} #{unit.slot}",
         condition=unit.condition,
         item=unit.item,
         context=pair.item.context_condition,
         slot=unit.slot,
+        option_form=option_form(pair.item),
+        single_token=pair.options.single_token,
         notes="; ".join(notes),
     )
 
@@ -194,42 +226,51 @@ def _require_conditions(question: Question[PatchConfig]) -> None:
         require_control(specs, items, n_texts=config.texts)
 
 
-def _arms(prompts: PromptBench[PatchConfig]) -> dict[str, Pairs]:
+def _sides(prompts: PromptBench[PatchConfig], number: int, item: ChoiceItem) -> Sides:
+    """The texts of the condition, and those of the control's arms where a control runs."""
+    config, bank = prompts.config, prompts.bank
+    pairs = [
+        paired_conditions(bank, item, config.condition, against=config.against, slot=slot)
+        for slot in slots_of(number, config.texts, rotate=config.rotate)
+    ]
+    treated, against = (tuple(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+    own = {config.condition: (treated, against)}
+    if not config.control:
+        return own
+    arms = control_sides(bank, item, prompts.arms, beside=config.asked, n_texts=config.texts)
+    if config.rotate:
+        arms = {name: _in_turn(number, sides) for name, sides in arms.items()}
+    return {**own, **arms}
+
+
+def _in_turn(
+    number: int, sides: tuple[tuple[Condition, ...], tuple[Condition, ...]]
+) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+    """One text and its placebo."""
+    slot = number % len(sides[0])
+    return sides[0][slot : slot + 1], sides[1][slot : slot + 1]
+
+
+def _arms(prompts: PromptBench[PatchConfig], sides: Mapping[str, Sides]) -> dict[str, Pairs]:
     """The pairs of the condition, and of the positive control where one runs."""
-    config, model, bank = prompts.config, prompts.model, prompts.bank
-    place = config.placement
-
-    def asked(k: int, item: ChoiceItem) -> dict[int, PromptPair]:
-        names: dict[str, Any] = {"condition": config.condition, "against": config.against}
-        return {
-            slot: make_pair(model, item, **names, slot=slot, placement=place, bank=bank)
-            for slot in slots_of(k, config.texts, rotate=config.rotate)
-        }
-
-    def control(k: int, item: ChoiceItem) -> dict[int, PromptPair]:
-        n_texts = 1 if config.rotate else config.texts
-        texts = control_texts(bank, item, beside=config.asked, n_texts=n_texts)
-        both = zip(texts, bank.placebos(texts), strict=True)
-        pairs = [pair_of_conditions(model, item, a, b, placement=place) for a, b in both]
-        return dict(enumerate(pairs))
-
-    return {
-        name: _with_margin(prompts.items, asked if name == config.condition else control)
-        for name in arms_of(config)
-    }
+    return {name: _with_margin(prompts, name, sides) for name in arms_of(prompts.config)}
 
 
-def _with_margin(
-    items: Sequence[ChoiceItem], pairs_of: Callable[[int, ChoiceItem], dict[int, PromptPair]]
-) -> Pairs:
+def _with_margin(prompts: PromptBench[PatchConfig], name: str, sides: Mapping[str, Sides]) -> Pairs:
     """Items x texts; an item whose options no token tells apart is left out."""
     found: dict[tuple[str, int], PromptPair] = {}
-    for number, item in enumerate(items):
-        pairs = pairs_of(number, item)
-        if all(pair.target is not None for pair in pairs.values()):
-            found |= {(item.id, slot): pair for slot, pair in pairs.items()}
+    for item in prompts.items:
+        treated, against = sides[item.id][name]
+        n = max(len(treated), len(against))
+        both = zip(treated * (n // len(treated)), against * (n // len(against)), strict=True)
+        pairs = [
+            pair_of_conditions(prompts.model, item, *texts, placement=prompts.config.placement)
+            for texts in both
+        ]
+        if all(pair.target is not None for pair in pairs):
+            found |= {(item.id, int(pair.wording)): pair for pair in pairs}
     if not found:
-        raise no_margin(len(items))
+        raise no_margin(len(prompts.items))
     return found
 
 
@@ -245,4 +286,4 @@ def _require_plan(
         )
     for pair in pairs:
         positions_of(pair, config.positions)
-    plan_sweep(model, pairs[0], grid=config.grid(site))
+    plan_sweep(model, pairs[0], grid=config.grid(site), metric=config.metric)

@@ -14,14 +14,13 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.project.tables import ProjectResult
 from analyses.report.prose import count
-from analyses.report.sections import limits, sample_counts
+from analyses.report.sections import effect_section, limits, sample_counts
 from analyses.report.verdicts import (
     above_chance,
     p_of,
     read_direction,
     read_no_finding,
     untested,
-    wordings_caveat,
 )
 from analyses.study import Story
 from interp import viz
@@ -35,13 +34,13 @@ _KINDS = {
     "placebo": "between the placebo texts themselves",
 }
 _MOST_NAMED = 6
-_HEADINGS = {"class_units": "class units", "p_texts": "p, texts", "p_null": "p, nulls"}
+_HEADINGS = {"class_units": "class units", "p_corrected": "p, family", "p_null": "p, nulls"}
 
 
 def tell(done: ProjectResult) -> Story:
     """Sections and figures."""
     figures: dict[str, go.Figure] = {}
-    sections = [_question(done)]
+    sections = [_question(done), _effect(done)]
     for position in done.config.positions:
         sections.append(_projection(done, position, figures))
         if not _fixed(done, position):
@@ -74,6 +73,19 @@ def _question(done: ProjectResult) -> Section:
     )
 
 
+def _effect(done: ProjectResult) -> Section:
+    asked = done.config.condition
+    return effect_section(
+        "Does it change the answer?",
+        done.totals,
+        asked,
+        subject=f"The instruction{by_name(asked)}",
+        difference="treated - placebo",
+        shown="the projections",
+        caption="Effects on the answer, beside which the projection is read.",
+    )
+
+
 def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure]) -> Section:
     site = done.direction.site
     title = f"The projection at “{position}”"
@@ -87,7 +99,7 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
     usable = above_chance(done.direction.auc.at(row), done.direction.shuffled.p[row])
     figure = viz.projection_contrast(rows, nulls, title=f"{site} at “{position}”")
     figures[f"contrast-{_file(position)}"] = figure
-    table = treated[["layer", "class_units", "p", "p_texts", "p_null"]].rename(columns=_HEADINGS)
+    table = treated[["layer", "class_units", "p_corrected", "p_null"]].rename(columns=_HEADINGS)
     table.insert(1, "contrast", pd.Series(intervals_of(treated), index=treated.index))
     for name in ("cosine", "standardised"):
         table[name] = pd.Series(intervals_of(treated, name), index=treated.index)
@@ -101,20 +113,20 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
         tables=[
             (
                 table,
-                f"{asked.capitalize()} minus placebo per layer, 95 % intervals over texts x clusters of "
-                "items. Class units: the two classes of sentences lie 2 apart. p: against zero, signs "
-                "of clusters flipped, family-wise over layers; texts: their labels permuted, per "
-                "layer; nulls: against directions drawn with the states' covariance, family-wise over "
-                "layers. Cosine: raw, as in the study; standardised: every dimension centred and "
-                "scaled by its spread over placebo prompts, because a few large dimensions decide raw "
-                "cosines.",
+                f"{asked.capitalize()} minus placebo per layer, 95 % intervals with wordings and "
+                "clusters of items as random, each for itself. Class units: the two classes of "
+                "sentences lie 2 apart. p, family: against zero, two-way max-t over all layers, "
+                "components and positions; nulls: against directions drawn with the states' covariance, "
+                "family-wise over layers. Cosine: raw, as in the study; standardised: every "
+                "dimension centred and scaled by its spread over placebo prompts, because a few "
+                "large dimensions decide raw cosines.",
             )
         ],
         figures=[
             (
                 figure,
                 "A shift inside the grey band is what null directions show as well. Green: the positive "
-                "control, one wording.",
+                "control, which names the answer.",
             )
         ],
     )
@@ -140,7 +152,7 @@ def _components(done: ProjectResult, position: str, figures: dict[str, go.Figure
         "Every layer's component on that layer's own direction, in SDs of that component's own "
         "projections over placebo prompts.",
         f"The exact parts of the projection at layer {stack.best_layer}: embedding, heads, attention "
-        "biases and MLPs up to there, with intervals over texts x clusters. The largest were picked "
+        "biases and MLPs up to there, with 95 % intervals, each for itself. The largest were picked "
         "for their size and are biased upward by selection.",
     )
     return Section(
@@ -162,7 +174,6 @@ def _limits(done: ProjectResult) -> Section:
             "stored about the content can only be asked with the instruction first.",
             "A part of the decomposition says which component wrote along the direction in these "
             "runs, not what would happen without it.",
-            wordings_caveat(done.config.texts),
         ],
     )
 
@@ -186,12 +197,12 @@ def read_control(control: pd.DataFrame) -> str:
     found = control[control["sure"]]
     if found.empty:
         return (
-            f"{read_no_finding('The positive control', len(control), 'layer')} The absence of a shift "
+            f"{read_no_finding('Naming the answer', len(control), 'layer')} The absence of a shift "
             "under the instruction would mean little."
         )
     return (
-        f"The positive control moves the projection at {len(found)} of "
-        f"{count(len(control), 'layer')}, most at layer {_largest(found)}."
+        f"Naming the answer moves the projection at {len(found)} of {count(len(control), 'layer')} "
+        f"({_wordings(control)}), most at layer {_largest(found)}."
     )
 
 
@@ -218,15 +229,13 @@ def read_instruction(
         f"covariance and those along every non-moral contrast: "
         f"{_named(beyond, 'layer ' + beyond['layer'].astype(str))}."
     )
-    texts = interval_of(rows.iloc[0]).texts
-    caveat = wordings_caveat(texts[0]) if texts else ""
     gates = []
     if not usable:
         gates.append("the direction does not separate held-out sentences")
     if not _untested(control) and not control["sure"].any():
         gates.append("the positive control shows nothing")
     held = f"It is shown but not interpreted: {' and '.join(gates)}." if gates else ""
-    return [" ".join(part for part in (reading, caveat) if part), *([held] if held else [])]
+    return [reading, *([held] if held else [])]
 
 
 def read_best(row: pd.Series, nulls: pd.DataFrame, *, usable: bool) -> list[str]:
@@ -237,17 +246,18 @@ def read_best(row: pd.Series, nulls: pd.DataFrame, *, usable: bool) -> list[str]
     here = nulls[nulls["layer"] == row["layer"]]
     beside = "; ".join(
         f"{int((group['estimate'].abs() < abs(interval.estimate)).sum())} of {len(group)} directions "
-        f"{_KINDS[kind]}"
+        f"{_KINDS[kind]} (largest {group['estimate'].abs().max():.2f})"
         for kind, group in here.groupby("kind", sort=False)
     )
     way = "towards" if interval.estimate > 0 else "away from"
-    several = interval.texts is not None and interval.texts[0] > 1
+    floor = 1 / (1 + int((here["kind"] == "covariance").sum()))
     return [
         f"At layer {row['layer']}, chosen on the sentences alone, the contrast is "
         f"{format_interval(interval)} placebo SDs ({row['class_units']:+.2f} class units"
         + (f", {way} the moral class" if row["sure"] and usable else "")
-        + (f"; texts' labels permuted: {p_of(row['p_texts'])}). " if several else "). ")
-        + f"In absolute size that is more than along {beside}."
+        + f"; {p_of(row['p_corrected'])} over its family). "
+        + f"In absolute size that is more than along {beside}. With so many nulls p cannot be below "
+        f"{floor:.3f}."
     ]
 
 
@@ -278,6 +288,12 @@ def _named(rows: pd.DataFrame, names: pd.Series) -> str:
 def _untested(rows: pd.DataFrame) -> str:
     """Why no p can be read here; empty where one can."""
     return untested(interval_of(rows.iloc[0]))
+
+
+def _wordings(rows: pd.DataFrame) -> str:
+    """``6 wordings``."""
+    texts = interval_of(rows.iloc[0]).texts
+    return count(texts[0] if texts else 1, "wording")
 
 
 def _largest(rows: pd.DataFrame) -> str:

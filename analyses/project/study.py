@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from analyses.contrast import (
+    CONTROL,
     PromptBench,
     ask_contrast,
-    control_texts,
     digest_prompts,
     example_step,
 )
@@ -23,6 +23,7 @@ from analyses.project import story, tables
 from analyses.project.config import ProjectConfig
 from analyses.project.tables import FITTED, ProjectQuestion, ProjectResult
 from analyses.study import Lab, Saved, Step, Steps, Story
+from analyses.totals import Sides, control_sides, score_sides
 from interp.activations import places_of
 from interp.data import ChoiceItem, dataset_hash, load_texts
 from interp.directions import DirectionStack, contrast_directions, fit_direction, load_direction
@@ -104,6 +105,7 @@ class Project:
             return {"item": item.id, "prompts": digests[item.id]}
 
         yield Step("projections", asked.items, key=key, compute=read_item, stream=True)
+        yield Step("readings", asked.items, key=key, compute=score_item)
 
     def read(self, asked: ProjectQuestion, saved: Saved) -> ProjectResult:
         """Contrasts beside nulls, contributors, levels: one item's rows in memory at a time."""
@@ -111,7 +113,7 @@ class Project:
 
     def tables(self, result: ProjectResult) -> Mapping[str, pd.DataFrame]:
         """Everything but the projections themselves."""
-        names = ("contrasts", "nulls", "contributors", "levels")
+        names = ("totals", "contrasts", "nulls", "contributors", "levels")
         return {name: getattr(result, name) for name in names}
 
     def story(self, result: ProjectResult) -> Story:
@@ -178,16 +180,30 @@ def _prompts(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> _Prompts:
 
 def _digest(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> str:
     tokenizer, place = bench.model.tokenizer, bench.config.placement
-    return digest_prompts(tokenizer, item, _conditions(bench, item), placement=place)
+    texts = [text for both in _sides(bench, item).values() for side in both for text in side]
+    clean = bench.bank.texts("clean", item, 1)
+    return digest_prompts(tokenizer, item, [*clean, *texts], placement=place)
+
+
+def score_item(bench: ProjectBench, item: ChoiceItem) -> pd.DataFrame:
+    """The metrics of one item under the condition and every arm of the control."""
+    prompts = bench.prompts
+    place = prompts.config.placement
+    return score_sides(prompts.model, item, _sides(prompts, item), placement=place)
+
+
+def _sides(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> Sides:
+    bank, config = bench.bank, bench.config
+    treated = bank.texts(config.condition, item, config.texts)
+    control = control_sides(bank, item, bench.arms, beside=config.condition, n_texts=config.texts)
+    return {config.condition: (treated, bank.placebos(treated)), **control}
 
 
 def _conditions(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> tuple[Condition, ...]:
     """The clean text, the condition's, the control's, and the placebos of either."""
-    bank, config = bench.bank, bench.config
-    clean = bank.texts("clean", item, 1)
-    treated = bank.texts(config.condition, item, config.texts)
-    control = control_texts(bank, item, beside=config.condition, n_texts=1)
-    return (*clean, *treated, *control, *bank.placebos(treated), *bank.placebos(control))
+    sides = _sides(bench, item)
+    (treated, placebos), (control, others) = sides[bench.config.condition], sides[CONTROL]
+    return (*bench.bank.texts("clean", item, 1), *treated, *control, *placebos, *others)
 
 
 def _require_places(prompts: _Prompts, positions: Sequence[str]) -> None:

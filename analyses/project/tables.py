@@ -12,6 +12,7 @@ from analyses.contrast import CONTROL, Question, read_example
 from analyses.project.config import ProjectConfig
 from analyses.report.verdicts import is_finding
 from analyses.study import Saved
+from analyses.totals import totals_of
 from interp.data import ChoiceItem
 from interp.directions import DirectionStack, load_direction
 from interp.directions.contrast_arrays import ContrastArrays
@@ -41,6 +42,7 @@ class ProjectQuestion(Question[ProjectConfig]):
 class ProjectResult:
     """What a run measured.
 
+    ``totals``: the effect on the answer in every metric (:func:`analyses.totals.totals_of`).
     ``contrasts``: per position, condition and cell, as :func:`with_findings` leaves them. ``nulls``:
     along null directions. ``contributors``: the parts of the contrast at the direction's best layer,
     ``sure`` where they are findings. ``levels``: means of every condition. ``example``: a text of the
@@ -52,6 +54,7 @@ class ProjectResult:
     items: tuple[ChoiceItem, ...]
     spec: ConditionSpec
     direction: DirectionStack
+    totals: pd.DataFrame
     contrasts: pd.DataFrame
     nulls: pd.DataFrame
     contributors: pd.DataFrame
@@ -70,6 +73,7 @@ def read(asked: ProjectQuestion, saved: Saved) -> ProjectResult:
         items=asked.items,
         spec=asked.spec,
         direction=sample.direction,
+        totals=totals_of(saved.table("readings")),
         contrasts=with_findings(contrast_table(sample), nulls),
         nulls=nulls,
         contributors=contributors.assign(sure=findings(contributors)),
@@ -87,7 +91,7 @@ def _sample(asked: ProjectQuestion, saved: Saved) -> ContrastSample:
     arrays = ContrastArrays.empty(
         [item.cluster for item in asked.items],
         config.positions,
-        {config.condition: config.texts, CONTROL: 1},
+        {config.condition: config.texts, CONTROL: _control_texts(saved)},
         n_cells=len(cells),
         n_parts=len(parts),
         n_nulls=[len(direction.layers) * n for n in n_nulls],
@@ -96,6 +100,12 @@ def _sample(asked: ProjectQuestion, saved: Saved) -> ContrastSample:
     for rows in saved.parts("projections"):
         arrays.add(index[rows["item"].iloc[0]], rows)
     return ContrastSample(arrays, cells, parts, nulls, direction, config.seed)
+
+
+def _control_texts(saved: Saved) -> int:
+    """How many wordings of the control were read."""
+    readings = saved.table("readings")
+    return int(readings.loc[readings["condition"] == CONTROL, "slot"].nunique())
 
 
 def with_findings(rows: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
@@ -114,6 +124,6 @@ def with_findings(rows: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
 
 
 def findings(rows: pd.DataFrame) -> list[bool]:
-    """Whether interval and ``p`` of a row make a finding."""
-    pairs = zip(intervals_of(rows), rows["p"], strict=True)
+    """Whether the interval of a row and its family-wise p make an effect."""
+    pairs = zip(intervals_of(rows), rows["p_corrected"], strict=True)
     return [is_finding(interval, p) for interval, p in pairs]

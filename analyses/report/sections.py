@@ -8,10 +8,10 @@ import pandas as pd
 
 from analyses.contrast import CONTROL
 from analyses.report.prose import count
-from analyses.report.verdicts import read_control, wordings_caveat
+from analyses.report.verdicts import p_said, read_control_arms, read_effect, rule_of_nulls
+from analyses.totals import claim_of, control_claims, verdict_table
 from interp.data import ChoiceItem, CompletionItem
 from interp.models import ModelCard
-from interp.stats import Interval, interval_of, intervals_of
 from interp.viz import Section
 
 LIMITS = "What these numbers can and cannot say"
@@ -21,6 +21,20 @@ MARGIN = (
     "The margin, in nats, is the logit difference: how much the better answer's logit exceeds the "
     "worse one's where their texts first differ."
 )
+
+OPTION_MARGIN = (
+    "The option margin, in nats per token, is the mean log-probability of the better answer's full text "
+    "minus that of the worse one's; where both are one token it is the margin (logit difference)."
+)
+METRICS = {"margin": MARGIN, "option_margin": OPTION_MARGIN}
+"""What each metric of a study is."""
+
+UNITS = {"margin": " nats", "option_margin": " nats per token"}
+
+
+def named(metric: str) -> str:
+    """A metric in a sentence."""
+    return metric.replace("_", " ")
 
 
 def read_sample(items: Sequence[ChoiceItem | CompletionItem], n_left_out: int = 0) -> str:
@@ -52,69 +66,49 @@ def left_out(n: int) -> str:
     )
 
 
-def total_of(totals: pd.DataFrame, condition: str) -> tuple[Interval, float]:
-    """The effect of a condition over all items, and its p (NaN without a test).
-
-    ``totals``: rows of :func:`interp.stats.text_effects` behind a first column that names the
-    condition; the first row of each is that of all items.
-    """
-    row = totals[totals.iloc[:, 0] == condition].iloc[0]
-    return interval_of(row), float(row["p_texts"])
-
-
 def effect_section(
     title: str,
     totals: pd.DataFrame,
     condition: str,
     *,
-    said: str,
+    subject: str,
+    rest: str = "",
     difference: str,
-    n_texts: int,
-    rotate: bool = False,
     shown: str,
     caption: str,
 ) -> Section:
-    """Whether there is an effect to look into: the positive control's, the condition's, the table.
+    """Whether there is an effect to look into: the control's arms, the condition's claim, the table.
 
     Args:
         title: of the section.
-        totals: see :func:`total_of`; the control is read where it is there and not what is asked about.
+        totals: see :func:`analyses.totals.totals_of`; the control is read where it is there and not what
+            is asked about.
         condition: what is asked about.
-        said: what its effect allows to say.
-        difference: heads the column of effects: ``treated - placebo``.
-        n_texts: wordings a side; with ``rotate`` each item has one of them, in turn.
+        subject: who acts, in a sentence about the condition: ``The instruction``.
+        rest: what follows from its claim.
+        difference: heads the columns of effects: ``treated - placebo``.
         shown: what the report shows of all items together: ``the maps``.
-        caption: of the table; ``{}`` stands for what the intervals are over.
+        caption: of the table, its first sentence.
     """
-    names = totals.columns[0]
-    has_control = condition != CONTROL and CONTROL in set(totals[names])
+    claim, arms = claim_of(totals, condition), control_claims(totals)
+    metric = str(totals["metric"].iloc[0])
+    of, unit = f"the {named(metric)}", UNITS[metric]
     mixed = (
         "The sample mixes ambiguous and disambiguated items, whose margins contrast other options; "
         f"the table has them apart, {shown} together."
     )
     paragraphs = [
-        read_control(total_of(totals, CONTROL)[0]) if has_control else "",
-        said,
-        wordings_caveat(n_texts),
+        *(read_control_arms(arms, of=of, unit=unit) if condition != CONTROL else []),
+        f"{read_effect(subject, claim, of=of, unit=unit, sample=(p_said(claim),))}{rest}",
         mixed if totals["context"].nunique() > 1 else "",
     ]
-    table = pd.DataFrame(
-        {
-            names: totals[names],
-            "context": totals["context"],
-            f"{difference} (nats)": intervals_of(totals),
-            "p (texts permuted)": totals["p_texts"],
-            "items": totals["n"],
-            "clusters": totals["n_clusters"],
-            "texts": totals["texts"],
-        }
-    ).dropna(axis=1, how="all")
-    over = "texts and clusters of items" if n_texts > 1 and not rotate else "clusters of items"
-    return Section(
-        title,
-        paragraphs=[text for text in paragraphs if text],
-        tables=[(table, caption.format(over))],
+    table = (
+        verdict_table(totals, difference),
+        f"{caption} 95 % intervals; wordings and clusters of items are random (CGM-t). Margin: the "
+        "logit difference, nats; option margin: the same contrast in the options' full texts, nats per "
+        f"token; P(a): the score of the better option. The report looks into {of}.",
     )
+    return Section(title, paragraphs=[text for text in paragraphs if text], tables=[table])
 
 
 def checks_table(card: ModelCard) -> tuple[pd.DataFrame, str]:
@@ -133,6 +127,10 @@ def limits(
     """The last section: whom the numbers speak of, what they cannot say, and the self-checks."""
     return Section(
         LIMITS,
-        paragraphs=[f"They speak of one model: {card.one_line}.", *[p for p in paragraphs if p]],
+        paragraphs=[
+            f"They speak of one model: {card.one_line}.",
+            *[p for p in paragraphs if p],
+            rule_of_nulls(),
+        ],
         tables=[*tables, checks_table(card)] if card.checks else list(tables),
     )

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.report.claims import Claim
 from analyses.report.prose import count
 from analyses.report.sections import MARGIN, left_out, limits, sample_counts
-from analyses.report.verdicts import is_finding, p_of, read_direction, read_effect, read_gated
+from analyses.report.verdicts import bare, is_finding, p_of, read_direction, read_effect, read_gated
 from analyses.steer.tables import SteerResult
 from analyses.study import Story
 from interp import viz
@@ -114,14 +115,15 @@ def _margins(done: SteerResult, figure: go.Figure) -> Section:
             (
                 _table(done, "margin"),
                 "Swings at the largest step, nats, 95 % intervals over clusters of items; of the null "
-                "directions, absolute swings. p: the share of directions (null directions and this "
-                "one) with a swing at least as large. Per cost: the swing's size per nat per token of "
-                "cost, a dash where no cost is shown.",
+                "directions, absolute swings. Beyond the largest null: the interval of the "
+                "difference. p, nulls: the share of directions (null directions and this one) with "
+                "a swing at least as large. Per cost: the swing's size per nat per token of cost, a "
+                "dash where no cost is shown.",
             ),
             (
                 _signs(done),
-                "The same, each sign of the step for itself: effects, and p among the null steps of "
-                "both signs.",
+                "The same, each sign of the step for itself: effects, and their place among the "
+                "null steps of both signs.",
             ),
         ],
         figures=[
@@ -228,8 +230,9 @@ def _limits(done: SteerResult) -> Section:
             "An effect beyond the null directions' says that the model uses this direction on the way "
             "to the answer, not that an instruction does. Where none is shown, a step of this length "
             "at this layer does not matter here; longer steps or other layers and directions might.",
-            f"With {n} null directions p cannot be below {1 / (n + 1):.3f}, and "
-            f"{count(len(_subsets(done)) + 1, 'outcome')} are read side by side, uncorrected.",
+            f"With {n} null directions p among them cannot be below {1 / (n + 1):.3f}, however "
+            "large the swing. The swings' own p is corrected over "
+            f"{count(len(_subsets(done)) + 1, 'outcome')} (Holm).",
             "Steps move every position, the chat template's too. Likelihoods of moral and immoral "
             "sentences say what the model expects to read, not what it would do.",
         ],
@@ -242,17 +245,21 @@ def read_outcome(done: SteerResult, outcome: str, subset: str) -> str:
     nulls = _swings(done, outcome, subset, learned=False)["estimate"].abs()
     swing, what = interval_of(own), _OUTCOMES[outcome].format(subset)
     larger = int((nulls >= abs(own["estimate"])).sum())
-    beside = f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far"
-    subject, sample = "Steering towards the moral class", (beside, p_of(own["p"]))
+    beside = (
+        f"{larger} of {count(len(nulls), 'null direction')} swing it at least as far; beyond the "
+        f"largest {bare(interval_of(own, 'beyond'))}"
+    )
+    p = max(done.family.p_holm[outcome, subset], own["p_null"])
+    claim = Claim(swing, p)
+    subject, sample = "Steering towards the moral class", (beside, p_of(own["p_null"]))
     gates = []
     if not done.stack.auc.at(done.stack.best_row).low > 0.5:
         gates.append("the direction does not separate held-out sentences")
     if outcome == "preference" and not done.sentences.held_out:
         gates.append("the direction was fitted on these very sentences")
-    if gates and is_finding(swing, own["p"]):
+    if gates and claim.is_effect:
         return read_gated(subject, swing, gates, of=what, sample=sample)
-    untested = "steps of this length along null directions swing it as far"
-    return read_effect(subject, swing, own["p"], of=what, sample=sample, untested=untested)
+    return read_effect(subject, claim, of=what, sample=sample)
 
 
 def read_cost(done: SteerResult) -> str:
@@ -288,7 +295,7 @@ def read_kept(done: SteerResult) -> str:
     return (
         f"At the largest step {1 + own['estimate']:.0%} of the unsteered continuation's tokens stay "
         f"the first choice (mean of both signs); along null directions {1 + nulls.median():.0%} in "
-        f"the median ({p_of(own['p'])}). This says how much is changed, not which way."
+        f"the median ({p_of(own['p_null'])} among them). This says how much is changed, not which way."
     )
 
 
@@ -301,7 +308,8 @@ def _table(done: SteerResult, outcome: str) -> pd.DataFrame:
             {
                 "items": subset,
                 "swing": interval_of(own),
-                "p": own["p"],
+                "beyond the largest null": interval_of(own, "beyond"),
+                "p, nulls": own["p_null"],
                 "nulls: median, largest": f"{nulls.median():.3f}, {nulls.max():.3f}",
                 "per cost": own["per_cost"],
                 "p per cost": own["p_per_cost"],
@@ -323,7 +331,9 @@ def _signs(done: SteerResult) -> pd.DataFrame:
         for strength, effect in zip(own["strength"], intervals_of(own), strict=True):
             at_end = abs(strength) == max(done.config.strengths)
             p = place_among(abs(float(effect.estimate)), nulls) if at_end else np.nan
-            rows.append({"items": subset, "step": f"{strength:+g}", "effect": effect, "p": p})
+            rows.append(
+                {"items": subset, "step": f"{strength:+g}", "effect": effect, "p, nulls": p}
+            )
     return pd.DataFrame(rows)
 
 

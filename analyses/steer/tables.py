@@ -12,8 +12,16 @@ from analyses.steer.config import SteerConfig
 from analyses.study import Saved
 from interp.data import ChoiceItem
 from interp.directions import DirectionStack, load_direction
-from interp.directions.swings import completion_table, effect_table, swing_table, text_table
+from interp.directions.swings import (
+    LEARNED,
+    SWINGING,
+    completion_table,
+    effect_table,
+    swing_table,
+    text_table,
+)
 from interp.models import ModelCard
+from interp.stats import Family, interval_of
 
 FITTED = "directions/morality.safetensors"
 """The direction learned here, where none is given."""
@@ -44,6 +52,15 @@ class SteerResult:
     texts: pd.DataFrame
     report: Path
 
+    @property
+    def family(self) -> Family:
+        """The swings that are claimed, corrected together: the margins' and the preference's."""
+        rows = self.swings[(self.swings["kind"] == LEARNED) & self.swings["outcome"].isin(SWINGING)]
+        claims = {
+            (row["outcome"], row["subset"]): interval_of(row) for row in rows.to_dict("records")
+        }
+        return Family.of("swings", claims)
+
 
 def read(asked: SteerQuestion, saved: Saved) -> SteerResult:
     """The result of the saved outcomes."""
@@ -60,9 +77,9 @@ def read(asked: SteerQuestion, saved: Saved) -> SteerResult:
         sentences=asked.sentences,
         beginnings={item.id: item.prompt for item in asked.completions},
         rows=rows,
-        effects=effect_table(rows, config.seed),
-        swings=swing_table(rows, config.seed),
-        completions=completion_table(rows, config.seed),
+        effects=effect_table(rows),
+        swings=swing_table(rows),
+        completions=completion_table(rows),
         texts=text_table(rows),
         report=saved.report,
     )

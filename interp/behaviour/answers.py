@@ -2,8 +2,8 @@
 
 - :func:`flip_matrix`: correct -> incorrect and incorrect -> correct (arXiv 2310.01798), with McNemar's
   test.
-- :func:`calibration`: expected calibration error over equal-width bins (arXiv 1706.04599), with an
-  interval by :func:`calibration_error`.
+- :func:`calibration`: expected calibration error over equal-width bins (arXiv 1706.04599);
+  :func:`interp.stats.calibration_error` tests it against calibrated answers.
 - :func:`option_entropy`: uncertainty over the options, in nats.
 - :func:`gain_by_rank`: where an instruction helps (arXiv 2407.15286, RQ1).
 - :func:`letter_bias`: whether one letter is answered whatever it stands for.
@@ -14,7 +14,7 @@ the gain from the other orders, whose noise is not that of the rank.
 
 Example::
 
-    flips = flip_matrix(before["correct"], after["correct"], before["cluster"], seed=0)
+    flips = flip_matrix(before["correct"], after["correct"], before["cluster"])
     print(flips.right_wrong, flips.wrong_right, flips.p)
 """
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +30,12 @@ import pandas as pd
 from scipy.special import entr
 from scipy.stats import binomtest
 
-from interp.behaviour.scores import text_table
+from interp import stats
+from interp.behaviour.scores import AnswerMetric, text_table
 from interp.errors import InterpError
-from interp.stats import (
-    FloatArray,
-    Interval,
-    cluster_bootstrap,
-    interval_columns,
-    two_way_bootstrap,
-)
+from interp.stats import FloatArray, Interval, cluster_mean, effect_gap, interval_columns
+from interp.stats.arrays import check_array, check_binary
 from interp.stats.columns import require_columns
-from interp.stats.resampling import check_array, check_binary
-from interp.stats.sums import sums_bootstrap, two_way_gap
 
 
 @dataclass(frozen=True)
@@ -75,7 +69,7 @@ class FlipMatrix:
 
 
 def flip_matrix(
-    before: npt.ArrayLike, after: npt.ArrayLike, clusters: Iterable[object], *, seed: int = 0
+    before: npt.ArrayLike, after: npt.ArrayLike, clusters: Iterable[object]
 ) -> FlipMatrix:
     """How correctness changed: ``before`` and ``after`` are ``[n_items]`` of 0/1 or False/True.
 
@@ -99,7 +93,7 @@ def flip_matrix(
         wrong_right=to_correct,
         wrong_wrong=counts[0, 0],
         p=float(binomtest(to_correct, changed, 0.5).pvalue) if changed else 1.0,
-        net=cluster_bootstrap(second - first, clusters, seed=seed, labels=("flips",)),
+        net=cluster_mean(second - first, clusters),
     )
 
 
@@ -120,7 +114,7 @@ def calibration(
     """Expected calibration error over ``n_bins`` bins (low, high] of equal width; 0 is in the first.
 
     ``confidence [n]``: the probability given to the chosen option; ``correct [n]``: 0/1. The error
-    is biased upwards for few answers: compare it between conditions with equal n only.
+    is biased upwards for few answers, also of calibrated ones: see :func:`calibration_error`.
 
     Raises:
         InterpError: no answers, confidences outside 0..1, arrays of different length, no bins.
@@ -155,19 +149,15 @@ def calibration(
 
 
 def calibration_error(
-    confidence: npt.ArrayLike,
-    correct: npt.ArrayLike,
-    clusters: Iterable[object],
-    *,
-    n_bins: int = 10,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    confidence: npt.ArrayLike, correct: npt.ArrayLike, clusters: Iterable[object], *, seed: int = 0
 ) -> Interval:
-    """The error of :func:`calibration` with an interval over clusters of answers.
+    """The expected calibration error, less what calibrated answers would show, and its test.
 
-    An answer whose confidence or correctness is NaN is left out; without any the error is NaN with
-    a reason. Few answers bias the error upwards and resamples of them once more, so the interval
-    lies high and may even begin above the estimate: compare arms of equal n with it, not with 0.
+    Few answers bias the error of :func:`calibration` upwards, so it is compared with that of outcomes
+    drawn from the stated confidences (:func:`interp.stats.calibration_error`): ``estimate`` is the error
+    less the mean of those, which may fall below 0, and ``p`` the share of them that reach it. There are
+    no bounds. An answer whose confidence or correctness is NaN is left out; without any the error is NaN
+    with a reason.
 
     Raises:
         InterpError: as in :func:`calibration`, or clusters that do not match.
@@ -180,19 +170,21 @@ def calibration_error(
             "give one of each per answer"
         )
     kept = ~np.isnan(given) & ~np.isnan(right)
-    given, right = given[kept], right[kept]
+    nan = float("nan")
     if not kept.any():
-        nan = float("nan")
         return Interval(nan, nan, nan, 0, 0, reason="no answer with a confidence")
-    calibration(given, right, n_bins=n_bins)  # refuses what is no probability
-    gaps = np.where(_bin_of(given, n_bins) == np.arange(n_bins)[:, None], right - given, 0.0)
-    return sums_bootstrap(
-        lambda sums: np.abs(sums[:-1]).sum(axis=0) / sums[-1],
-        np.vstack([gaps, np.ones_like(given)]),
-        [name for name, k in zip(names, kept, strict=True) if k],
-        n_resamples=n_resamples,
-        seed=seed,
-        labels=("calibration",),
+    calibration(given[kept], right[kept])  # refuses what is no probability
+    of_kept = [name for name, k in zip(names, kept, strict=True) if k]
+    found = stats.calibration_error(given[kept], right[kept], of_kept, seed=seed)
+    return Interval(
+        found.debiased,
+        nan,
+        nan,
+        found.n,
+        found.n_clusters,
+        reason="a calibration error is tested against calibrated answers and has no bounds",
+        method="calibrated_null",
+        p=found.p,
     )
 
 
@@ -224,10 +216,11 @@ class RankGain:
     """Gain of an instruction by the rank that gold had before it.
 
     ``table``: rank (1 = best), measure and an interval's columns (:mod:`interp.stats.columns`). The
-    measure ``gain`` is margin(condition) - margin(against) in nats, ``correct`` the condition's
-    accuracy: P(correct after | rank before). ``top_minus_rest``: gain at rank 1 minus gain at the
-    other ranks; + = the instruction helps most where the answer was already on top. Intervals of
-    gains resample texts and clusters, those of ``correct`` clusters alone (these texts).
+    measure ``gain`` is the metric under the condition minus that under ``against`` (nats per token of
+    ``option_margin``, nats of ``margin``), ``correct`` the condition's accuracy: P(correct after | rank
+    before). ``top_minus_rest``: gain at rank 1 minus gain at the other ranks; + = the instruction helps
+    most where the answer was already on top. Texts and clusters are random in the intervals of gains,
+    clusters alone in those of ``correct`` (these texts).
     """
 
     condition: str
@@ -241,19 +234,19 @@ def gain_by_rank(
     *,
     condition: str = "instructed",
     against: str = "placebo",
-    seed: int = 0,
+    metric: AnswerMetric = "option_margin",
 ) -> RankGain:
     """Rank of gold in the clean prompt's first order, against gain and accuracy in the others.
 
     ``frame``: rows of :class:`~interp.behaviour.OptionScores` that hold ``clean``, ``condition``
-    and ``against``. Items without a margin, or with a single order, are left out of the gain.
+    and ``against``. Items without the metric, or with a single order, are left out of the gain.
 
     Raises:
         InterpError: a missing column, a condition that was not scored, or no item with a rank and
             a gain.
     """
     needed = (
-        "condition", "control_of", "order", "item", "slot", "cluster", "gold_rank", "margin", "correct",
+        "condition", "control_of", "order", "item", "slot", "cluster", "gold_rank", metric, "correct",
     )  # fmt: skip
     require_columns(frame, needed, "the frame of scores")
     ranked = frame[(frame["condition"] == "clean") & (frame["order"] == 0)].set_index("item")
@@ -266,8 +259,8 @@ def gain_by_rank(
     arms = [_of_condition(later, condition, ""), _of_condition(later, against, condition)]
     both = set(arms[0]["item"]) & set(arms[1]["item"])
     arms = [rows[rows["item"].isin(both)] for rows in arms]
-    treated, clusters = text_table(arms[0], "margin")
-    control, _ = text_table(arms[1], "margin")
+    treated, clusters = text_table(arms[0], metric)
+    control, _ = text_table(arms[1], metric)
     correct = text_table(arms[0], "correct")[0].mean(0)
     defined = ~(np.isnan(treated).any(0) | np.isnan(control).any(0))
     if not defined.any():
@@ -275,26 +268,16 @@ def gain_by_rank(
     rank = before[sorted(both)].to_numpy()  # in the order of the tables
     records = []
     for value in np.unique(rank[defined]):
-        gain = two_way_bootstrap(
-            treated, control, clusters, weights=rank == value, seed=seed, labels=("rank", "gain")
-        )
+        gain = stats.effect(treated, control, clusters, weights=(rank == value).astype(float))
         of_rank = defined & (rank == value)
-        share = cluster_bootstrap(
-            correct[of_rank], clusters[of_rank], seed=seed, labels=("rank", "correct")
-        )
+        share = cluster_mean(correct[of_rank], clusters[of_rank])
         records += [
             {"rank": int(value), "measure": measure} | interval_columns(interval)
             for measure, interval in (("gain", gain), ("correct", share))
         ]
-    contrast = two_way_gap(
-        treated,
-        control,
-        clusters,
-        rank == 1,
-        undefined="needs items at rank 1 and at other ranks",
-        seed=seed,
-        labels=("rank", "gap"),
-    )
+    contrast = effect_gap(treated, control, clusters, rank == 1)
+    if np.isnan(contrast.estimate):
+        contrast = replace(contrast, reason="needs items at rank 1 and at other ranks")
     return RankGain(condition, against, pd.DataFrame(records), contrast)
 
 

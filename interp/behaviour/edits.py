@@ -4,12 +4,12 @@ A model that corrects itself may rewrite what it said, or keep it and add cautio
 (arXiv 2407.15286, RQ3). Of a completion ``before`` (n tokens) and the next one ``after`` (m):
 
 - **kept_prefix** = length of the longest common prefix / n.
-- **kept_tokens** = matched tokens / n. Matching is ``difflib.SequenceMatcher`` on the ids, without
-  its junk heuristic: the longest common run, then the same to its left and right. It keeps the
-  order and never matches a token twice; it may find less than the longest common subsequence, so
-  the share is a lower bound. Always kept_prefix <= kept_tokens.
-- **appended** = tokens of ``after`` behind the last matched one / m if *all* of ``before`` is kept
-  (kept_tokens = 1), else 0: where something was changed, what follows may replace it.
+- **kept_tokens** = length of the longest common subsequence / n: tokens kept in their order, with
+  anything in between. Always kept_prefix <= kept_tokens.
+- **appended** = what stands behind that in ``after`` / m: its tokens beyond the shortest beginning that
+  already holds a longest common subsequence. So one token rewritten and then more added is seen as both:
+  kept_tokens below 1 and appended above 0. What replaces the end of ``before`` counts as well: read the
+  two together. 0 where nothing is kept.
 
 All three are in [0, 1]. Equal completions give 1, 1, 0; a pure addition of k tokens 1, 1, k / m;
 completions without a common token 0, 0, 0. An empty ``before`` has no share to keep: all three are
@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
 from itertools import takewhile
 from typing import Literal, TypeAlias
 
@@ -60,13 +59,10 @@ def edit_shares(before: TokenIds, after: TokenIds) -> Edit:
     """Compare a completion with that of a later round; token ids without the prompt."""
     old, new = _ids(before), _ids(after)
     prefix = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
-    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()[:-1]
-    matched = sum(block.size for block in blocks)
+    matched, behind = _common_subsequence(old, new)
     if old:
         kept_prefix, kept_tokens = prefix / len(old), matched / len(old)
-        all_kept = bool(new) and matched == len(old)
-        behind = len(new) - (blocks[-1].b + blocks[-1].size) if all_kept else 0
-        appended = behind / len(new) if all_kept else 0.0
+        appended = (len(new) - behind) / len(new) if matched else 0.0
     else:
         kept_prefix = kept_tokens = appended = float("nan")
     return Edit(
@@ -102,6 +98,25 @@ def edits_over_rounds(completions: Mapping[str, Sequence[TokenIds]]) -> pd.DataF
                 edit = edit_shares(rounds[other], rounds[number])
                 records.append({"item": item, "round": number, "against": against, **asdict(edit)})
     return pd.DataFrame(records)
+
+
+def _common_subsequence(old: list[int], new: list[int]) -> tuple[int, int]:
+    """Length of the longest common subsequence, and of the shortest beginning of ``new`` that holds one.
+
+    Bit-parallel over ``old`` (Hyyro 2004): the zeros of ``row`` are the tokens matched so far.
+    """
+    places: dict[int, int] = {}
+    for k, token in enumerate(old):
+        places[token] = places.get(token, 0) | 1 << k
+    whole = (1 << len(old)) - 1
+    row, longest, holds = whole, 0, 0
+    for length, token in enumerate(new, start=1):
+        hits = row & places.get(token, 0)
+        row = ((row + hits) | (row - hits)) & whole
+        matched = len(old) - row.bit_count()
+        if matched > longest:
+            longest, holds = matched, length
+    return longest, holds
 
 
 def _ids(tokens: TokenIds) -> list[int]:

@@ -161,7 +161,7 @@ def generate(
         decoding: greedy, or a temperature; budget and stop strings.
         stop_ids: tokens that end a continuation and are no part of it; None: the end-of-sequence
             tokens of the tokenizer and of the generation config.
-        streams: one generator per prompt (:func:`interp.stats.resampling.rng`), for sampling.
+        streams: one generator per prompt (:func:`interp.stats.rng`), for sampling.
         prefixes: KV caches of earlier calls, one per prompt or None.
         batch_size: how many prompts run together at most.
         cached: keep keys and values between tokens; False computes every token from scratch.

@@ -214,8 +214,9 @@ def rounds_frame(histories: Sequence[RoundHistory]) -> pd.DataFrame:
     thought and without its echo (:func:`~interp.behaviour.completions.strip_echo`). Of choice items
     choice, chosen_position (its index among the listed options), chosen_role, gold_role, correct (NaN
     where the answer could not be read, with the ``reason``), and of scored ones gold_rank, margin
-    (logit difference, nats), p_gold, p_chosen, p_<role> and entropy (of the option scores, nats),
-    named as in :class:`~interp.behaviour.OptionScores`.
+    (logit difference, nats), option_margin (the same contrast in option scores, nats per token),
+    p_gold, p_chosen, p_<role> and entropy (of the option scores, nats), named as in
+    :class:`~interp.behaviour.OptionScores`.
     """
     return pd.DataFrame([_row(history, done) for history in histories for done in history.rounds])
 
@@ -265,11 +266,18 @@ def _choice_columns(item: ChoiceItem, order: tuple[int, ...], done: Round) -> di
     return columns | {
         "gold_rank": 1 + sum(score > gold for score in scores),
         "margin": done.margin,
+        "option_margin": _option_margin(item, scores),
         "p_gold": gold,
         "p_chosen": scores[done.choice],
         **{name: math.nan if k is None else scores[k] for name, k in roles.items()},
         "entropy": float(option_entropy(np.array(scores))),
     }
+
+
+def _option_margin(item: ChoiceItem, scores: Sequence[float]) -> float:
+    """log score(a) - log score(b): scores are a softmax, so that is the difference of mean log P."""
+    contrast = item.contrast()
+    return math.nan if contrast is None else math.log(scores[contrast[0]] / scores[contrast[1]])
 
 
 def _to_json(history: RoundHistory) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Means over items, subsets and flips: what tables of behaviour are made of.
 
 A table is one long frame, a number a row, with an interval's columns (:mod:`interp.stats.columns`).
-Rows of an item are averaged before items are, and clusters of items are resampled.
+Rows of an item are averaged before items are, and clusters of items are what is random.
 
-    item_means(frame, ("condition", "control_of"), {"accuracy": "correct"}, seed=0)
+    item_means(frame, ("condition", "control_of"), {"accuracy": "correct"})
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from interp.behaviour.answers import flip_matrix
 from interp.stats import (
     FloatArray,
     Interval,
-    cluster_bootstrap,
+    cluster_mean,
     interval_column_names,
     interval_columns,
     success_rate,
@@ -30,18 +30,34 @@ ARM = ("condition", "control_of")
 """What tells the arms of a run apart: placebos belong to the condition they control."""
 
 FLIP_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
-FLIPS = (*FLIP_COUNTS, *interval_column_names("net"), "p")
+FLIPS = (*FLIP_COUNTS, *interval_column_names("net"))
 """Columns of a row of flips."""
+
+_CONTEXTS = ("ambiguous", "disambiguated")
 
 
 def context_subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of all items, and those of each context condition that is present."""
-    present = set(frame["context_condition"])
-    return {"all": frame} | {
-        kind: frame[frame["context_condition"] == kind]
-        for kind in ("ambiguous", "disambiguated")
-        if kind in present
-    }
+    """The rows of all items, and those of each context condition that is present.
+
+    Data sets are never pooled, because they disagree: of several each has its own subsets, ``bbq,
+    ambiguous``, and there is no ``all``.
+    """
+    names = list(dict.fromkeys(frame["benchmark"])) if "benchmark" in frame else []
+    several = len(names) > 1
+    subsets = {} if several else {"all": frame}
+    for name in names if several else [""]:
+        rows = frame[frame["benchmark"] == name] if several else frame
+        present = set(rows["context_condition"])
+        for context in _CONTEXTS:
+            if context in present:
+                part = rows[rows["context_condition"] == context]
+                subsets[f"{name}, {context}" if several else context] = part
+    return subsets
+
+
+def context_of(subset: str) -> str:
+    """The context condition of a subset's name; ``all`` of both together."""
+    return subset.rsplit(", ", 1)[-1]
 
 
 def by_subset(
@@ -67,15 +83,15 @@ def item_means(
     columns: Mapping[str, str],
     *,
     shares: Sequence[str] = ("accuracy", "parsed"),
-    seed: int,
     skip_missing: bool = False,
 ) -> pd.DataFrame:
     """Means over items of some columns, per combination of ``keys``: keys, measure, interval.
 
     ``columns`` names the column of each measure; one that the frame lacks is undefined. Rows are
     averaged within an item first: an item is undefined as soon as one of its rows is, or with
-    ``skip_missing`` when all are. Clusters of items are resampled; where all items are 0, or all
-    are 1, the measures in ``shares`` have the exact interval with clusters as trials instead.
+    ``skip_missing`` when all are. Clusters of items are random and the texts those asked; where all
+    items are 0, or all are 1, the measures in ``shares`` have the exact interval with clusters as
+    trials.
     """
     if frame.empty:
         return pd.DataFrame(columns=[*keys, "measure", *INTERVAL])
@@ -86,13 +102,13 @@ def item_means(
     shape = (len(named), len(clusters))
     readings = [_column(frame, column) for column in columns.values()]
     values = np.stack([_cell_means(x, group, item, shape, skip_missing) for x in readings])
-    intervals = cluster_bootstrap(values, clusters, seed=seed, labels=("behaviour",))
+    intervals = cluster_mean(values, clusters)
     records = []
     for g, key in enumerate(named):
         for m, measure in enumerate(columns):
             interval = intervals.at(m, g)
             if measure in shares and interval.estimate in (0.0, 1.0):
-                interval = success_rate(values[m, g], clusters, n_resamples=1, seed=seed)
+                interval = success_rate(values[m, g], clusters)
             records.append({**key, "measure": measure, **interval_columns(interval)})
     return pd.DataFrame(records)
 
@@ -122,15 +138,14 @@ def undefined(reason: str) -> Interval:
     return Interval(np.nan, np.nan, np.nan, 0, 0, reason=reason)
 
 
-def flip_columns(
-    before: FloatArray, after: FloatArray, clusters: Iterable[object], *, seed: int
-) -> dict[str, Any]:
-    """Counts and ``net`` of pairs ``[pair]`` of 0, 1 and NaN; a pair with a NaN is left out."""
+def flip_columns(before: FloatArray, after: FloatArray, net: Interval) -> dict[str, Any]:
+    """Counts of pairs ``[pair]`` of 0, 1 and NaN (a pair with a NaN is not counted), and ``net``.
+
+    ``net``: accuracy after minus before, or NaN columns where no pair was answered twice.
+    """
     both = ~np.isnan(before) & ~np.isnan(after)
+    counts = Counter(zip(before[both].astype(int), after[both].astype(int), strict=True))
     if not both.any():
-        interval, counts = undefined("no item was answered both before and after"), (0, 0, 0, 0)
-    else:
-        kept = np.asarray(list(clusters), dtype=object)[both].tolist()
-        matrix = flip_matrix(before[both], after[both], kept, seed=seed)
-        interval, counts = matrix.net, tuple(getattr(matrix, name) for name in FLIP_COUNTS)
-    return {**dict(zip(FLIP_COUNTS, counts, strict=True)), **interval_columns(interval, "net")}
+        net = undefined("no item was answered both before and after")
+    numbers = (counts[1, 1], counts[1, 0], counts[0, 1], counts[0, 0])
+    return {**dict(zip(FLIP_COUNTS, numbers, strict=True)), **interval_columns(net, "net")}

@@ -1,9 +1,10 @@
-"""The options of a choice item behind a prompt: their tokens, and the logit difference of two."""
+"""The options of a choice item behind a prompt: their tokens and form, the logit difference of two."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,26 +13,49 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.prompts import (
     TokenizedPrompt,
-    encode_continuation,
+    encode_option,
     margin_token,
     require_context,
     require_vocabulary,
 )
 
+OptionForm = Literal["name", "the", "other", ""]
+"""How the option that names a person or group begins; empty for an item without a contrast."""
+
+_FUNCTION_WORDS = frozenset(
+    ("a", "an", "this", "that", "these", "those", "some", "any", "both", "neither", "either",
+     "i", "me", "my", "we", "us", "our", "you", "your", "he", "him", "his", "she", "her", "hers",
+     "it", "its", "they", "them", "their", "theirs")
+)  # fmt: skip
+"""First words of an option that is neither a bare name or noun phrase nor "The ..."."""
+
+
+def option_form(item: ChoiceItem) -> OptionForm:
+    """The form of option b of the item's contrast, which names a person or group.
+
+    ``"the"``: it begins with that word; ``"other"``: with another article, a determiner or a pronoun;
+    ``"name"``: a bare name or noun phrase. An abstention (option a of ambiguous items) has no such
+    form, so that the first tokens that the margin compares depend on this one.
+    """
+    contrast = item.contrast()
+    if contrast is None:
+        return ""
+    words = item.choices[contrast[1]].text.split()
+    first = words[0].strip(".,;:!?\"'()").lower() if words else ""
+    if first == "the":
+        return "the"
+    return "other" if not first or first in _FUNCTION_WORDS else "name"
+
 
 def option_ids(
     model: TransformerBridge, prompt: TokenizedPrompt, text: str
 ) -> Int[Tensor, " more"]:
-    """The tokens of an answer behind a prompt, a space between them unless the prompt ends in one.
-
-    Behind the span ``answer_start`` there is none either: an answer follows its header at once.
+    """:func:`interp.prompts.encode_option`, refused where the model cannot run it.
 
     Raises:
         InterpError: prompt and answer reach beyond the context, or a token beyond the vocabulary.
     """
-    started = prompt.span_of(len(prompt) - 1) == "answer_start"
-    gap = "" if started or prompt.text[-1:].isspace() else " "
-    ids = encode_continuation(model.tokenizer, prompt, gap + text)
+    ids = encode_option(model.tokenizer, prompt, text)
     require_context(prompt.label, len(prompt) + len(ids) - 1, model.cfg.n_ctx)
     require_vocabulary(model.tokenizer, prompt.label, ids, model.cfg.d_vocab)
     return ids

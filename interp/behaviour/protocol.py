@@ -233,8 +233,8 @@ def study_protocol(name: str) -> RoundProtocol:
         raise InterpError(f"no protocol {name!r}: {did_you_mean(name, _STUDY)}")
     condition, task, n_rounds = _STUDY[name]
     spec = load_conditions()[condition]
-    text_id, text = condition_texts(spec, bundled_instructions())[0]
-    wording = Condition(condition, text_id, text)
+    first = condition_texts(spec, bundled_instructions())[0]
+    wording = Condition(condition, first.id, first.text, source=first.source)
     return replace(_protocol(spec, wording, task, "score", n_rounds), name=name)
 
 

@@ -31,7 +31,7 @@ from interp.behaviour.options import contrast_margin, option_ids
 from interp.behaviour.parse import UNFINISHED_THOUGHT, parse_choice
 from interp.data.items import ChoiceItem
 from interp.models.thoughts import answer_after_thought
-from interp.stats.resampling import rng
+from interp.stats import rng
 
 
 def reply(

@@ -8,7 +8,7 @@ one it controls. An answer that could not be read (``correct`` is NaN) counts in
 everything else is the mean over an item's answers that were read.
 
     by_round(frame, seed=0)
-    effects_by_round(frame, seed=0).query("round > 0 and against == 'placebo'")
+    effects_by_round(frame, seed=0).query("round > 0 and against == 'placebo'")  # seed: of max-t
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from interp.behaviour.item_means import (
 )
 from interp.behaviour.toxicity import MIN_SAMPLES, mean_toxicity
 from interp.errors import InterpError
-from interp.stats import (
-    FloatArray,
-    cluster_bootstrap,
-    interval_columns,
-    sign_flip_max_t,
-    two_way_bootstrap,
-)
+from interp.stats import FloatArray, cluster_mean, effect, interval_columns, max_t_of_effects
 
 EQUAL_COST = "specificity_0"
 """The condition that is asked as often, without an instruction."""
 
-EFFECTS: Mapping[str, str] = {"margin": "margin", "accuracy": "correct"}
-"""Measures of :func:`effects_by_round` and their columns."""
+EFFECTS: Mapping[str, str] = {
+    "option_margin": "option_margin",
+    "margin": "margin",
+    "p_gold": "p_gold",
+    "accuracy": "correct",
+}
+"""Measures of :func:`effects_by_round` and their columns; the first three read one contrast."""
 
 _ROUND = (*ARM, "round")
 _ANSWER = ("item", "slot", "order", "sample")
 _MEANS = {
     "accuracy": "correct",
+    "option_margin": "option_margin",
     "margin": "margin",
     "p_unknown": "p_unknown",
     "p_gold": "p_gold",
@@ -63,16 +63,16 @@ _SHARES = ("kept_prefix", "kept_tokens", "appended")
 def by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Answers of choice items: items, condition, control_of, round, measure and its interval.
 
-    Measures: ``accuracy``, ``margin`` (nats), ``p_unknown``, ``p_gold``, ``entropy`` (nats),
-    ``parsed`` (share of answers that could be read) and ``ece``, with clusters of items resampled
-    and ``n`` counting items (of ``ece``, answers). What needs option scores is NaN where answers
-    were generated.
+    Measures: ``accuracy``, ``option_margin`` (nats per token), ``margin`` (nats), ``p_unknown``,
+    ``p_gold``, ``entropy`` (nats), ``parsed`` (share of answers that could be read) and ``ece`` (drawn
+    with ``seed``), with clusters of items as random and ``n`` counting items (of ``ece``, answers).
+    What needs option scores is NaN where answers were generated.
     """
     frame = frame[_is_choice(frame)]
     frame = frame.assign(parsed=frame["correct"].notna().astype(float)) if len(frame) else frame
 
     def records(_: str, rows: pd.DataFrame) -> Iterator[dict[Any, Any]]:
-        yield from item_means(rows, _ROUND, _MEANS, seed=seed, skip_missing=True).to_dict("records")
+        yield from item_means(rows, _ROUND, _MEANS, skip_missing=True).to_dict("records")
         for key, part in rows.groupby(list(_ROUND), sort=False):
             yield (
                 dict(zip(_ROUND, key, strict=True)) | {"measure": "ece"} | _calibration(part, seed)
@@ -96,10 +96,9 @@ def effects_by_round(
     ``against``: ``placebo``, the trajectory's own, matched by item, slot, order and sample; and,
     where it is there, ``specificity_0``, asked as often without an instruction (equal cost),
     matched by item, order and sample. An answer that one side lacks leaves both, and an item that
-    lacks a text leaves the round. Intervals are over texts x clusters; an arm with one text is not
-    resampled over texts (``texts``, treated x control). ``p``: sign flips of clusters, max-T over
-    the rounds from 1 on, texts as given; round 0, where both are the same prompt, has none. The
-    unit is the measure's.
+    lacks a text leaves the round. Texts and clusters are random; with one text a side clusters alone are
+    (``texts``, treated x control). ``p_corrected``: max-t over the rounds from 1 on of the contrast,
+    drawn with ``seed``; round 0, where both are the same prompt, has none. The unit is the measure's.
 
     ``measures`` names the column of each measure, so that a column such as a toxicity can be
     compared as well. Conditions without a control have no rows.
@@ -113,7 +112,7 @@ def effects_by_round(
                     for row in _effect_rows(rows, condition, against, column, seed):
                         yield key | {"measure": name} | row
 
-    columns = ("condition", "against", "round", "measure", *INTERVAL, "p")
+    columns = ("condition", "against", "round", "measure", *INTERVAL, "p_corrected")
     return by_subset(frame, columns, records)
 
 
@@ -141,18 +140,20 @@ def _effect_rows(
     treated, control = _shared(treated, control, keys), _shared(control, treated, keys)
     if treated.empty:
         nothing = interval_columns(undefined(f"no item has a {column} in both"))
-        return [{"round": k, **nothing, "p": np.nan} for k in rounds]
+        return [{"round": k, **nothing, "p_corrected": np.nan} for k in rounds]
     items = treated.drop_duplicates("item").set_index("item")["cluster"]
     with_it, without = (_by_text(x, column, rounds, items.index) for x in (treated, control))
-    labels = ("rounds", condition, against)
-    intervals = two_way_bootstrap(with_it, without, items.tolist(), seed=seed, labels=labels)
-    change = with_it.mean(1) - without.mean(1)
+    intervals = effect(with_it, without, items.tolist())
     later = np.array(rounds) > 0
     p = np.full(len(rounds), np.nan)
     if later.any():
-        p[later] = sign_flip_max_t(change[later], items.tolist(), seed=seed).p_corrected
+        labels = ("rounds", condition, against)
+        family = max_t_of_effects(
+            with_it[later], without[later], items.tolist(), seed=seed, labels=labels
+        )
+        p[later] = family.p_corrected
     return [
-        {"round": number, **interval_columns(intervals.at(k)), "p": p[k]}
+        {"round": number, **interval_columns(intervals.at(k)), "p_corrected": p[k]}
         for k, number in enumerate(rounds)
     ]
 
@@ -176,35 +177,42 @@ def flips_by_round(frame: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Right and wrong in round 0 and in a later round of the same trajectory.
 
     Columns: items, condition, control_of, round, the four counts, an interval's under the name
-    ``net``, p. Pairs are trajectories (item x text x order x sample) that could be read in both rounds;
-    ``net`` is accuracy after minus before, its interval over clusters. ``p``: sign flips of the
-    clusters' mean changes, max-T over the rounds of an arm.
+    ``net``, p_corrected. Pairs are trajectories (item x text x order x sample) that could be read in
+    both rounds; ``net`` is accuracy after minus before, with texts and clusters as random (``texts``:
+    the arm's against round 0). ``p_corrected``: max-t over the rounds of an arm, drawn with ``seed``.
     """
 
     def records(_: str, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for arm, part in rows.groupby(list(ARM), sort=False):
             index = [part[name] for name in (*_ANSWER, "cluster", "round")]
             table = part["correct"].astype(float).groupby(index).first().unstack("round")
-            clusters = table.index.get_level_values("cluster").tolist()
             later = sorted(set(part["round"]) - {0})
             if not later or 0 not in table:
                 continue
             before, after = table[0].to_numpy(), table[later].to_numpy().T
-            p = sign_flip_max_t(after - before, clusters, seed=seed).p_corrected
+            change = (
+                table[later].sub(table[0], axis=0).groupby(["slot", "item"]).mean().unstack("item")
+            )
+            items = change.columns.get_level_values("item").unique()
+            clusters = part.drop_duplicates("item").set_index("item")["cluster"].loc[items].tolist()
+            changes = np.stack([change[number][items].to_numpy() for number in later])
+            nothing = np.zeros((len(later), 1, len(items)))
+            nets = effect(changes, nothing, clusters)
+            family = max_t_of_effects(changes, nothing, clusters, seed=seed, labels=("flips", *arm))
+            p = np.atleast_1d(family.p_corrected)
             for k, number in enumerate(later):
-                row = flip_columns(before, after[k], clusters, seed=seed)
-                yield dict(zip(ARM, arm, strict=True)) | {"round": number, "p": p[k]} | row
+                row = flip_columns(before, after[k], nets.at(k))
+                key = dict(zip(ARM, arm, strict=True)) | {"round": number, "p_corrected": p[k]}
+                yield key | row
 
-    return by_subset(frame[_is_choice(frame)], (*_ROUND, *FLIPS), records)
+    return by_subset(frame[_is_choice(frame)], (*_ROUND, *FLIPS, "p_corrected"), records)
 
 
-def toxicity(
-    frame: pd.DataFrame, scores: npt.ArrayLike, *, scorer: str, seed: int = 0
-) -> pd.DataFrame:
+def toxicity(frame: pd.DataFrame, scores: npt.ArrayLike, *, scorer: str) -> pd.DataFrame:
     """Toxicity of completions: condition, control_of, round, measure, interval, scorer, samples.
 
     ``frame``: rows of completions, ``scores [row]`` in 0..1 of the instrument ``scorer``. ``mean``:
-    over an item's texts and samples, then items, which are resampled. With several samples of a
+    over an item's texts and samples, then items, which are random. With several samples of a
     prompt also ``expected_maximum``, the highest of them, averaged over texts and items: NaN below 10
     samples. Where the frame has a column ``nll`` (mean negative log-likelihood per token of each
     completion behind its beginning as plain text, nats) also ``perplexity``, exp of its mean over items;
@@ -227,19 +235,19 @@ def toxicity(
         of_item = part["score"].groupby(part["item"])
         samples = part["score"].groupby([part["item"], part["slot"]])
         k = int(samples.size().min())
-        readings = {"mean": mean_toxicity(of_item.mean(), scorer=scorer, seed=seed).interval}
+        readings = {"mean": mean_toxicity(of_item.mean(), scorer=scorer).interval}
         if k >= MIN_SAMPLES:
             highest = samples.max().groupby("item").mean()
-            readings["expected_maximum"] = mean_toxicity(highest, scorer=scorer, seed=seed).interval
+            readings["expected_maximum"] = mean_toxicity(highest, scorer=scorer).interval
         elif k > 1:
             few = f"{k} samples per prompt: the maximum needs at least {MIN_SAMPLES}"
             readings["expected_maximum"] = undefined(few)
         if "completion" in part:
             blank = part["completion"].str.strip().eq("").astype(float).groupby(part["item"]).mean()
-            readings["empty"] = cluster_bootstrap(blank, blank.index, seed=seed, labels=("empty",))
+            readings["empty"] = cluster_mean(blank, blank.index)
         rows = {name: interval_columns(interval) for name, interval in readings.items()}
         if "nll" in part:
-            rows["perplexity"] = _perplexity(part, seed)
+            rows["perplexity"] = _perplexity(part)
         records += [
             dict(zip(_ROUND, key, strict=True))
             | {"measure": name, **row, "scorer": scorer, "samples": k}
@@ -248,14 +256,14 @@ def toxicity(
     return pd.DataFrame(records, columns=columns)
 
 
-def _perplexity(part: pd.DataFrame, seed: int) -> dict[str, Any]:
+def _perplexity(part: pd.DataFrame) -> dict[str, Any]:
     """exp of the mean of ``nll`` and of its bounds; completions without a token are left out."""
     nll = part["nll"].astype(float).groupby(part["item"]).mean()
-    row = interval_columns(cluster_bootstrap(nll, nll.index, seed=seed, labels=("nll",)))
+    row = interval_columns(cluster_mean(nll, nll.index))
     return row | {name: float(np.exp(row[name])) for name in ("estimate", "low", "high")}
 
 
-def edits(frame: pd.DataFrame, ids: Mapping[str, Sequence[int]], *, seed: int = 0) -> pd.DataFrame:
+def edits(frame: pd.DataFrame, ids: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     """How completions change from one round to the next: condition, control_of, round, measure, ...
 
     Every round from 1 on is compared with the one before it in the same trajectory, on ``ids``, the
@@ -263,7 +271,7 @@ def edits(frame: pd.DataFrame, ids: Mapping[str, Sequence[int]], *, seed: int = 
     0..1: ``kept_prefix``, ``kept_tokens``, ``appended``, ``rewritten`` (1 - kept_tokens), and the
     shares of the kinds of edit ``kind_unchanged``, ``kind_appended``, ``kind_shortened``,
     ``kind_edited``, ``kind_replaced``. Averaged over an item's trajectories, then items, whose
-    clusters are resampled; a completion that follows an empty one enters the kinds alone. Rows of
+    clusters are random; a completion that follows an empty one enters the kinds alone. Rows of
     choice items are left aside.
 
     Raises:
@@ -290,7 +298,7 @@ def edits(frame: pd.DataFrame, ids: Mapping[str, Sequence[int]], *, seed: int = 
         rewritten=1.0 - table["kept_tokens"],
         **{name: (table["kind"] == name.removeprefix("kind_")).astype(float) for name in kinds},
     )
-    return item_means(table, _ROUND, measures, shares=tuple(kinds), seed=seed, skip_missing=True)
+    return item_means(table, _ROUND, measures, shares=tuple(kinds), skip_missing=True)
 
 
 def _is_choice(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,9 @@ answer prefix:
   (arXiv 2407.15286); the rank of gold and the chosen option come from it.
 
 Also reported: the **option margin**, the difference of the two options' mean log-probabilities (the
-log-odds of their option scores), and the probability of answering with each letter, because small
+log-odds of their option scores, nats per token), beside it the form of the option that names a person
+(``option_form``) and whether both options are single tokens, where it is the margin
+(``single_token``); and the probability of answering with each letter, because small
 models answer by letter.
 
 All prompts and answers of one item go through :func:`interp.models.forward` together, so what they
@@ -33,7 +35,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour.options import contrast_margin, option_ids
+from interp.behaviour.options import contrast_margin, option_form, option_ids
 from interp.behaviour.scores import OptionScores
 from interp.data.items import ChoiceItem, Role
 from interp.errors import InterpError
@@ -116,7 +118,6 @@ def score_options(
     n_control_texts: int = 2,
     placement: Placement = "after",
     bank: TextBank | None = None,
-    seed: int = 0,
     progress: bool = True,
 ) -> OptionScores:
     """Score every item under every condition, text and cyclic order.
@@ -129,7 +130,6 @@ def score_options(
         n_control_texts: wordings of every other condition, each with its placebo.
         placement: instruction ``"after"`` or ``"before"`` the question.
         bank: texts of the conditions; the bundled ones by default.
-        seed: seed of the bootstrap and permutations of the result.
         progress: show a bar.
 
     Returns:
@@ -153,7 +153,7 @@ def score_options(
     bank = TextBank(model.tokenizer) if bank is None else bank
     bar = tqdm(items, desc="scoring items", disable=not progress)
     frames = [score_item(model, bank, item, plan) for item in bar]
-    return OptionScores(pd.concat(frames, ignore_index=True), model_card(model), seed)
+    return OptionScores(pd.concat(frames, ignore_index=True), model_card(model))
 
 
 def score_item(
@@ -180,13 +180,18 @@ def score_variants(
     variants: Sequence[Condition],
     *,
     placement: Placement = "after",
+    orders: Sequence[int] | None = None,
     max_nodes: int = MAX_NODES,
 ) -> pd.DataFrame:
-    """The same for any prompt variants of an item (a treated one before its placebo or after)."""
+    """The same for any prompt variants of an item (a treated one before its placebo or after).
+
+    ``orders`` are the numbers of the cyclic orders to ask in, all of them by default.
+    """
     sequences: list[Tensor] = []
     prompts = [
         _ask(model, item, variant, k, order, placement, sequences)
         for k, order in enumerate(cyclic_orders(len(item.choices)))
+        if orders is None or k in orders
         for variant in variants
     ]
     places = dict.fromkeys(place for asked in prompts for place in asked.places())
@@ -255,6 +260,8 @@ def _row(item: ChoiceItem, asked: _Asked, read: _Read) -> dict[str, Any]:
             lambda k, at: read.logits[read.row_of[asked.options[k].places()[at]]],
         ),
         "option_margin": _option_margin(item, means),
+        "option_form": option_form(item),
+        "single_token": _single_token(item, asked.options),
         **_score_columns(item, asked.order, means.softmax(0)),
         **_letter_columns(asked, read),
     }
@@ -277,6 +284,12 @@ def _letter_columns(asked: _Asked, read: _Read) -> dict[str, float]:
 def _option_margin(item: ChoiceItem, means: Float[Tensor, " option"]) -> float:
     contrast = item.contrast()
     return np.nan if contrast is None else float(means[contrast[0]] - means[contrast[1]])
+
+
+def _single_token(item: ChoiceItem, options: Sequence[_Branch]) -> bool:
+    """Whether both options of the contrast are one token here: then both margins are one."""
+    contrast = item.contrast()
+    return contrast is not None and all(len(options[index].ids) == 1 for index in contrast)
 
 
 def _item_columns(item: ChoiceItem) -> dict[str, Any]:

@@ -15,10 +15,12 @@ and is licensed with it. Each file is JSON lines, one object per line, UTF-8.
                   animate/inanimate, daytime morning/evening, sense colour/sound, voice
                   passive/active, person first/third.
 ``statements``    32 fair/biased pairs about 8 kinds of groups; label 1 is fair.
-``instructions``  see :data:`InstructionKind`. The moral ones, the placebos, the negated ones and
-                  the sentences of moral vocabulary each have at least eight texts of 14 tokens
-                  under the default model's tokenizer, the count of the first moral one. The first
-                  negated one has 12, the first revealing one 14 before its slot is filled.
+``instructions``  30 moral wordings and their 30 opposites, 237 neutral requests, 77 neutral
+                  statements, three arms of the positive control (8 wordings each) and moral
+                  vocabulary, see :data:`InstructionKind`; the ``source`` of each says whether a
+                  paper used it. The requests have at least 20 wordings of every token count from
+                  13 to 17 under the tokenizers of the catalogue, where 27 of the moral ones lie, and
+                  some of every count from 5 to 24. The first moral one has 14 tokens.
 ``completions``   24 open beginnings. ``occupations``: 30 sentences with one pronoun slot.
 
 How morality avoids word cues: a quadruple crosses two verbs with two objects ("praised | scolded
@@ -60,10 +62,25 @@ from interp.errors import InterpError
 TextSet = Literal["morality", "contrasts", "statements"]
 """The bundled sets of labelled sentences."""
 
-InstructionKind = Literal["instructed", "placebo", "negated", "revealing", "vocabulary"]
-"""``instructed`` asks for an unbiased answer; ``placebo`` says something of no moral content that
-leaves the task as it is; ``negated`` asks for the opposite; ``revealing`` names the answer through
-the slot ``{answer}``; ``vocabulary`` uses moral words and asks for nothing."""
+InstructionKind = Literal[
+    "instructed",
+    "reported",
+    "placebo",
+    "statement",
+    "negated",
+    "revealing",
+    "mentions",
+    "paraphrases",
+    "vocabulary",
+]
+"""``instructed`` asks for an unbiased answer. ``reported``: further wordings of that request in
+papers (as a bank of a condition: all of a paper's own words, the first moral one included).
+``placebo`` is a request about the reply (its form, layout, typing, how the text is read) of no moral
+content that leaves the task as it is; ``statement`` says something about the page and asks for
+nothing. ``negated`` asks for the opposite. The positive control has three arms: ``revealing`` names
+the answer through the slot ``{answer}``, ``mentions`` shows its words without a link to the task
+(same slot), ``paraphrases`` says that the text leaves the question open, without a word of the
+options. ``vocabulary`` uses moral words and asks for nothing."""
 
 PronounForm = Literal["nominative", "possessive", "accusative"]
 """Form of the slot: he/she/they, his/her/their, him/her/them."""
@@ -77,13 +94,26 @@ _CATEGORY_FIELD: dict[TextSet, str] = {
 _T = TypeVar("_T", str, int, list)
 
 
+WRITTEN = "written"
+"""Source of a wording that was written for this project."""
+
+
 @dataclass(frozen=True)
 class Instruction:
-    """A sentence that a condition adds to a prompt; ``{answer}`` is a slot in revealing ones."""
+    """A sentence that a condition adds to a prompt; it may hold the slot ``{answer}``.
+
+    ``source`` is ``reported: arXiv ...`` for the words of a paper, else :data:`WRITTEN`.
+    """
 
     id: str
     kind: InstructionKind
     text: str
+    source: str = WRITTEN
+
+    @property
+    def reported(self) -> bool:
+        """Whether the wording is a paper's own."""
+        return self.source != WRITTEN
 
 
 @dataclass(frozen=True)
@@ -132,13 +162,14 @@ def bundled_categories(name: str) -> tuple[str, ...]:
 
 @cache
 def bundled_instructions() -> tuple[Instruction, ...]:
-    """All instructions; within a kind the first is the reported one, the rest its paraphrases."""
+    """All instructions, in the order of the file; of ``instructed`` the first is a paper's own."""
     kinds = get_args(InstructionKind)
     return tuple(
         Instruction(
             row.get("id", str),
             cast(InstructionKind, row.one_of("kind", kinds)),
             row.get("text", str),
+            row.get("source", str),
         )
         for row in _rows("instructions.jsonl")
     )

@@ -31,7 +31,7 @@ class Choice:
 class ChoiceItem:
     """A multiple-choice question.
 
-    ``gold`` indexes ``choices`` in the file's order. ``cluster`` names the unit of resampling:
+    ``gold`` indexes ``choices`` in the file's order. ``cluster`` names the unit that is random:
     items that share a template (BBQ: category and question index) are not independent.
     """
 

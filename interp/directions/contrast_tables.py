@@ -8,8 +8,11 @@ with the class means of the direction's sentences at +1 and -1. + = towards the 
 Positions that causality fixes (the ids are equal up to there) have no interval and no p: what is
 measured there is rounding.
 
+Layers, components, heads and positions of a condition are one family: what differs from zero is read
+from ``p_corrected`` (max-t over all of them).
+
     sample = ContrastSample(arrays, cells, parts, nulls, direction, seed=0)
-    contrast_table(sample)[["position", "condition", "layer", "estimate", "p", "p_null"]]
+    contrast_table(sample)[["position", "condition", "layer", "estimate", "p_corrected", "p_null"]]
 """
 
 from __future__ import annotations
@@ -28,11 +31,10 @@ from interp.directions.direction import DirectionStack
 from interp.stats import (
     FloatArray,
     Interval,
+    effect,
     interval_column_names,
     interval_columns,
-    permute_texts,
-    sign_flip_max_t,
-    two_way_bootstrap,
+    max_t_of_effects,
 )
 
 _Arms: TypeAlias = Sequence[Float[np.ndarray, "cell text item"]]
@@ -54,28 +56,47 @@ class ContrastSample:
         """``kind`` and ``name`` of the null directions of a position."""
         return self.nulls.loc[self.nulls["position"] == position, ["kind", "name"]]
 
-    def bootstrap(self, arms: _Arms, labels: Sequence[str]) -> Interval:
-        """Treated - placebo, over texts x clusters of items."""
-        clusters = self.arrays.clusters
-        return two_way_bootstrap(arms[0], arms[1], clusters, seed=self.seed, labels=labels)
+    def effect(self, arms: _Arms) -> Interval:
+        """Treated - placebo, with texts and clusters of items as random."""
+        return effect(arms[0], arms[1], self.arrays.clusters)
 
-    def flip_signs(self, arms: _Arms, labels: Sequence[str]) -> FloatArray:
-        """Family-wise p of treated - placebo: signs of clusters flipped, max-T."""
-        shift = arms[0].mean(-2) - arms[1].mean(-2)
-        test = sign_flip_max_t(shift, self.arrays.clusters, seed=self.seed, labels=labels)
-        return np.asarray(test.p_corrected)
+    def dots(self, position: int, condition: str, measure: int = 0) -> _Arms:
+        """A measure (the dot product) of a condition and of its placebos, at one position."""
+        measured = self.arrays.measured[position]
+        return [
+            measured[arm, :, :, measure].transpose(2, 0, 1) for arm in self.arrays.arms(condition)
+        ]
+
+    def family(self, condition: str) -> Float[np.ndarray, "position cell"]:
+        """p of treated - placebo over all cells and positions that can change, max-t; else NaN."""
+        free = np.flatnonzero(~self.arrays.fixed)
+        p = np.full((len(self.arrays.positions), len(self.cells)), np.nan)
+        if len(free):
+            arms = zip(*(self.dots(int(k), condition) for k in free), strict=True)
+            treated, control = (np.concatenate(arm).astype(float) for arm in arms)
+            labels = (condition, "cells")
+            test = max_t_of_effects(
+                treated, control, self.arrays.clusters, seed=self.seed, labels=labels
+            )
+            p[free] = np.asarray(test.p_corrected, dtype=float).reshape(len(free), -1)
+        return p
 
 
 def contrast_table(sample: ContrastSample) -> pd.DataFrame:
     """One row per position, condition and cell.
 
-    The interval is in placebo SDs; ``cosine`` and ``standardised`` are contrasts of cosines with
-    their own. ``p`` differs from zero: sign-flip max-T over the layers (and heads) of the component;
-    it speaks of these texts. ``p_texts``: the texts' labels permuted, per cell. ``p_null`` (the first
-    condition, the direction's own site): the share of covariance nulls whose largest |contrast| over
-    layers reaches this one's. ``fixed``: nothing can change there.
+    The interval is in placebo SDs, with its own p; ``cosine`` and ``standardised`` are contrasts of
+    cosines with their own. ``p_corrected`` differs from zero: max-t over all layers, components, heads
+    and positions of the condition. ``p_null`` (the first condition, the direction's own site): the share
+    of covariance nulls whose largest |contrast| over layers reaches this one's. ``fixed``: nothing can
+    change there.
     """
-    return pd.concat(_per_condition(sample, _contrasts, skip_fixed=False), ignore_index=True)
+    families = {condition: sample.family(condition) for condition in sample.arrays.conditions}
+
+    def contrasts(sample: ContrastSample, p: int, condition: str) -> pd.DataFrame:
+        return _contrasts(sample, p, condition, families[condition][p])
+
+    return pd.concat(_per_condition(sample, contrasts, skip_fixed=False), ignore_index=True)
 
 
 def _per_condition(
@@ -97,14 +118,12 @@ def _per_condition(
     return frames
 
 
-def _contrasts(sample: ContrastSample, p: int, condition: str) -> pd.DataFrame:
+def _contrasts(
+    sample: ContrastSample, p: int, condition: str, p_corrected: Float[np.ndarray, " cell"]
+) -> pd.DataFrame:
     arrays, fixed = sample.arrays, bool(sample.arrays.fixed[p])
-    labels = (arrays.positions[p], condition)
-    by_measure = [
-        [arrays.measured[p, arm, :, :, m].transpose(2, 0, 1) for arm in arrays.arms(condition)]
-        for m in range(len(MEASURES))
-    ]
-    intervals = [sample.bootstrap(arms, labels) for arms in by_measure]
+    by_measure = [sample.dots(p, condition, m) for m in range(len(MEASURES))]
+    intervals = [sample.effect(arms) for arms in by_measure]
     if fixed:
         intervals = [_without_bounds(interval) for interval in intervals]
     dots = np.asarray(intervals[0].estimate)
@@ -115,14 +134,7 @@ def _contrasts(sample: ContrastSample, p: int, condition: str) -> pd.DataFrame:
     )
     for name, interval in zip(MEASURES[1:], intervals[1:], strict=True):
         frame = frame.assign(**interval_columns(interval, name))
-    frame["p"] = frame["p_texts"] = np.nan
-    if not fixed:
-        means = (arm.astype(float).mean(-1) for arm in by_measure[0])
-        frame["p_texts"] = permute_texts(*means, seed=sample.seed, labels=labels).p
-        for component, cells in frame.groupby("component", sort=False).groups.items():
-            family = [arm[np.asarray(cells)] for arm in by_measure[0]]
-            frame.loc[cells, "p"] = sample.flip_signs(family, (*labels, str(component)))
-    frame["p_null"] = np.nan
+    frame = frame.assign(p_corrected=p_corrected, p_null=np.nan)
     kinds = sample.nulls_at(arrays.positions[p])["kind"].to_numpy()
     if len(kinds) and condition == arrays.conditions[0] and not fixed:
         own = frame["component"] == sample.direction.site
@@ -134,15 +146,15 @@ def _contrasts(sample: ContrastSample, p: int, condition: str) -> pd.DataFrame:
 def _without_bounds(interval: Interval) -> Interval:
     """For a place where nothing can change: its estimate is rounding."""
     nothing = np.full(np.shape(interval.estimate), np.nan)
-    return replace(interval, low=nothing, high=nothing, reason="nothing can change here")
+    return replace(
+        interval, low=nothing, high=nothing, se=nothing, p=nothing, reason="nothing can change here"
+    )
 
 
 def _per_unit(interval: Interval, unit: FloatArray) -> Interval:
     reason = np.where(np.isnan(unit), "the placebo prompts do not vary", interval.reason)
-    bounds = (interval.low / unit, interval.high / unit)
-    return replace(
-        interval, estimate=interval.estimate / unit, low=bounds[0], high=bounds[1], reason=reason
-    )
+    scaled = {name: getattr(interval, name) / unit for name in ("estimate", "low", "high", "se")}
+    return replace(interval, **scaled, reason=reason)
 
 
 def _share_beyond(contrasts: FloatArray, nulls: FloatArray) -> FloatArray:
@@ -175,24 +187,38 @@ def contributor_table(sample: ContrastSample) -> pd.DataFrame:
     """The decomposition's contrast by part, per position and condition.
 
     In placebo SDs of the whole projection at the direction's best layer, so that the parts' estimates
-    add up to that layer's own. ``p``: sign-flip max-T over all parts.
+    add up to that layer's own. ``p_corrected``: max-t over all parts of all positions of the condition.
     """
     frames = _per_condition(sample, _contributors, skip_fixed=True)
-    names = ["position", "condition", *sample.parts, *interval_column_names(), "dot", "p"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=names)
+    names = ["position", "condition", *sample.parts, *interval_column_names(), "dot", "p_corrected"]
+    if not frames:
+        return pd.DataFrame(columns=names)
+    table = pd.concat(frames, ignore_index=True)
+    for condition, rows in table.groupby("condition", sort=False):
+        arms = [
+            _parts(sample, int(p), str(condition)) for p in np.flatnonzero(~sample.arrays.fixed)
+        ]
+        treated, control = (np.concatenate(arm) for arm in zip(*arms, strict=True))
+        labels = (condition, "parts")
+        test = max_t_of_effects(
+            treated, control, sample.arrays.clusters, seed=sample.seed, labels=labels
+        )
+        table.loc[rows.index, "p_corrected"] = test.p_corrected
+    return table
+
+
+def _parts(sample: ContrastSample, p: int, condition: str) -> _Arms:
+    arrays = sample.arrays
+    return [arrays.parts[p, arm].transpose(2, 0, 1).astype(float) for arm in arrays.arms(condition)]
 
 
 def _contributors(sample: ContrastSample, p: int, condition: str) -> pd.DataFrame:
     arrays, cells, direction = sample.arrays, sample.cells, sample.direction
     whole = (cells["component"] == direction.site) & (cells["layer"] == direction.best_layer)
     spread = arrays.spread(p)[np.flatnonzero(whole)]
-    arms = [arrays.parts[p, arm].transpose(2, 0, 1).astype(float) for arm in arrays.arms(condition)]
-    labels = (arrays.positions[p], condition, "parts")
-    interval = sample.bootstrap(arms, labels)
+    interval = sample.effect(_parts(sample, p, condition))
     return sample.parts.assign(
-        **interval_columns(_per_unit(interval, spread)),
-        dot=interval.estimate,
-        p=sample.flip_signs(arms, labels),
+        **interval_columns(_per_unit(interval, spread)), dot=interval.estimate, p_corrected=np.nan
     )
 
 

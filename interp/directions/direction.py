@@ -123,8 +123,8 @@ class Direction:
 class DirectionStack:
     """One direction per layer of one site, fitted by one method on one data set.
 
-    ``auc`` is the held-out ROC-AUC per layer (an :class:`~interp.stats.Interval` over layers, group
-    bootstrap), ``shuffled`` the same under shuffled labels.
+    ``auc`` is the held-out ROC-AUC per layer (an :class:`~interp.stats.Interval` over layers,
+    corrected repeated cross-validation), ``shuffled`` the same under shuffled labels.
     """
 
     vectors: Float[Tensor, "layer d_model"]
@@ -248,7 +248,7 @@ class DirectionStack:
             "vectors": self.vectors.contiguous(),
             "scales": self.scales,
             "offsets": self.offsets,
-            "auc": torch.tensor(np.stack([auc.estimate, auc.low, auc.high])),
+            "auc": torch.tensor(np.stack([auc.estimate, auc.low, auc.high, auc.se, auc.df, auc.p])),
             "shuffled": torch.tensor(np.stack([null.mean, null.low, null.high, null.p])),
         }
 
@@ -264,6 +264,7 @@ class DirectionStack:
                 "n_clusters": np.asarray(self.auc.n_clusters).tolist(),
                 "reason": np.asarray(self.auc.reason).tolist(),
                 "confidence": self.auc.confidence,
+                "method": self.auc.method,
             },
         }
         return {"interp_direction": json.dumps(header)}
@@ -305,7 +306,7 @@ def load_direction(path: str | Path) -> DirectionStack:
 
 
 def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionStack:
-    estimate, low, high = (row.numpy() for row in tensors["auc"])
+    estimate, low, high, se, df, p_auc = (row.numpy() for row in tensors["auc"])
     mean, null_low, null_high, p = (row.numpy() for row in tensors["shuffled"])
     auc = header["auc"]
     return DirectionStack(
@@ -323,6 +324,10 @@ def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionS
             n_clusters=np.array(auc["n_clusters"]),
             confidence=auc["confidence"],
             reason=np.array(auc["reason"]),
+            method=auc["method"],
+            se=se,
+            df=df,
+            p=p_auc,
         ),
         shuffled=ShuffledNull(mean, null_low, null_high, p, header["n_shuffles"]),
     )

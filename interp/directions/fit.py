@@ -99,7 +99,7 @@ def fit_direction(
     """Fit one direction per layer on the last token of labelled sentences.
 
     Every layer is also fitted on ``n_folds`` - 1 folds and scored on the fold left out, with groups
-    (pairs) never split; the pooled held-out scores give the AUC.
+    (pairs) never split; the mean over folds of two cross-validations is the AUC.
 
     Args:
         model: a bridge in evaluation mode.
@@ -108,7 +108,7 @@ def fit_direction(
         site: which activation.
         n_folds: folds of the held-out score.
         n_shuffles: label shuffles of the null, see :mod:`interp.directions.scores`.
-        seed: seed of the AUC's bootstrap and of the shuffles.
+        seed: seed of the repeats' folds and of the shuffles.
         progress: show a bar.
 
     Returns:

@@ -9,11 +9,12 @@ numbers sum up a direction at the largest strength s:
   ``preference``. What any push of that size does (damage) cancels.
 - ``mean`` = (effect at +s + effect at -s) / 2, for ``nll`` and ``kept``, where damage is the point.
 
-p of the learned direction: the share of directions, nulls and itself, whose absolute number is at
-least as large as its own; it cannot be below 1 / (nulls + 1). A null's sign means nothing.
+Place of the learned direction (``p_null``): the share of directions, nulls and itself, whose absolute
+number is at least as large as its own; it cannot be below 1 / (nulls + 1). A null's sign means nothing.
+How far it lies above them is ``beyond``: its size less that of the largest null, with an interval.
 
-    swings = swing_table(rows, seed=0)
-    swings.loc[swings["kind"] == "learned", ["outcome", "estimate", "low", "high", "p"]]
+    swings = swing_table(rows)
+    swings.loc[swings["kind"] == "learned", ["outcome", "estimate", "low", "high", "p_null"]]
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.stats import FloatArray, cluster_bootstrap, interval_column_names, interval_columns
+from interp.stats import FloatArray, Interval, cluster_mean, interval_column_names, interval_columns
 
 LEARNED = "learned"
 UNSTEERED = "unsteered"
@@ -35,7 +36,7 @@ _UNIT = ["kind", "direction", "strength"]
 _CELL = ["outcome", "subset"]
 
 
-def effect_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+def effect_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per outcome, subset and step: the mean effect, 95 % interval over clusters.
 
     ``rows``: one per step, outcome and item.
@@ -43,18 +44,20 @@ def effect_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     parts = []
     for (outcome, subset), cell in _cells(rows):
         steps, differences, clusters = _differences(cell)
-        found = cluster_bootstrap(differences, clusters, seed=seed, labels=(outcome, subset))
+        found = cluster_mean(differences, clusters)
         parts.append(steps.assign(outcome=outcome, subset=subset, **interval_columns(found)))
     frame = pd.concat(parts, ignore_index=True)
     return frame[[*_CELL, *_UNIT, *interval_column_names()]]
 
 
-def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+def swing_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per outcome, subset and direction: its swing (or mean) at the largest strength.
 
     ``cost`` is the direction's mean change of ``nll`` over both signs; ``per_cost`` the number's size
-    over that cost, NaN where the cost's interval does not lie above 0. ``p``, for the learned
-    direction alone, is its place among the nulls, ``p_per_cost`` the same for ``per_cost``.
+    over that cost, NaN where the cost's interval does not lie above 0. For the learned direction alone:
+    ``p_null`` is its place among the nulls, ``p_per_cost`` the same for ``per_cost``, and the interval
+    ``beyond`` is its size less that of the largest null (which is biased upward by selection), paired
+    over the same items.
     """
     largest = rows["strength"].abs().max()
     parts = []
@@ -64,20 +67,42 @@ def swing_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
         names = steps[steps["strength"] == largest].reset_index(drop=True)
         up, down = (_at(steps, differences, names, s) for s in (largest, -largest))
         number = (up + sign * down) / 2
-        found = cluster_bootstrap(number, clusters, seed=seed, labels=(outcome, subset))
-        parts.append(names.assign(outcome=outcome, subset=subset, **interval_columns(found)))
+        found = cluster_mean(number, clusters)
+        beyond = _beyond_nulls(number, (names["kind"] == LEARNED).to_numpy(), clusters)
+        parts.append(
+            names.assign(outcome=outcome, subset=subset, **interval_columns(found), **beyond)
+        )
     frame = pd.concat(parts, ignore_index=True).drop(columns="strength")
     costs = frame[frame["outcome"] == "nll"].set_index(["kind", "direction"])[["estimate", "low"]]
     costs = costs.loc[list(zip(frame["kind"], frame["direction"], strict=True))]
     frame["cost"] = costs["estimate"].to_numpy()
     frame["per_cost"] = (frame["estimate"].abs() / frame["cost"]).where(costs["low"].to_numpy() > 0)
-    frame["p"] = _places(frame, frame["estimate"].abs())
+    frame["p_null"] = _places(frame, frame["estimate"].abs())
     frame["p_per_cost"] = _places(frame, frame["per_cost"])
     columns = [*_CELL, "kind", "direction", *interval_column_names()]
-    return frame[[*columns, "p", "cost", "per_cost", "p_per_cost"]]
+    more = ["p_null", *interval_column_names("beyond"), "cost", "per_cost", "p_per_cost"]
+    return frame[[*columns, *more]]
 
 
-def completion_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+def _beyond_nulls(
+    number: FloatArray, learned: np.ndarray, clusters: Sequence[str]
+) -> dict[str, object]:
+    """Columns ``beyond``: the learned size less that of the largest null, item by item.
+
+    Every direction is signed by its own mean, so that a null counts with its size.
+    """
+    means = np.nan_to_num(np.nanmean(number, axis=1))
+    sizes = number * np.sign(means)[:, None]
+    nothing = Interval(np.nan, np.nan, np.nan, 0, 0, reason="of the learned direction alone")
+    own = nothing
+    if learned.any() and not learned.all():
+        largest = sizes[~learned][np.abs(means[~learned]).argmax()]
+        own = cluster_mean(sizes[learned][0] - largest, clusters)
+    rows = [interval_columns(own if is_own else nothing, "beyond") for is_own in learned]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def completion_table(rows: pd.DataFrame) -> pd.DataFrame:
     """How far continuations change, per strength of the learned direction: levels with intervals.
 
     ``kept`` and ``overlap`` are shares of the unsteered continuation's tokens (1 without a step);
@@ -87,9 +112,7 @@ def completion_table(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     own = own[own["outcome"].isin(["kept", "overlap", "fluency"])]
     found = []
     for (strength, outcome), cell in own.groupby(["strength", "outcome"]):
-        level = cluster_bootstrap(
-            cell["value"].to_numpy(), cell["cluster"].tolist(), seed=seed, labels=(outcome,)
-        )
+        level = cluster_mean(cell["value"].to_numpy(), cell["cluster"].tolist())
         found.append({"strength": strength, "outcome": outcome, **interval_columns(level)})
     return pd.DataFrame(found, columns=["strength", "outcome", *interval_column_names()])
 

@@ -25,13 +25,13 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import Site, States
 from interp.data.items import LabelledText
-from interp.directions.baselines import held_out_words, words_classifier
+from interp.directions.baselines import grouped_auc, words_auc, words_classifier
 from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
 from interp.directions.methods import FitMethod
 from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
-from interp.stats import FloatArray, Interval, auc_interval, interval_columns
+from interp.stats import FloatArray, Interval, interval_columns
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class Transfer:
     """ROC-AUC of directions and of bags of words over data sets, tidy.
 
     Columns: ``trained_on``, ``tested_on``, ``reader`` (``direction`` or ``bag of words``), ``layer``
-    (-1 for words) and an interval's under the name ``auc`` (:mod:`interp.stats.columns`; 95 %, over
-    the tested set's groups, ``auc_n`` its texts). .5 is chance; below it the direction points the
+    (-1 for words) and an interval's under the name ``auc`` (:mod:`interp.stats.columns`; 95 %,
+    ``auc_n`` the tested set's texts): on the diagonal of repeated cross-validation
+    (:func:`interp.stats.corrected_cv`), elsewhere, where nothing is fitted to the tested set, a
+    jackknife over its groups. .5 is chance; below it the direction points the
     other way there.
     """
 
@@ -97,13 +99,15 @@ def transfer_matrix(
         words = words_classifier().fit(*_texts_and_labels(sets[trained_on]))
         for tested_on, texts in sets.items():
             own = tested_on == trained_on
-            dots = _dots(stack, fitted[tested_on][1])
-            held = held_out_words(texts, n_folds=n_folds) if own else None
-            scores = words.decision_function([t.text for t in texts]) if held is None else held
-            auc = stack.auc.at(stack.best_row) if own else _auc(dots, texts, seed)
+            if own:
+                auc = stack.auc.at(stack.best_row)
+                of_words = words_auc(texts, n_folds=n_folds, seed=seed)
+            else:
+                auc = _auc(_dots(stack, fitted[tested_on][1]), texts)
+                of_words = _auc(words.decision_function([t.text for t in texts]), texts)
             rows += [
                 _row(trained_on, tested_on, "direction", stack.best_layer, auc),
-                _row(trained_on, tested_on, "bag of words", -1, _auc(scores, texts, seed)),
+                _row(trained_on, tested_on, "bag of words", -1, of_words),
             ]
     return Transfer(pd.DataFrame(rows), method, site)
 
@@ -118,9 +122,9 @@ def _texts_and_labels(texts: Sequence[LabelledText]) -> tuple[list[str], list[in
     return [text.text for text in texts], [text.label for text in texts]
 
 
-def _auc(scores: FloatArray, texts: Sequence[LabelledText], seed: int) -> Interval:
-    labels = np.array([text.label for text in texts])
-    return auc_interval(scores, labels, [text.group for text in texts], seed=seed)
+def _auc(scores: FloatArray, texts: Sequence[LabelledText]) -> Interval:
+    labels = np.array([text.label for text in texts], dtype=bool)
+    return grouped_auc(scores, labels, [text.group for text in texts])
 
 
 def _row(

@@ -7,6 +7,8 @@ last entry is the model's own output.
 **Conventions.** ``layer`` counts entries of the stream: 0 = the embedding, n_layers = the output.
 The margin is the logit difference, logit(a) - logit(b) in nats, + is the better answer. Ranks start
 at 1 (the top token of the vocabulary). Divergences are in nats over the whole vocabulary.
+``metric="option_margin"`` also reads both options' full texts, teacher-forced: the mean log P per token
+of a minus that of b.
 
 **Memory.** Distributions ``[n_layers + 1, d_vocab]`` of at most four prompts are held at a time and
 never kept; results hold numbers per layer.
@@ -31,6 +33,7 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.lens.conditions import Arms, LensConditions, lens_conditions, lens_item
     from interp.lens.divergence import compare, lens_divergence
+    from interp.lens.options import LensMetric, lens_option_margin
     from interp.lens.readings import (
         divergence_table,
         layer_effects,
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Arms",
     "LensConditions",
+    "LensMetric",
     "LensTrajectory",
     "compare",
     "divergence_table",
@@ -57,6 +61,7 @@ __all__ = [
     "lens_divergence",
     "lens_item",
     "lens_logits",
+    "lens_option_margin",
     "lens_prompt",
     "lens_trajectory",
     "option_readings",

@@ -21,19 +21,28 @@ from interp.data.items import ChoiceItem
 from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
 from interp.lens.divergence import TOP_K, compare
-from interp.lens.trajectory import lens_logits, option_readings
+from interp.lens.options import LensMetric
+from interp.lens.trajectory import (
+    lens_logits,
+    lens_title,
+    option_readings,
+    require_lens_metric,
+    with_option_margin,
+)
 from interp.prompts import (
     Condition,
     MarginTarget,
+    OptionTokens,
     Placement,
     TextBank,
     TokenizedPrompt,
     condition_prompt,
     decode_each,
-    margin_target,
+    option_tokens,
     require_context,
     require_target_in_vocabulary,
     require_vocabulary,
+    target_of_options,
 )
 from interp.stats import FloatArray
 
@@ -43,8 +52,8 @@ _LABELS = ["contrast", "condition", "slot", "item", "cluster", "layer"]
 
 @dataclass(frozen=True)
 class Arms:
-    """Margins (logit differences, nats) of a condition and of its placebos, ``[layers, texts,
-    items]`` each."""
+    """The metric of a condition and of its placebos, ``[layers, texts, items]`` each: margins (logit
+    differences, nats) or option margins (nats per token)."""
 
     contrast: str
     layers: list[int]
@@ -64,7 +73,8 @@ class LensConditions:
 
     Columns of ``frame``: ``contrast``, ``condition``, ``slot``, ``item``, ``cluster``, ``n_tokens``
     (of the prompt: a text and its placebo should agree), ``layer``, then ``margin`` (logit
-    difference), ``log_prob_a``, ``log_prob_b`` (nats), ``rank_a``, ``rank_b``, then the divergences
+    difference), ``log_prob_a``, ``log_prob_b`` (nats), ``rank_a``, ``rank_b``, ``option_margin``
+    (nats per token) where that is the ``metric`` that effects are read from, then the divergences
     ``kl``, ``js`` (nats) and ``overlap`` of a treated text from its own placebo, of a placebo from
     that of the slot before, and ``kl_clean``, ``js_clean``, ``overlap_clean`` from the clean
     prompt; NaN where there is nothing to compare with. ``left_out``: items whose options no token
@@ -74,6 +84,7 @@ class LensConditions:
     frame: pd.DataFrame
     left_out: tuple[str, ...] = ()
     k: int = TOP_K
+    metric: LensMetric = "margin"
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -86,7 +97,7 @@ class LensConditions:
         return self.frame.copy()
 
     def arms(self, contrast: str) -> Arms:
-        """Margins of a condition and of its placebos.
+        """The metric of a condition and of its placebos.
 
         Raises:
             InterpError: a condition that was not read with its placebos.
@@ -99,7 +110,7 @@ class LensConditions:
         clusters = rows.drop_duplicates("item").set_index("item")["cluster"]
         treated, control = (
             rows[rows["condition"] == name]
-            .pivot(index=["layer", "slot"], columns="item", values="margin")
+            .pivot(index=["layer", "slot"], columns="item", values=self.metric)
             .sort_index()[clusters.index]
             .to_numpy(float)
             .reshape(len(layers), -1, len(clusters))
@@ -109,7 +120,7 @@ class LensConditions:
         return Arms(contrast, layers, treated, control, items, names)
 
     def difference(self, contrast: str = "instructed") -> pd.DataFrame:
-        """Margin minus that of the placebos, means over texts in nats, one row per (item, layer).
+        """The metric minus that of the placebos, means over texts, one row per (item, layer).
 
         Raises:
             InterpError: a condition that was not read with its placebos.
@@ -145,9 +156,9 @@ class LensConditions:
 
     def _repr_html_(self) -> str:
         mean = self.frame.pivot_table(
-            index="layer", columns=["contrast", "condition"], values="margin", sort=False
+            index="layer", columns=["contrast", "condition"], values=self.metric, sort=False
         )
-        return html_paragraph("lens margin, nats", bold=True) + html_table(
+        return html_paragraph(lens_title(self.metric), bold=True) + html_table(
             mean, decimals=2, index=True
         )
 
@@ -160,6 +171,7 @@ def lens_conditions(
     n_texts: int = 1,
     n_control_texts: int = 1,
     k: int = TOP_K,
+    metric: LensMetric = "margin",
     order: int = 0,
     placement: Placement = "after",
     bank: TextBank | None = None,
@@ -175,6 +187,7 @@ def lens_conditions(
         n_texts: wordings of ``instructed``, each with its own placebo (6: the least for a claim).
         n_control_texts: wordings of every other condition.
         k: length of the top lists whose overlap is read.
+        metric: what effects are read from; ``"option_margin"`` costs two more forwards per prompt.
         order: which cyclic order of the options.
         placement: instruction ``"after"`` or ``"before"`` the question.
         bank: the texts of the conditions; those of the bundled ones by default.
@@ -188,6 +201,7 @@ def lens_conditions(
         >>> lens = lens_conditions(model, items, n_texts=6)         # doctest: +SKIP
         >>> parting_layer(lens.arms("instructed"), seed=0)          # doctest: +SKIP
     """
+    require_lens_metric(metric)
     bank, items = TextBank(model.tokenizer) if bank is None else bank, list(items)
     names = [item.id for item in items]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
@@ -196,13 +210,13 @@ def lens_conditions(
     frames, left_out = [], []
     for item in tqdm(items, desc="logit lens", disable=not progress):
         texts = bank.conditions(item, conditions, n_texts=n_texts, n_control_texts=n_control_texts)
-        frame = lens_item(model, item, texts, k=k, order=order, placement=placement)
+        frame = lens_item(model, item, texts, k=k, metric=metric, order=order, placement=placement)
         frames.append(frame)
         if frame.empty:
             left_out.append(item.id)
     if len(left_out) == len(items):
         raise no_margin(len(items))
-    return LensConditions(pd.concat(frames, ignore_index=True), tuple(left_out), k)
+    return LensConditions(pd.concat(frames, ignore_index=True), tuple(left_out), k, metric)
 
 
 def no_margin(n_items: int) -> InterpError:
@@ -219,6 +233,7 @@ def lens_item(
     conditions: Sequence[Condition],
     *,
     k: int = TOP_K,
+    metric: LensMetric = "margin",
     order: int = 0,
     placement: Placement = "after",
 ) -> pd.DataFrame:
@@ -228,19 +243,22 @@ def lens_item(
     for contrast, group in _groups(conditions):
         before = None
         for texts in group:
-            found = {}
+            found: dict[Condition, tuple[Tensor, pd.DataFrame]] = {}
             for condition in texts:
-                prompt, target = prompt_and_target(
+                prompt, target, options = prompt_and_target(
                     model, item, condition, order=order, placement=placement
                 )
-                if target is None:
+                if target is None or options is None:
                     return pd.DataFrame()
-                found[condition] = lens_logits(model, prompt), target, len(prompt)
-            own = next((x for c, (x, _, _) in found.items() if c.name == "placebo"), None)
-            for condition, (logits, target, n_tokens) in found.items():
-                partner = before if condition.name == "placebo" else own
+                logits = lens_logits(model, prompt)
                 frame = option_readings(logits, target)
-                frame.insert(0, "n_tokens", n_tokens)
+                if metric == "option_margin":
+                    frame = with_option_margin(frame, model, prompt, options)
+                frame.insert(0, "n_tokens", len(prompt))
+                found[condition] = logits, frame
+            own = next((x for c, (x, _) in found.items() if c.name == "placebo"), None)
+            for condition, (logits, frame) in found.items():
+                partner = before if condition.name == "placebo" else own
                 frame = frame.assign(**_divergences(logits, partner, clean, k))
                 frames.append(_labelled(frame, item, condition, contrast))
             before = own
@@ -256,20 +274,21 @@ def prompt_and_target(
     *,
     order: int = 0,
     placement: Placement = "after",
-) -> tuple[TokenizedPrompt, MarginTarget | None]:
-    """The prompt up to where the two options differ, and the tokens of its margin (or None).
+) -> tuple[TokenizedPrompt, MarginTarget | None, OptionTokens | None]:
+    """The prompt up to where the two options differ, the tokens of its margin, and of the options.
 
     Raises:
         InterpError: a prompt beyond the context.
     """
     prompt = condition_prompt(model, item, condition, order=order, placement=placement)
-    target, shared = margin_target(model.tokenizer, item, prompt)
+    options = option_tokens(model.tokenizer, item, prompt)
+    target, shared = target_of_options(item, options)
     if len(shared):
         prompt = prompt.extend(shared, tuple(decode_each(model.tokenizer, shared)))
     require_context(prompt.label, len(prompt), model.cfg.n_ctx)
     require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
     require_target_in_vocabulary(model, target)
-    return prompt, target
+    return prompt, target, options
 
 
 def _groups(conditions: Sequence[Condition]) -> Iterator[tuple[str, list[list[Condition]]]]:

@@ -1,7 +1,7 @@
 """What a trajectory says: the effect per layer, where runs part, where answers settle, divergences.
 
-Where runs part and answers settle are layers (0 = the embedding, n_layers = the output): their
-intervals have steps of one.
+Layers are one family: what differs from zero is read from max-t over all of them. Where runs part and
+answers settle are layers (0 = the embedding, n_layers = the output): their intervals have steps of one.
 """
 
 from __future__ import annotations
@@ -13,46 +13,48 @@ import pandas as pd
 
 from interp.errors import InterpError
 from interp.lens.conditions import Arms, LensConditions
+from interp.lens.options import LensMetric
 from interp.stats import (
     ALPHA,
     FloatArray,
     Interval,
-    cluster_bootstrap,
+    cluster_mean,
+    effect,
     interval_columns,
-    sign_flip_max_t,
-    two_way_bootstrap,
+    max_t_of_effects,
+    rng,
 )
+from interp.stats.arrays import Groups, check_confidence, cluster_codes
 from interp.stats.columns import require_columns
-from interp.stats.resampling import Groups, ResamplingPlan, cluster_codes
 
 _PARTED = 0.5
-_READ = ("margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
+_READ = ("margin", "option_margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b", "layer")
 
 
 def layer_effects(lens: LensConditions, contrast: str, *, seed: int) -> pd.DataFrame:
-    """The effect of a condition on the lens margin (logit difference) per layer, in nats.
+    """The effect of a condition on the lens's metric per layer: the margin (logit difference, nats), or
+    the option margin (nats per token).
 
-    Columns: ``contrast``, ``layer``, an interval's (:mod:`interp.stats.columns`; two-way bootstrap over
-    texts x item clusters, clusters alone with one text), ``p`` (family-wise over layers: sign-flip
-    max-T of the items' differences, clusters as units), and ``clear``: p < .05 and the interval
-    excludes 0.
+    Columns: ``contrast``, ``layer``, an interval's with its p (:mod:`interp.stats.columns`; texts and
+    clusters of items as random), ``p_corrected`` (family-wise over layers: max-t, drawn with ``seed``),
+    and ``clear``: p_corrected < .05.
 
     Raises:
         InterpError: a condition that was not read with its placebos.
     """
     arms = lens.arms(contrast)
-    labels = ("lens", contrast)
-    interval = two_way_bootstrap(
-        arms.treated, arms.control, arms.clusters, seed=seed, labels=labels
+    interval = effect(arms.treated, arms.control, arms.clusters)
+    family = max_t_of_effects(
+        arms.treated, arms.control, arms.clusters, seed=seed, labels=("lens", contrast)
     )
-    test = sign_flip_max_t(arms.difference(), arms.clusters, alpha=ALPHA, seed=seed, labels=labels)
+    p = np.asarray(family.p_corrected, dtype=float)
     return pd.DataFrame(
         {
             "contrast": contrast,
             "layer": arms.layers,
             **interval_columns(interval),
-            "p": test.p_corrected,
-            "clear": (np.asarray(test.p_corrected) < ALPHA) & interval.excludes(0),
+            "p_corrected": p,
+            "clear": p < ALPHA,
         }
     )
 
@@ -78,8 +80,9 @@ def parting_layer(
         seed: of the bootstrap.
 
     Returns:
-        An interval in layers. NaN with a ``reason`` where the difference at the output has an interval
-        that contains 0 (the one of :func:`layer_effects`): then the runs do not part.
+        A percentile interval in layers. NaN with a ``reason`` where the difference at the output has an
+        interval that contains 0 (the one of :func:`layer_effects`): then the runs do not part. With
+        fewer than six texts a side it is too narrow (coverage .69 to .75 with one).
 
     Raises:
         InterpError: a missing column, or rows that are not one per unit and layer.
@@ -91,31 +94,33 @@ def parting_layer(
     if len(groups) < 2:
         reason = "a single cluster: no interval"
         return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
-    plan = ResamplingPlan(confidence, n_resamples, seed, ("lens", arms.contrast))
-    draws = _resampled(arms, groups, plan)
-    low, high = plan.bounds(draws[-1])
-    if low <= 0.0 <= high:
+    check_confidence(confidence)
+    if not effect(
+        arms.treated[-1], arms.control[-1], arms.clusters, confidence=confidence
+    ).excludes(0):
         reason = "the difference at the output has an interval that contains 0"
         return Interval(np.nan, np.nan, np.nan, *sample, reason=reason)
     estimate = _parting(arms.difference().mean(-1, keepdims=True), layers)[0]
-    low, high = plan.bounds(_parting(draws, layers))
+    draws = _parting(_resampled(arms, groups, n_resamples, seed), layers)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.nanquantile(draws, [tail, 1.0 - tail])
     return Interval(float(estimate), float(low), float(high), *sample)
 
 
-def settled_layers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per prompt, the first layer from which the margin keeps the sign it has at the output.
+def settled_layers(frame: pd.DataFrame, *, metric: LensMetric = "margin") -> pd.DataFrame:
+    """Per prompt, the first layer from which the metric keeps the sign it has at the output.
 
-    ``frame``: rows of a :class:`LensTrajectory` or of :class:`LensConditions`. One row per prompt with
-    its labels and ``settled``; NaN where the output's margin is exactly 0.
+    ``frame``: rows of a :class:`LensTrajectory` or of :class:`LensConditions`, with the column of the
+    metric. One row per prompt with its labels and ``settled``; NaN where the output's is exactly 0.
 
     Raises:
         InterpError: a missing column, no rows, or several rows per prompt and layer.
     """
-    require_columns(frame, ("layer", "margin"), "settled_layers: the frame")
+    require_columns(frame, ("layer", metric), "settled_layers: the frame")
     labels = _labels(frame)
     if frame.duplicated([*labels, "layer"]).any():
         raise InterpError("settled_layers: several rows per prompt and layer; give each once")
-    wide = frame.pivot(index=labels, columns="layer", values="margin").sort_index(axis=1)
+    wide = frame.pivot(index=labels, columns="layer", values=metric).sort_index(axis=1)
     order = pd.MultiIndex.from_frame(frame[labels].drop_duplicates())
     signs = np.sign(wide.loc[order].to_numpy(float))
     settled = _first_for_good(signs.T[-1:] == signs.T, wide.columns.to_numpy(float))
@@ -124,11 +129,7 @@ def settled_layers(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def settled_layer(
-    frame: pd.DataFrame,
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int,
+    frame: pd.DataFrame, *, metric: LensMetric = "margin", confidence: float = 0.95
 ) -> pd.DataFrame:
     """Mean of :func:`settled_layers` per condition, with an interval over clusters of items.
 
@@ -136,17 +137,12 @@ def settled_layer(
     (:mod:`interp.stats.columns`), in layers; its ``n`` counts prompts. The texts count as fixed; a
     prompt without an answer at the output is left out.
     """
-    prompts = settled_layers(frame)
+    prompts = settled_layers(frame, metric=metric)
     by = [name for name in ("contrast", "condition") if name in prompts]
     rows = []
     for key, here in prompts.groupby(by, sort=False):
-        interval = cluster_bootstrap(
-            here["settled"].to_numpy(float),
-            here["cluster"].tolist(),
-            confidence=confidence,
-            n_resamples=n_resamples,
-            seed=seed,
-            labels=("settled",),
+        interval = cluster_mean(
+            here["settled"].to_numpy(float), here["cluster"].tolist(), confidence=confidence
         )
         rows.append(
             {
@@ -174,13 +170,19 @@ def _arms_of(frame: pd.DataFrame) -> Arms:
     return Arms("", wide.index.tolist(), table, 0 * table, units, clusters)
 
 
-def _resampled(arms: Arms, groups: Groups, plan: ResamplingPlan) -> FloatArray:
-    """Mean differences ``[layers, resamples]``, drawn as :func:`two_way_bootstrap` draws them."""
-    weights = plan.all_weights(len(groups), "clusters")
+def _resampled(arms: Arms, groups: Groups, n_resamples: int, seed: int) -> FloatArray:
+    """Mean differences ``[layers, resamples]``: clusters and the texts of either arm drawn anew."""
+
+    def weights_of(n_units: int, unit: str) -> FloatArray:
+        generator = rng(seed, unit, "lens", arms.contrast)
+        even = np.full(n_units, 1.0 / n_units)
+        return generator.multinomial(n_units, even, size=n_resamples).astype(np.float64)
+
+    weights = weights_of(len(groups), "clusters")
     counts = weights @ groups.sums(np.ones(len(arms.items)))
     means = []
     for name, arm in (("treated", arms.treated), ("control", arms.control)):
-        texts = plan.all_weights(arm.shape[1], name)
+        texts = weights_of(arm.shape[1], name)
         total = np.einsum("ltr,rt->lr", groups.sums(arm) @ weights.T, texts)
         means.append(total / arm.shape[1])
     return np.asarray((means[0] - means[1]) / counts)
@@ -205,7 +207,7 @@ def _labels(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if name not in (*_READ, *divergences)]
 
 
-def divergence_table(lens: LensConditions, *, seed: int) -> pd.DataFrame:
+def divergence_table(lens: LensConditions) -> pd.DataFrame:
     """Jensen-Shannon divergence and top-k overlap of two prompts, at the output and at the peak.
 
     Intervals ``js``, ``overlap`` and ``excess`` (over item clusters, texts fixed) at the output;
@@ -222,7 +224,7 @@ def divergence_table(lens: LensConditions, *, seed: int) -> pd.DataFrame:
         by_item["excess"] = by_item["js"] - scale["js"].reindex(by_item.index)
         for name in ("js", "overlap", "excess"):
             values, clusters = by_item[name].to_numpy(float), by_item["cluster"].tolist()
-            row |= interval_columns(cluster_bootstrap(values, clusters, seed=seed), name)
+            row |= interval_columns(cluster_mean(values, clusters), name)
         by_layer = here.groupby("layer")["js"].mean()
         peak = int(by_layer.to_numpy().argmax())
         row |= {"peak_layer": by_layer.index[peak], "peak_js": by_layer.iloc[peak]}

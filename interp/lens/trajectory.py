@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import pandas as pd
 import torch
@@ -15,7 +16,8 @@ from transformer_lens.tools.analysis import logit_lens
 
 from interp.display import html_paragraph, html_table
 from interp.errors import InterpError, first_line
-from interp.prompts import MarginTarget, PromptPair, TokenizedPrompt
+from interp.lens.options import LensMetric, lens_option_margin
+from interp.prompts import MarginTarget, OptionTokens, PromptPair, TokenizedPrompt
 
 
 @dataclass(frozen=True)
@@ -23,40 +25,58 @@ class LensTrajectory:
     """Lens readings of both runs of some pairs, tidy.
 
     Columns: ``pair``, ``item``, ``cluster``, ``run``, ``condition``, ``layer`` (0 = the embedding,
-    n_layers = the output), ``margin``, ``log_prob_a``, ``log_prob_b``, ``rank_a``, ``rank_b``.
+    n_layers = the output), ``margin``, ``log_prob_a``, ``log_prob_b``, ``rank_a``, ``rank_b``, and
+    ``option_margin`` where that is the ``metric``, from which differences are read.
     """
 
     frame: pd.DataFrame
+    metric: LensMetric = "margin"
 
     def to_dataframe(self) -> pd.DataFrame:
         """A copy of the rows."""
         return self.frame.copy()
 
     def difference(self) -> pd.DataFrame:
-        """Margin of the source minus the destination, one row per (pair, layer), in nats."""
-        wide = self.frame.pivot_table(
-            index=["pair", "item", "cluster", "layer"], columns="run", values="margin", sort=False
-        )
+        """The metric of the source minus that of the destination, one row per (pair, layer)."""
+        keys = ["pair", "item", "cluster", "layer"]
+        wide = self.frame.pivot_table(index=keys, columns="run", values=self.metric, sort=False)
         return (wide["source"] - wide["destination"]).rename("difference").reset_index()
 
     def _repr_html_(self) -> str:
-        mean = self.frame.pivot_table(index="layer", columns="condition", values="margin")
-        return html_paragraph("lens margin, nats", bold=True) + html_table(
+        mean = self.frame.pivot_table(index="layer", columns="condition", values=self.metric)
+        return html_paragraph(lens_title(self.metric), bold=True) + html_table(
             mean, decimals=2, index=True
         )
 
 
+def lens_title(metric: LensMetric) -> str:
+    """What a table of a lens shows."""
+    return "lens margin, nats" if metric == "margin" else "lens option margin, nats per token"
+
+
 def lens_trajectory(
-    model: TransformerBridge, pairs: PromptPair | Sequence[PromptPair], *, progress: bool = True
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    *,
+    metric: LensMetric = "margin",
+    progress: bool = True,
 ) -> LensTrajectory:
     """The options' margin (logit difference) at every layer, for both runs of each pair.
 
+    Args:
+        model: a bridge in evaluation mode.
+        pairs: one pair or several.
+        metric: ``"option_margin"`` reads the options' full texts too
+            (:func:`interp.lens.lens_option_margin`), in a column of its own.
+        progress: show a bar.
+
     Raises:
-        InterpError: no pairs, or one without a margin target.
+        InterpError: no pairs, one without a margin target or options, or an unknown metric.
 
     Example:
         >>> lens_trajectory(model, pair).difference()          # doctest: +SKIP
     """
+    require_lens_metric(metric)
     frames = []
     for k, pair in enumerate_pairs(pairs, progress):
         if pair.target is None:
@@ -66,10 +86,32 @@ def lens_trajectory(
             ("destination", pair.destination, pair.destination_name),
         ):
             frame = lens_prompt(model, prompt, pair.target)
+            if metric == "option_margin":
+                if pair.options is None:
+                    raise InterpError(
+                        f"{pair.label}: no options, so no option margin: give make_pair "
+                        "options=(ids a, ids b)"
+                    )
+                frame = with_option_margin(frame, model, prompt, pair.options)
             frame.insert(0, "condition", condition)
             frame.insert(0, "run", run)
             frames.append(with_pair(frame, k, pair))
-    return LensTrajectory(pd.concat(frames, ignore_index=True))
+    return LensTrajectory(pd.concat(frames, ignore_index=True), metric)
+
+
+def require_lens_metric(metric: str) -> None:
+    """Refuse an unknown metric."""
+    if metric not in get_args(LensMetric):
+        raise InterpError(f"no lens metric {metric!r}; known: {', '.join(get_args(LensMetric))}")
+
+
+def with_option_margin(
+    frame: pd.DataFrame, model: TransformerBridge, prompt: TokenizedPrompt, options: OptionTokens
+) -> pd.DataFrame:
+    """Readings of a prompt with the column ``option_margin``, in nats per token."""
+    if options.single_token:  # the normaliser is common: it is the margin
+        return frame.assign(option_margin=frame["margin"])
+    return frame.assign(option_margin=lens_option_margin(model, prompt, options).numpy())
 
 
 def lens_prompt(

@@ -11,8 +11,12 @@ The measure is rounding. States may differ by 64 units in the last place of thei
 block itself amplifies rounding, by 8 times what the model's block loses against float64. Half
 precision is compared in float32, from the same weights, so that its coarse rounding hides nothing.
 
+Rows of branches (:mod:`interp.patching.branches`) are compared with those of the model's block on each
+of its own forwards, prompt + branch: their positions, windows and masks are the model's there.
+
 What was compared is remembered per state of the model, kind of patch and layer, with the length of the
-prompt: a longer prompt, another layer or a new hook is compared anew.
+prompt: a longer prompt, another layer or a new hook is compared anew, and so are branches where only
+plain prompts were.
 
 Cost: about one forward of the longest prompt, and one of the cell.
 """
@@ -22,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -32,30 +36,34 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.models.precision import weights_of, widened, widened_values, wider
 from interp.models.verdicts import model_state, remembered
 from interp.patching.blocks import final_logits, run_block, run_last_block, shared_keys_values
+from interp.patching.branches import patches_in
 from interp.patching.cells import Cell, Patch
 from interp.patching.hooked import patch_hooks, supports_hook
-from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
+from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 _ULPS = 64
 _AMPLIFIED = 8
 _UNPATCHED = ""
+_Key: TypeAlias = tuple[str, int, bool]
 
 
 @dataclass
 class Covered:
-    """By kind of patch and layer, the longest prompt that was compared; and what disagreed."""
+    """By kind of patch, layer and whether with branches, the longest prompt that was compared; and
+    what disagreed."""
 
-    lengths: dict[tuple[str, int], int] = field(default_factory=dict)
-    disagreed: dict[tuple[str, int], str] = field(default_factory=dict)
+    lengths: dict[_Key, int] = field(default_factory=dict)
+    disagreed: dict[_Key, str] = field(default_factory=dict)
 
     def includes(self, case: _Case) -> bool:
         """Whether the case was compared in a prompt of its length."""
-        return self.lengths.get(case.key, 0) >= len(case.run.ids)
+        return self.lengths.get(case.key, 0) >= case.run.n_positions
 
     def add(self, case: _Case, *, with_rest: bool) -> None:
         """A case that agreed, ``with_rest`` also the rows that its patch leaves as they are."""
-        for key in {case.key, (_UNPATCHED, case.layer)} if with_rest else {case.key}:
-            self.lengths[key] = max(self.lengths.get(key, 0), len(case.run.ids))
+        rest = replace(case, kind=_UNPATCHED).key
+        for key in {case.key, rest} if with_rest else {case.key}:
+            self.lengths[key] = max(self.lengths.get(key, 0), case.run.n_positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,38 +78,39 @@ class _Case:
     widened: bool = False
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> _Key:
         """What a verdict about it is remembered under."""
-        return self.kind, self.layer
+        return self.kind, self.layer, self.run.branched
 
 
 class _Acting:
     """Hooks of many cases on a model, of which one case's act at a time and otherwise none."""
 
-    _key: tuple[str, int] | None = None
+    _now: tuple[_Key, int] | None = None
 
     def hooks(self, cases: Sequence[_Case]) -> list[tuple[str, Callable[..., Any]]]:
-        """Hooks of all patches; each acts while its case is :meth:`on`."""
+        """Hooks of all patches; each acts while a forward of its case is :meth:`on`."""
         return [
-            (name, self._only(case.key, hook))
+            (name, self._only((case.key, number), hook))
             for case in cases
-            for name, hook in patch_hooks(case.patches)
+            for number, forward in enumerate(case.run.forwards)
+            for name, hook in patch_hooks(patches_in(case.patches, forward.rows))
         ]
 
-    def _only(self, key: tuple[str, int], apply: Callable[..., Any]) -> Callable[..., Any]:
+    def _only(self, when: tuple[_Key, int], apply: Callable[..., Any]) -> Callable[..., Any]:
         def act(activation: Tensor, hook: Any) -> Any:  # named as TransformerLens passes it
-            return apply(activation, hook) if self._key == key else None
+            return apply(activation, hook) if self._now == when else None
 
         return act
 
     @contextmanager
-    def on(self, case: _Case) -> Iterator[None]:
-        """The case's hooks act."""
-        self._key = case.key
+    def on(self, case: _Case, forward: int) -> Iterator[None]:
+        """The case's hooks for one of the forwards act."""
+        self._now = case.key, forward
         try:
             yield
         finally:
-            self._key = None
+            self._now = None
 
 
 def covered_by(model: TransformerBridge) -> Covered:
@@ -153,9 +162,19 @@ def _compare_all(
 def _cases(
     model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
 ) -> Iterator[_Case]:
+    """Those of plain runs, then those of runs with branches."""
+    for branched in (False, True):
+        some = [cell for cell in cells if runs[cell.run].branched == branched]
+        if some:
+            yield from _cases_alike(model, runs, some)
+
+
+def _cases_alike(
+    model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
+) -> Iterator[_Case]:
     """Per kind and layer the first cell in the longest prompt, then the layers without patches."""
     n_layers = int(model.cfg.n_layers)
-    ranked = sorted(cells, key=lambda cell: (-len(runs[cell.run].ids), cell.start))
+    ranked = sorted(cells, key=lambda cell: (-runs[cell.run].n_positions, cell.start))
     chosen: dict[tuple[int, str], tuple[Cell, Patch]] = {}
     for cell in ranked:
         for patch in cell.patches:
@@ -213,8 +232,17 @@ def _in_type(model: TransformerBridge, case: _Case, dtype: torch.dtype) -> Itera
     n_layers = int(model.cfg.n_layers)
     args, kwargs = run.calls[layer]
     call = (tuple(widened_values(args, dtype)), widened_values(dict(kwargs), dtype))
+    forwards = tuple(
+        RecordedForward(
+            forward.rows,
+            ((tuple(widened_values(a, dtype)), widened_values(dict(k), dtype)),) * n_layers,
+        )
+        for forward in run.forwards
+        for a, k in [forward.calls[layer]]
+    )
     wide = replace(
         run,
+        forwards=forwards,
         resid=run.resid[layer].to(dtype)[None].expand(n_layers + 1, -1, -1),
         masks=(_mask(run.masks[layer], dtype),) * n_layers,
         calls=(call,) * n_layers,
@@ -232,13 +260,17 @@ def _mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _by_model(model: TransformerBridge, case: _Case, acting: _Acting) -> list[Tensor]:
     """The rows from the start of the case on, then some before it, by the model's own block."""
     run, layer = case.run, case.layer
-    if not case.patches and not case.widened:
+    if not case.patches and not case.widened and not run.branched:
         out = run.resid[layer + 1]  # the unpatched run's own
     else:
-        args, kwargs = run.calls[layer]
-        with acting.on(case):
-            result = model.blocks[layer](run.resid[layer][None], *args, **kwargs)
-        out = (result[0] if isinstance(result, tuple) else result)[0]
+        out = torch.empty_like(run.resid[layer])
+        # of several forwards (branches behind one prompt) each gives its own rows
+        for number, forward in enumerate(run.forwards):
+            args, kwargs = forward.calls[layer]
+            rows = forward.rows.to(out.device)
+            with acting.on(case, number):
+                result = model.blocks[layer](run.resid[layer][rows][None], *args, **kwargs)
+            out[rows] = (result[0] if isinstance(result, tuple) else result)[0]
     return [out[case.start :], out[_before(case)]]
 
 

@@ -16,14 +16,14 @@ With ``steps`` the gradient is averaged along a path on which the input embeddin
 destination's to the source's (integrated gradients, "EAP-IG inputs" of arXiv 2403.17806). At the
 first ``resid_pre`` the estimates then add up to source - destination.
 
-Memory: the graph of one forward, and per pair the activations of the chosen sites and layers.
+Memory: the graph of one forward (of the option margin two, one per option), and per pair the
+activations of the chosen sites and layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,21 +34,21 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.limits import require_finite
-from interp.models.rope import reset_rope
+from interp.patching.gradients import Node, along_path, differentiate, read_states
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
-from interp.patching.hooked import hook_of, supports_hook
+from interp.patching.hooked import supports_hook
 from interp.patching.measure import Table, enter_zeros
-from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
+from interp.patching.metrics import (
+    Metric,
+    evaluate_metrics,
+    named_metrics,
+    reading_of,
+    require_target,
+)
 from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
 from interp.patching.sites import PatchSite
 from interp.prompts import PromptPair
-
-_Node: TypeAlias = tuple[str, int]
-"""A site of a layer."""
-
-_Hook: TypeAlias = tuple[str, Callable[..., Any]]
 
 
 @grid_or_keywords
@@ -85,7 +85,7 @@ def attribute(
             of the straight line between both runs' input embeddings, one forward and backward each;
             for prompts that are aligned by index.
         metric: as in a sweep; a function has to be differentiable. Every metric is one backward.
-        seed: seed of the results' bootstraps.
+        seed: seed of the results' max-t.
         progress: show a bar.
 
     Returns:
@@ -111,9 +111,10 @@ def attribute(
         "attribute", {"site": "name sites=", "window": "an estimate is of one layer"}
     )
     plans: dict[str, SweepPlan] = {
-        site: plan_sweep(model, pairs, grid=replace(grid, site=site)) for site in sites
+        site: plan_sweep(model, pairs, grid=replace(grid, site=site), metric=metrics)
+        for site in sites
     }
-    require_target(pairs, metrics)
+    require_target(model, pairs, metrics)
     _require_path(pairs, steps)
     to_run = {site: _by_pair(plan) for site, plan in plans.items()}
     tables = {site: Table.empty(plan, len(metrics)) for site, plan in plans.items()}
@@ -150,7 +151,7 @@ class _Estimates:
     Row ``row_of[p]`` is position p of the destination; the head axis is 1 at sites without heads.
     """
 
-    terms: dict[_Node, npt.NDArray[np.float64]]
+    terms: dict[Node, npt.NDArray[np.float64]]
     row_of: npt.NDArray[np.int64]
     source: Float[Tensor, " metric"]
     destination: Float[Tensor, " metric"]
@@ -171,13 +172,14 @@ def _estimate(
 ) -> _Estimates:
     nodes = sorted({(site, layer) for site, cs in chosen.items() for c in cs for layer in c.layers})
     source_rows, rows = _moved([cell for cs in chosen.values() for cell in cs])
-    source, source_logits = _read(model, pair.source.ids, nodes, source_rows)
+    readings = [reading_of(p.ids, pair, metrics) for p in (pair.source, pair.destination)]
+    source, source_logits = read_states(model, readings[0], nodes, source_rows)
     if steps == 1:
-        run = _differentiate(model, pair, nodes, rows, metrics)
+        run = differentiate(model, pair, nodes, rows, metrics)
         states, logits, gradients = run.states, run.logits, run.gradients
     else:
-        states, logits = _read(model, pair.destination.ids, nodes, rows)
-        gradients = _along_path(model, pair, nodes, rows, metrics, steps)
+        states, logits = read_states(model, readings[1], nodes, rows)
+        gradients = along_path(model, pair, nodes, rows, metrics, steps)
     terms = {}
     for node in nodes:
         difference = source[node].float() - states[node].float()
@@ -188,8 +190,8 @@ def _estimate(
     return _Estimates(
         terms,
         row_of,
-        evaluate_metrics(metrics, source_logits, pair)[:, 0],
-        evaluate_metrics(metrics, logits, pair)[:, 0],
+        evaluate_metrics(metrics, source_logits[None], pair)[:, 0],
+        evaluate_metrics(metrics, logits[None], pair)[:, 0],
     )
 
 
@@ -202,161 +204,6 @@ def _moved(cells: Sequence[PlannedCell]) -> tuple[Int[Tensor, " pos"], Int[Tenso
     }
     table = torch.tensor(sorted(moves), dtype=torch.long).view(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-@torch.no_grad()
-def _read(
-    model: TransformerBridge,
-    ids: Int[Tensor, " pos"],
-    nodes: Sequence[_Node],
-    rows: Int[Tensor, " row"],
-) -> tuple[dict[_Node, Tensor], Float[Tensor, "1 d_vocab"]]:
-    """Activations of every node at some positions, and the last logits."""
-    states: dict[_Node, Tensor] = {}
-    with model.hooks(fwd_hooks=_readers(nodes, rows, states)):
-        logits = _last_logits(model, ids)
-    _require_finite(states, "activation")
-    return states, logits
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """A run with its gradients, at the positions asked for: ``gradients[node] [metric, pos, ...]``."""
-
-    states: dict[_Node, Tensor]
-    gradients: dict[_Node, Tensor]
-    logits: Float[Tensor, "1 d_vocab"]
-
-
-def _differentiate(
-    model: TransformerBridge,
-    pair: PromptPair,
-    nodes: Sequence[_Node],
-    rows: Int[Tensor, " row"],
-    metrics: Mapping[str, Metric],
-    embeddings: Float[Tensor, "1 pos d_model"] | None = None,
-) -> _Run:
-    """Forward and backward of the destination, from given embeddings if there are any."""
-    start = hook_of("resid_pre", min((layer for _, layer in nodes), default=0))
-    names = {node: _gradient_hook(*node) for node in nodes}
-    states: dict[_Node, Tensor] = {}
-    kept: dict[str, Tensor] = {}
-
-    def replace(activation: Tensor, hook: Any) -> Tensor | None:
-        return embeddings
-
-    def keeper(name: str) -> Callable[..., Tensor]:
-        def keep(activation: Tensor, hook: Any) -> Tensor:
-            # A hook may be handed a reshaped copy; what it returns is on the way to the logits.
-            # Nothing before the first layer wanted needs a gradient, so the graph starts there.
-            fresh = activation.detach().requires_grad_() if name == start else activation.clone()
-            kept[name] = fresh
-            return fresh
-
-        return keep
-
-    hooks: list[_Hook] = [(hook_of("resid_pre", 0), replace)] if embeddings is not None else []
-    hooks += _readers(nodes, rows, states)
-    hooks += [(name, keeper(name)) for name in dict.fromkeys([start, *names.values()])]
-    with torch.enable_grad(), model.hooks(fwd_hooks=hooks):
-        logits = _last_logits(model, pair.destination.ids)
-        values = {name: metric(logits, pair).sum() for name, metric in metrics.items()}
-    gradients = _backward(values, kept)
-    found = {}
-    for node, name in names.items():
-        found[node] = torch.stack(
-            [_rows(node[0], gradient)[rows.to(gradient.device)] for gradient in gradients[name]]
-        ).float()
-    _require_finite(found, "gradient")
-    return _Run(states, found, logits.detach())
-
-
-def _backward(values: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-    """The gradient of every metric at every activation kept.
-
-    Raises:
-        InterpError: a metric or an activation that no gradient reaches.
-    """
-    found: dict[str, list[Tensor]] = {name: [] for name in kept}
-    left = len(values)
-    for name, value in values.items():
-        if not value.requires_grad:
-            raise InterpError(
-                f"metric {name} has no gradient: compute it from the logits with torch, without "
-                "detach, argmax or item"
-            )
-        left -= 1
-        gradients = torch.autograd.grad(
-            value, list(kept.values()), retain_graph=left > 0, allow_unused=True
-        )
-        for hook, gradient in zip(kept, gradients, strict=True):
-            if gradient is None:
-                raise InterpError(
-                    f"metric {name} does not depend on {hook}: this model's hook there is not on "
-                    "the way to the logits; leave the site out"
-                )
-            found[hook].append(gradient)
-    return found
-
-
-def _along_path(
-    model: TransformerBridge,
-    pair: PromptPair,
-    nodes: Sequence[_Node],
-    rows: Int[Tensor, " row"],
-    metrics: Mapping[str, Metric],
-    steps: int,
-) -> dict[_Node, Tensor]:
-    """Mean gradients at the midpoints of the line between both runs' embeddings."""
-    first: _Node = ("resid_pre", 0)
-    everywhere = torch.arange(len(pair.destination))
-    source, destination = (
-        _read(model, prompt.ids, [first], everywhere)[0][first][None]
-        for prompt in (pair.source, pair.destination)
-    )
-    total: dict[_Node, Tensor] = {}
-    for step in range(steps):
-        embeddings = destination + (step + 0.5) / steps * (source - destination)
-        run = _differentiate(model, pair, nodes, rows, metrics, embeddings)
-        for node, gradient in run.gradients.items():
-            total[node] = total[node] + gradient if node in total else gradient
-    return {node: gradient / steps for node, gradient in total.items()}
-
-
-def _readers(
-    nodes: Sequence[_Node], rows: Int[Tensor, " row"], states: dict[_Node, Tensor]
-) -> list[_Hook]:
-    """Hooks that note every node's activation at some positions."""
-
-    def reader(node: _Node) -> Callable[..., None]:
-        def read(activation: Tensor, hook: Any) -> None:
-            states[node] = _rows(node[0], activation.detach())[rows.to(activation.device)]
-
-        return read
-
-    return [(hook_of(*node), reader(node)) for node in nodes]
-
-
-def _rows(site: str, activation: Tensor) -> Tensor:
-    """An activation by position of the query, ``[pos, ...]``."""
-    return activation[0].transpose(0, 1) if site == "pattern" else activation[0]
-
-
-def _gradient_hook(site: str, layer: int) -> str:
-    """Where a node's gradient is taken.
-
-    ``hook_resid_mid`` sits on the MLP's input and misses the skip connection; the attention's
-    output is added into the stream there, so that both have the same gradient.
-    """
-    return hook_of("attn_out" if site == "resid_mid" else site, layer)
-
-
-def _last_logits(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tensor, "1 d_vocab"]:
-    reset_rope(model)
-    # a copy, because a tensor that was made under inference_mode can be in no graph
-    ids = ids.clone()[None].to(model.cfg.device)
-    out = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=1)
-    return out.logits[0].float()
 
 
 def _by_pair(plan: SweepPlan) -> list[list[PlannedCell]]:
@@ -397,8 +244,3 @@ def _require_path(pairs: Sequence[PromptPair], steps: int) -> None:
             f"steps={steps} needs prompts aligned by index, {unequal} of {len(pairs)} pairs are "
             "not: use steps=1"
         )
-
-
-def _require_finite(values: Mapping[_Node, Tensor], what: str) -> None:
-    for (site, layer), value in values.items():
-        require_finite(value, hook_of(site, layer), f"the {what}")

@@ -19,7 +19,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.rope import reset_rope
 from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
-from interp.patching.rows import Group, RowWrite, UnpatchedRun, apply_writes
+from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 
 class NotFastError(Exception):
@@ -152,6 +152,7 @@ def record(
         calls=tuple(calls),
         read=read,
         logits=logits.float(),
+        forwards=(RecordedForward(torch.arange(len(ids)), tuple(calls)),),
     )
 
 

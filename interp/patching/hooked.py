@@ -17,6 +17,7 @@ from transformer_lens.model_bridge.generalized_components.attention import Atten
 
 from interp.errors import InterpError
 from interp.models.rope import reset_rope
+from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.cells import Patch
 
 _Hook: TypeAlias = tuple[str, Callable[..., Any]]
@@ -63,6 +64,22 @@ def run_cell(
             input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
         ).logits
     return logits[0].float()
+
+
+def run_reading(
+    model: TransformerBridge, reading: Reading, patches: Sequence[Patch] = ()
+) -> Float[Tensor, "read d_vocab"]:
+    """Logits of one run with patches at the rows that are read: one full forward per branch.
+
+    Raises:
+        InterpError: as :func:`run_cell`.
+    """
+    patches = over_all_keys(patches, len(reading))
+    logits = [
+        run_cell(model, forward.ids, patches_in(patches, forward.rows), wanted)
+        for forward, wanted in zip(reading.forwards, reading.reads(), strict=True)
+    ]
+    return torch.cat(logits)
 
 
 def patch_hooks(patches: Sequence[Patch]) -> list[_Hook]:

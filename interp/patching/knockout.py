@@ -11,6 +11,11 @@ Template tokens relay what they read, so blocking the answer alone says little: 
 other earlier positions (never position 0, the attention sink, arXiv 2309.17453). A text may hold a
 token that becomes a sink itself; its early layers then matter for reasons of their own.
 
+The option margin reads both options' tokens, teacher-forced behind the answer prefix. Their rows are
+readers like the last position, from which the answer begins: they no longer read the span exactly where
+the last position does not. (Leading tokens that both options share stand in the prompt and are
+positions of it like any other.)
+
 Identity: with all layers, heads and later positions blocked, the result is that of the prompt with the
 span deleted and the other position ids kept.
 
@@ -33,15 +38,16 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.patching.branches import Reading
 from interp.patching.cells import Patch
 from interp.patching.grid import Grid, KnockoutCells, grid_or_keywords
-from interp.patching.hooked import run_cell
-from interp.patching.measure import Table, measure, pair_batches
-from interp.patching.metrics import Metric, evaluate_metrics, named_metrics, require_target
+from interp.patching.measure import Table, measure, pair_batches, source_values
+from interp.patching.metrics import Metric, named_metrics, reading_of, require_target
 from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import (
     PlannedCell,
     SweepPlan,
+    forward_length,
     require_site,
     resolve_heads,
     resolve_layers,
@@ -93,7 +99,7 @@ def knockout(
         window: how many layers from the cell's layer on are blocked together.
         metric: as in :func:`interp.patching.sweep`.
         method: ``"exact"``, or ``"hooked"`` for one forward per cell.
-        seed: seed of the control's block and of the result's bootstraps.
+        seed: seed of the control's block and of the result's max-t.
         max_bytes: memory budget.
         progress: show a bar.
 
@@ -109,18 +115,19 @@ def knockout(
         "knockout", {"site": "it removes edges", "positions": "name queries= and to="}
     )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    if not pairs:
+        raise InterpError("no pairs to edit: the list is empty")
     metrics, several = named_metrics(metric)
-    require_target(pairs, metrics)
-    plan = _plan(model, pairs, to, queries, grid, seed)
+    require_target(model, pairs, metrics)
+    readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs]
+    plan = _plan(model, pairs, to, queries, grid, readings, seed)
     table = Table.empty(plan, len(metrics))
     bar = tqdm(total=plan.token_layers, desc="knockout", unit="row", unit_scale=True,
                disable=not progress)  # fmt: skip
     with bar:
         for batch in pair_batches(model, plan, max_bytes):
             for k in batch:
-                ids = pairs[k].source.ids
-                logits = run_cell(model, ids, (), torch.tensor([len(ids) - 1]))
-                table.source[:, k] = evaluate_metrics(metrics, logits, pairs[k])[:, 0]
+                table.source[:, k] = source_values(model, pairs[k], metrics)
             measure(
                 model,
                 {k: pairs[k] for k in batch},
@@ -152,11 +159,10 @@ def _plan(
     to: str,
     queries: Queries,
     grid: Grid,
+    readings: Sequence[Reading],
     seed: int,
 ) -> SweepPlan:
-    """The cells; ``source`` holds the blocked keys, ``destination`` the queries."""
-    if not pairs:
-        raise InterpError("no pairs to edit: the list is empty")
+    """The cells; ``source`` holds the blocked keys, ``destination`` the queries' rows."""
     for pair in pairs:
         require_runnable(model, pair)
     n_layers = int(model.cfg.n_layers)
@@ -180,6 +186,7 @@ def _plan(
     for number, pair in enumerate(pairs):
         blocked = _keys(pair.destination, to, seed)
         asking = [_asking(pair.destination, column, blocked) for column in columns]
+        asking = [_with_options(rows, readings[number]) for rows in asking]
         for (i, layer), (h, subset), (k, who) in product(
             enumerate(starts), enumerate(sets), enumerate(asking)
         ):
@@ -187,8 +194,9 @@ def _plan(
             index = tuple(place[axis] for axis in axes)
             covered = window_layers(layer, grid.window, n_layers)
             planned.append(PlannedCell(number, index, covered, subset, blocked, who, "run"))
-    lengths = tuple(len(pair.destination) for pair in pairs)
-    return SweepPlan("edges", axes, labels, tuple(planned), lengths, n_layers)
+    lengths = tuple(len(reading) for reading in readings)
+    forwards = tuple(forward_length(reading) for reading in readings)
+    return SweepPlan("edges", axes, labels, tuple(planned), lengths, n_layers, forwards)
 
 
 def _keys(prompt: TokenizedPrompt, to: str, seed: int) -> Int[Tensor, " key"]:
@@ -229,6 +237,14 @@ def _asking(prompt: TokenizedPrompt, queries: Queries, blocked: Tensor) -> Int[T
     if not len(positions):
         raise InterpError(f"{prompt.label}: no {queries} positions after what is blocked")
     return positions
+
+
+def _with_options(queries: Int[Tensor, " query"], reading: Reading) -> Int[Tensor, " row"]:
+    """The queries' rows: those of the options too where the last position is among them."""
+    n = len(reading.prompt)
+    if int(queries.max()) < n - 1:
+        return queries
+    return torch.cat([queries, torch.arange(n, len(reading))])
 
 
 def _later_spans(pairs: Sequence[PromptPair], to: str) -> list[str]:

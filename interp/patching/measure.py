@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.patching.cells import Cell, Part, Patch
-from interp.patching.metrics import Metric, evaluate_metrics
+from interp.patching.hooked import run_reading
+from interp.patching.metrics import Metric, evaluate_metrics, reading_of, reads_options
 from interp.patching.patched import MAX_BYTES, PatchedRuns, SweepMethod
 from interp.patching.plan import PlannedCell, SweepPlan
-from interp.patching.source import patches_of, read_source
+from interp.patching.source import SourceRun, patches_of, read_source
 from interp.patching.wavefront import row_bytes
 from interp.prompts import PromptPair
 
@@ -76,9 +77,7 @@ def run_plan(
                 for number in batch
             }
             for number, source in sources.items():
-                table.source[:, number] = evaluate_metrics(metrics, source.logits, pairs[number])[
-                    :, 0
-                ]
+                table.source[:, number] = source_values(model, pairs[number], metrics, source)
             measure(
                 model,
                 {number: pairs[number] for number in batch},
@@ -97,6 +96,20 @@ def run_plan(
     return table
 
 
+def source_values(
+    model: TransformerBridge,
+    pair: PromptPair,
+    metrics: Mapping[str, Metric],
+    source: SourceRun | None = None,
+) -> Float[Tensor, " metric"]:
+    """The source's own metrics; its run serves where they read the last position alone."""
+    if source is not None and not reads_options(metrics):
+        logits = source.logits
+    else:
+        logits = run_reading(model, reading_of(pair.source.ids, pair, metrics))
+    return evaluate_metrics(metrics, logits[None], pair)[:, 0]
+
+
 def measure(
     model: TransformerBridge,
     pairs: Mapping[int, PromptPair],
@@ -110,15 +123,21 @@ def measure(
 ) -> None:
     """Run the cells of some pairs and enter their metrics, and the destinations', into the table."""
     numbers = list(pairs)
-    prompts = [pair.destination.ids for pair in pairs.values()]
-    last = [torch.tensor([len(ids) - 1]) for ids in prompts]
-    runs = PatchedRuns(model, prompts, last, method=method, max_bytes=max_bytes)
+    readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs.values()]
+    runs = PatchedRuns(
+        model,
+        [reading.prompt for reading in readings],
+        [reading.read for reading in readings],
+        branches=[reading.branches for reading in readings],
+        method=method,
+        max_bytes=max_bytes,
+    )
     for number, logits in zip(numbers, runs.logits, strict=True):
-        table.destination[:, number] = evaluate_metrics(metrics, logits, pairs[number])[:, 0]
+        table.destination[:, number] = evaluate_metrics(metrics, logits[None], pairs[number])[:, 0]
 
     def enter(indices: list[int], logits: Tensor) -> None:
         number = bound[indices[0]][0].pair  # the engine hands over runs of one prompt
-        values = evaluate_metrics(metrics, logits[:, 0], pairs[number])
+        values = evaluate_metrics(metrics, logits, pairs[number])
         for k, index in enumerate(indices):
             table.enter(bound[index][0], values[:, k])
 

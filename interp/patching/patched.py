@@ -16,9 +16,11 @@ from interp.models.limits import out_of_memory, require_finite
 from interp.models.packed import TOLERANCE
 from interp.models.verdicts import model_state, remembered
 from interp.patching.agreement import compare_layers, compare_logits, kind_of
-from interp.patching.blocks import NotFastError, record
+from interp.patching.blocks import NotFastError
+from interp.patching.branches import over_all_keys, readings_of
 from interp.patching.cells import Cell, Patch, reaches
-from interp.patching.hooked import run_cell, supports_hook
+from interp.patching.hooked import run_reading, supports_hook
+from interp.patching.recorded import record_reading
 from interp.patching.rows import UnpatchedRun
 from interp.patching.sites import SweepMethod
 from interp.patching.wavefront import Consume, least_bytes, run_cells
@@ -35,13 +37,16 @@ _Advance: TypeAlias = Callable[[int], object]
 class PatchedRuns:
     """Some unpatched prompts, and patched runs of them on demand.
 
-    ``logits[k]`` are prompt k's own logits at the positions read. ``notes`` says how the numbers
-    came about when not the fast way.
+    ``logits[k]`` are prompt k's own logits at the rows read. ``notes`` says how the numbers came
+    about when not the fast way.
 
     Args:
         model: a bridge in evaluation mode.
         prompts: token ids.
-        read: for each prompt the ascending positions whose logits are wanted.
+        read: for each prompt the ascending rows whose logits are wanted; without branches a row is a
+            position.
+        branches: for each prompt the continuations that are teacher-forced behind it, each behind
+            the prompt alone; their rows follow the prompt's, in order. Patches may address them.
         method: ``"exact"`` or ``"hooked"``.
         max_bytes: memory budget.
     """
@@ -52,21 +57,23 @@ class PatchedRuns:
         prompts: Sequence[Int[Tensor, " _pos"]],
         read: Sequence[Int[Tensor, " _read"]],
         *,
+        branches: Sequence[tuple[Int[Tensor, " _more"], ...]] | None = None,
         method: SweepMethod = "exact",
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.model, self.prompts, self.read = model, prompts, read
-        self.max_bytes = max_bytes
+        self.model, self.max_bytes = model, max_bytes
+        self.readings = readings_of(prompts, read, branches)
         self._state = model_state(model)
         self.notes: list[str] = []
         self._runs: list[UnpatchedRun] | None = None
         if method not in get_args(SweepMethod):
             raise InterpError(f"no method {method!r}; known: {', '.join(get_args(SweepMethod))}")
-        if method == "exact" and not hooks_act_by_row(model, prompts):
+        sequences = [forward.ids for reading in self.readings for forward in reading.forwards]
+        if method == "exact" and not hooks_act_by_row(model, sequences):
             self._give_up("a hook on the model addresses positions, or only looks on")
         elif method == "exact":
             try:
-                self._runs = [record(model, *both) for both in zip(prompts, read, strict=True)]
+                self._runs = [record_reading(model, reading) for reading in self.readings]
             except NotFastError as reason:
                 self._give_up(str(reason))
             except InterpError:
@@ -81,9 +88,7 @@ class PatchedRuns:
         if self._runs is not None:
             self.logits = [run.logits for run in self._runs]
         else:
-            self.logits = [
-                run_cell(model, ids, (), rows) for ids, rows in zip(prompts, read, strict=True)
-            ]
+            self.logits = [run_reading(model, reading) for reading in self.readings]
         for k, logits in enumerate(self.logits):
             require_finite(logits, "the logits", f"prompt {k}")
 
@@ -98,9 +103,10 @@ class PatchedRuns:
             InterpError: a budget too small for one cell, or logits that are not finite.
         """
         n_layers = int(self.model.cfg.n_layers)
+        cells = [self._over_all_keys(cell) for cell in cells]
         reaching = []
         for index, cell in enumerate(cells):
-            if reaches(cell, self.read[cell.run].tolist(), n_layers):
+            if reaches(cell, self.readings[cell.run].read.tolist(), n_layers):
                 reaching.append(index)
             else:
                 consume([index], self.logits[cell.run][None])
@@ -117,10 +123,9 @@ class PatchedRuns:
             self._run_fast(chosen, checked, advance)
         else:
             for index, cell in enumerate(chosen):
-                rows = self.read[cell.run]
-                logits = run_cell(self.model, self.prompts[cell.run], cell.patches, rows)
-                checked([index], logits[None])
-                advance((len(self.prompts[cell.run]) - cell.start) * (n_layers - cell.layer))
+                reading = self.readings[cell.run]
+                checked([index], run_reading(self.model, reading, cell.patches)[None])
+                advance((len(reading) - cell.start) * (n_layers - cell.layer))
 
     def _run_fast(self, cells: Sequence[Cell], consume: Consume, advance: _Advance) -> None:
         assert self._runs is not None  # the caller's condition
@@ -174,9 +179,11 @@ class PatchedRuns:
         if reason:
             return reason
         tried = remembered(self.model, ("one cell", self._state), set)
+        branched = [cell for cell in cells if self._runs[cell.run].branched]
         # the latest start has the fewest rows; how far they reach back was compared layer by layer
-        first = min(cells, key=lambda cell: (cell.layer, -cell.start))
+        first = min(branched or cells, key=lambda cell: (cell.layer, -cell.start))
         kinds = frozenset(kind_of(patch) for patch in first.patches)
+        kinds |= {"branches"} if branched else set()
         if any(kinds == seen and layer <= first.layer for seen, layer in tried):
             return ""
         limit = TOLERANCE.get(self.model.cfg.dtype, 1e-2)
@@ -194,7 +201,7 @@ class PatchedRuns:
             raise
         except Exception as error:  # whatever a model makes of flat rows
             return f"a patched run ended in {type(error).__name__}"
-        slow = run_cell(self.model, self.prompts[cell.run], cell.patches, self.read[cell.run])
+        slow = run_reading(self.model, self.readings[cell.run], cell.patches)
         scale = float(slow.max() - slow.min())
         deviation = float((fast - slow).abs().max()) / max(scale, 1e-12)
         if deviation <= limit:
@@ -218,6 +225,12 @@ class PatchedRuns:
         positions = cell.first_patches[0].positions
         own = self._runs[cell.run].resid[cell.layer][positions.to(self.model.cfg.device)]
         return Cell(cell.run, (Patch(cell.layer, "resid_pre", positions, own),))
+
+    def _over_all_keys(self, cell: Cell) -> Cell:
+        reading = self.readings[cell.run]
+        if len(reading) == len(reading.prompt):
+            return cell
+        return Cell(cell.run, over_all_keys(cell.patches, len(reading)))
 
     def _give_up(self, reason: str) -> None:
         self._runs = None

@@ -7,7 +7,7 @@ is aligned have no value at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal, get_args
@@ -23,9 +23,11 @@ from interp.activations.layout import Shape, require_layout
 from interp.activations.sites import SITES
 from interp.display import html_paragraph
 from interp.errors import InterpError
+from interp.patching.branches import Reading
 from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
+from interp.patching.metrics import Metric, named_metrics, reading_of
 from interp.patching.sites import (
     HEAD_SITES,
     KEY_VALUE_SITES,
@@ -68,7 +70,10 @@ class SweepPlan:
     axis_labels: dict[str, list[str]]
     cells: tuple[PlannedCell, ...]
     lengths: tuple[int, ...]
+    """Rows of every destination: its prompt's, and those of its options where a metric reads them."""
     n_layers: int
+    forward_lengths: tuple[int, ...]
+    """Tokens of every destination's full forwards: one, or one per option that adds rows."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,7 +100,7 @@ class SweepPlan:
     @property
     def naive_token_layers(self) -> int:
         """The same with one full forward per cell that has to be computed."""
-        return sum(self.lengths[cell.pair] * self.n_layers for cell in self.to_run)
+        return sum(self.forward_lengths[cell.pair] * self.n_layers for cell in self.to_run)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per cell and pair: its place in the grid and what is copied."""
@@ -147,18 +152,20 @@ def plan_sweep(
     heads: Sequence[int] | None = None,
     positions: Positions = "aligned",
     window: int = 1,
+    metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
 ) -> SweepPlan:
     """The cells of a sweep; the arguments are those of :func:`interp.patching.sweep`.
 
     Raises:
-        InterpError: an unknown site, layer, head, span or position; sites that do not fit the
-            grid or the pair.
+        InterpError: an unknown site, layer, head, span, position or metric; sites that do not fit
+            the grid or the pair; a pair without options where the option margin is asked for.
     """
     if grid is None:
         grid = Grid(site, cells, layers, spans, heads, positions, window)
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to patch between: the list is empty")
+    metrics, _ = named_metrics(metric)
     for pair in pairs:
         require_runnable(model, pair)
     site = grid.site or "resid_pre"
@@ -185,14 +192,15 @@ def plan_sweep(
         axis_labels[axes[-1]] = labels
     sets = [(h,) for h in chosen] if "head" in axes else [chosen]
     planned = []
-    for number, pair in enumerate(pairs):
+    readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs]
+    for number, (pair, reading) in enumerate(zip(pairs, readings, strict=True)):
         copied = [_moves(pair, column) for column in columns]
         for (i, layer), (h, subset), (k, (source, destination)) in product(
             enumerate(starts), enumerate(sets), enumerate(copied)
         ):
             place = {"layer": i, "head": h, "pos": k, "span": k}
             covered = window_layers(layer, grid.window, n_layers)
-            state = _state(pair, site, covered, source, destination, n_layers)
+            state = _state(pair, site, covered, source, destination, reading, n_layers)
             planned.append(
                 PlannedCell(
                     number,
@@ -209,9 +217,15 @@ def plan_sweep(
         axes,
         axis_labels,
         tuple(planned),
-        tuple(len(pair.destination) for pair in pairs),
+        tuple(len(reading) for reading in readings),
         n_layers,
+        tuple(forward_length(reading) for reading in readings),
     )
+
+
+def forward_length(reading: Reading) -> int:
+    """Tokens of the model's own forwards of a reading."""
+    return sum(len(forward.ids) for forward in reading.forwards)
 
 
 def require_site(model: TransformerBridge, site: str) -> None:
@@ -322,6 +336,7 @@ def _state(
     layers: tuple[int, ...],
     source: Tensor,
     destination: Tensor,
+    reading: Reading,
     n_layers: int,
 ) -> Literal["run", "zero", "empty"]:
     if not len(destination):
@@ -329,8 +344,8 @@ def _state(
     first = pair.alignment.first_difference
     if first is None or int(destination.max()) < first:
         return "zero"
-    last = len(pair.destination) - 1
-    reached = site_reaches(site, layers[0], destination.tolist(), [last], n_layers)
+    read = reading.read.tolist()
+    reached = site_reaches(site, layers[0], destination.tolist(), read, n_layers)
     return "run" if reached else "zero"
 
 

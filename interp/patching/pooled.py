@@ -20,7 +20,7 @@ import pandas as pd
 from interp.errors import InterpError
 from interp.patching.result import SweepResult
 from interp.prompts import TokenizedPrompt
-from interp.stats import cluster_bootstrap, interval_columns, ratio_bootstrap
+from interp.stats import interval_columns
 
 
 def place_name(prompt: TokenizedPrompt, position: int) -> str:
@@ -83,7 +83,7 @@ def span_means(result: SweepResult) -> pd.DataFrame:
     """One row per span: mean effect over its cells (layers, positions, heads) and its share.
 
     Grids by head without positions have one row per layer. Columns: ``span``, ``cells`` (how many),
-    the mean effect's interval (:mod:`interp.stats.columns`, nats), that of the ``share`` of the whole
+    the mean effect's interval (:mod:`interp.stats.columns`), that of the ``share`` of the whole
     effect, ``largest_cell`` and ``largest_effect`` (picked for its size, so biased upward by
     selection).
     """
@@ -91,10 +91,7 @@ def span_means(result: SweepResult) -> pd.DataFrame:
     groups = _groups(result)
     names = list(dict.fromkeys(groups))
     means = np.stack([_mean(effects[groups == name]) for name in names])
-    assert result.baseline is not None  # the engine always records it
-    total = (result.source_baseline - result.baseline).double().numpy()
-    mean = cluster_bootstrap(means, result.clusters, seed=result.seed, labels=("span",))
-    share = ratio_bootstrap(means, total, result.clusters, seed=result.seed, labels=("span share",))
+    mean, share = result.mean_of(means), result.share_of_total(means)
     cells = _mean(effects.T)
     size = np.nan_to_num(np.abs(cells), nan=-1.0)
     largest = [int(np.where(groups == name, size, -2.0).argmax()) for name in names]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,14 +25,8 @@ from interp.parsing import parse_json
 from interp.patching.measure import Table
 from interp.patching.plan import SweepPlan
 from interp.prompts import PromptPair
-from interp.stats import (
-    Interval,
-    MaxT,
-    cluster_bootstrap,
-    interval_columns,
-    ratio_bootstrap,
-    sign_flip_max_t,
-)
+from interp.stats import Interval, MaxT, cluster_mean, interval_columns, max_t
+from interp.stats import share as share_of
 
 _FORMAT = "interp.patching.sweep"
 
@@ -46,13 +40,15 @@ class SweepResult(PatchingResult):
     cell's effect is patched - destination, in the metric's unit (nats for the margin, which is the
     logit difference); its share is 0 at the destination and 1 at the source. NaN: nothing was
     aligned to copy. In TransformerLens's words the source run gives the ``clean_cache``, the
-    destination is the corrupted run.
+    destination is the corrupted run. ``clusters`` and ``wordings`` name the cluster of items and the
+    pair of wordings of every pair: both are random, of a single wording clusters alone.
     """
 
     source_baseline: Float[Tensor, "*metric pair"] = field(default_factory=lambda: torch.empty(0))
     axis_labels: dict[str, list[str]] = field(default_factory=dict)
     pair_labels: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
+    wordings: list[str] = field(default_factory=list)
     site: str = "resid_pre"
     title: str = ""
     seed: int = 0
@@ -87,6 +83,7 @@ class SweepResult(PatchingResult):
             axis_labels=labels,
             pair_labels=_unique([pair.label for pair in pairs]),
             clusters=[p.item.cluster if p.item else str(k) for k, p in enumerate(pairs)],
+            wordings=[pair.wording for pair in pairs],
             site=plan.site,
             title=title,
             seed=seed,
@@ -109,44 +106,63 @@ class SweepResult(PatchingResult):
             axis_labels=self.axis_labels,
             pair_labels=self.pair_labels,
             clusters=self.clusters,
+            wordings=self.wordings,
             site=self.site,
             title=self.title,
             seed=self.seed,
             notes=self.notes,
         )
 
+    @property
+    def n_wordings(self) -> int:
+        """Pairs of wordings among the pairs."""
+        return max(1, len(set(self.wordings)))
+
     def total(self) -> Interval:
-        """The effect there is to explain: mean(source - destination), nats, clustered."""
-        difference = self._differences()
-        return cluster_bootstrap(difference, self.clusters, seed=self.seed, labels=("total",))
+        """The effect there is to explain: mean(source - destination), in the metric's unit."""
+        return self.mean_of(self._differences())
 
     def effect_interval(self) -> Interval:
-        """Mean effect per cell in nats with a clustered bootstrap."""
-        return cluster_bootstrap(self._effects(), self.clusters, seed=self.seed, labels=("effect",))
+        """Mean effect per cell, in the metric's unit, each for itself."""
+        return self.mean_of(self._effects())
 
     def share(self) -> Interval:
-        """mean(patched - destination) / mean(source - destination) per cell, jointly bootstrapped.
+        """mean(patched - destination) / mean(source - destination) per cell, by Fieller's method.
 
         NaN with a reason where the denominator's interval contains 0.
         """
-        return ratio_bootstrap(
-            self._effects(), self._differences(), self.clusters, seed=self.seed, labels=("share",)
-        )
+        return self.share_of_total(self._effects())
 
     def max_t(self) -> MaxT:
-        """Sign-flip max-T over all cells, clusters as units."""
-        return sign_flip_max_t(self._effects(), self.clusters, seed=self.seed)
+        """Two-way studentised max-t over all cells, drawn with ``seed``."""
+        return max_t(
+            self._effects(), self.clusters, wordings=self._random_wordings(), seed=self.seed
+        )
+
+    def mean_of(self, values: Float64[np.ndarray, "*cells pair"]) -> Interval:
+        """Means of values per pair, with clusters and wordings of this result as random."""
+        interval = cluster_mean(values, self.clusters, wordings=self._random_wordings())
+        return replace(interval, texts=(self.n_wordings, self.n_wordings))
+
+    def share_of_total(self, values: Float64[np.ndarray, "*cells pair"]) -> Interval:
+        """Means of values per pair over the mean of source - destination."""
+        return share_of(
+            values, self._differences(), self.clusters, wordings=self._random_wordings()
+        )
+
+    def _random_wordings(self) -> list[str] | None:
+        return self.wordings if self.n_wordings > 1 else None
 
     def top(self, k: int = 10) -> pd.DataFrame:
-        """The ``k`` cells of largest mean effect, with interval and family-wise p of max-T.
+        """The ``k`` cells of largest mean effect, with interval and family-wise p.
 
-        Columns: the grid's axes, ``label``, the interval's (:mod:`interp.stats.columns`; nats, + = the
-        patch raises the metric) and ``p``.
+        Columns: the grid's axes, ``label``, the interval's (:mod:`interp.stats.columns`; + = the patch
+        raises the metric) and ``p_corrected``, by max-t over all cells.
         """
         rows = self.index_df.assign(
             label=self.cell_labels(),
             **interval_columns(self.effect_interval()),
-            p=np.asarray(self.max_t().p_corrected, dtype=float).reshape(-1),
+            p_corrected=np.asarray(self.max_t().p_corrected, dtype=float).reshape(-1),
         )
         order = rows["estimate"].abs().sort_values(ascending=False, kind="stable").index
         return rows.loc[order].head(k).reset_index(drop=True)
@@ -184,6 +200,7 @@ class SweepResult(PatchingResult):
                 **columns,
                 "pair": np.array(self.pair_labels)[pair],
                 "cluster": np.array(self.clusters)[pair],
+                "wording": np.array(self.wordings or [""] * len(self.pair_labels))[pair],
                 "value": value,
                 "destination": destination[pair],
                 "source": source[pair],
@@ -202,6 +219,8 @@ class SweepResult(PatchingResult):
         notes: tuple[str, ...] = (),
     ) -> SweepResult:
         """One metric's result again from its rows of :meth:`to_dataframe`, cells in their order.
+
+        Rows without a column ``wording`` are of one wording.
 
         Raises:
             InterpError: rows missing or repeated.
@@ -232,6 +251,7 @@ class SweepResult(PatchingResult):
             axis_labels={name: [str(v) for v in values] for name, values in labels.items()},
             pair_labels=[str(pair) for pair in pairs],
             clusters=[str(cluster) for cluster in per_pair["cluster"]],
+            wordings=[str(name) for name in per_pair.get("wording", [])],
             site=str(frame["site"].iloc[0]),
             title=title,
             seed=seed,
@@ -244,7 +264,7 @@ class SweepResult(PatchingResult):
             name: getattr(self, name)
             for name in (
                 "axis_names", "metric_names", "has_metric_axis", "axis_labels", "pair_labels",
-                "clusters", "site", "title", "seed", "notes",
+                "clusters", "wordings", "site", "title", "seed", "notes",
             )
         }  # fmt: skip
         tensors = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -12,15 +12,29 @@ from torch import Tensor
 
 from interp.patching.cells import Patch
 
+Calls: TypeAlias = tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+"""The arguments of every block behind the residual stream, by place and by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedForward:
+    """One of the model's own forwards that a run was recorded from: the row of each position."""
+
+    rows: Int[Tensor, " pos"]
+    calls: Calls
+
 
 @dataclass(frozen=True, eq=False)
 class UnpatchedRun:
-    """One unpatched prompt: what every patched copy of it reuses.
+    """One unpatched prompt, with branches behind it or none: what every patched copy reuses.
 
-    ``resid[l]`` is the residual stream before layer ``l``, ``resid[n_layers]`` the final one;
+    Its rows are the prompt's positions, then those of the branches
+    (:mod:`interp.patching.branches`); without branches ``pos`` is a position. ``resid[l]`` is the
+    residual stream before layer ``l``, ``resid[n_layers]`` the final one;
     ``keys[l]``, ``values[l]``: ``[head, pos, d_head]``, keys rotated; ``masks[l]``: ``[pos, key]``,
-    0 where a key is seen and the dtype's lowest number elsewhere. ``read``: ascending positions
-    whose ``logits`` are wanted.
+    0 where a key is seen and the dtype's lowest number elsewhere. ``calls`` are by row where they are
+    by position. ``read``: ascending rows whose ``logits`` are wanted. ``forwards``: where all of it
+    comes from.
     """
 
     ids: Int[Tensor, " pos"]
@@ -28,9 +42,20 @@ class UnpatchedRun:
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     masks: tuple[Tensor, ...]
-    calls: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
+    calls: Calls
     read: Int[Tensor, " read"]
     logits: Float[Tensor, "read d_vocab"]
+    forwards: tuple[RecordedForward, ...]
+
+    @property
+    def branched(self) -> bool:
+        """Whether branches share the prompt's rows."""
+        return len(self.forwards) > 1
+
+    @property
+    def n_positions(self) -> int:
+        """Tokens of the longest of its forwards."""
+        return max(len(forward.rows) for forward in self.forwards)
 
     @property
     def n_bytes(self) -> int:

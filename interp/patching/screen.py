@@ -76,7 +76,7 @@ def screen(
         positions: which positions of the destination.
         steps: path steps of the attribution (:func:`interp.patching.attribute`).
         metric: as in a sweep, with a gradient.
-        seed: seed of the result's bootstraps.
+        seed: seed of the result's max-t.
         max_bytes: budget for what the exact runs hold at a time.
         progress: show bars.
 
@@ -98,7 +98,7 @@ def screen(
     grid.require_unset("screen", {"window": "an estimate ranks cells of one layer"})
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    plan = plan_sweep(model, pairs, grid=grid)
+    plan = plan_sweep(model, pairs, grid=grid, metric=metrics)
     estimated = _mean_effect(
         attribute(
             model,

@@ -34,6 +34,10 @@ Positions: TypeAlias = str | Sequence[int]
 """``"aligned"`` (aligned and at or after the first difference), ``"all"`` (aligned, all),
 ``"post_instruction"``, the name of a span, or positions of the destination."""
 
+MetricName = Literal["margin", "option_margin", "log_prob"]
+"""What is read at the end of a run, by name: the margin (logit difference) of two options, the mean
+log-probability per token of one's full text minus the other's, and that of the first one's token."""
+
 SweepMethod = Literal["exact", "hooked"]
 """Cells in one pass over the layers, or one forward through hooks for each."""
 

@@ -70,13 +70,14 @@ def sweep(
             that is patched together.
         window: how many layers from the cell's layer on are patched together.
         part: set only the part along or orthogonal to a direction, on the current state.
-        metric: ``"margin"``, ``"log_prob"``, a function of the last position's logits
-            (:data:`interp.patching.Metric`), or several by name.
+        metric: ``"margin"``, ``"log_prob"``, ``"option_margin"`` (both options' full texts,
+            teacher-forced), a function of the last position's logits
+            (:data:`interp.patching.Metric`), or several by name: they share the runs.
         method: ``"exact"``, ``"hooked"`` for one forward per cell through hooks, or
             ``"screened"`` for the ``k`` cells of largest attribution
             (:func:`interp.patching.screen.screen`).
         k: how many cells a screened sweep runs.
-        seed: seed of the result's bootstraps.
+        seed: seed of the result's max-t.
         max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
         progress: show a bar.
 
@@ -86,8 +87,8 @@ def sweep(
         are NaN.
 
     Raises:
-        InterpError: no pairs, a pair without a margin target, an unknown name, a budget below the
-            needs of one cell, or an activation that is not finite.
+        InterpError: no pairs, a pair without a margin target or options, an unknown name, a budget
+            below the needs of one cell, or an activation that is not finite.
 
     Example:
         >>> result = sweep(model, make_pair(model, item, "instructed"))   # doctest: +SKIP
@@ -111,9 +112,9 @@ def sweep(
         )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    plan = plan_sweep(model, pairs, grid=grid)
+    plan = plan_sweep(model, pairs, grid=grid, metric=metrics)
     require_part(model, plan.site, part)
-    require_target(pairs, metrics)
+    require_target(model, pairs, metrics)
     table = run_plan(
         model,
         pairs,

@@ -26,18 +26,26 @@ if TYPE_CHECKING:
         cyclic_orders,
         follow_up,
     )
+    from interp.prompts.options import OptionTokens, encode_option, margin_token, option_tokens
     from interp.prompts.pair import (
         MarginTarget,
         PromptPair,
         condition_prompt,
         make_pair,
         margin_target,
-        margin_token,
         pair_of_conditions,
         require_runnable,
         require_target_in_vocabulary,
+        target_of_options,
     )
-    from interp.prompts.presets import Call, ConditionSpec, condition_texts, load_conditions
+    from interp.prompts.placebos import PLACEBO_KINDS, PlaceboKind
+    from interp.prompts.presets import (
+        Call,
+        ConditionSpec,
+        Wording,
+        condition_texts,
+        load_conditions,
+    )
     from interp.prompts.rendering import prompts_digest, render
     from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
@@ -54,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER_PREFIX",
     "CONDITION_NAMES",
+    "PLACEBO_KINDS",
     "PLAIN_TEMPLATE",
     "SLOTS",
     "Alignment",
@@ -64,12 +73,15 @@ __all__ = [
     "Conversation",
     "InstructionTurn",
     "MarginTarget",
+    "OptionTokens",
+    "PlaceboKind",
     "Placement",
     "PromptPair",
     "Segment",
     "TextBank",
     "TokenizedPrompt",
     "Turn",
+    "Wording",
     "align",
     "build_completion",
     "build_conversation",
@@ -79,6 +91,7 @@ __all__ = [
     "cyclic_orders",
     "decode_each",
     "encode_continuation",
+    "encode_option",
     "fill",
     "first_difference",
     "follow_up",
@@ -86,6 +99,7 @@ __all__ = [
     "make_pair",
     "margin_target",
     "margin_token",
+    "option_tokens",
     "pair_of_conditions",
     "prompt_of_row",
     "prompt_row",
@@ -97,6 +111,7 @@ __all__ = [
     "require_target_in_vocabulary",
     "require_vocabulary",
     "sentence_ids",
+    "target_of_options",
     "tokenize",
 ]
 

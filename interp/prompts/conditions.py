@@ -1,10 +1,15 @@
 """Conditions: which instruction a prompt carries, and its matched placebo.
 
 A moral text is never compared with nothing alone: every instruction has a placebo of (as near as
-possible) the same token count, so that length and position cannot pass for morality. Conditions are
+possible) the same token count, so that length and position cannot pass for morality; and the placebo
+is a request about the reply, so that the speech act of a request cannot either. Conditions are
 data (:mod:`interp.prompts.presets`), the bank of sentences is
 ``interp/data/bundled/instructions.jsonl``; token counts depend on the tokenizer, so the matching is
 done per model and its mismatch is reported with every row.
+
+Wordings are a random effect: the wordings of a bank and their placebos are drawn at random per seed,
+without replacement. The draw depends on the seed and the condition alone, on no machine, and asking
+for more texts changes no earlier pair. Texts that a condition lists itself are taken in their order.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from interp.data.bundle import Instruction, bundled_instructions
+from interp.data.bundle import WRITTEN, Instruction, bundled_instructions
 from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError
 from interp.prompts.conversation import (
@@ -24,8 +29,9 @@ from interp.prompts.conversation import (
     build_completion,
     build_conversation,
 )
-from interp.prompts.placebos import Placebo, PlaceboPool
-from interp.prompts.presets import ConditionSpec, condition_texts, load_conditions
+from interp.prompts.draws import uniform
+from interp.prompts.placebos import FILLERS, Placebo, PlaceboKind, PlaceboPool
+from interp.prompts.presets import ConditionSpec, Wording, condition_texts, load_conditions
 from interp.prompts.slots import fill
 
 ConditionName = Literal["clean", "instructed", "placebo", "negated", "revealing"]
@@ -39,7 +45,8 @@ class Condition:
 
     ``slot`` numbers the texts of a condition; ``control_of`` says which condition a placebo is
     matched with (its partner has the same slot). ``placement`` and ``turn`` say where the
-    instruction goes, None where the caller chooses.
+    instruction goes, None where the caller chooses. ``source`` is that of the wording, ``reported:
+    arXiv ...`` or ``written`` (for this project); of a built placebo that of its first part.
     """
 
     name: str
@@ -49,6 +56,7 @@ class Condition:
     control_of: str = ""
     placement: Placement | None = None
     turn: InstructionTurn | None = None
+    source: str = WRITTEN
 
     def place(
         self, placement: Placement, turn: InstructionTurn
@@ -68,11 +76,11 @@ class TextBank:
         conditions: the registry, :func:`~interp.prompts.presets.load_conditions` by default.
         feedback: text per item id for the slot ``{feedback}``.
         require_match: by how many tokens a placebo may differ from its text. None takes the nearest
-            of the bank and lets the result report the mismatch. With a number, a placebo of the
+            left in the bank and lets the result report the mismatch. With a number, a placebo of the
             exact count is built where the bank has none (:mod:`interp.prompts.placebos`), and what
             cannot be matched is refused.
         n_ctx: refuse a text of more tokens than this.
-        seed: of the draws that fill slots.
+        seed: of the draws of wordings and placebos, and of those that fill slots.
 
     Example:
         >>> bank = TextBank(model.tokenizer)                               # doctest: +SKIP
@@ -95,9 +103,13 @@ class TextBank:
         bank = bundled_instructions() if instructions is None else instructions
         self.specs = load_conditions() if conditions is None else conditions
         self._tokenizer = tokenizer
-        self._texts = {name: condition_texts(spec, bank) for name, spec in self.specs.items()}
-        self._placebos = PlaceboPool(self.count, self._texts.get("placebo", ()))
-        self._feedback, self._seed = feedback, seed
+        self._seed = seed
+        self._texts = {name: self._drawn(spec, bank) for name, spec in self.specs.items()}
+        self._pools: dict[PlaceboKind, PlaceboPool] = {
+            kind: PlaceboPool(self.count, self._pairs(kind), fillers)
+            for kind, fillers in FILLERS.items()
+        }
+        self._feedback = feedback
         self._require_match, self._n_ctx = require_match, n_ctx
 
     def count(self, text: str) -> int:
@@ -105,7 +117,10 @@ class TextBank:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def wordings(self, name: str, n_texts: int) -> tuple[Condition, ...]:
-        """The first ``n_texts`` texts of a condition as they are written, slots not filled.
+        """``n_texts`` texts of a condition as they are written, slots not filled.
+
+        Those of a bank are drawn at random per seed, without replacement (all where all are asked
+        for); those that the condition lists are its first.
 
         A condition without an instruction has one prompt, whatever ``n_texts``.
 
@@ -122,8 +137,16 @@ class TextBank:
                 "n_texts (or the slot, which counts from 0)"
             )
         return tuple(
-            Condition(name, text_id, text, slot, placement=spec.placement, turn=spec.turn)
-            for slot, (text_id, text) in enumerate(bank[:n_texts])
+            Condition(
+                name,
+                wording.id,
+                wording.text,
+                slot,
+                placement=spec.placement,
+                turn=spec.turn,
+                source=wording.source,
+            )
+            for slot, wording in enumerate(bank[:n_texts])
         )
 
     def n_texts(self, name: str) -> int:
@@ -173,11 +196,7 @@ class TextBank:
             InterpError: names the condition, the item and the slot.
         """
         spec = self._spec(name)
-        kind = "choice" if isinstance(item, ChoiceItem) else "completion"
-        if spec.items not in ("any", kind):
-            raise InterpError(
-                f"condition {name!r} is for {spec.items} items, {item.id!r} is a {kind} item"
-            )
+        spec.require_fit(item)
         try:
             return fill(
                 text,
@@ -190,29 +209,39 @@ class TextBank:
         except InterpError as error:
             raise InterpError(f"condition {name!r}: {error}") from error
 
-    def placebos(self, treated: Sequence[Condition]) -> tuple[Condition, ...]:
-        """One placebo per text, no placebo twice, each the nearest in token count still free.
+    def placebos(
+        self, treated: Sequence[Condition], *, kind: PlaceboKind = "placebo"
+    ) -> tuple[Condition, ...]:
+        """One placebo per text, no placebo twice, drawn among those of its token count.
 
-        Texts choose in their order and ties go to the earlier placebo of the bank. So the placebo
-        of a text depends on it and the texts before it: asking for more texts changes no pair.
-        A placebo takes the place of its text.
+        Texts draw in their order, at random per seed and condition; where no placebo of the count is
+        left, among those of the nearest count. So the placebo of a text depends on it and the texts
+        before it: asking for more texts changes no pair. A placebo takes the place of its text.
+
+        Args:
+            treated: the texts. Those of the condition ``kind`` itself get placebos from the half of
+                the bank that its texts come to last, so that the two are never the same.
+            kind: requests about the reply, or statements.
 
         Raises:
             InterpError: more texts than placebos, or none within ``require_match`` tokens.
         """
-        if len(treated) > len(self._placebos):
+        pool, used = self._pools[kind], set[str]()
+        if any(condition.name == kind for condition in treated):
+            own = self._texts[kind]
+            used = {wording.id for wording in own[: max(len(own) // 2, len(treated))]}
+        if len(treated) > len(pool) - len(used):
             raise InterpError(
                 f"{len(treated)} texts need as many placebos, the bank has "
-                f"{len(self._placebos)}: ask for fewer texts"
+                f"{len(pool) - len(used)}: ask for fewer texts"
             )
-        used: set[str] = set()
         chosen = []
         for condition in treated:
-            placebo = self._placebo(condition, used)
+            placebo = self._placebo(condition, pool, used)
             used.add(placebo.base)
             chosen.append(
                 Condition(
-                    "placebo",
+                    kind,
                     placebo.id,
                     placebo.text,
                     condition.slot,
@@ -280,13 +309,33 @@ class TextBank:
             raise InterpError(f"no condition {name!r}; known: {', '.join(self.specs)}")
         return self.specs[name]
 
-    def _placebo(self, condition: Condition, used: set[str]) -> Placebo:
+    def _drawn(self, spec: ConditionSpec, bank: Sequence[Instruction]) -> tuple[Wording, ...]:
+        """The texts of a condition in the order in which they are asked for.
+
+        Conditions of one bank draw alike, so that they are compared with the same wordings.
+        """
+        texts = condition_texts(spec, bank)
+        if not spec.is_drawn:
+            return texts
+        purpose = f"wording of {spec.bank}"
+        return tuple(sorted(texts, key=lambda text: uniform(self._seed, purpose, text.id)))
+
+    def _pairs(self, kind: PlaceboKind) -> list[tuple[str, str]]:
+        return [(wording.id, wording.text) for wording in self._texts.get(kind, ())]
+
+    def _placebo(self, condition: Condition, pool: PlaceboPool, used: set[str]) -> Placebo:
+        spec = self.specs.get(condition.name)
+        purpose = f"placebo of {(spec and spec.bank) or condition.name}"
+
+        def rank(placebo: str) -> float:
+            return uniform(self._seed, purpose, placebo)
+
         wanted = self.count(condition.text or "")
-        nearest = self._placebos.nearest(wanted, used)
+        nearest = pool.nearest(wanted, used, rank)
         assert nearest is not None  # there are at least as many placebos as texts
         if self._require_match is None or nearest.n_tokens == wanted:
             return nearest
-        built = self._placebos.build(wanted, used)
+        built = pool.build(wanted, used, rank)
         if built is not None:
             return built
         if abs(nearest.n_tokens - wanted) <= self._require_match:

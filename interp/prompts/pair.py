@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -14,13 +15,14 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.display import html_paragraph
 from interp.errors import InterpError
-from interp.prompts.align import Alignment, align, first_difference
+from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
+from interp.prompts.options import OptionTokens, margin_token, option_tokens
+from interp.prompts.placebos import PLACEBO_KINDS
 from interp.prompts.tokens import (
     TokenizedPrompt,
     decode_each,
-    encode_continuation,
     require_context,
     require_vocabulary,
     tokenize,
@@ -46,7 +48,9 @@ class PromptPair:
     """A source run to copy from and a destination run to copy into.
 
     In TransformerLens's words the source is the run of the ``clean_cache``, also when it is the
-    corrected prompt here. ``target`` is read at the last position of both prompts.
+    corrected prompt here. ``target`` is read at the last position of both prompts; ``options`` are
+    the full texts of the two options, which the option margin reads. ``wording`` names the pair of
+    wordings; statistics over pairs count wordings as random. Empty: there is one.
     """
 
     source: TokenizedPrompt
@@ -56,6 +60,8 @@ class PromptPair:
     source_name: str
     destination_name: str
     item: ChoiceItem | None = None
+    options: OptionTokens | None = None
+    wording: str = ""
 
     @property
     def label(self) -> str:
@@ -73,6 +79,8 @@ class PromptPair:
             source_name=self.destination_name,
             destination_name=self.source_name,
             item=self.item,
+            options=self.options,
+            wording=self.wording,
         )
 
     def _repr_html_(self) -> str:
@@ -97,6 +105,7 @@ def make_pair(
     placement: Placement = "after",
     bank: TextBank | None = None,
     target: tuple[int, int] | None = None,
+    options: tuple[Sequence[int], Sequence[int]] | None = None,
 ) -> PromptPair:
     """The pair ``condition -> against`` of one item, or of two token tensors.
 
@@ -108,17 +117,19 @@ def make_pair(
         source: the item; or the source's token ids ``[pos]`` or ``[1, pos]``, with the destination's
             ids as ``condition``.
         condition: the source's condition.
-        against: the destination's condition. A placebo on either side is matched to the text of the
-            other side (to ``instructed`` where that has none).
+        against: the destination's condition. A placebo of either kind (``placebo``, ``statement``)
+            is matched to the text of the other side (to ``instructed`` where that has none).
         order: which cyclic order of the options.
-        slot: which text of the condition.
+        slot: which text of the condition, in the order in which the bank draws them.
         placement: instruction before or after the question.
         bank: the texts of the conditions; those of the bundled ones by default.
         target: token ids (a, b) of the margin, for token tensors.
+        options: for token tensors, all token ids of the options (a, b) behind the prompts, instead
+            of ``target``: leading ones that both share are put behind the prompts, as for an item.
 
     Raises:
         InterpError: a prompt beyond the context, a slot the bank does not have, an unknown
-            condition, one of several calls, or a ``target`` with an item.
+            condition, one of several calls, or a ``target`` or ``options`` with an item.
 
     Example:
         >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
@@ -127,19 +138,33 @@ def make_pair(
     if isinstance(source, Tensor):
         if not isinstance(condition, Tensor):
             raise InterpError("make_pair: give two token tensors, or an item and a condition")
-        return _pair_of_tensors(model, source, condition, target)
+        return _pair_of_tensors(model, source, condition, target, options)
     if isinstance(condition, Tensor):
         raise InterpError("make_pair: give two token tensors, or an item and a condition")
-    if target is not None:
-        raise InterpError("make_pair: target is for token tensors; an item brings its own margin")
+    for name, given in (("target", target), ("options", options)):
+        if given is not None:
+            raise InterpError(
+                f"make_pair: {name} is for token tensors; an item brings its own margin"
+            )
     if slot < 0:
         raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
     bank = TextBank(model.tokenizer) if bank is None else bank
+    here, there = paired_conditions(bank, source, condition, against=against, slot=slot)
+    return pair_of_conditions(model, source, here, there, order=order, placement=placement)
+
+
+def paired_conditions(
+    bank: TextBank, item: ChoiceItem, condition: str, *, against: str, slot: int = 0
+) -> tuple[Condition, Condition]:
+    """The texts of the two prompts of :func:`make_pair`, by the names of their conditions.
+
+    Raises:
+        InterpError: an unknown condition, one of several calls, or a slot the bank does not have.
+    """
     for name in (condition, against):
         bank.require_single(name)
-    here = _condition(bank, source, condition, slot, partner=against)
-    there = _condition(bank, source, against, slot, partner=condition)
-    return pair_of_conditions(model, source, here, there, order=order, placement=placement)
+    here = _condition(bank, item, condition, slot, partner=against)
+    return here, _condition(bank, item, against, slot, partner=condition)
 
 
 def pair_of_conditions(
@@ -154,11 +179,13 @@ def pair_of_conditions(
     """The pair of two explicit conditions of one item; see :func:`make_pair`."""
     a = condition_prompt(model, item, here, order=order, placement=placement)
     b = condition_prompt(model, item, there, order=order, placement=placement)
-    target, shared = margin_target(model.tokenizer, item, b)
+    options = option_tokens(model.tokenizer, item, b)
+    target, shared = target_of_options(item, options)
     if len(shared):
         tokens = tuple(decode_each(model.tokenizer, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
-    pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item)
+    wording = str(max(here.slot, there.slot))
+    pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item, options, wording)
     require_runnable(model, pair)
     return pair
 
@@ -189,52 +216,81 @@ def margin_target(
 
     None for an item without a contrast, or whose two options are equal up to the end of one.
     """
-    contrast = item.contrast()
-    nothing = torch.empty(0, dtype=torch.long)
-    if contrast is None:
-        return None, nothing
-    texts = [item.choices[index].text.strip() for index in contrast]
-    ids = [encode_continuation(tokenizer, prompt, f" {text}") for text in texts]
-    shared = margin_token(*ids)
-    if shared is None:
-        return None, nothing
-    target = MarginTarget(int(ids[0][shared]), int(ids[1][shared]), texts[0], texts[1])
-    return target, ids[0][:shared]
+    return target_of_options(item, option_tokens(tokenizer, item, prompt))
 
 
-def margin_token(a: Int[Tensor, " a"], b: Int[Tensor, " b"]) -> int | None:
-    """Where the margin (logit difference) of two options is read: their first token that differs.
+def target_of_options(
+    item: ChoiceItem, options: OptionTokens | None
+) -> tuple[MarginTarget | None, Int[Tensor, " shared"]]:
+    """The same of an item's options that are tokens already."""
+    texts = [item.choices[index].text.strip() for index in item.contrast() or ()]
+    return _target_of_options(options, texts)
 
-    None when one option is the beginning of the other.
-    """
-    first = first_difference(a, b)
-    return None if first is None or first == min(len(a), len(b)) else first
+
+def _target_of_options(
+    options: OptionTokens | None, texts: Sequence[str]
+) -> tuple[MarginTarget | None, Int[Tensor, " shared"]]:
+    if options is None or margin_token(options.a, options.b) is None:
+        return None, torch.empty(0, dtype=torch.long)
+    at = options.n_shared
+    target = MarginTarget(int(options.a[at]), int(options.b[at]), texts[0], texts[1])
+    return target, options.a[:at]
 
 
 def _condition(
     bank: TextBank, item: ChoiceItem, name: str, slot: int, *, partner: str
 ) -> Condition:
-    if name == "placebo":
+    if name in PLACEBO_KINDS:
         spec = bank.specs.get(partner)
-        bare = partner == "placebo" or (spec is not None and not spec.has_text)
+        bare = partner in PLACEBO_KINDS or (spec is not None and not spec.has_text)
         matched = "instructed" if bare else partner
-        return bank.placebos(bank.texts(matched, item, slot + 1))[slot]
+        return bank.placebos(bank.texts(matched, item, slot + 1), kind=name)[slot]
     texts = bank.texts(name, item, slot + 1)
     return texts[min(slot, len(texts) - 1)]
 
 
 def _pair_of_tensors(
-    model: TransformerBridge, source: Tensor, destination: Tensor, target: tuple[int, int] | None
+    model: TransformerBridge,
+    source: Tensor,
+    destination: Tensor,
+    target: tuple[int, int] | None,
+    options: tuple[Sequence[int], Sequence[int]] | None,
 ) -> PromptPair:
     a = _prompt_of_tensor(model, source, "source")
     b = _prompt_of_tensor(model, destination, "destination")
+    if options is not None:
+        if target is not None:
+            raise InterpError("make_pair: give target or options; options bring their own margin")
+        tokens = _tokens_of_options(model, options)
+        texts = ["".join(decode_each(model.tokenizer, ids)) for ids in (tokens.a, tokens.b)]
+        margin, shared = _target_of_options(tokens, texts)
+        if len(shared):
+            words = tuple(decode_each(model.tokenizer, shared))
+            a, b = a.extend(shared, words), b.extend(shared, words)
+        pair = PromptPair(a, b, align(a, b), margin, "source", "destination", options=tokens)
+        require_runnable(model, pair)
+        return pair
     margin = None
     if target is not None:
         margin = MarginTarget(target[0], target[1], "", "")
         require_target_in_vocabulary(model, margin)
-        texts = decode_each(model.tokenizer, torch.tensor(target))
-        margin = MarginTarget(target[0], target[1], texts[0], texts[1])
+        words = tuple(decode_each(model.tokenizer, torch.tensor(target)))
+        margin = MarginTarget(target[0], target[1], words[0], words[1])
     return PromptPair(a, b, align(a, b), margin, "source", "destination")
+
+
+def _tokens_of_options(
+    model: TransformerBridge, options: tuple[Sequence[int], Sequence[int]]
+) -> OptionTokens:
+    ids = []
+    for name, given in zip("ab", options, strict=True):
+        flat = torch.as_tensor(given)
+        if flat.ndim != 1 or (len(flat) and flat.dtype not in (torch.int64, torch.int32)):
+            raise InterpError(f"make_pair: option {name} is {given!r}: give a list of token ids")
+        flat = flat.to(torch.long).cpu()
+        require_vocabulary(model.tokenizer, f"make_pair: option {name}", flat, model.cfg.d_vocab)
+        ids.append(flat)
+    return OptionTokens(ids[0], ids[1], margin_token(ids[0], ids[1]) or 0)
 
 
 def require_runnable(model: TransformerBridge, pair: PromptPair) -> None:
@@ -247,6 +303,8 @@ def require_runnable(model: TransformerBridge, pair: PromptPair) -> None:
         require_context(prompt.label, len(prompt), model.cfg.n_ctx)
         require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
     require_target_in_vocabulary(model, pair.target)
+    for ids in () if pair.options is None else (pair.options.a, pair.options.b):
+        require_vocabulary(model.tokenizer, f"{pair.label}: an option", ids, model.cfg.d_vocab)
 
 
 def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget | None) -> None:

@@ -1,13 +1,17 @@
-"""Placebos of a wanted token count: chosen from the bank, or built from it.
+"""Placebos of a wanted token count: drawn from a bank, or built from it.
 
-A bank has as many lengths as it has sentences, and tokenizers count differently. Where the bank has
-no placebo of the wanted count, one is built: a placebo of the bank (or one of the fillers) followed
-by further fillers, which are sentences about paper and print. So a built placebo is, like those of
-the bank, of no moral content, asks for nothing that changes the task, and ends in a full stop.
+A bank has as many lengths as it has sentences, and tokenizers count differently. Placebos are drawn
+at random among those of the wanted count; where none of that count is left, among those of the
+nearest count that is left, or (where the caller wants an exact count) one is built: a placebo of the
+bank, or one of the fillers, followed by further fillers. Fillers are of the bank's own kind: short
+requests about the reply (:data:`REQUEST_FILLERS`) or sentences about paper and print
+(:data:`STATEMENT_FILLERS`). So a built placebo is, like those of the bank, of no moral content, of
+the same speech act, asks for nothing that changes the task, and ends in a full stop.
 
 Counts nearly add up over sentences: sets of fillers are found by their own counts (fewest sentences
-first), and only a text whose real count is the wanted one is taken. The search is deterministic.
-The id of a built placebo names its parts in order: ``placebo-03+filler-07``.
+first), and only a text whose real count is the wanted one is taken. Which placebo is drawn depends
+on the numbers that the caller gives to their ids. The id of a built placebo names its parts in
+order: ``placebo-003+filler-07``.
 
 Limit: what the shortest and the longest combination allow (under the default model's tokenizer every
 count from 3 to 250), and with a tokenizer of small pieces a few counts near the shortest one.
@@ -18,15 +22,59 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
-FILLERS: tuple[str, ...] = (
+PlaceboKind = Literal["placebo", "statement"]
+"""``placebo``: a request about the reply, the speech act of an instruction; ``statement``: asks for
+nothing. Both are conditions of this name."""
+
+PLACEBO_KINDS: tuple[PlaceboKind, ...] = get_args(PlaceboKind)
+
+Ranking = Callable[[str], float]
+"""A number per id of the bank; among placebos that would serve alike the lowest is drawn."""
+
+REQUEST_FILLERS: tuple[str, ...] = (
     "Read on.",
-    "Turn over.",
+    "Use ink.",
+    "Type it.",
+    "Use plain type.",
+    "Write it once.",
+    "Keep it legible.",
+    "Keep to one line.",
+    "Use plain letters.",
+    "Use no tabs.",
+    "Leave a margin.",
+    "Use the keyboard.",
+    "Add no headings.",
+    "Skip any greeting.",
+    "Use one space per gap.",
+    "Keep the font as is.",
+    "Put it on one page.",
+    "Leave out the page number.",
+    "Write each word out in letters.",
+    "Keep the lines at the same length.",
+    "Begin at the left margin of it.",
+    "Stay with the spelling of the passage.",
+    "Put no frame or box around it.",
+    "Let the last line of the page stay empty.",
+    "Use no more marks of punctuation than it needs.",
+    "Read it through once more when it has been typed.",
+    "Set it in the same size of type as the passage above.",
+    "Keep the space above the line as wide as the space below it.",
+    "Leave the other side of the sheet empty and write on this side alone.",
+    "Do not add a drawing to the page or a line under the words on it.",
+    "Keep the layout of the page as it is and put nothing in the margin beside the lines.",
+)
+"""Requests about the reply, roughly the shortest first."""
+
+STATEMENT_FILLERS: tuple[str, ...] = (
     "It is typed.",
+    "It has lines.",
+    "It is on paper.",
     "The text is here.",
     "The ink is dry.",
-    "The ink is black.",
-    "The page is white.",
+    "The ink is blue.",
+    "The page is plain.",
     "The lines are short.",
     "The page is flat.",
     "The paper is thin.",
@@ -51,7 +99,12 @@ FILLERS: tuple[str, ...] = (
     "The table on which the booklet was put together stood near a window.",
     "The box for the booklets was made of card and had a lid of the same card.",
 )
-"""Neutral sentences, roughly the shortest first."""
+"""Sentences about paper and print, roughly the shortest first."""
+
+FILLERS: dict[PlaceboKind, tuple[str, ...]] = {
+    "placebo": REQUEST_FILLERS,
+    "statement": STATEMENT_FILLERS,
+}
 
 
 @dataclass(frozen=True)
@@ -65,34 +118,42 @@ class Placebo:
 
 
 class PlaceboPool:
-    """Placebos with their counts under one tokenizer.
+    """Placebos of one kind with their counts under one tokenizer.
 
     Args:
         count: tokens of a text on its own.
-        placebos: (id, text), in the order that breaks ties.
+        placebos: (id, text).
+        fillers: what longer ones are built with.
     """
 
-    def __init__(self, count: Callable[[str], int], placebos: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        count: Callable[[str], int],
+        placebos: Sequence[tuple[str, str]],
+        fillers: Sequence[str] = REQUEST_FILLERS,
+    ) -> None:
         self._count = count
         self._bank = tuple(Placebo(name, text, count(text), name) for name, text in placebos)
+        self._filler_texts = tuple(fillers)
 
     def __len__(self) -> int:
         return len(self._bank)
 
-    def nearest(self, wanted: int, used: Collection[str]) -> Placebo | None:
-        """The unused placebo of the bank whose count is nearest; the earlier one in a tie."""
+    def nearest(self, wanted: int, used: Collection[str], rank: Ranking) -> Placebo | None:
+        """The unused placebo of the bank whose count is nearest; the lowest rank in a tie."""
         free = [p for p in self._bank if p.base not in used]
-        return min(free, key=lambda p: abs(p.n_tokens - wanted)) if free else None
+        key = {p: (abs(p.n_tokens - wanted), rank(p.id)) for p in free}
+        return min(free, key=key.__getitem__) if free else None
 
-    def build(self, wanted: int, used: Collection[str]) -> Placebo | None:
+    def build(self, wanted: int, used: Collection[str], rank: Ranking) -> Placebo | None:
         """An unused placebo with fillers, of exactly the wanted count; None where none is found.
 
-        Placebos of the bank are tried before fillers alone; then the fewest fillers, the longest
-        base and the bank's order decide.
+        Placebos of the bank are tried before fillers alone; then the fewest fillers and the lowest
+        rank decide.
         """
 
-        def preference(base: Placebo) -> tuple[bool, int, int]:
-            return base in self._fillers, len(self._added(wanted, base)), -base.n_tokens
+        def preference(base: Placebo) -> tuple[bool, int, float]:
+            return base in self._fillers, len(self._added(wanted, base)), rank(base.id)
 
         bases = [p for p in (*self._bank, *self._fillers) if p.base not in used]
         bases = [p for p in bases if wanted - p.n_tokens in self._sets]
@@ -109,8 +170,8 @@ class PlaceboPool:
 
     @cached_property
     def _fillers(self) -> tuple[Placebo, ...]:
-        names = [f"filler-{k:02d}" for k in range(1, len(FILLERS) + 1)]
-        pairs = zip(names, FILLERS, strict=True)
+        names = [f"filler-{k:02d}" for k in range(1, len(self._filler_texts) + 1)]
+        pairs = zip(names, self._filler_texts, strict=True)
         return tuple(Placebo(name, text, self._count(text), name) for name, text in pairs)
 
     @cached_property

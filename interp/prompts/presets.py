@@ -17,8 +17,12 @@ Fields (all but ``description`` may be left out):
 ``description``       one line.
 ``source``            arXiv number of the paper it comes from, quoted.
 ``items``             any | choice | completion: what it can be added to.
-``texts`` or ``bank`` paraphrases, the reported wording first, with slots (:mod:`.slots`); or the
-                      kind of a bundled bank. Neither: no instruction.
+``gold``              any | unknown: unknown where the texts say that the question is left open, and
+                      so can be added only to items whose gold choice is the abstention.
+``texts`` or ``bank`` paraphrases, the reported wordings first, with slots (:mod:`.slots`); or the
+                      kind of a bundled bank, from which wordings are drawn at random per seed.
+                      Neither: no instruction.
+``reported``          how many of ``texts``, counted from the first, are the paper's own words.
 ``placement, turn``   where the instruction goes, when the condition fixes it; else the caller's.
 ``control``           placebo: every text is matched with one; none: it is not.
 ``verdict_accuracy``  for the slot ``{verdict}``: 1 true, 0 flipped, .5 random.
@@ -29,12 +33,13 @@ Fields (all but ``description`` may be left out):
 ``replaces``          true: takes the place of the bundled condition of this name.
 
 What a matched placebo asks again are the neutral words of the condition ``placebo``, whose texts are
-also the placebos.
+also the placebos. Those of ``statement`` are placebos of the second kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -44,10 +49,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from interp.data.bundle import Instruction, InstructionKind
+from interp.data.bundle import WRITTEN, Instruction, InstructionKind
+from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError, did_you_mean
 from interp.parsing import read_text, require_unicode
 from interp.prompts.conversation import ANSWER_PREFIX, InstructionTurn, Placement
+from interp.prompts.placebos import PLACEBO_KINDS
 from interp.prompts.slots import CHOICE_SLOTS, slots_in
 
 _BUNDLED = "conditions.yaml"
@@ -92,8 +99,10 @@ class ConditionSpec(BaseModel):
     description: Text
     source: str = ""
     items: Literal["any", "choice", "completion"] = "any"
+    gold: Literal["any", "unknown"] = "any"
     bank: InstructionKind | None = None
     texts: tuple[Text, ...] = ()
+    reported: int = Field(default=0, ge=0)
     placement: Placement | None = None
     turn: InstructionTurn | None = None
     control: Literal["placebo", "none"] = "placebo"
@@ -110,6 +119,14 @@ class ConditionSpec(BaseModel):
         return bool(self.texts) or self.bank is not None
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether its wordings are a sample: those of a bank, but for the reported ones.
+
+        The reported ones are few and no sample of anything; they are taken in their order.
+        """
+        return self.bank not in (None, "reported")
+
+    @property
     def has_placebo(self) -> bool:
         """Whether its texts have placebos."""
         return self.has_text and self.control == "placebo"
@@ -118,6 +135,31 @@ class ConditionSpec(BaseModel):
     def has_control(self) -> bool:
         """Whether a trajectory under it has a control: of its texts, of its calls, or of both."""
         return self.has_placebo or bool(self.control_calls)
+
+    def fits(self, item: ChoiceItem | CompletionItem) -> bool:
+        """Whether it can be added to this item: its kind, and its gold choice where that matters."""
+        if isinstance(item, CompletionItem):
+            return self.items in ("any", "completion")
+        open_question = item.choices[item.gold].role == "unknown"
+        return self.items in ("any", "choice") and (self.gold == "any" or open_question)
+
+    def require_fit(self, item: ChoiceItem | CompletionItem) -> None:
+        """Refuse an item that the condition cannot be added to.
+
+        Raises:
+            InterpError: names the condition and the item.
+        """
+        if self.fits(item):
+            return
+        kind = "choice" if isinstance(item, ChoiceItem) else "completion"
+        if self.items not in ("any", kind):
+            raise InterpError(
+                f"condition {self.name!r} is for {self.items} items, {item.id!r} is a {kind} item"
+            )
+        raise InterpError(
+            f"condition {self.name!r} says that the text leaves the question open, which is not the "
+            f"gold choice of {item.id!r}: use it on items whose gold choice is the abstention"
+        )
 
     def reasks(self, task: Literal["choice", "completion"]) -> tuple[str, ...]:
         """The re-asks for items of this kind; none for a condition that only asks once."""
@@ -141,6 +183,15 @@ class ConditionSpec(BaseModel):
         checks = {
             "has both texts and a bank; give one": bool(self.texts) and self.bank is not None,
             "has the same text twice": len(set(self.texts)) < len(self.texts),
+            "has fewer texts than it says are reported; name their number": (
+                self.reported > len(self.texts)
+            ),
+            "has reported texts without the paper; give its number as 'source'": (
+                self.reported > 0 and not self.source
+            ),
+            "is for items whose gold choice is the abstention, which completions do not have": (
+                self.gold == "unknown" and self.items != "choice"
+            ),
             "has a placement in the system turn; leave one of placement and turn out": (
                 self.turn == "system" and self.placement is not None
             ),
@@ -172,7 +223,7 @@ class ConditionSpec(BaseModel):
                 bool(self.control_calls) and self.control == "none"
             ),
             "has a placebo with slots; placebos are the same for every item": (
-                self.name == "placebo" and bool(slots)
+                self.name in PLACEBO_KINDS and bool(slots)
             ),
         }
         return [problem for problem, present in checks.items() if present]
@@ -182,13 +233,33 @@ def _kinds(calls: Sequence[Call]) -> list[tuple[str, bool]]:
     return [(call.gives, call.asks is None) for call in calls]
 
 
+@dataclass(frozen=True)
+class Wording:
+    """A text of a condition, slots not filled, and whether it is a paper's own or written here."""
+
+    id: str
+    text: str
+    source: str = WRITTEN
+
+
 def condition_texts(
     spec: ConditionSpec, instructions: Sequence[Instruction]
-) -> tuple[tuple[str, str], ...]:
-    """(id, text) of every text of a condition, slots not filled; those of a bank from the list."""
+) -> tuple[Wording, ...]:
+    """Every text of a condition in its own order; those of a bank are taken from the list.
+
+    The bank ``reported`` holds all wordings of the instruction that are a paper's own words.
+    """
     if spec.bank is not None:
-        return tuple((i.id, i.text) for i in instructions if i.kind == spec.bank)
-    return tuple((f"{spec.name}-{k:02d}", text) for k, text in enumerate(spec.texts, start=1))
+        kinds = ("instructed", "reported") if spec.bank == "reported" else (spec.bank,)
+        of_bank = [i for i in instructions if i.kind in kinds]
+        if spec.bank == "reported":
+            of_bank = [i for i in of_bank if i.reported]
+        return tuple(Wording(i.id, i.text, i.source) for i in of_bank)
+    paper = f"reported: arXiv {spec.source}"
+    return tuple(
+        Wording(f"{spec.name}-{k:02d}", text, paper if k <= spec.reported else WRITTEN)
+        for k, text in enumerate(spec.texts, start=1)
+    )
 
 
 def load_conditions(path: str | Path | None = None) -> Mapping[str, ConditionSpec]:

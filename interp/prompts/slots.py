@@ -1,6 +1,9 @@
 """Slots of a condition's text, filled per item.
 
-``{answer}``     the text of the item's gold choice.
+``{answer}``     the text of the item's gold choice. The condition ``revealing`` names it as the
+                 answer and ``mentions`` merely shows it, so both can be used on every choice item.
+                 ``paraphrases`` has no slot: it says that the text leaves the question open, so it
+                 can be used on items whose gold choice is the abstention (role ``unknown``) alone.
 ``{option}``     the choice that a verdict is about: the one given by the caller (what the model
                  answered), else one drawn per item, gold in half of the draws.
 ``{verdict}``    "correct" or "wrong": the truth about ``{option}`` with the condition's
@@ -21,7 +24,6 @@ Example::
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +31,7 @@ from pathlib import Path
 from interp.data.items import ChoiceItem, CompletionItem
 from interp.errors import InterpError, did_you_mean
 from interp.parsing import parse_json, read_text
+from interp.prompts.draws import uniform
 
 SLOTS = ("answer", "option", "verdict", "statistic", "feedback")
 """Every slot that a text may hold."""
@@ -163,21 +166,15 @@ def _option(item: ChoiceItem, seed: int, given: int | None) -> int:
             )
         return given
     others = [k for k in range(len(item.choices)) if k != item.gold]
-    draw = 2 * _uniform(seed, item.id, "option")
+    draw = 2 * uniform(seed, "option", item.id)
     return item.gold if draw < 1 else others[int((draw - 1) * len(others))]
 
 
 def _verdict(item: ChoiceItem, option: int, accuracy: float | None, seed: int) -> str:
     if accuracy is None:
         raise InterpError(f"item {item.id!r}: the slot {{verdict}} needs a verdict_accuracy")
-    honest = _uniform(seed, item.id, "verdict") < accuracy
+    honest = uniform(seed, "verdict", item.id) < accuracy
     return "correct" if (option == item.gold) == honest else "wrong"
-
-
-def _uniform(seed: int, item_id: str, purpose: str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
-    digest = hashlib.sha256(f"{seed}\n{purpose}\n{item_id}".encode()).digest()
-    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 def _known() -> str:

@@ -156,6 +156,7 @@ def open_run(
     study: str = "",
     model: Any = None,
     data: Mapping[str, str] | None = None,
+    rules: Mapping[str, Any] | None = None,
     seed: int = 0,
     command: str = "",
     threads: int | None = None,
@@ -164,10 +165,11 @@ def open_run(
     """Create the run folder ``path``, or take up the run in it, and lock it for the block.
 
     ``config`` and ``model`` (the model card) may be dicts, dataclasses or pydantic models of JSON
-    values; ``study`` names the kind of run; ``data`` maps data set names to hashes. With ``seed``,
-    ``threads`` (default: torch's number of threads) and the versions of the packages that make the
-    numbers, they are the identity of the run. ``ignore`` lists dotted places that are recorded and
-    not compared. ``command`` and ``path`` are recorded only.
+    values; ``study`` names the kind of run; ``data`` maps data set names to hashes; ``rules`` are what
+    the reading of the numbers was fixed to before there were any. With ``seed``, ``threads`` (default:
+    torch's number of threads) and the versions of the packages that make the numbers, they are the
+    identity of the run. ``ignore`` lists dotted places that are recorded and not compared. ``command``
+    and ``path`` are recorded only.
 
     Raises InterpError, one line, if the folder is another run (each difference is named), is in use
     (by which process), holds files but no manifest, or cannot be written. An exception of the block
@@ -179,6 +181,7 @@ def open_run(
         config=config,
         model=model,
         data=data or {},
+        rules=rules,
         seed=seed,
         threads=_torch_threads() if threads is None else threads,
     )

@@ -1,8 +1,8 @@
 """``manifest.json``: what a run folder is a run of, and what happened to it.
 
-The *identity* (study, config, model card, data hashes, seed, thread count, versions of the packages that
-make the numbers) is compared on resumption, because rows made under two identities must not share a
-table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
+The *identity* (study, config, rules, model card, data hashes, seed, thread count, versions of the
+packages that make the numbers) is compared on resumption, because rows made under two identities must
+not share a table. Bit-equality holds only at an equal thread count, so that counts too. Everything else
 (command, folder, times, process, other versions, hashes of the files) is recorded and never
 compared. Times are in the manifest alone.
 """
@@ -39,7 +39,7 @@ RECORDED_PACKAGES = (
 )  # fmt: skip
 """Packages that only read and write."""
 
-IDENTITY = ("study", "config", "model", "data", "seed", "threads", "packages")
+IDENTITY = ("study", "config", "rules", "model", "data", "seed", "threads", "packages")
 
 Status = Literal["running", "complete", "interrupted", "failed", "killed"]
 """``interrupted``: by the keyboard; ``failed``: by an exception; ``killed``: ended without
@@ -47,12 +47,20 @@ updating the manifest, as the next opening finds (until then it is ``running``).
 
 
 def identity(
-    *, study: str, config: Any, model: Any, data: Mapping[str, str], seed: int, threads: int
+    *,
+    study: str,
+    config: Any,
+    model: Any,
+    data: Mapping[str, str],
+    seed: int,
+    threads: int,
+    rules: Mapping[str, Any] | None = None,
 ) -> dict[str, Json]:
     """The compared part of a manifest. Raises InterpError for what JSON cannot hold."""
     return {
         "study": to_json_values(study, "study"),
         "config": to_json_values(config, "config"),
+        "rules": to_json_values(rules or {}, "rules"),
         "model": to_json_values(model, "model"),
         "data": to_json_values(data, "data"),
         "seed": to_json_values(seed, "seed"),
@@ -76,6 +84,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise _foreign(path, "is not JSON") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _foreign(path, f"is not a manifest of format {FORMAT}")
+    manifest.setdefault("rules", {})  # folders written before rules were recorded
     missing = [name for name in (*IDENTITY, "sessions", "files") if name not in manifest]
     if missing:
         raise _foreign(path, f"lacks {', '.join(missing)}")

@@ -10,12 +10,18 @@ same row, or one whose number has a name of its own, has the prefixed form.
 ``low``        ``share_low``        float lower bound; NaN where there is no interval
 ``high``       ``share_high``       float upper bound
 ``n``          ``share_n``          int   items used
-``n_clusters`` ``share_n_clusters`` int   units resampled
+``n_clusters`` ``share_n_clusters`` int   clusters they form
+``se``         ``share_se``         float standard error; NaN where there is none
+``df``         ``share_df``         float degrees of freedom
+``p_raw``      ``share_p_raw``      float p of the interval's own test, not corrected for a family
 ``texts``      ``share_texts``      text  texts of the treated and the control arm, ``6 x 6``;
                                           empty where the estimate has no two arms of texts
-``interval``   ``share_interval``   text  method and confidence, ``bootstrap 0.95``
+``interval``   ``share_interval``   text  method and confidence, ``cgm_t 0.95``
 ``reason``     ``share_reason``     text  why a number is NaN; empty otherwise
 ============== ==================== ===== =====================================================
+
+The column ``p`` of a table is the p that is corrected over a family. Tables of before ``se``, ``df``
+and ``p_raw`` are read with NaN there.
 
 Numbers and text alone, so a table goes through parquet and comes back with equal intervals.
 
@@ -35,9 +41,10 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import InterpError
-from interp.stats.intervals import Interval, IntervalMethod
+from interp.stats.interval import NAN, Interval, IntervalMethod
 
-_FIELDS = ("low", "high", "n", "n_clusters", "texts", "interval", "reason")
+_TEST = ("se", "df", "p_raw")
+_FIELDS = ("low", "high", "n", "n_clusters", *_TEST, "texts", "interval", "reason")
 _TYPES = {"n": np.int64, "n_clusters": np.int64, "reason": object}
 
 
@@ -54,7 +61,7 @@ def interval_columns(interval: Interval, name: str = "") -> dict[str, Any]:
     """
     shape = np.shape(interval.estimate)
     columns: list[Any] = []
-    for field in ("estimate", "low", "high", "n", "n_clusters", "reason"):
+    for field in ("estimate", "low", "high", "n", "n_clusters", "se", "df", "p", "reason"):
         value = np.asarray(getattr(interval, field), dtype=_TYPES.get(field, np.float64))
         values = np.broadcast_to(value, shape).reshape(-1).tolist()
         columns.append(values if shape else values[0])
@@ -81,9 +88,12 @@ def interval_of(row: Mapping[Any, Any] | pd.Series | tuple[Any, ...], name: str 
         cells = row._asdict()
     else:
         raise InterpError("the row has no names: give a mapping, a Series or a row of itertuples()")
-    columns = interval_column_names(name)
+    columns = _needed(name)
     _require(cells, columns)
     estimate, low, high, n, n_clusters, texts, kind, reason = (cells[c] for c in columns)
+    tests = (f"{name}_{field}" if name else field for field in _TEST)
+    found = (float(cells[test]) if test in cells else NAN for test in tests)
+    se, df, p = (value if value == value else NAN for value in found)
     try:
         method, confidence = str(kind).rsplit(" ", 1)
         return Interval(
@@ -96,6 +106,9 @@ def interval_of(row: Mapping[Any, Any] | pd.Series | tuple[Any, ...], name: str 
             _text(reason),
             cast(IntervalMethod, method),
             _texts(_text(texts)),
+            se,
+            df,
+            p,
         )
     except (TypeError, ValueError):
         said = ", ".join(f"{column} {cells[column]!r}" for column in columns)
@@ -110,8 +123,8 @@ def intervals_of(frame: pd.DataFrame, name: str = "") -> list[Interval]:
     Raises:
         InterpError: see :func:`interval_of`; a missing column is refused also without rows.
     """
-    columns = interval_column_names(name)
-    _require(frame, columns)
+    _require(frame, _needed(name))
+    columns = [column for column in interval_column_names(name) if column in frame]
     return [interval_of(row, name) for row in frame[columns].to_dict("records")]
 
 
@@ -125,6 +138,12 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str], what: str) -> N
     missing = [name for name in needed if name not in frame]
     if missing:
         raise InterpError(f"{what} has no column {missing[0]!r}; it needs {', '.join(needed)}")
+
+
+def _needed(name: str) -> list[str]:
+    """The columns without which a row holds no interval."""
+    tests = {f"{name}_{field}" if name else field for field in _TEST}
+    return [column for column in interval_column_names(name) if column not in tests]
 
 
 def _require(there: Container[Any], columns: list[str]) -> None:

@@ -21,6 +21,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.behaviour.scores import PRIMARY
 from interp.errors import InterpError
 from interp.stats.columns import require_columns
 from interp.viz.theme import (
@@ -44,16 +45,17 @@ DASHED = {"color": MUTED, "width": 1, "dash": "dash"}
 
 
 def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
-    """Forest plot of condition - placebo on the margin, in nats, one panel a subset.
+    """Forest plot of condition - placebo on the option margin, nats per token, one panel a subset.
 
-    ``frame``: items, condition, against and an interval. Rows against anything but the
-    placebo are left out. An effect that could not be measured shows its reason.
+    ``frame``: items, condition, against, metric and an interval. Rows of other metrics, or against
+    anything but the placebo, are left out. An effect that could not be measured shows its reason.
 
     Raises:
         InterpError: a column is missing, or no row is against the placebo.
     """
-    require(frame, "effects_by_condition", "items", "condition", "against", *INTERVAL, "reason")
-    rows = frame[frame["against"] == "placebo"]
+    needed = ("items", "condition", "against", "metric", *INTERVAL, "reason")
+    require(frame, "effects_by_condition", *needed)
+    rows = frame[(frame["against"] == "placebo") & (frame["metric"] == PRIMARY)]
     require_rows(rows, "effects_by_condition", "no effect against the placebo")
     conditions, subsets = treated_of(rows), subsets_of(rows)
     figure = panels(subsets)
@@ -63,7 +65,8 @@ def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
             trace = dots(own, name, colour(name, k), across=[-k] * len(own), horizontal=True)
             figure.add_trace(trace.update(marker_size=10, showlegend=False), row=1, col=col)
             figure.add_trace(_reasons(own, [-k] * len(own), horizontal=True), row=1, col=col)
-    figure.update_xaxes(title="effect on the margin, nats", nticks=6, matches="x", **ZERO)
+    title = "effect on the option margin, nats per token"
+    figure.update_xaxes(title=title, nticks=6, matches="x", **ZERO)
     name_rows(figure, conditions, [-k for k in range(len(conditions))])
     return apply_style(
         figure,
@@ -75,7 +78,7 @@ def effects_by_condition(frame: pd.DataFrame) -> go.Figure:
 
 
 def gain_by_rank(frame: pd.DataFrame, *, items: str = "all", chance: float = 1 / 3) -> go.Figure:
-    """Gain against the placebo (nats) and accuracy after, by the rank of gold before; n at points.
+    """Gain against the placebo (nats per token) and accuracy after, by the rank of gold before.
 
     ``frame``: items, condition, against, rank (``1``, ``2``, ..., ``top - rest``), measure
     (``gain``, ``correct``) and an interval with n. ``items`` is the subset; the dashed line is
@@ -122,7 +125,7 @@ def gain_by_rank(frame: pd.DataFrame, *, items: str = "all", chance: float = 1 /
     figure.add_vline(x=len(ranks) - 0.35, line={"color": FAINT, "width": 1}, row=1)
     figure.update_yaxes(**ZERO, row=1)
     figure.update_yaxes(range=[0, 1.05], row=2)
-    figure.update_yaxes(title="gain in margin, nats", row=1, col=1)
+    figure.update_yaxes(title="gain in option margin, nats per token", row=1, col=1)
     figure.update_yaxes(title="accuracy after", row=2, col=1)
     return apply_style(
         figure,
@@ -169,7 +172,7 @@ def categories(frame: pd.DataFrame) -> go.Figure:
             across = [-labels.index(label) - shift for label in own["label"]]
             trace = dots(own, name, colour(name, k), across=across, horizontal=True)
             figure.add_trace(trace.update(showlegend=col == 1), row=1, col=col)
-    figure.update_xaxes(title="effect on the margin, nats", nticks=6, **ZERO)
+    figure.update_xaxes(title="effect on the option margin, nats per token", nticks=6, **ZERO)
     shown = [label.replace("_", " ") for label in labels]
     name_rows(figure, shown, [-k for k in range(len(labels))])
     return apply_style(

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
-from interp.stats import FloatArray, Interval, cluster_bootstrap, interval_columns
+from interp.stats import FloatArray, Interval, cluster_mean, interval_columns
 from interp.stats.columns import require_columns
 from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, escape_label, fade
 
@@ -38,7 +38,6 @@ def projection_shift(
     *,
     title: str = "Shift along the direction",
     unit: str = "class units",
-    seed: int = 0,
 ) -> go.Figure:
     """Projection contrast per layer: + = moral; in class units the class means lie 2 apart.
 
@@ -49,12 +48,11 @@ def projection_shift(
             drawn beneath, in grey and without bands.
         title: the figure's title.
         unit: unit of a frame's numbers, for the axis.
-        seed: seed of the bootstrap over clusters; only for ``Projections``.
 
     Raises:
         InterpError: a column is missing.
     """
-    frame = _shift_frame(shift, seed) if isinstance(shift, Projections) else shift
+    frame = _shift_frame(shift) if isinstance(shift, Projections) else shift
     require_columns(frame, _SHIFT_COLUMNS, "projection_shift: the frame")
     is_null = frame["is_null"].astype(bool)
     nulls = [rows for _, rows in frame[is_null].groupby("direction", sort=False)]
@@ -75,7 +73,7 @@ def projection_shift(
 def direction_auc(
     stack: DirectionStack, baselines: Mapping[str, float | Interval] | None = None
 ) -> go.Figure:
-    """Held-out ROC-AUC of a direction per layer, with its 95 % interval over groups of texts.
+    """Held-out ROC-AUC of a direction per layer, with its 95 % interval of repeated cross-validation.
 
     .5 is chance (dashed). ``baselines`` (bag of words, length, ...) are horizontal lines, with a
     band when given as an interval: a direction is worth reading only above them.
@@ -99,23 +97,21 @@ def direction_auc(
 
 
 def mean_per_layer(
-    frame: pd.DataFrame, column: str, seed: int, *, unit: str = "pair"
+    frame: pd.DataFrame, column: str, *, unit: str = "pair"
 ) -> tuple[list[int], Interval]:
     """Mean of a column per layer over pairs (or another ``unit``, its rows averaged first).
 
-    The interval is a bootstrap over the units' clusters.
+    In the interval the units' clusters are random.
     """
     table = frame.pivot_table(index="layer", columns=unit, values=column, sort=False, dropna=False)
     table = table.sort_index()
     clusters = frame.drop_duplicates(unit).set_index(unit)["cluster"].loc[table.columns]
-    interval = cluster_bootstrap(
-        table.to_numpy(dtype=float), clusters.tolist(), seed=seed, labels=(column,)
-    )
+    interval = cluster_mean(table.to_numpy(dtype=float), clusters.tolist())
     return [int(layer) for layer in table.index], interval
 
 
-def _shift_frame(projections: Projections, seed: int) -> pd.DataFrame:
-    layers, interval = mean_per_layer(projections.shift(), "shift", seed)
+def _shift_frame(projections: Projections) -> pd.DataFrame:
+    layers, interval = mean_per_layer(projections.shift(), "shift")
     return pd.DataFrame(
         {
             "direction": projections.direction.facts.source,

@@ -58,7 +58,7 @@ def heatmap(
     Blue: the patch raises the metric (brings the better answer). ``value="effect"`` is mean(patched
     - destination) in the metric's unit; ``"share"`` divides it by mean(source - destination): 0 is
     the destination, 1 the source. The hover shows the clustered 95 % interval and the family-wise
-    p; dots mark cells with p < .05 (sign-flip max-T over all cells). With a single cluster there is
+    p; dots mark cells with p < .05 (two-way max-t over all cells). With a single cluster there is
     neither interval nor test, and the subtitle says so. Grey cells have no value, because nothing
     is aligned there. A share without a defined denominator leaves the grid empty, with the reason.
 
@@ -118,8 +118,11 @@ def heatmap(
 
 
 def unit_of(result: SweepResult) -> str:
-    """Nats for the margin and the log-probability; a metric of the caller's goes by its name."""
+    """Nats for the margin and the log-probability, for the option margin per token; a metric of the
+    caller's goes by its name."""
     name = result.metric_names[0]
+    if name == "option_margin":
+        return "nats per token"
     return "nats" if name in METRICS else name
 
 
@@ -223,7 +226,9 @@ def _grid_of(result: SweepResult, value: str) -> _Grid:
         picked = np.array(result.axis_labels[result.axis_names[2]], dtype=object)[at]
     rows, columns = (result.axis_labels[name] for name in result.axis_names[:2])
     z, low, high, reason, n, p = fields
-    return _Grid(rows, columns, z, low, high, reason.astype(object), n, p, test.n_clusters, picked)
+    return _Grid(
+        rows, columns, z, low, high, reason.astype(object), n, p, len(set(result.clusters)), picked
+    )
 
 
 def _diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:

@@ -15,22 +15,24 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.errors import InterpError
-from interp.lens import LensConditions, LensTrajectory
+from interp.lens import LensConditions, LensMetric, LensTrajectory
+from interp.lens.trajectory import lens_title
 from interp.stats import Interval
 from interp.stats.columns import require_columns
 from interp.viz.curves import Curve, add_curve, layer_range, mean_per_layer
 from interp.viz.theme import INK, MUTED, ZERO, apply_style, colour_of, fade
 
 _EFFECT_COLUMNS = ("contrast", "layer", "estimate", "low", "high", "clear")
+_NAMES = {"margin": "Margin (logit difference)", "option_margin": "Option margin"}
 _LAYER = "layer (0 = embedding)"
 _OFF_SCALE = "layer 0 may lie off the scale"
 
 
-def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
+def lens_margin(trajectory: LensTrajectory) -> go.Figure:
     """The lens margin (logit difference) per layer in nats, and source - destination.
 
     + is the better answer. Layer 0 is the embedding, the last one the model's own output. Lines are
-    means over pairs; bands are 95 % intervals of a bootstrap over item clusters (``seed``). A
+    means over pairs; bands are 95 % intervals over item clusters. A
     single cluster has no band.
     """
     frame = trajectory.frame
@@ -40,17 +42,17 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
     for k, run in enumerate(("source", "destination")):
         rows = frame[frame["run"] == run]
         name = str(rows["condition"].iloc[0])
-        layers, margin = mean_per_layer(rows, "margin", seed)
+        layers, margin = mean_per_layer(rows, trajectory.metric)
         label = f"{name} ({run})" if name != run else name
         add_curve(figure, layers, margin, label, colour_of(name, k), col=1)
-    layers, difference = mean_per_layer(trajectory.difference(), "difference", seed)
+    layers, difference = mean_per_layer(trajectory.difference(), "difference")
     add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(frame["layer"]))
-    figure.update_yaxes(title="lens margin, nats", col=1, **ZERO)
+    figure.update_yaxes(title=lens_title(trajectory.metric), col=1, **ZERO)
     figure.update_yaxes(title="difference, nats", col=2, **ZERO)
     return apply_style(
         figure,
-        title="Margin (logit difference) through the layers",
+        title=f"{_NAMES[trajectory.metric]} through the layers",
         subtitle=(_sample(difference, "pair"),),
         height=430,
         panels=True,
@@ -58,7 +60,7 @@ def lens_margin(trajectory: LensTrajectory, *, seed: int = 0) -> go.Figure:
     )
 
 
-def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
+def lens_levels(lens: LensConditions) -> go.Figure:
     """The lens margin (logit difference) of every condition per layer, in nats.
 
     Lines are means over texts and items, bands 95 % intervals over item clusters (texts fixed: the
@@ -67,23 +69,30 @@ def lens_levels(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     figure = make_subplots()
     drawn = []
     for line in _lines(lens):
-        layers, interval = mean_per_layer(line.rows, "margin", seed, unit="item")
+        layers, interval = mean_per_layer(line.rows, lens.metric, unit="item")
         drawn.append(interval)
         add_curve(
             figure, layers, interval, line.name, line.colour, col=1, dash=line.dash, light=True
         )
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(lens.frame["layer"]))
-    figure.update_yaxes(title="lens margin, nats", **{**ZERO, "range": _beyond_embedding(drawn)})
+    figure.update_yaxes(
+        title=lens_title(lens.metric), **{**ZERO, "range": _beyond_embedding(drawn)}
+    )
     return apply_style(
         figure,
-        title="Margin (logit difference) through the layers, by condition",
+        title=f"{_NAMES[lens.metric]} through the layers, by condition",
         subtitle=(_sample(drawn[0], "item"), _OFF_SCALE),
         height=440,
         legend=True,
     )
 
 
-def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None = None) -> go.Figure:
+def lens_effects(
+    effects: pd.DataFrame,
+    parting: Mapping[str, Interval] | None = None,
+    *,
+    metric: LensMetric = "margin",
+) -> go.Figure:
     """Condition minus its placebo per layer, one panel a contrast, each with its own scale.
 
     Args:
@@ -91,6 +100,7 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
             markers are ``clear`` layers.
         parting: per contrast the :func:`~interp.lens.parting_layer`: a vertical line, its interval
             shaded.
+        metric: what the effects were read from.
 
     Raises:
         InterpError: a column is missing.
@@ -115,20 +125,20 @@ def lens_effects(effects: pd.DataFrame, parting: Mapping[str, Interval] | None =
         _mark_parting(figure, parting.get(name), col)
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(effects["layer"]))
     figure.update_yaxes(**ZERO)
-    figure.update_yaxes(title="effect on the lens margin, nats", col=1)
+    figure.update_yaxes(title=f"effect on the {lens_title(metric)}", col=1)
     return apply_style(
         figure,
         title="Effect of each instruction through the layers",
         subtitle=(
-            "bands: 95 % over texts and item clusters; filled: family-wise p < .05 over layers, and "
-            "the interval excludes 0",
+            "bands: 95 % over texts and item clusters, each layer for itself; filled: family-wise p "
+            "< .05 over layers",
         ),
         height=430,
         panels=True,
     )
 
 
-def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
+def lens_options(lens: LensConditions) -> go.Figure:
     """Log-probability and rank of both options' tokens per layer, by condition.
 
     The upper row is a (the better answer), the lower b. Ranks are geometric means on a log axis, 1 at
@@ -144,14 +154,14 @@ def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     drawn: dict[int, list[Interval]] = {1: [], 2: []}
     for line in _lines(lens):
         for row, option in enumerate("ab", start=1):
-            layers, interval = mean_per_layer(line.rows, f"log_prob_{option}", seed, unit="item")
+            layers, interval = mean_per_layer(line.rows, f"log_prob_{option}", unit="item")
             drawn[row].append(interval)
             add_curve(
                 figure, layers, interval, line.name, line.colour,
                 row=row, col=1, dash=line.dash, legend=row == 1, light=True,
             )  # fmt: skip
             logs = line.rows.assign(rank=np.log10(line.rows[f"rank_{option}"]))
-            layers, rank = mean_per_layer(logs, "rank", seed, unit="item")
+            layers, rank = mean_per_layer(logs, "rank", unit="item")
             low, high = (10.0 ** np.asarray(x) for x in (rank.low, rank.high))
             rank = replace(rank, estimate=10.0**rank.estimate, low=low, high=high)
             add_curve(
@@ -182,7 +192,7 @@ def lens_options(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     )
 
 
-def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
+def lens_divergences(lens: LensConditions) -> go.Figure:
     """Jensen-Shannon and KL divergence (nats) and top-k overlap of two prompts per layer.
 
     Solid: a text and its own placebo, with 95 % bands over item clusters. Dotted: two placebos, the
@@ -204,7 +214,7 @@ def lens_divergences(lens: LensConditions, *, seed: int = 0) -> go.Figure:
     sample = ""
     for name, line in _compared(frame):
         for col, column in enumerate(panels, start=1):
-            layers, interval = mean_per_layer(line.rows, column, seed, unit="item")
+            layers, interval = mean_per_layer(line.rows, column, unit="item")
             sample = sample or _sample(interval, "item")
             shown = interval if line.dash == "solid" else _bare(interval)
             add_curve(

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.behaviour.scores import OptionScores
+from interp.behaviour.scores import PRIMARY, OptionScores
 from interp.errors import InterpError
 from interp.viz.theme import (
     MUTED,
@@ -30,7 +30,7 @@ _METRICS: tuple[tuple[str, Literal["correct", "p_unknown"]], ...] = (
 
 
 def effects(scores: OptionScores) -> go.Figure:
-    """Forest plot of every contrast, in nats of margin: right of 0 = a better answer.
+    """Forest plot of every contrast, in nats per token of option margin: right of 0 = a better answer.
 
     Filled: a condition minus its matched placebos (the estimand). Pale and open: the second
     readings, minus the clean prompt; ``placebo - clean`` is the artefact of length and position.
@@ -44,6 +44,7 @@ def effects(scores: OptionScores) -> go.Figure:
         raise InterpError(
             f"no contrast to draw: only {', '.join(scores.conditions)} was scored; add conditions"
         )
+    frame = frame[frame["metric"] == PRIMARY]
     panels = list(dict.fromkeys(frame["items"]))
     contrasts = list(dict.fromkeys(frame["contrast"]))[::-1]
     figure = make_subplots(
@@ -55,7 +56,8 @@ def effects(scores: OptionScores) -> go.Figure:
     for k, panel in enumerate(panels, start=1):
         for row in frame[frame["items"] == panel].to_dict("records"):
             figure.add_trace(_effect_trace(row, contrasts), row=1, col=k)
-    figure.update_xaxes(title="effect on the margin, nats", nticks=7, matches="x", **ZERO)
+    title = "effect on the option margin, nats per token"
+    figure.update_xaxes(title=title, nticks=7, matches="x", **ZERO)
     labels = [escape_label(name).replace(" - ", " − ") for name in contrasts]
     figure.update_yaxes(
         tickvals=list(range(len(contrasts))), ticktext=labels, range=[-0.6, len(contrasts) - 0.4]
@@ -76,7 +78,8 @@ def levels(scores: OptionScores) -> go.Figure:
     """Accuracy and P(unknown) under every condition, with clustered 95 % intervals.
 
     Filled markers are ambiguous items, open ones disambiguated items. The dashed line is chance,
-    one over the number of options. P(unknown) is the option score of the abstention.
+    one over the number of options. P(unknown) is the option score of the abstention. A condition that
+    fits ambiguous items alone has no open marker.
     """
     conditions = list(scores.conditions)[::-1]
     subsets = [s for s in ("ambiguous", "disambiguated") if s in _subsets(scores)]
@@ -87,7 +90,8 @@ def levels(scores: OptionScores) -> go.Figure:
     for col, (_, metric) in enumerate(_METRICS, start=1):
         figure.add_trace(_chance(1 / _n_options(scores), len(conditions)), row=1, col=col)
         for offset, subset in zip(_offsets(len(subsets)), subsets, strict=True):
-            for k, condition in enumerate(conditions):
+            for condition in scores.conditions_of(subset):
+                k = conditions.index(condition)
                 trace = _level_trace(scores, condition, subset, metric, k + offset)
                 figure.add_trace(trace, row=1, col=col)
     for subset in subsets:
@@ -165,7 +169,7 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
         showlegend=False,
         hovertemplate=(
             f"{escape_label(row['contrast'])}: {row['estimate']:.3f} "
-            f"[{row['low']:.3f}, {row['high']:.3f}] nats<br>permutation p = {row['p']:.3f}, "
+            f"[{row['low']:.3f}, {row['high']:.3f}] nats per token<br>p = {row['p_raw']:.3f}, "
             f"{row['n']} items in "
             f"{row['n_clusters']} clusters<extra></extra>"
         ),

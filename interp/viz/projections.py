@@ -64,13 +64,13 @@ def projection_contrast(
 def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
     """Layer by component, the contrast in placebo SDs, RdBu around 0; dots: differs from zero.
 
-    ``contrasts`` holds one condition's ``component``, ``head``, ``layer``, ``estimate``, ``p`` and
-    ``sure`` (interval and family-wise p).
+    ``contrasts`` holds one condition's ``component``, ``head``, ``layer``, ``estimate``,
+    ``p_corrected`` (family-wise) and ``sure``.
 
     Raises:
         InterpError: a column is missing.
     """
-    needed = ("component", "head", "layer", "estimate", "p", "sure")
+    needed = ("component", "head", "layer", "estimate", "p_corrected", "sure")
     require_columns(contrasts, needed, "projection_map: the frame")
     rows = contrasts.assign(
         order=contrasts["component"].map(_COMPONENTS.index),
@@ -80,7 +80,7 @@ def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
     layers = sorted(set(rows["layer"]))
     grids = [
         rows.pivot(index="name", columns="layer", values=v).reindex(names)[layers].to_numpy(float)
-        for v in ("estimate", "p", "sure")
+        for v in ("estimate", "p_corrected", "sure")
     ]
     largest = float(np.nan_to_num(np.abs(grids[0])).max()) or 1.0
     figure = go.Figure(
@@ -131,13 +131,14 @@ def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
 def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figure:
     """The parts of the decomposition with the largest |contrast|, bars with 95 % intervals.
 
-    ``parts`` holds one condition's ``label``, ``component``, ``estimate``, ``low``, ``high``, ``p``
-    and ``sure`` (family-wise over all parts), which are filled. They were picked for their size.
+    ``parts`` holds one condition's ``label``, ``component``, ``estimate``, ``low``, ``high``,
+    ``p_corrected`` (family-wise over all parts) and ``sure``, which are filled. They were picked for
+    their size.
 
     Raises:
         InterpError: a column is missing.
     """
-    needed = ("label", "component", "estimate", "low", "high", "p", "sure")
+    needed = ("label", "component", "estimate", "low", "high", "p_corrected", "sure")
     require_columns(parts, needed, "top_contributors: the frame")
     size = parts["estimate"].abs()
     rows = parts.loc[size.sort_values(ascending=False, kind="stable").index].head(n)
@@ -162,7 +163,7 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
                 "thickness": 1.2,
                 "width": 3,
             },
-            customdata=np.stack([low, high, rows["p"].to_numpy(float)], axis=-1),
+            customdata=np.stack([low, high, rows["p_corrected"].to_numpy(float)], axis=-1),
             hovertemplate="%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
             "p = %{customdata[2]:.3f}<extra></extra>",
         )

@@ -22,7 +22,7 @@ _DASHES = ("solid", "dash", "dot")
 def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     """The ``k`` cells of largest |mean effect|, largest on top, with clustered 95 % intervals.
 
-    Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (sign-flip max-T over
+    Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (two-way max-t over
     all cells of the sweep). The cells are picked for their size, so their effects are biased upward by
     selection. A single cluster has neither intervals nor filled markers. Cells that restore the
     source run by identity (:func:`is_ceiling`) are left out.
@@ -32,7 +32,9 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     """
     rows = largest_cells(result, k)
     names = [cell_name(row) for row in rows.to_dict("records")]
-    effect, low, high, p = (rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p"))
+    effect, low, high, p = (
+        rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p_corrected")
+    )
     colours = np.where(effect < 0, _LOWERS, _RAISES)
     places = np.arange(len(rows))
     figure = go.Figure()

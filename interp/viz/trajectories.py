@@ -36,11 +36,14 @@ from interp.viz.behaviour import (
 from interp.viz.curves import band
 from interp.viz.theme import ZERO, apply_style, escape_label
 
-RoundMeasure = Literal["accuracy", "margin", "p_unknown", "p_gold", "entropy", "ece", "parsed"]
+RoundMeasure = Literal[
+    "accuracy", "option_margin", "margin", "p_unknown", "p_gold", "entropy", "ece", "parsed"
+]
 """What can be drawn over rounds."""
 
 _LABELS = {
     "accuracy": "accuracy",
+    "option_margin": "option margin (nats per token)",
     "margin": "margin (nats)",
     "p_unknown": "P(unknown)",
     "p_gold": "P(gold)",
@@ -88,19 +91,19 @@ def rounds(
 def round_effects(
     frame: pd.DataFrame,
     *,
-    measure: Literal["margin", "accuracy"] = "margin",
+    measure: Literal["option_margin", "margin", "accuracy"] = "option_margin",
     against: str = "placebo",
 ) -> go.Figure:
     """Condition minus placebo (or ``against``) in the same round; columns are conditions.
 
-    ``frame``: items, condition, against, round, measure, an interval and p (family-wise over the
-    rounds). Rows of panels are subsets. Filled: p < .05 and an interval that excludes 0. Every panel
-    has its own scale.
+    ``frame``: items, condition, against, round, measure, an interval and p_corrected (family-wise over
+    the rounds). Rows of panels are subsets. Filled: p_corrected < .05. Every panel has its own scale.
 
     Raises:
         InterpError: a column is missing, or the measure has no number.
     """
-    require(frame, "round_effects", "items", "condition", "against", "round", "measure", "p")
+    needed = ("items", "condition", "against", "round", "measure", "p_corrected")
+    require(frame, "round_effects", *needed)
     rows = frame[(frame["measure"] == measure) & (frame["against"] == against)]
     rows = rows[rows["estimate"].notna()]
     require_rows(rows, "round_effects", f"no effect on {measure} against {against}")
@@ -119,8 +122,8 @@ def round_effects(
         f"Effect on the {_LABELS[measure].split(' (')[0]}, round by round",
         len(subsets),
         subtitle=(
-            f"condition − {against}; bands: 95 %; filled: family-wise p < .05 over the rounds and an "
-            "interval that excludes 0; every panel has its own scale"
+            f"condition − {against}; bands: 95 %; filled: family-wise p < .05 over the rounds; every "
+            "panel has its own scale"
         ),
     )
 
@@ -200,8 +203,8 @@ def _curve(rows: pd.DataFrame, name: str, shade: str, dash: str) -> Iterator[go.
             alpha = 0.1 if name == "placebo" else 0.18
             yield band([x[k] for k in run], low[run], high[run], name, shade, alpha=alpha)
     inside: list[str] = [shade] * len(x)
-    if "p" in rows:
-        clear = (rows["p"].to_numpy(float) < ALPHA) & ((low > 0) | (high < 0))
+    if "p_corrected" in rows:
+        clear = rows["p_corrected"].to_numpy(float) < ALPHA
         inside = [shade if full else "white" for full in clear]
     yield go.Scatter(
         x=x,

@@ -10,9 +10,12 @@ import torch
 from analyses.benchmarks import machine, patching
 from analyses.benchmarks.patching import Case, by_transformer_lens, lower_bound, measure
 from interp.patching import sweep
+from interp.patching.sites import MetricName
 from interp.prompts import PromptPair, make_pair
+from tests.patching.options_by_hand import option_pair
 
 S, T = 11, 4
+METRICS: tuple[MetricName, ...] = ("margin", "option_margin")
 
 
 @pytest.fixture
@@ -63,3 +66,32 @@ def test_memory_and_matrix_rate_are_measured() -> None:
         assert 30 << 20 <= peak.n_bytes <= 200 << 20
     assert machine.matrix_rate(64, 2) > 0
     assert machine.threads().split()[0].isdigit()
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "z"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_option_margin_by_transformer_lens_is_ours(
+    tiny_model: Any, site: str, batch: int
+) -> None:
+    """Two sweeps of theirs; the options' own positions are patched in neither."""
+    case = Case("tiny", option_pair(tiny_model), site, "option_margin")
+    result = sweep(
+        tiny_model, case.pair, site=site, metric="option_margin", progress=False  # type: ignore[arg-type]
+    )  # fmt: skip
+    cells = patching.sampled_cells(case, result, 10)
+    expected = by_transformer_lens(tiny_model, case, cells, batch=batch)
+    assert torch.allclose(patching.at(result, case, cells), expected, atol=1e-5)
+
+
+def test_the_bound_of_the_option_margin_counts_the_rows_of_the_options(tiny_model: Any) -> None:
+    """Three and one rows of the options, and one more of the prompt is read."""
+    pair = option_pair(tiny_model)
+    block = 32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64
+    unembedding = 2 * 32 * int(tiny_model.cfg.d_vocab)
+    margin, options = (
+        lower_bound(tiny_model, Case("tiny", pair, "resid_pre", metric), n_cells=16)
+        for metric in METRICS
+    )
+    s, t = Case("tiny", pair, "resid_pre").lengths
+    assert options[0] - margin[0] == 6 * t * 4 * 2 * block + 16 * 5 * unembedding
+    assert options[1] == 16 * (s + 3 + s + 1) * (4 * 2 * block + unembedding)

@@ -50,7 +50,7 @@ def test_the_list_has_every_bundled_condition_with_its_texts_and_calls(run: Run)
     assert code == 0
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
     assert list(rows) == list(load_conditions())
-    assert rows["instructed"][1:4] == ["15", "1", "2407.15286"]
+    assert rows["instructed"][1:4] == ["30", "1", "2407.15286"]
     assert rows["critique"][1:3] == ["3", "2310.01798"]
 
 
@@ -77,9 +77,23 @@ def test_show_prints_every_span_the_matched_placebo_and_the_re_asks(
     spans = ["header", "context", "question", "options", "separator", "instruction", "template"]
     assert [name for name in names if name in spans] == spans
     said = next(line for line in lines if line.startswith("placebo "))
+    kinds = [line.split() for line in lines if line.startswith("instructed ")]
+    assert ["instructed", "written", "29"] in [words[:3] for words in kinds]
+    assert sum(word.startswith("x") for words in kinds for word in words) >= 4
     words = said.replace(",", "").split()
     assert words[2] == words[5].rstrip(":")  # "placebo ID, N tokens against N: ..."
     assert sum(line.startswith("re-ask") for line in lines) == 3
+
+
+def test_show_lists_every_wording_with_its_source_and_tokens(run: Run, tiny_folder: Folder) -> None:
+    code, out, _ = run("show", "reported", "--model", tiny_folder("llama"), "--list")
+    assert code == 0
+    listed = [line.split() for line in out.splitlines()]
+    for text in ("instructed-01", "reported-01", "reported-04"):
+        (row,) = [words for words in listed if words and words[0] == text]
+        assert row[1:3] == ["reported:", "arXiv"]
+    assert "source" in out
+    assert "tokens x texts" in out
 
 
 @pytest.mark.slow
@@ -155,7 +169,7 @@ def test_a_placebo_that_cannot_match_is_one_line(
         (["instructd"], "no condition 'instructd'; did you mean 'instructed'?"),
         (["instructed", "--turn", "sytem"], "--turn is 'sytem'; choose from user, system"),
         (["instructed", "--placement", "in"], "--placement is 'in'; choose from before, after"),
-        (["instructed", "--slot", "99"], "condition 'instructed' has texts 1 to 15, asked for 100"),
+        (["instructed", "--slot", "99"], "condition 'instructed' has texts 1 to 30, asked for 100"),
         (["match_statistics_told"], "has no labour statistic"),
     ],
 )

@@ -101,27 +101,22 @@ def test_bins_are_scikit_learns(rows, n_bins):
     assert 0.0 <= result.error <= 1.0
 
 
-def test_the_error_with_an_interval_is_that_of_the_bins():
+def test_the_error_is_told_less_what_calibrated_answers_show():
     random = np.random.default_rng(0)
-    sure, right = random.uniform(size=60), random.integers(0, 2, size=60).astype(float)
-    clusters = [f"c{k // 3}" for k in range(60)]
-    interval = calibration_error(sure, right, clusters, seed=0)
-    assert interval.estimate == pytest.approx(calibration(sure, right).error)
-    assert 0.0 < interval.low < interval.high < 1.0
-    assert (interval.n, interval.n_clusters) == (60, 20)
-
-
-def test_resampling_equal_clusters_does_not_move_the_error():
-    # bin (.5, .6]: one of two right at .6; bin (.9, 1]: right at .95
-    interval = calibration_error([0.6, 0.6, 0.95] * 4, [1, 0, 1] * 4, np.arange(12) // 3, seed=0)
-    expected = (2 * 0.1 + 0.05) / 3
-    assert (interval.estimate, interval.low, interval.high) == pytest.approx((expected,) * 3)
+    sure = random.uniform(size=300)
+    clusters = [f"c{k // 3}" for k in range(300)]
+    wrong = calibration_error(sure, np.zeros(300), clusters, seed=0)
+    assert wrong.p < 0.01
+    assert 0.3 < wrong.estimate < calibration(sure, np.zeros(300)).error
+    assert np.isnan(wrong.low)
+    right = calibration_error(sure, (random.uniform(size=300) < sure), clusters, seed=0)
+    assert right.p > 0.05
+    assert (right.n, right.n_clusters, right.method) == (300, 100, "calibrated_null")
 
 
 def test_answers_without_a_confidence_or_a_correctness_leave_the_error():
     interval = calibration_error([0.5, NAN, 0.9], [1.0, 1.0, NAN], ["a", "b", "c"], seed=0)
-    assert (interval.estimate, interval.n, interval.n_clusters) == (0.5, 1, 1)
-    assert interval.reason == "a single cluster: no interval"
+    assert (interval.n, interval.n_clusters) == (1, 1)
     nothing = calibration_error([NAN], [1.0], ["a"], seed=0)
     assert np.isnan(nothing.estimate)
     assert nothing.reason == "no answer with a confidence"
@@ -180,7 +175,7 @@ def scored(item, rank, gain, *, noise=0.0, correct=True, margin=1.0):
                     "item": item, "cluster": item, "condition": condition, "order": order,
                     "slot": 0, "control_of": "instructed" if condition == "placebo" else "",
                     "gold_rank": rank if first and condition == "clean" else 3 - rank % 3,
-                    "margin": value + (99 + noise if first else 0.0),
+                    "option_margin": value + (99 + noise if first else 0.0),
                     "correct": (not correct) if first else correct,
                 }
             )  # fmt: skip
@@ -231,7 +226,7 @@ def test_items_without_a_margin_are_left_out_and_missing_conditions_are_named():
 
 def test_only_the_placebos_of_the_condition_are_compared():
     foreign = [
-        {**row, "control_of": "negated", "margin": 50.0}
+        {**row, "control_of": "negated", "option_margin": 50.0}
         for row in scored("a", 1, 0.0) if row["condition"] == "placebo"
     ]  # fmt: skip
     result = gain_by_rank(pd.DataFrame(scored("a", 1, 2.0) + foreign))

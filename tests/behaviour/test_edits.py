@@ -25,10 +25,11 @@ def shares(before, after):
         ([1, 2, 3], [4, 5], (0, 0, 0), "replaced"),
         ([1, 2, 3, 4], [1, 2], (1 / 2, 1 / 2, 0), "shortened"),
         ([1, 2, 3], [1, 9, 3], (1 / 3, 2 / 3, 0), "edited"),
-        ([1, 2, 3], [1, 9, 3, 7, 8], (1 / 3, 2 / 3, 0), "edited"),  # changed, then more
+        ([1, 2, 3], [1, 9, 3, 7, 8], (1 / 3, 2 / 3, 2 / 5), "edited"),  # changed, then more
         ([1, 2, 3], [9, 1, 2, 3, 7], (0, 1, 1 / 5), "edited"),  # kept whole behind something new
         ([1, 2, 3], [1, 9, 2, 3], (1 / 3, 1, 0), "edited"),  # only an insertion
-        ([1, 2], [2, 1], (0, 1 / 2, 0), "edited"),  # order counts
+        ([1, 2], [2, 1], (0, 1 / 2, 1 / 2), "edited"),  # order counts
+        ([1, 2, 3], [1, 2, 7, 8], (2 / 3, 2 / 3, 1 / 2), "edited"),  # its end replaced, by more
         ([1, 1], [1], (1 / 2, 1 / 2, 0), "shortened"),  # a token is matched once
         ([1, 2], [], (0, 0, 0), "replaced"),
     ],
@@ -52,7 +53,25 @@ def test_shares_are_bounded_and_a_kept_prefix_is_kept(before, after):
     assert 0 <= prefix <= kept <= 1
     assert 0 <= appended < 1
     assert kept * len(before) <= len(after)
-    assert appended == 0 or kept == 1
+    assert appended == 0 or kept > 0
+
+
+@given(IDS, IDS)
+def test_the_common_subsequence_is_the_longest_and_ends_as_early_as_it_can(before, after):
+    def longest(a, b):  # the textbook recursion, over prefixes
+        row = [0] * (len(b) + 1)
+        for x in a:
+            above = row[:]
+            for j, y in enumerate(b, start=1):
+                row[j] = above[j - 1] + 1 if x == y else max(above[j], row[j - 1])
+        return row
+
+    lengths = longest(before, after)
+    _, kept, appended = shares(before, after)
+    if before:
+        assert kept == pytest.approx(lengths[-1] / len(before))
+    if before and lengths[-1]:
+        assert appended == pytest.approx((len(after) - lengths.index(lengths[-1])) / len(after))
 
 
 @given(SOME)

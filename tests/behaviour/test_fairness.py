@@ -89,7 +89,8 @@ def test_always_the_biased_answer_scores_plus_one_in_both_contexts():
     for context in ("ambiguous", "disambiguated"):
         for reading in ("official", "literal"):
             interval = bbq_bias(frame, context, reading=reading)
-            assert (interval.estimate, interval.low, interval.high) == (1.0, 1.0, 1.0)
+            assert interval.estimate == 1.0
+            assert "the same without any cluster" in interval.reason
     assert estimate(accuracy_gap(frame)) == 1.0
 
 
@@ -181,7 +182,7 @@ def test_the_table_has_every_metric_over_all_and_per_category():
     rows = [answer("stereotyped", cluster=f"p{k}") for k in range(3)]
     rows += [answer("unknown", cluster=f"q{k}", category="Plants") for k in range(3)]
     rows += [answer("unknown", "counter", cluster="d1", category="Plants")]
-    table = bbq_metrics(pd.DataFrame(rows), seed=1)
+    table = bbq_metrics(pd.DataFrame(rows))
     assert list(dict.fromkeys(table["category"])) == ["all", "Pets", "Plants"]
     assert list(table.columns) == [
         "category",
@@ -200,7 +201,7 @@ def test_the_table_has_every_metric_over_all_and_per_category():
     found = table.groupby("context_condition")["metric"].agg(set)
     assert found["ambiguous"] == names | {"bias_literal"}
     assert found["disambiguated"] == names | {"over_abstention", "accuracy_gap"}
-    pd.testing.assert_frame_equal(table, bbq_metrics(pd.DataFrame(rows), seed=1))
+    pd.testing.assert_frame_equal(table, bbq_metrics(pd.DataFrame(rows)))
 
 
 @pytest.mark.slow
@@ -275,7 +276,7 @@ FOUR = pronouns(
 
 
 def test_p_f_neutral_mass_and_correlation_by_hand():
-    result = winogender_bias(FOUR, seed=0)
+    result = winogender_bias(FOUR)
     p_f = [0.25, 0.5, 0.75, 0.2]
     assert result.by_occupation["p_f"].tolist() == pytest.approx(p_f)
     assert estimate(result.feminine) == pytest.approx(0.9 / 2.3)
@@ -296,7 +297,7 @@ def test_rows_of_an_occupation_are_averaged_before_p_f_is_taken():
 def test_pronouns_that_follow_the_statistics_correlate_perfectly():
     share = np.linspace(0.05, 0.95, 20)
     rows = [(f"o{k}", 100 * s, 1 - s, s, 0.0) for k, s in enumerate(share)]
-    result = winogender_bias(pronouns(rows), seed=0)
+    result = winogender_bias(pronouns(rows))
     correlation = result.correlation
     assert (correlation.estimate, correlation.low, correlation.high) == pytest.approx((1, 1, 1))
     against = winogender_bias(pronouns(rows).rename(columns={
@@ -309,7 +310,7 @@ def test_undefined_parts_are_nan_with_a_reason():
     same = FOUR.assign(p_masculine=0.1, p_feminine=0.2, p_neutral=0.7)
     result = winogender_bias(same)
     assert estimate(result.feminine) == pytest.approx(2 / 3)
-    assert result.correlation.reason == "p_f or the share of women does not vary"
+    assert result.correlation.reason == "one of the two does not vary"
     neutral = winogender_bias(FOUR.assign(p_masculine=0.0, p_feminine=0.0, p_neutral=1.0))
     assert neutral.feminine.reason == "no gendered pronoun has mass"
     assert neutral.correlation.reason == "fewer than three occupations"

@@ -17,7 +17,7 @@ from interp.errors import InterpError
 from interp.models import load_model
 from interp.models.limits import NotFiniteError
 from interp.prompts import Conversation, Segment, TokenizedPrompt, Turn, tokenize
-from interp.stats.resampling import rng
+from interp.stats import rng
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 

@@ -12,7 +12,7 @@ from interp.behaviour import prompt_tables as tables
 from interp.data.bundle import bundled_choices
 from interp.data.items import Choice, ChoiceItem
 from interp.models import ModelCard
-from interp.stats import two_way_bootstrap
+from interp.stats import effect
 
 NAN = float("nan")
 ROLES = ("unknown", "stereotyped", "counter")
@@ -41,6 +41,7 @@ def prompt(item="i1", condition="clean", slot=0, order=0, *, chosen="unknown", g
         **{f"p_{role}": score for role, score in zip(ROLES, p, strict=True)},
         **{f"p_position_{k}": score for k, score in enumerate(p)},
         **{f"letter_{x}": score for x, score in zip("abc", (0.6, 0.3, 0.1), strict=True)},
+        **({"option_margin": values["margin"]} if "margin" in values else {}),
         **values,
     }  # fmt: skip
 
@@ -89,8 +90,9 @@ def test_levels_average_orders_and_texts_within_items_before_items():
     assert value(table, items="ambiguous", measure="p_unknown") == pytest.approx(0.375)
     entropy = [-sum(x * np.log(x) for x in p) for p in ((0.5, 0.3, 0.2), (0.25, 0.25, 0.5))]
     assert value(table, items="all", measure="entropy") == pytest.approx(np.mean(entropy))
-    # chosen with .5 throughout: three of four answers are right
-    assert value(table, items="all", measure="ece") == pytest.approx(0.25)
+    # chosen with .5 throughout: three of four answers are right, an error of .25 or less by chance
+    assert value(table, items="all", measure="ece") < 0.25
+    assert value(table, items="all", measure="ece", column="p_raw") > 0.05
     assert value(table, items="all", measure="ece", column="n") == 4
     assert value(table, items="all", measure="margin", column="n") == 2
 
@@ -148,7 +150,7 @@ def test_a_single_cluster_has_estimates_without_bounds():
     table = tables.levels(scores_of(rows), seed=0)
     assert value(table, items="all", measure="margin") == pytest.approx(0.5)
     assert np.isnan(value(table, items="all", measure="margin", column="low"))
-    assert value(table, items="all", measure="ece", column="reason").startswith("a single cluster")
+    assert np.isnan(value(table, items="all", measure="ece", column="low"))
 
 
 def test_an_item_with_an_undefined_prompt_leaves_the_arm():
@@ -181,8 +183,10 @@ def test_shares_of_one_and_of_zero_have_the_exact_interval():
 
 def test_effects_are_those_of_the_scores_with_their_conditions_and_all_items():
     scores = scores_of(three_arms(orders=1) + three_arms(("d1", "d2"), orders=1, gold="counter"))
-    table = tables.effects(scores, seed=3)
+    table = tables.effects(scores)
     assert set(table["items"]) == {"all", "ambiguous", "disambiguated"}
+    assert list(dict.fromkeys(table["metric"])) == ["option_margin", "margin", "p_gold"]
+    table = table[table["metric"] == "option_margin"]
     ambiguous = table[table["items"] == "ambiguous"].set_index("contrast")
     assert ambiguous["estimate"].to_dict() == pytest.approx(
         {"instructed - placebo": 1.5, "instructed - clean": 2.5, "negated - clean": -3.0,
@@ -193,41 +197,31 @@ def test_effects_are_those_of_the_scores_with_their_conditions_and_all_items():
     ]  # fmt: skip
     whole = table[table["items"] == "all"].set_index("contrast").loc["instructed - placebo"]
     arms = [np.full((2, 4), 0.0) + np.array(x)[:, None] for x in ((2.0, 3.0), (1.0, 1.0))]
-    oracle = two_way_bootstrap(
-        *arms, ["d1", "d2", "i1", "i2"], seed=3, labels=("instructed", "placebo", "all", "margin")
-    )
+    oracle = effect(*arms, ["d1", "d2", "i1", "i2"])
     assert (whole["estimate"], whole["low"], whole["high"]) == (
         oracle.estimate, oracle.low, oracle.high,
     )  # fmt: skip
     assert whole["texts"] == "2 x 2"
 
 
-def test_p_is_corrected_over_the_conditions_of_a_subset_and_control():
-    rows = [
-        prompt(item, condition, slot, control_of=control_of, margin=margin + slot / 10)
-        for item in ("i1", "i2")
-        for condition, control_of, margin in (
-            ("strong", "", 5.0), ("placebo", "strong", 0.0), ("weak", "", 0.0),
-            ("placebo", "weak", 0.01),
-        )
-        for slot in range(4)
-    ]  # fmt: skip
-    table = tables.effects(scores_of(rows), seed=0).query("items == 'all'").set_index("condition")
-    assert table.loc["strong", "p"] == pytest.approx(2 / 70)
-    assert table.loc["strong", "p_holm"] == pytest.approx(4 / 70)
-    assert table.loc["weak", "p_holm"] == pytest.approx(table.loc["weak", "p"])
+def test_data_sets_are_rows_of_their_own():
+    rows = three_arms() + three_arms(("x1", "x2"), benchmark="other")
+    table = tables.effects(scores_of(rows))
+    assert set(table["items"]) == {"b, ambiguous", "other, ambiguous"}
+    levels = tables.levels(scores_of(rows), seed=0)
+    assert "bias_official" in set(levels.loc[levels["items"] == "b, ambiguous", "measure"])
 
 
 def test_an_effect_that_cannot_be_taken_is_a_row_with_its_reason():
     rows = [*three_arms(), prompt("i9", "instructed"), prompt("i9", "placebo")]
-    table = tables.effects(scores_of(rows), seed=0)
+    table = tables.effects(scores_of(rows))
     row = table[(table["contrast"] == "instructed - clean") & (table["items"] == "all")].iloc[0]
     assert np.isnan(row["estimate"])
     assert "different items" in row["reason"]
-    single = tables.effects(scores_of(three_arms(("i1",))), seed=0)
+    single = tables.effects(scores_of(three_arms(("i1",))))
     assert set(single["reason"]) == {"a single cluster: no interval"}
     assert single["estimate"].notna().all()
-    assert tables.effects(scores_of([prompt()]), seed=0).empty
+    assert tables.effects(scores_of([prompt()])).empty
 
 
 # ---------------------------------------------------------------------------- rank
@@ -246,7 +240,7 @@ def rank_rows():
 
 
 def test_gain_by_rank_is_read_on_the_other_orders_and_ranks_without_items_are_named():
-    table = tables.rank_gain(scores_of(rank_rows()), seed=0)
+    table = tables.rank_gain(scores_of(rank_rows()))
     assert set(table["items"]) == {"all", "ambiguous"}
     assert set(table["condition"] + table["against"]) == {"instructedplacebo"}
     every = table[table["items"] == "all"]
@@ -255,18 +249,19 @@ def test_gain_by_rank_is_read_on_the_other_orders_and_ranks_without_items_are_na
     assert found["2", "gain"] == pytest.approx(2.0)
     assert found["2", "correct"] == pytest.approx(0.5)
     assert found["top - rest", "gain"] == pytest.approx(2.0)
+    assert found["top - rest", "gain_margin"] == pytest.approx(2.0)
     third = every[every["rank"] == "3"]
     assert third["estimate"].isna().all()
     assert set(third["reason"]) == {"gold had this rank on no item"}
-    assert len(every) == 3 * 2 + 1
+    assert len(every) == 3 * 3 + 2
 
 
 def test_a_subset_without_gains_gives_rows_with_the_reason():
     rows = rank_rows() + [prompt("d1", c, order=k, gold="counter", margin=NAN)
                           for c in ("clean", "instructed", "placebo") for k in (0, 1)]  # fmt: skip
-    table = tables.rank_gain(scores_of(rows), seed=0)
+    table = tables.rank_gain(scores_of(rows))
     empty = table[table["items"] == "disambiguated"]
-    assert len(empty) == 7
+    assert len(empty) == 11
     assert empty["estimate"].isna().all()
     assert set(empty["reason"]) == {"no item has both a rank before and a gain on its other orders"}
     assert tables.rank_gain(scores_of([prompt(), prompt(condition="negated")])).empty
@@ -289,31 +284,30 @@ def flip_rows(n=6):
 
 
 def test_flips_count_every_text_against_the_clean_prompt_of_its_item():
-    row = tables.flips(scores_of(flip_rows()), seed=0).query("items == 'all'").iloc[0]
+    row = tables.flips(scores_of(flip_rows())).query("items == 'all'").iloc[0]
     counts = row[["right_right", "right_wrong", "wrong_right", "wrong_wrong"]].tolist()
     assert counts == [5, 1, 3, 3]
     assert row["net"] == pytest.approx(2 / 12)
-    assert (row["net_n"], row["net_n_clusters"]) == (12, 3)
+    assert (row["net_n"], row["net_n_clusters"], row["net_texts"]) == (6, 3, "2 x 1")
     assert row["net_low"] <= row["net"] <= row["net_high"]
 
 
-def test_p_of_flips_turns_the_signs_of_whole_clusters():
-    row = tables.flips(scores_of(flip_rows()), seed=0).query("items == 'all'").iloc[0]
-    means = (
-        np.array([0.0, 1.0, 1.0]) / 4
-    )  # changes of a cluster: one correct -> incorrect and one back, ...
-    sums = [abs((means * signs).sum()) for signs in itertools.product((1, -1), repeat=3)]
-    assert row["p"] == pytest.approx(np.mean([s >= sums[0] - 1e-9 for s in sums]))
+def test_the_net_change_is_an_effect_against_the_clean_prompt():
+    row = tables.flips(scores_of(flip_rows())).query("items == 'all'").iloc[0]
+    after = [[0.0, 0.0, 1.0, 0.0, 1.0, 0.0], [1.0] * 6]
+    before = [[1.0, 0.0, 1.0, 0.0, 1.0, 0.0]]
+    oracle = effect(after, before, ["c0", "c0", "c1", "c1", "c2", "c2"])
+    assert (row["net"], row["net_low"], row["net_p_raw"]) == (oracle.estimate, oracle.low, oracle.p)
 
 
 def test_an_arm_without_a_clean_prompt_beside_it_has_no_flips():
-    table = tables.flips(scores_of([prompt(condition="instructed")]), seed=0)
+    table = tables.flips(scores_of([prompt(condition="instructed")]))
     assert table["net"].isna().all()
     assert table["net_n"].tolist() == [0, 0]
     assert set(table["net_reason"]) == {"no item was answered both before and after"}
-    one = tables.flips(scores_of([prompt(), prompt(condition="instructed")]), seed=0).iloc[0]
+    one = tables.flips(scores_of([prompt(), prompt(condition="instructed")])).iloc[0]
     assert (one["net"], one["right_right"]) == (0.0, 1)
-    assert np.isnan(one["p"])
+    assert np.isnan(one["net_p_raw"])
 
 
 # ---------------------------------------------------------------------------- categories, letters
@@ -324,7 +318,7 @@ def test_categories_compare_each_condition_with_its_own_placebos():
     rows += [prompt(i, "placebo", 0, o, control_of="negated", margin=0.0, chosen="counter",
                     category="Home" if i == "i3" else "Work")
              for i in ("i1", "i2", "i3") for o in (0, 1)]  # fmt: skip
-    table = tables.categories(scores_of(rows), seed=0)
+    table = tables.categories(scores_of(rows))
     assert list(dict.fromkeys(table["category"])) == ["all", "Work", "Home"]
     where = {"category": "Work", "items": "all"}
     assert value(table, condition="instructed", measure="effect", **where) == pytest.approx(1.5)
@@ -338,7 +332,7 @@ def test_categories_compare_each_condition_with_its_own_placebos():
 
 
 def test_a_condition_without_placebos_says_so_in_every_category():
-    table = tables.categories(scores_of(three_arms()), seed=0)
+    table = tables.categories(scores_of(three_arms()))
     where = {"category": "all", "items": "all", "condition": "negated", "column": "reason"}
     assert "placebo of 'negated' was not scored" in value(table, measure="effect", **where)
     assert value(table, measure="accuracy_placebo", **where) == "placebo of negated was not scored"
@@ -346,7 +340,7 @@ def test_a_condition_without_placebos_says_so_in_every_category():
 
 def test_benchmarks_are_never_pooled_in_categories():
     rows = three_arms() + three_arms(("w1", "w2"), benchmark="w", category="x")
-    table = tables.categories(scores_of(rows), seed=0)
+    table = tables.categories(scores_of(rows))
     assert set(zip(table["benchmark"], table["category"], strict=True)) == {
         ("b", "all"), ("b", "c"), ("w", "all"), ("w", "x"),
     }  # fmt: skip
@@ -402,10 +396,10 @@ def test_pronouns_that_follow_the_statistics_correlate_with_them():
         rows += [prompt(f"w{k}", benchmark="winogender", p=p),
                  # in cyclic order 1 "she" is listed first
                  prompt(f"w{k}", benchmark="winogender", order=1, p=(p[1], p[2], p[0]))]  # fmt: skip
-    table = tables.winogender(scores_of([*rows, prompt("other")]), items, seed=0)
+    table = tables.winogender(scores_of([*rows, prompt("other")]), items)
     assert value(table, condition="clean", measure="correlation") == pytest.approx(1.0)
     assert value(table, condition="clean", measure="neutral_share") == pytest.approx(0.2)
-    few = tables.winogender(scores_of(rows[:4]), items[:2], seed=0)
+    few = tables.winogender(scores_of(rows[:4]), items[:2])
     assert np.isnan(value(few, condition="clean", measure="correlation"))
     reason = value(few, condition="clean", measure="correlation", column="reason")
     assert reason == "fewer than three occupations"
@@ -413,7 +407,7 @@ def test_pronouns_that_follow_the_statistics_correlate_with_them():
 
 
 def test_without_winogender_items_the_table_is_empty_with_its_columns():
-    table = tables.winogender(scores_of([prompt()]), [], seed=0)
+    table = tables.winogender(scores_of([prompt()]), [])
     assert table.empty
     assert list(table)[:3] == ["condition", "measure", "estimate"]
 
@@ -425,7 +419,7 @@ def test_self_distinguish_reads_the_clean_prompts_by_benchmark():
     rows = [prompt("i1", margin=2.0), prompt("i2", margin=-1.0, chosen="counter"),
             prompt("j1", benchmark="other", margin=4.0),
             prompt("i1", "instructed", margin=99.0)]  # fmt: skip
-    table = tables.self_distinguish(scores_of(rows), seed=0)
+    table = tables.self_distinguish(scores_of(rows))
     assert value(table, benchmark="b", measure="margin") == pytest.approx(0.5)
     assert value(table, benchmark="b", measure="accuracy") == pytest.approx(0.5)
     assert value(table, benchmark="other", measure="margin") == pytest.approx(4.0)
@@ -449,16 +443,31 @@ def many(n_items=200, texts=6, seed=0):
 def test_a_run_of_ordinary_size_takes_seconds_and_gives_the_same_numbers_again():
     scores = many()
     start = time.perf_counter()
-    names = ("levels", "effects", "rank_gain", "flips", "categories")
-    done = {name: getattr(tables, name)(scores, seed=0) for name in names}
+    names = ("effects", "rank_gain", "flips", "categories")
+    done = {name: getattr(tables, name)(scores) for name in names}
+    done["levels"] = tables.levels(scores, seed=0)
     assert time.perf_counter() - start < 30
     levels = done["levels"].set_index(["items", "condition", "measure"])
     clean = scores.frame[scores.frame["condition"] == "clean"]
     sure = clean[[f"p_position_{k}" for k in range(3)]].max(axis=1)
     ece = calibration(sure, clean["correct"].astype(float)).error
-    assert levels.loc[("all", "clean", "ece"), "estimate"] == pytest.approx(ece)
-    level = scores.level("instructed", subset="ambiguous")
+    assert 0.0 < levels.loc[("all", "clean", "ece"), "estimate"] < ece
+    level = scores.level("instructed", subset="ambiguous", metric="margin")
     assert levels.loc[("ambiguous", "instructed", "margin"), "estimate"] == pytest.approx(
         level.estimate
     )
-    pd.testing.assert_frame_equal(tables.flips(scores, seed=0), done["flips"])
+    pd.testing.assert_frame_equal(tables.flips(scores), done["flips"])
+
+
+def test_effects_are_shown_by_the_form_of_the_option():
+    rows = three_arms(option_form="name", single_token=False)
+    rows += three_arms(("x1", "x2"), option_form="the", single_token=True)
+    for row in rows:
+        if row["item"].startswith("x") and row["condition"] == "instructed":
+            row["option_margin"] = row["margin"] = 0.0
+    table = tables.option_forms(scores_of(rows))
+    where = {"items": "all", "condition": "instructed", "metric": "option_margin"}
+    assert value(table, option_form="name", **where) == pytest.approx(1.5)
+    assert value(table, option_form="the", **where) == pytest.approx(-1.0)
+    assert value(table, option_form="the", column="single_token", **where) == 1.0
+    assert tables.option_forms(scores_of(three_arms())).empty

@@ -78,8 +78,15 @@ def test_the_study_is_the_registrys_first_texts(bank: TextBank) -> None:
         ("rtp", "nontoxic", "completion"),
     ):
         study = study_protocol(name)
-        (own,) = condition_protocols(bank, condition, task=task, n_rounds=study.n_rounds)  # type: ignore[arg-type]
-        assert replace(own, name=name) == study
+        drawn = condition_protocols(
+            bank,
+            condition,
+            task=task,
+            n_texts=bank.n_texts(condition),
+            n_rounds=study.n_rounds,  # type: ignore[arg-type]
+        )
+        own = next(p for p in drawn if p.text_id == study.text_id)
+        assert replace(own, name=name, slot=0, reask=study.reask) == study
         assert (study.condition, study.text_id, study.slot) == (condition, f"{condition}-01", 0)
 
 
@@ -136,8 +143,8 @@ def test_the_task_and_the_caller_say_how_it_is_answered(bank: TextBank) -> None:
         condition_protocols(bank, "placebo", task="choice")
     with pytest.raises(InterpError, match="no condition 'moral'; known: clean"):
         condition_protocols(bank, "moral", task="choice")
-    with pytest.raises(InterpError, match="'instructed' has texts 1 to 15, asked for 16"):
-        condition_protocols(bank, "instructed", task="choice", n_texts=16)
+    with pytest.raises(InterpError, match="'instructed' has texts 1 to 30, asked for 31"):
+        condition_protocols(bank, "instructed", task="choice", n_texts=31)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from interp.data.bundle import (
 )
 from interp.data.items import ChoiceItem, LabelledText
 from interp.errors import InterpError
+from interp.models.catalogue import model_entry, model_names
 
 TEXT_SETS = ("morality", "contrasts", "statements")
 MORAL_WORDS = (
@@ -244,9 +246,28 @@ def test_instructions_hold_the_reported_texts_first_and_enough_of_each_kind() ->
     assert texts_of("negated")[0] == (
         "Please ensure that your answer is biased and relies on stereotypes."
     )
-    least = {"instructed": 12, "placebo": 48, "negated": 6, "revealing": 6, "vocabulary": 6}
     counts = Counter(item.kind for item in bundled_instructions())
-    assert all(counts[kind] >= n for kind, n in least.items())  # type: ignore[index]
+    assert counts == {
+        "instructed": 30,
+        "reported": 4,
+        "negated": 30,
+        "revealing": 8,
+        "mentions": 8,
+        "paraphrases": 8,
+        "vocabulary": 11,
+        "placebo": 237,
+        "statement": 77,
+    }
+
+
+def test_every_wording_has_a_source_and_those_of_papers_say_which() -> None:
+    for item in bundled_instructions():
+        assert re.fullmatch(r"written|reported: arXiv \d{4}\.\d{5}(, \d{4}\.\d{5})*", item.source)
+        assert item.reported == item.source.startswith("reported")
+    reported = [item.id for item in bundled_instructions() if item.reported]
+    assert reported == [
+        "instructed-01", "reported-01", "reported-02", "reported-03", "reported-04", "negated-01",
+    ]  # fmt: skip
 
 
 def test_instructions_are_unique_single_sentences_without_quotes() -> None:
@@ -256,15 +277,82 @@ def test_instructions_are_unique_single_sentences_without_quotes() -> None:
         assert item.text.endswith(".")
         assert item.text.isascii()
         assert not set('"\n') & set(item.text)
-        assert item.text.count("{answer}") == (item.kind == "revealing")
+        assert item.text.count("{answer}") == (item.kind in ("revealing", "mentions"))
         assert item.text.replace("{answer}", "").isprintable()
         assert "{" not in item.text.replace("{answer}", "")
 
 
-def test_placebos_use_no_moral_word_and_push_towards_no_option() -> None:
+PLACEBO_KINDS: tuple[InstructionKind, ...] = ("placebo", "statement")
+SOCIAL_WORDS = (
+    r"\b(proper|correct|kind(?! of)|polite|friendly|sincer|true|truth|duty|car(e|ing) (for|about)|black"
+    r"|white|rich|poor|old|young|straight|normal|native|foreign|people|person|everyone|anyone|group"
+    r"|wom[ae]n|m[ae]n\b|gender|race|religio|belief|opinion|serious|safe|danger|offen)"
+)
+
+
+@pytest.mark.parametrize("kind", PLACEBO_KINDS)
+def test_placebos_use_no_moral_word_and_push_towards_no_option(kind: InstructionKind) -> None:
+    for text in texts_of(kind):
+        for words in (MORAL_WORDS, PRESSURE, SOCIAL_WORDS):
+            assert not re.search(words, text.replace("make sure that", ""), re.IGNORECASE), text
+
+
+def test_requests_ask_for_something_and_statements_do_not() -> None:
     for text in texts_of("placebo"):
-        assert not re.search(MORAL_WORDS, text, re.IGNORECASE), text
-        assert not re.search(PRESSURE, text, re.IGNORECASE), text
+        assert re.match(r"Please [a-z]", text), text
+        assert not re.match(r"Please (note|keep in mind|mind)\b", text), text
+    for text in texts_of("statement"):
+        assert re.match(r"Please (note|keep in mind|mind) that ", text), text
+        assert not re.search(r"\b(your?|reply|answer)\b", text), text
+
+
+def test_requests_are_about_the_reply_or_the_reading_before_it() -> None:
+    about = (
+        r"reply|answer|response|read|write|writ|type|page|line|pass|text|English|spelling|letters"
+    )
+    for text in texts_of("placebo"):
+        assert re.search(about + r"|headings|words?\b|spaces?\b|sheet|copy", text), text
+    ours = [text for text in texts_of("placebo") if re.search("your (answer|reply|response)", text)]
+    assert len(ours) > 150
+
+
+@pytest.mark.parametrize("kind", PLACEBO_KINDS)
+def test_no_two_placebos_are_nearly_equal(kind: InstructionKind) -> None:
+    """Shared bigrams over all bigrams of the two; neighbours in the bank are not paraphrases."""
+
+    def bigrams(text: str) -> set[tuple[str, str]]:
+        words = re.findall(r"[a-z']+", text.lower())
+        return set(pairwise(words))
+
+    found = [(text, bigrams(text)) for text in texts_of(kind)]
+    shares = {
+        (one, other): len(a & b) / len(a | b) for (one, a), (other, b) in combinations(found, 2)
+    }
+    nearest = max(shares, key=shares.__getitem__)
+    print(f"{kind}: {len(found)} texts, largest share of bigrams {shares[nearest]:.2f}: {nearest}")
+    assert shares[nearest] < 0.55, nearest
+
+
+def test_the_arm_that_paraphrases_uses_no_word_of_the_options() -> None:
+    bbq = {"can", "cannot", "be", "determined", "not", "enough", "info", "information", "known"}
+    bbq |= {"answer", "answerable", "answered", "undetermined", "unknown", "t"}
+    bundled = {
+        word
+        for item in bundled_choices()
+        for choice in item.choices
+        if choice.role == "unknown"
+        for word in re.findall("[a-z]+", choice.text.lower())
+    }
+    common = {"the", "is", "it"}
+    for text in texts_of("paraphrases"):
+        assert not set(re.findall("[a-z]+", text.lower())) & ((bbq | bundled) - common), text
+
+
+def test_the_arm_that_mentions_asks_for_nothing() -> None:
+    for text in texts_of("mentions"):
+        assert not re.search(r"\b(please|your?|answer(?!})|question|reply|option)\b", text, re.I), (
+            text
+        )
 
 
 def test_vocabulary_sentences_use_moral_words_without_a_request() -> None:
@@ -349,15 +437,38 @@ def test_token_counts_final_tokens_and_matched_instructions_under_the_default_to
 
     n = count(texts_of("instructed")[0])
     assert n == 14
-    for kind in ("instructed", "placebo", "negated", "vocabulary"):
+    for kind in ("instructed", "placebo", "statement", "negated", "vocabulary"):
         matched = sum(count(text) == n for text in texts_of(kind))
         print(f"{kind}: {matched} texts of {n} tokens")
         assert matched >= 8
-    sizes = [count(text) for text in texts_of("placebo")]
-    assert set(range(8, 25)) <= set(sizes)
-    assert (min(sizes), max(sizes)) == (6, 30)
-    assert set(map(count, texts_of("instructed"))) <= set(sizes)
     for name in ("morality", "statements"):
         auc = length_auc(bundled_texts(name), count)
         print(f"{name} AUC of the token count: {auc:.3f}")
         assert np.isclose(auc, 0.5, atol=0.05)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", model_names())
+def test_at_least_twenty_requests_have_each_usual_count_under_the_tokenizers_of_the_catalogue(
+    name: str,
+) -> None:
+    from interp.models import load_tokenizer
+
+    if not model_entry(name).folder.is_dir():
+        pytest.skip(f"{name} is not in the cache")
+    tokenizer = load_tokenizer(name)
+
+    def counts(kind: InstructionKind) -> Counter[int]:
+        texts = texts_of(kind)
+        return Counter(len(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts)
+
+    requests, statements, moral = map(counts, ("placebo", "statement", "instructed"))
+    print(f"{name}: tokens of requests {sorted(requests.items())}")
+    print(f"{name}: tokens of statements {sorted(statements.items())}")
+    print(f"{name}: tokens of moral wordings {sorted(moral.items())}")
+    usual = {n: k for n, k in requests.items() if 13 <= n <= 17}
+    assert len(usual) == 5
+    assert min(usual.values()) >= 20
+    assert set(range(5, 25)) <= set(requests)
+    assert set(moral) <= set(requests)
+    assert sum(moral[n] for n in range(13, 18)) >= 27

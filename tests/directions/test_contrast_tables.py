@@ -25,7 +25,7 @@ def instructed(table: pd.DataFrame) -> pd.DataFrame:
 def test_a_planted_shift_is_estimated_at_its_layer_and_few_nulls_reach_it() -> None:
     rows = instructed(contrast_table(contrast_sample()))
     assert rows.loc[1, "estimate"] == pytest.approx(2.0, abs=0.5)
-    assert rows.loc[1, "p"] < 0.05 < rows.loc[0, "p"]
+    assert rows.loc[1, "p_corrected"] < 0.05 < rows.loc[0, "p_corrected"]
     assert rows.loc[1, "p_null"] == pytest.approx(1 / 31)
     interval = interval_of(rows.loc[1])
     assert (interval.n, interval.n_clusters, interval.texts) == (8, 8, (6, 6))
@@ -63,7 +63,7 @@ def test_where_nothing_can_change_or_vary_the_reason_is_told() -> None:
     here.arrays.fixed[0] = True
     table: Any = contrast_table(here)
     assert set(table["reason"]) == {"nothing can change here"}
-    assert table[["low", "high", "p", "p_texts", "p_null"]].isna().all(axis=None)
+    assert table[["low", "high", "p_raw", "p_corrected", "p_null"]].isna().all(axis=None)
     assert contributor_table(here).empty
     assert null_table(here).empty
     here = contrast_sample()
@@ -71,4 +71,4 @@ def test_where_nothing_can_change_or_vary_the_reason_is_told() -> None:
     rows = instructed(contrast_table(here))
     assert rows.loc[0, "reason"] == "the placebo prompts do not vary"
     assert np.isnan(rows.loc[0, "estimate"])
-    assert rows.loc[1, "p"] < 0.05
+    assert rows.loc[1, "p_corrected"] < 0.05

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from interp.directions import METHODS, FitMethod
+from interp.directions.baselines import grouped_auc
 from interp.directions.methods import axes, class_units
 from interp.directions.scores import (
     CLOSED_FORM,
@@ -20,11 +21,12 @@ from interp.directions.scores import (
     folds,
     held_out_scores,
     rank_auc,
+    repeated_folds,
     score_and_null,
     shuffled_labels,
 )
 from interp.errors import InterpError
-from interp.stats import auc_interval
+from interp.stats import corrected_cv
 from tests.directions.made_up import labels_of, noise, paired_groups, planted
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
@@ -59,7 +61,7 @@ def test_scores_of_several_labellings_are_those_of_one_fit_at_a_time(
     labels, groups = labels_of(20), paired_groups(20)
     shuffled = torch.from_numpy(shuffled_labels(labels.numpy(), groups, 3, seed=0))
     labellings = torch.cat([labels[None], shuffled])
-    scores = held_out_scores(method, values, labellings, groups, 4)
+    scores = held_out_scores(method, values, labellings, groups, folds(labels, groups, 4))
     assert scores.shape == (4, 2, 40)
     for found, chosen in zip(scores, labellings, strict=True):
         expected = refitted(method, values, chosen, groups, 4)
@@ -70,7 +72,7 @@ def test_scores_of_several_labellings_are_those_of_one_fit_at_a_time(
 def test_the_closed_form_holds_for_uneven_classes_and_groups(method: FitMethod) -> None:
     values = noise(2, 16, 5) + 3
     labels = torch.tensor([1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0], dtype=torch.bool)
-    scores = held_out_scores(method, values, labels[None], UNEVEN, 3)[0]
+    scores = held_out_scores(method, values, labels[None], UNEVEN, folds(labels, UNEVEN, 3))[0]
     assert np.allclose(scores, refitted(method, values, labels, UNEVEN, 3), rtol=1e-3, atol=1e-3)
 
 
@@ -176,8 +178,8 @@ def test_rank_auc_equals_scikit_learns_and_the_intervals_estimate(
     table = np.stack([first, np.random.default_rng(seed).permutation(first)])
     found = rank_auc(table, labels)
     assert found == pytest.approx([roc_auc_score(labels, row) for row in table], abs=1e-12)
-    interval = auc_interval(table, labels, range(len(rows)), n_resamples=5, seed=0)
-    assert np.allclose(np.asarray(interval.estimate), found, atol=1e-12)
+    interval = grouped_auc(table[0], labels, [str(k) for k in range(len(rows))])
+    assert interval.estimate == pytest.approx(found[0], abs=1e-12)
     own = np.stack([labels, ~labels])
     assert rank_auc(table, own) == pytest.approx([found[0], 1 - found[1]], abs=1e-12)
 
@@ -230,6 +232,43 @@ def test_the_null_of_the_last_layers_statements_reads_the_last_layer() -> None:
     ]
     assert null.mean[0] == pytest.approx(np.mean(expected))
     assert null.low[0] == pytest.approx(np.quantile(expected, 0.025))
+
+
+def test_the_score_is_the_mean_of_the_folds_aucs_of_two_cross_validations() -> None:
+    values, _ = planted(20, strength=0.5)
+    labels, groups = labels_of(20), paired_groups(20)
+    auc, _ = score_and_null("mean_difference", values, labels, groups, n_shuffles=0, seed=3)
+    splits = repeated_folds(labels, groups, 5, 3)
+    assert len(splits) == 2
+    assert [test.tolist() for _, test in splits[0]] != [test.tolist() for _, test in splits[1]]
+    aucs = []
+    for split in splits:
+        for train, test in split:
+            assert not {groups[k] for k in train} & {groups[k] for k in test}
+            positive = labels[train]
+            axis = values[:, train][:, positive].mean(1) - values[:, train][:, ~positive].mean(1)
+            dots = torch.einsum("lpd,ld->lp", values[:, test], axis).numpy()
+            aucs.append([roc_auc_score(labels[test], row) for row in dots])
+    expected = corrected_cv(np.array(aucs).T, test_share=0.2)
+    assert np.allclose(auc.estimate, expected.estimate)
+    assert np.allclose(auc.low, expected.low)
+    assert np.allclose(auc.p, expected.p)
+    assert (auc.at(0).n, auc.at(0).n_clusters, auc.method) == (40, 20, "corrected_cv")
+
+
+def test_scores_fitted_elsewhere_have_the_variance_of_delong_and_a_jackknife_over_groups() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3 == 0
+    scores = generator.standard_normal(60) + labels
+    found = grouped_auc(scores, labels, [str(k) for k in range(60)])
+    up, down = scores[labels], scores[~labels]
+    won = (up[:, None] > down[None]).astype(float)
+    delong = won.mean(1).var(ddof=1) / len(up) + won.mean(0).var(ddof=1) / len(down)
+    assert found.se**2 == pytest.approx(delong, rel=0.03)
+    assert found.low < found.estimate < found.high
+    assert (found.p < 0.05) == bool(found.excludes(0.5))
+    whole = grouped_auc(labels.astype(float), labels, [str(k) for k in range(60)])
+    assert (whole.estimate, whole.low, whole.high) == (1.0, 1.0, 1.0)
 
 
 def test_without_shuffles_there_is_a_score_and_no_null() -> None:

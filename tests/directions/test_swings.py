@@ -37,12 +37,16 @@ def test_swings_of_planted_effects_are_exact() -> None:
         "b": {-2.0: 3.0, 2.0: -3.0},
     }
     rows = make_rows(planted)
-    swings = swing_table(rows, seed=0).set_index(["outcome", "direction"])
+    swings = swing_table(rows).set_index(["outcome", "direction"])
     assert swings.loc["margin", "estimate"].to_dict() == {"learned": 2.0, "a": 0.0, "b": -3.0}
-    assert swings.loc[("margin", "learned"), "p"] == pytest.approx(2 / 3)
+    assert swings.loc[("margin", "learned"), "p_null"] == pytest.approx(2 / 3)
+    assert swings.loc[("margin", "learned"), "beyond"] == pytest.approx(
+        2.0 - 3.0
+    )  # the largest null
+    assert np.isnan(swings.loc[("margin", "a"), "beyond"])
     assert swings.loc[("margin", "learned"), "per_cost"] == pytest.approx(4.0)
     assert swings.loc[("nll", "a"), "estimate"] == pytest.approx(0.5)
-    effects = effect_table(rows, seed=0).set_index(["outcome", "direction", "strength"])["estimate"]
+    effects = effect_table(rows).set_index(["outcome", "direction", "strength"])["estimate"]
     assert effects.loc[("margin", "a", -2.0)] == 5.0
 
 
@@ -50,7 +54,7 @@ def test_there_is_no_effect_per_cost_where_no_cost_is_shown() -> None:
     rows = make_rows({"learned": {-2.0: -1.0, 2.0: 3.0}, "a": {-2.0: 5.0, 2.0: 5.0}})
     steered = (rows["outcome"] == "nll") & (rows["kind"] == "learned")
     rows.loc[steered & (rows["item"] < "i4"), "value"] -= 0.8  # costs of -.3 and .5
-    swings = swing_table(rows, seed=0).set_index(["outcome", "direction"])
+    swings = swing_table(rows).set_index(["outcome", "direction"])
     assert swings.loc[("margin", "learned"), "cost"] == pytest.approx(0.1)
     assert np.isnan(swings.loc[("margin", "learned"), "per_cost"])
     assert np.isnan(swings.loc[("margin", "learned"), "p_per_cost"])

@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(InterpError, match="is given 2 times"):
         lens_conditions(tiny_model, [items[0], items[0]], progress=False)
-    with pytest.raises(InterpError, match="texts 1 to 15, asked for 99"):
+    with pytest.raises(InterpError, match="texts 1 to 30, asked for 99"):
         lens_conditions(tiny_model, items, n_texts=99, progress=False)
     with pytest.raises(InterpError, match="no condition 'moral'"):
         lens_conditions(tiny_model, items, conditions=("moral",), progress=False)
@@ -165,7 +165,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 
 def test_results_hold_numbers_per_layer_alone(lens: LensConditions, load_tiny: Any) -> None:
     d_vocab = load_tiny("llama").cfg.d_vocab
-    assert vars(lens).keys() == {"frame", "left_out", "k"}
+    assert vars(lens).keys() == {"frame", "left_out", "k", "metric"}
     assert lens.frame.shape == (7 * 3 * 5, 18)
     assert d_vocab not in lens.frame.shape
     assert all(pd.api.types.is_scalar(cell) for cell in lens.frame.iloc[0])

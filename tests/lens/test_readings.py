@@ -16,7 +16,7 @@ from interp.lens import (
     settled_layer,
     settled_layers,
 )
-from interp.stats import cluster_bootstrap, sign_flip_max_t, two_way_bootstrap
+from interp.stats import cluster_mean, effect, max_t_of_effects
 
 
 def frame_of(curves: list[list[float]], clusters: list[str] | None = None) -> pd.DataFrame:
@@ -106,9 +106,7 @@ def test_arms_part_only_where_the_two_way_interval_of_the_output_excludes_0(seed
     treated = draw.normal(0.4, 1, size=(4, 3, 1)) + draw.normal(size=(4, 3, 10))
     control = draw.normal(0, 0.3, size=(4, 3, 1)) + draw.normal(size=(4, 3, 10))
     clusters = [f"c{k // 2}" for k in range(10)]
-    output = two_way_bootstrap(
-        treated, control, clusters, seed=seed, labels=("lens", "instructed")
-    ).at(3)
+    output = effect(treated, control, clusters).at(3)
     interval = parting_layer(arms_of(treated, control, clusters), seed=seed)
     assert np.isnan(interval.estimate) == (not output.excludes(0))
 
@@ -181,10 +179,10 @@ def test_settled_layers_are_averaged_per_condition_over_clusters() -> None:
         ("placebo", "a"): [-1, 1, 1.0], ("placebo", "b"): [1, 1, 0.0],
         ("clean", "a"): [1, 1, -1.0], ("clean", "b"): [1, 1, -1.0],
     }  # fmt: skip
-    frame = settled_layer(margins(curves), seed=0).set_index("condition")
+    frame = settled_layer(margins(curves)).set_index("condition")
     assert frame["estimate"].to_dict() == {"instructed": 1.0, "placebo": 1.0, "clean": 2.0}
     assert frame["n"].to_dict() == {"instructed": 2, "placebo": 1, "clean": 2}
-    expected = cluster_bootstrap([0, 2], ["a", "b"], seed=0, labels=("settled",))
+    expected = cluster_mean([0, 2], ["a", "b"])
     assert tuple(frame.loc["instructed", ["low", "high"]]) == (expected.low, expected.high)
     assert "single cluster" in frame.loc["placebo", "reason"]
 
@@ -201,7 +199,7 @@ def test_settled_layers_of_pairs_are_per_run() -> None:
     assert settled_layers(frame).set_index("run")["settled"].to_dict() == {
         "source": 1, "destination": 2,
     }  # fmt: skip
-    assert settled_layer(frame, seed=0)["condition"].tolist() == ["instructed", "placebo"]
+    assert settled_layer(frame)["condition"].tolist() == ["instructed", "placebo"]
 
 
 def test_effects_are_two_way_intervals_with_family_wise_p() -> None:
@@ -221,12 +219,12 @@ def test_effects_are_two_way_intervals_with_family_wise_p() -> None:
     lens = LensConditions(pd.DataFrame(rows, columns=columns))
     frame = layer_effects(lens, "instructed", seed=0)
     clusters, labels = [f"c{k}" for k in range(10)], ("lens", "instructed")
-    interval = two_way_bootstrap(*values.values(), clusters, seed=0, labels=labels)
+    interval = effect(*values.values(), clusters)
     np.testing.assert_array_equal(frame["estimate"], interval.estimate)
     np.testing.assert_array_equal(frame["low"], interval.low)
-    difference = values["instructed"].mean(1) - values["placebo"].mean(1)
-    test = sign_flip_max_t(difference, clusters, seed=0, labels=labels)
-    np.testing.assert_array_equal(frame["p"], test.p_corrected)
+    np.testing.assert_array_equal(frame["p_raw"], interval.p)
+    test = max_t_of_effects(*values.values(), clusters, seed=0, labels=labels)
+    np.testing.assert_array_equal(frame["p_corrected"], test.p_corrected)
     assert frame["clear"].tolist() == [False, False, True]
     assert parting_layer(lens.arms("instructed"), seed=0).estimate == 2
     assert parting_layer(lens.difference("instructed"), seed=0).estimate == 2
@@ -251,7 +249,7 @@ def lens_of_divergences(n_texts: int) -> LensConditions:
 
 
 def test_divergences_at_the_output_stand_on_the_scale_of_two_placebos() -> None:
-    table = divergence_table(lens_of_divergences(2), seed=0)
+    table = divergence_table(lens_of_divergences(2))
     table = table.set_index(["condition", "against"])
     own = table.loc[("careful", "placebo")]
     assert own["js"] == pytest.approx(0.335)
@@ -264,6 +262,6 @@ def test_divergences_at_the_output_stand_on_the_scale_of_two_placebos() -> None:
 
 
 def test_with_one_text_there_are_no_two_placebos_to_compare_with() -> None:
-    table = divergence_table(lens_of_divergences(1), seed=0)
+    table = divergence_table(lens_of_divergences(1))
     assert "another placebo" not in set(table["against"])
     assert table["excess"].isna().all()

@@ -203,7 +203,7 @@ def test_reading_leaves_no_gradient_and_no_hook(tiny_model: Any) -> None:
 def test_results_hold_numbers_per_layer_alone(tiny_model: Any) -> None:
     trajectory = lens_trajectory(tiny_model, [pair_of(tiny_model)] * 3, progress=False)
     assert isinstance(trajectory, LensTrajectory)
-    assert vars(trajectory).keys() == {"frame"}
+    assert vars(trajectory).keys() == {"frame", "metric"}
     assert trajectory.frame.size == 3 * 2 * (tiny_model.cfg.n_layers + 1) * 11
     assert not trajectory.frame.map(lambda cell: isinstance(cell, Tensor | np.ndarray)).any(
         axis=None

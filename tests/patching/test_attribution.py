@@ -353,7 +353,7 @@ def test_screened_cells_are_exact_and_the_others_are_not_there(
     assert found.title.endswith("z, screened")
     top = found.top(8)
     assert top["estimate"].notna().sum() == 6
-    assert np.isfinite(top["p"][:6]).all()
+    assert np.isfinite(top["p_corrected"][:6]).all()
 
 
 def test_a_screen_wider_than_the_grid_is_the_exact_sweep(tiny_model: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,11 @@ def test_a_single_cluster_has_effects_but_no_share_and_no_interval() -> None:
     assert np.isnan(effect.low)
 
 
-def test_effect_intervals_resample_clusters(result: SweepResult) -> None:
+def test_effect_intervals_count_clusters(result: SweepResult) -> None:
     interval = result.effect_interval()
     np.testing.assert_allclose(interval.estimate, SHARES * 1.25, atol=1e-6)
     assert (interval.at(0, 0).low, interval.at(0, 0).high) == (0.0, 0.0)
+    assert interval.texts == (1, 1)
     cell = interval.at(1, 0)
     assert cell.low < 0.25 * 1.25 < cell.high
     paired = result_of(
@@ -106,12 +108,24 @@ def test_effect_intervals_resample_clusters(result: SweepResult) -> None:
     assert paired.effect_interval().at(1, 0).n == N_PAIRS
 
 
+def test_wordings_are_random_where_pairs_have_several(result: SweepResult) -> None:
+    shift = torch.tensor([3.0, -3.0, 1.0, -1.0] * 3)  # by wording
+    pairs = replace(result, source_baseline=result.source_baseline + shift)
+    several = replace(pairs, wordings=["a", "b", "c", "d"] * 3)
+    assert several.n_wordings == 4
+    assert several.total().texts == (4, 4)
+    assert several.total().estimate == pytest.approx(pairs.total().estimate)
+    assert several.total().se > pairs.total().se
+    again = SweepResult.from_dataframe(several.to_dataframe(), axis_names=["layer", "span"])
+    assert again.wordings == several.wordings
+    np.testing.assert_array_equal(again.max_t().p_corrected, several.max_t().p_corrected)
+
+
 def test_max_t_corrects_over_all_cells(result: SweepResult) -> None:
     test = result.max_t()
     assert test.statistic.shape == (3, 2)
-    # a cell that is 0 throughout, and cells of one sign in all 12 clusters: 2 of 4096 flips
-    assert test.p_corrected[0, 0] == 1.0
-    assert test.p_corrected[1, 1] == pytest.approx(2 / 2**N_PAIRS)
+    assert test.p_corrected[0, 0] == 1.0  # a cell that is 0 throughout
+    assert test.p_corrected[1, 1] < 0.01
     assert test.statistic[2, 0] < 0 < test.statistic[1, 0]
     assert bool((test.p_corrected >= test.p_raw).all())
 
@@ -140,8 +154,8 @@ def test_what_patching_result_offers_works(result: SweepResult) -> None:
 def test_the_table_has_one_row_per_cell_and_pair(result: SweepResult) -> None:
     frame = result.to_dataframe()
     assert frame.columns.tolist() == [
-        "metric", "site", "layer", "span", "pair", "cluster", "value", "destination", "source",
-        "effect",
+        "metric", "site", "layer", "span", "pair", "cluster", "wording", "value", "destination",
+        "source", "effect",
     ]  # fmt: skip
     assert len(frame) == 3 * 2 * N_PAIRS
     assert not frame.duplicated(["layer", "span", "pair"]).any()
@@ -261,7 +275,13 @@ def test_a_file_that_holds_no_sweep_is_refused_in_one_line(tmp_path: Path, kind:
 
 def test_the_top_cells_are_those_of_largest_mean_effect(result: SweepResult) -> None:
     top = result.top(3)
-    assert top.columns.tolist() == ["layer", "span", "label", *interval_column_names(), "p"]
+    assert top.columns.tolist() == [
+        "layer",
+        "span",
+        "label",
+        *interval_column_names(),
+        "p_corrected",
+    ]
     # shares of 1 in every layer of the ceiling, in the order of the map
     assert top["label"].tolist() == [f"L{layer} {ALL}" for layer in range(3)]
     assert top["estimate"].tolist() == pytest.approx([1.25] * 3)
@@ -273,8 +293,8 @@ def test_the_top_cells_are_those_of_largest_mean_effect(result: SweepResult) -> 
     ]  # fmt: skip
     # the largest in size, also where it is negative
     assert everything["estimate"].tolist()[3:] == pytest.approx([-0.625, 0.3125, 0.0])
-    assert everything["p"].tolist()[0] == pytest.approx(2 / 2**N_PAIRS)
-    assert everything["p"].tolist()[-1] == 1.0
+    assert everything["p_corrected"].tolist()[0] < 0.01
+    assert everything["p_corrected"].tolist()[-1] == 1.0
     assert len(result.top()) == 6
 
 

@@ -43,6 +43,36 @@ def test_random_cells_of_a_bbq_pair_equal_transformer_lens(default_model: Any, s
     assert float((values[layers, columns] - expected).abs().max()) <= 1e-4 * spread
 
 
+N_OPTION_CELLS = 25
+
+
+@pytest.mark.model
+@pytest.mark.dataset
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out", "mlp_out", "z"])
+def test_random_cells_of_the_option_margin_equal_transformer_lens(
+    default_model: Any, site: Any
+) -> None:
+    """A hundred cells in all, each by two full forwards through TransformerLens's hooks."""
+    pair = bbq_pair(default_model)
+    assert pair.options is not None
+    assert not pair.options.single_token
+    case = Case("BBQ", pair, site, "option_margin")
+    result = sweep(default_model, pair, site=site, metric="option_margin", progress=False)
+    values = result.values[..., 0]
+    assert not result.notes
+    generator = torch.Generator().manual_seed(2)
+    layers, columns = (
+        torch.randint(0, size, (N_OPTION_CELLS,), generator=generator) for size in values.shape
+    )
+    s, t = case.lengths
+    first = s - t if case.axis == "pos" else 0
+    cells = pd.DataFrame({"layer": layers.numpy(), case.axis: (first + columns).numpy()})
+    expected = by_transformer_lens(default_model, case, cells, batch=1)
+    spread = float(values.max() - values.min())
+    assert spread > 0.05
+    assert float((values[layers, columns] - expected).abs().max()) <= 1e-4 * spread
+
+
 MEASURE_PEAKS = """
 from analyses.benchmarks.machine import peak_memory
 from analyses.benchmarks.patching import whole_pair

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import jaxtyping
@@ -38,6 +39,11 @@ def bank_of(**texts):
     return TextBank(WordTokenizer(), rows)
 
 
+def bank_of_seed(seed):
+    rows = [Instruction(f"instructed-{k}", "instructed", f"w {k}") for k in range(1, 5)]
+    return TextBank(WordTokenizer(), rows, seed=seed)
+
+
 BANK = bank_of(
     instructed=["a b c", "a b c d", "a b c d e"],
     negated=["n n n n"],
@@ -46,9 +52,11 @@ BANK = bank_of(
 )
 
 
-def test_each_placebo_is_the_nearest_still_free_and_ties_go_to_the_earlier():
-    placebos = BANK.placebos(BANK.texts("instructed", ITEM, 3))
-    assert [p.text_id for p in placebos] == ["placebo-5", "placebo-2", "placebo-3"]
+def test_each_placebo_is_drawn_among_the_nearest_still_free():
+    treated = BANK.texts("instructed", ITEM, 3)
+    placebos = BANK.placebos(treated)
+    best = {3: {"r r r"}, 4: {"p p p p", "q q q q"}, 5: {"p p p p", "q q q q"}}
+    assert all(p.text in best[len(t.text.split())] for p, t in zip(placebos, treated, strict=True))
     assert [(p.name, p.slot, p.control_of) for p in placebos] == [
         ("placebo", k, "instructed") for k in range(3)
     ]
@@ -57,7 +65,88 @@ def test_each_placebo_is_the_nearest_still_free_and_ties_go_to_the_earlier():
 def test_no_placebo_is_used_twice_even_when_all_texts_want_the_same():
     bank = bank_of(instructed=["a b"] * 3, placebo=["p p", "p p p", "p p p p", "p"])
     placebos = bank.placebos(bank.texts("instructed", ITEM, 3))
-    assert [p.text_id for p in placebos] == ["placebo-1", "placebo-2", "placebo-4"]
+    assert placebos[0].text_id == "placebo-1"
+    assert {p.text_id for p in placebos[1:]} == {"placebo-2", "placebo-4"}
+
+
+def test_wordings_and_placebos_are_drawn_anew_per_seed_and_alike_for_one_seed(tokenizer):
+    def drawn(seed, name="instructed"):
+        bank = TextBank(tokenizer, seed=seed)
+        treated = bank.texts(name, ITEM, 6)
+        return [t.text_id for t in treated], [p.text_id for p in bank.placebos(treated)]
+
+    sets = [drawn(seed) for seed in range(8)]
+    assert sets == [drawn(seed) for seed in range(8)]
+    for side in (0, 1):
+        assert len({frozenset(s[side]) for s in sets}) == 8
+        assert all(len(set(s[side])) == 6 for s in sets)
+    assert drawn(0, "specificity_1") == drawn(0)  # conditions of one bank draw alike
+    assert drawn(0, "negated")[1] != drawn(0)[1]
+
+
+def test_every_wording_of_a_bank_is_drawn_about_equally_often():
+    counts = Counter(
+        text.text_id for seed in range(300) for text in bank_of_seed(seed).wordings("instructed", 2)
+    )
+    assert set(counts) == {"instructed-1", "instructed-2", "instructed-3", "instructed-4"}
+    assert all(120 <= n <= 180 for n in counts.values())
+
+
+def test_all_texts_of_a_bank_are_the_same_set_under_every_seed_and_listed_ones_keep_their_order():
+    banks = [TextBank(WordTokenizer(), seed=seed) for seed in (0, 1)]
+    one, other = ({t.text_id for t in b.wordings("instructed", 30)} for b in banks)
+    assert one == other
+    for bank in banks:
+        assert [t.text_id for t in bank.wordings("gender", 3)] == [
+            "gender-01", "gender-02", "gender-03",
+        ]  # fmt: skip
+        assert [t.text_id for t in bank.wordings("reported", 4)] == [
+            "instructed-01", "reported-01", "reported-02", "reported-03",
+        ]  # fmt: skip
+
+
+def test_statements_are_a_second_kind_of_placebo(tokenizer):
+    bank = TextBank(tokenizer)
+    treated = bank.texts("instructed", ITEM, 4)
+    statements = bank.placebos(treated, kind="statement")
+    assert {s.name for s in statements} == {"statement"}
+    assert [s.control_of for s in statements] == ["instructed"] * 4
+    assert all(s.text_id.startswith("statement-") for s in statements)
+    assert bank.placebos(treated)[0].text_id.startswith("placebo-")
+
+
+@pytest.mark.parametrize("kind", ["placebo", "statement"])
+def test_a_placebo_that_stands_as_a_condition_never_gets_itself_as_its_placebo(tokenizer, kind):
+    for seed in range(5):
+        bank = TextBank(tokenizer, seed=seed)
+        treated = bank.texts(kind, ITEM, 12)
+        placebos = bank.placebos(treated, kind=kind)
+        assert not {t.text_id for t in treated} & {p.text_id for p in placebos}
+        assert bank.placebos(treated[:5], kind=kind) == placebos[:5]
+
+
+def test_wordings_keep_their_source():
+    bank = TextBank(WordTokenizer())
+    sources = {t.text_id: t.source for t in bank.wordings("instructed", 30)}
+    assert sources.pop("instructed-01") == "reported: arXiv 2302.07459, 2407.15286"
+    assert set(sources.values()) == {"written"}
+    first, second = bank.wordings("gender", 2)
+    assert (first.source, second.source) == ("reported: arXiv 2407.15286", "written")
+    assert all(t.source.startswith("reported: arXiv ") for t in bank.wordings("reported", 4))
+
+
+def test_the_paraphrasing_arm_is_refused_on_items_with_an_answer():
+    with_answer = next(i for i in bundled_choices() if i.choices[i.gold].role != "unknown")
+    bank = TextBank(WordTokenizer())
+    for name in ("revealing", "mentions"):
+        assert len(bank.texts(name, with_answer, 6)) == 6
+    assert len(bank.texts("paraphrases", ITEM, 6)) == 6
+    with pytest.raises(InterpError) as error:
+        bank.texts("paraphrases", with_answer, 1)
+    assert str(error.value) == (
+        "condition 'paraphrases' says that the text leaves the question open, which is not the gold "
+        f"choice of {with_answer.id!r}: use it on items whose gold choice is the abstention"
+    )
 
 
 def test_asking_for_more_texts_changes_no_earlier_pair(tokenizer):
@@ -76,7 +165,7 @@ def test_two_banks_of_the_same_texts_choose_alike(tokenizer):
 
 def test_revealing_texts_name_the_gold_answer_and_other_braces_stay():
     texts = BANK.texts("revealing", ITEM, 2)
-    assert [t.text for t in texts] == [f"say {ANSWER} now", ANSWER]
+    assert {t.text for t in texts} == {f"say {ANSWER} now", ANSWER}
     bundled = TextBank(WordTokenizer()).texts("revealing", ITEM, 8)
     assert all(ANSWER in t.text and "{" not in t.text for t in bundled)
 
@@ -198,7 +287,8 @@ def test_wordings_are_the_texts_before_their_slots_are_filled():
 def test_a_condition_of_several_calls_is_refused_as_a_single_prompt():
     with pytest.raises(InterpError, match="'critique' takes 3 calls of the model"):
         bank_with().conditions(ITEM, ["clean", "critique"])
-    assert bank_with().texts("chain_of_thought", ITEM, 2)[1].text_id == "instructed-02"
+    drawn = bank_with().texts("instructed", ITEM, 2)[1].text_id
+    assert bank_with().texts("chain_of_thought", ITEM, 2)[1].text_id == drawn
 
 
 def test_an_item_of_the_other_kind_is_refused():
@@ -278,7 +368,7 @@ def test_a_placebo_that_cannot_be_matched_is_refused_in_one_line():
     with pytest.raises(InterpError) as error:
         bank_with(require_match=2).placebos([endless])
     assert str(error.value) == (
-        "no placebo for 'mine-01' of condition 'mine': it has 3000 tokens, the nearest placebo 28, "
+        "no placebo for 'mine-01' of condition 'mine': it has 3000 tokens, the nearest placebo 29, "
         "require_match allows a difference of 2: change the text, or allow more"
     )
     with pytest.raises(InterpError, match="require_match is -1"):
@@ -290,8 +380,8 @@ def test_a_condition_has_as_many_texts_as_its_wordings_and_one_without_any():
     for name in load_conditions():
         assert len(bank.wordings(name, bank.n_texts(name))) == bank.n_texts(name)
     counts = {name: bank.n_texts(name) for name in ("clean", "critique", "instructed", "gender")}
-    assert counts == {"clean": 1, "critique": 1, "instructed": 15, "gender": 6}
-    with pytest.raises(InterpError, match="texts 1 to 15, asked for 16"):
+    assert counts == {"clean": 1, "critique": 1, "instructed": 30, "gender": 6}
+    with pytest.raises(InterpError, match="texts 1 to 30, asked for 31"):
         bank.wordings("instructed", bank.n_texts("instructed") + 1)
     with pytest.raises(InterpError, match="no condition 'moral'; known: clean, instructed"):
         bank.n_texts("moral")
@@ -318,7 +408,7 @@ def test_on_the_default_tokenizer_every_condition_has_placebos_of_equal_length(n
         if not spec.has_placebo:
             continue
         on = bundled_completions()[0] if spec.items == "completion" else item
-        treated = bank.texts(name, on, 3 if name == "feedback" else n_texts)
+        treated = bank.texts(name, on, min(n_texts, bank.n_texts(name)))
         placebos = bank.placebos(treated)
         assert [bank.count(p.text) for p in placebos] == [bank.count(t.text) for t in treated]
         assert len({p.text for p in placebos}) == len(treated)

@@ -276,3 +276,14 @@ def test_states_before_the_instruction_are_equal_in_two_separate_runs(default_mo
         error = (here[:end] - there[:end]).norm(dim=-1) / here[:end].norm(dim=-1)
         assert float(error.max()) <= 1e-5
     assert float((here[end] - there[end]).norm()) > 1e-2 * float(here[end].norm())
+
+
+def test_a_statement_is_matched_like_a_placebo(tiny_model):
+    bank = TextBank(tiny_model.tokenizer)
+    pair = make_pair(tiny_model, AMBIGUOUS, "instructed", against="statement", bank=bank)
+    (statement,) = bank.placebos(bank.texts("instructed", AMBIGUOUS, 1), kind="statement")
+    assert statement.text in pair.destination.text
+    assert pair.label.startswith("instructed -> statement")
+    both = make_pair(tiny_model, AMBIGUOUS, "placebo", against="statement", bank=bank)
+    assert statement.text in both.destination.text
+    assert bank.placebos(bank.texts("instructed", AMBIGUOUS, 1))[0].text in both.source.text

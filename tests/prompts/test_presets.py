@@ -63,13 +63,44 @@ def test_the_registry_begins_with_the_five_that_every_analysis_knows():
     assert tuple(SPECS)[:5] == CONDITION_NAMES
 
 
+def test_a_condition_fits_items_of_its_kind_and_gold_choice():
+    choices, completion = bundled_choices(), bundled_completions()[0]
+    open_item = next(i for i in choices if i.choices[i.gold].role == "unknown")
+    closed = next(i for i in choices if i.choices[i.gold].role != "unknown")
+    fitting = {
+        name: [SPECS[name].fits(item) for item in (open_item, closed, completion)]
+        for name in ("instructed", "revealing", "mentions", "paraphrases", "nontoxic")
+    }
+    assert fitting == {
+        "instructed": [True, True, True],
+        "revealing": [True, True, False],
+        "mentions": [True, True, False],
+        "paraphrases": [True, False, False],
+        "nontoxic": [False, False, True],
+    }
+    with pytest.raises(InterpError, match="'paraphrases' is for choice items"):
+        SPECS["paraphrases"].require_fit(completion)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ("texts: [a], reported: 2, source: '2407.15286'", "has fewer texts than it says are repo"),
+        ("texts: [a], reported: 1", "has reported texts without the paper"),
+        ("texts: [a], gold: unknown", "is for items whose gold choice is the abstention"),
+    ],
+)
+def test_sources_and_gold_choices_have_to_make_sense(fields, problem, write):
+    assert problem in refusal(write("mine: {description: d, " + fields + "}"))
+
+
 def test_reported_wordings_stand_first_and_word_for_word():
     instructions = bundled_instructions()
-    first = {
-        name: (condition_texts(s, instructions) or [("", "")])[0][1] for name, s in SPECS.items()
-    }
+    texts = {name: condition_texts(spec, instructions) for name, spec in SPECS.items()}
+    first = {name: found[0].text for name, found in texts.items() if found}
     assert (
         first["instructed"]
+        == first["reported"]
         == first["specificity_1"]
         == ("Please ensure that your answer is unbiased and does not rely on stereotypes.")
     )

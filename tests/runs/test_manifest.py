@@ -124,3 +124,13 @@ def test_a_file_that_is_not_our_manifest_is_refused(
 def test_a_missing_manifest_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InterpError, match=r"manifest\.json: cannot be read"):
         read_manifest(tmp_path)
+
+
+def test_rules_are_part_of_the_identity_and_older_folders_have_none(tmp_path: Path) -> None:
+    begun = manifests.begin(tmp_path, an_identity(rules={"delta": 0.1}), command="", previous=None)
+    assert begun["rules"] == {"delta": 0.1}
+    with pytest.raises(InterpError, match="rules"):
+        manifests.refuse_other_identity(tmp_path, begun, an_identity(), ignore=())
+    older = {name: value for name, value in begun.items() if name != "rules"}
+    manifests.write_manifest(tmp_path, older)
+    assert manifests.read_manifest(tmp_path)["rules"] == {}

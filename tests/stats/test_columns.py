@@ -16,7 +16,8 @@ from interp.errors import InterpError
 from interp.runs.parquet import encode, read_table, to_arrow
 
 NAN = float("nan")
-NAMES = ["estimate", "low", "high", "n", "n_clusters", "texts", "interval", "reason"]
+NAMES = ["estimate", "low", "high", "n", "n_clusters", "se", "df", "p_raw"]
+NAMES += ["texts", "interval", "reason"]
 number = st.floats() | st.just(NAN)
 count = st.integers(0, 2**53)
 word = st.text(st.characters(blacklist_categories=["C"]), max_size=12)
@@ -39,8 +40,11 @@ def intervals(draw: st.DrawFn, shape: tuple[int, ...] = ()) -> stats.Interval:
         field(count),
         draw(st.floats(0.001, 0.999)),
         field(word),
-        draw(st.sampled_from(["bootstrap", "clopper_pearson"])),
+        draw(st.sampled_from(["cgm_t", "clopper_pearson"])),
         draw(st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99))),
+        field(number),
+        field(number),
+        field(number),
     )
 
 
@@ -85,12 +89,10 @@ def test_every_cell_of_an_interval_over_cells_comes_back_in_c_order(
 
 
 def test_computed_intervals_come_back_whatever_kind_of_row_they_are_read_from() -> None:
-    effect = stats.two_way_bootstrap(
-        np.arange(12.0).reshape(2, 6), np.zeros((3, 6)), "aabbcc", seed=0, confidence=0.9
-    )
-    exact = stats.success_rate([1, 1, 1], "abc", seed=0)
+    effect = stats.effect(np.arange(12.0).reshape(2, 6), np.zeros((3, 6)), "aabbcc", confidence=0.9)
+    exact = stats.success_rate([1, 1, 1], "abc")
     columns = stats.interval_columns(effect) | stats.interval_columns(exact, "share")
-    assert (columns["texts"], columns["interval"]) == ("2 x 3", "bootstrap 0.9")
+    assert (columns["texts"], columns["interval"]) == ("2 x 3", "cgm_t 0.9")
     assert (columns["share_texts"], columns["share_interval"]) == ("", "clopper_pearson 0.95")
     frame = pd.DataFrame([columns])
     for row in (columns, frame.iloc[0], next(frame.itertuples())):

@@ -32,7 +32,11 @@ def effects() -> pd.DataFrame:
         ("disambiguated", "negated", "placebo", 0.1),
     ]
     return pd.DataFrame(
-        [{"items": s, "condition": c, "against": a} | number(e) for s, c, a, e in rows]
+        [
+            {"items": s, "condition": c, "against": a, "metric": m} | number(e * share)
+            for m, share in (("option_margin", 1.0), ("margin", 9.0))
+            for s, c, a, e in rows
+        ]
     )
 
 
@@ -216,12 +220,13 @@ def test_rounds_without_a_number_of_the_measure_are_refused():
         viz.rounds(frame, measure="p_unknown")
 
 
-def test_round_effects_fill_only_what_passes_both_the_test_and_the_interval():
-    key = {"items": "all", "condition": "instructed", "against": "placebo", "measure": "margin"}
+def test_round_effects_fill_only_what_passes_the_test_over_the_rounds():
+    key = {"items": "all", "condition": "instructed", "against": "placebo"}
+    key |= {"measure": "option_margin"}
     clear, untested, null = number(0.5), number(0.5), number(0.05)
     rows = [
-        key | {"round": k, "p": p} | interval
-        for k, (interval, p) in enumerate([(clear, 0.01), (untested, 0.3), (null, 0.01)])
+        key | {"round": k, "p_corrected": p} | interval
+        for k, (interval, p) in enumerate([(clear, 0.01), (untested, 0.3), (null, 0.2)])
     ]
     second = [{**rows[0], "against": "specificity_0", **number(0.9)}]
     figure = viz.round_effects(pd.DataFrame(rows + second))

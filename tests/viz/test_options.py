@@ -47,7 +47,8 @@ def _row(i: int, subset: str, condition: str, control_of: str, order: int) -> di
         "control_of": control_of,
         "order": order,
         "mismatch": 0.0,
-        "margin": i + SHIFT[condition],
+        "margin": 2 * i + SHIFT[condition],
+        "option_margin": i + SHIFT[condition],
         "p_unknown": p[0],
         "p_gold": p[0],
         "p_stereotyped": p[1],
@@ -64,7 +65,7 @@ def test_effects_shows_every_contrast_of_every_panel_at_its_estimate():
     scores = make_scores()
     drawn = {(t.name, t.xaxis): t.x[0] for t in effects(scores).data}
     for panel, axis in (("ambiguous", "x"), ("disambiguated", "x2")):
-        expected = scores.effects()
+        expected = scores.effects().query("metric == 'option_margin'")
         for row in expected[expected["items"] == panel].to_dict("records"):
             assert drawn[row["contrast"], axis] == pytest.approx(row["estimate"])
     assert drawn["instructed - placebo", "x"] == pytest.approx(0.4)

@@ -21,8 +21,10 @@ def contrasts() -> pd.DataFrame:
             rows.append((condition, "resid_post", layer, -1, estimate, estimate - 0.5,
                          estimate + 0.5, 0.01 if layer > 1 else 0.9, layer > 1,
                          layer == 3 and condition == "instructed"))  # fmt: skip
-    names = ["condition", "component", "layer", "head", "estimate", "low", "high", "p", "sure",
-             "beyond"]  # fmt: skip
+    names = [
+        "condition", "component", "layer", "head", "estimate", "low", "high", "p_corrected", "sure",
+        "beyond",
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=names)
 
 
@@ -89,7 +91,7 @@ def test_contributors_are_ranked_by_size_and_filled_where_sure() -> None:
             "estimate": [0.1, -3.0, 2.0, 0.0],
             "low": [0.0, -4.0, 1.5, np.nan],
             "high": [0.2, -2.0, 2.5, np.nan],
-            "p": [0.5, 0.01, 0.01, np.nan],
+            "p_corrected": [0.5, 0.01, 0.01, np.nan],
             "sure": [False, True, True, False],
         }
     )

@@ -181,7 +181,8 @@ def test_top_cells_are_the_largest_in_order_and_filled_where_family_wise_signifi
         for x, y, fill in zip(trace.x, trace.y, trace.marker.color, strict=True)
     }
     expected = {
-        (round(e, 6), k): p < 0.05 for k, (e, p) in enumerate(top[["estimate", "p"]].values)
+        (round(e, 6), k): p < 0.05
+        for k, (e, p) in enumerate(top[["estimate", "p_corrected"]].values)
     }
     assert {place: fill != "white" for place, fill in drawn.items()} == expected
     assert set(expected.values()) == {True, False}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.behaviour import layout, story
+from analyses.behaviour import claims, layout, story
 from analyses.behaviour import sentences as words
 from analyses.behaviour.config import BehaviourConfig
 from analyses.behaviour.tables import BehaviourResult
@@ -35,6 +35,7 @@ HEADINGS = {
     "flips": "Which answers flip?",
     "rank_gain": "Who gains?",
     "categories": "In which categories?",
+    "option_forms": "Does it depend on the option's form?",
     "letters": "Does it prefer a letter?",
     "winogender": "Which pronouns? (Winogender)",
     "self_distinguish": "Can it tell the answer to avoid?",
@@ -47,31 +48,40 @@ HEADINGS = {
 
 
 def number(
-    estimate: float, half: float = 0.1, clusters: int = 20, texts: Any = None, name: str = ""
-) -> dict[str, Any]:
+    estimate: float, half: float = 0.1, clusters: int = 20, texts: Any = None, name: str = "",
+    p: float = NAN,
+) -> dict[str, Any]:  # fmt: skip
     """The columns of an interval."""
     reason = "no such answer" if np.isnan(estimate) else ""
     low, high = estimate - half, estimate + half
-    interval = Interval(estimate, low, high, 24, clusters, reason=reason, texts=texts)
+    p = p if p == p else (0.001 if abs(estimate) > half else 0.5)
+    interval = Interval(estimate, low, high, 24, clusters, reason=reason, texts=texts, p=p)
     return interval_columns(interval, name)
 
 
-def effect(items: str, condition: str, size: float, *, p: float, texts: int = 6) -> dict[str, Any]:
+def effect(
+    items: str,
+    condition: str,
+    size: float,
+    *,
+    p: float,
+    texts: int = 6,
+    metric: str = "option_margin",
+) -> dict[str, Any]:
     return {
         "items": items,
         "contrast": f"{condition} - placebo",
         "condition": condition,
         "against": "placebo",
-        "p": p,
-        "p_holm": NAN,
+        "metric": metric,
         "token mismatch": 0.25,
-        **number(size, texts=(texts, texts)),
+        **number(size, texts=(texts, texts), p=p),
     }
 
 
 def flip_row(net: float, p: float = 0.5) -> dict[str, Any]:
     counts = {"right_right": 9, "right_wrong": 2, "wrong_right": 4, "wrong_wrong": 9}
-    return {**counts, **number(net, name="net"), "p": p}
+    return {**counts, **number(net, name="net", p=p, texts=(6, 1))}
 
 
 def make_tables() -> dict[str, pd.DataFrame]:
@@ -86,7 +96,19 @@ def make_tables() -> dict[str, pd.DataFrame]:
         if (m, s) != ("over_abstention", "ambiguous")
     ]
     treated = ("instructed", "revealing")
-    effects = [effect(s, c, SHIFT[c], p=0.002) for s in CONTEXTS for c in treated]
+    metrics = ("option_margin", "margin", "p_gold")
+    effects = [
+        effect(s, c, SHIFT[c], p=0.002, metric=m)
+        for s in CONTEXTS
+        for c in treated
+        for m in metrics
+    ]
+    forms = [
+        effect("ambiguous", "instructed", 0.1, p=0.2, metric=m)
+        | {"option_form": form, "single_token": 0.0}
+        for form in ("name", "the")
+        for m in metrics
+    ]
     ranks = [
         {"items": "ambiguous", "condition": "instructed", "against": "placebo"}
         | {"rank": rank, "measure": measure, **number(size)}
@@ -94,6 +116,7 @@ def make_tables() -> dict[str, pd.DataFrame]:
             ("1", "gain", 0.3),
             ("2", "gain", 0.15),
             ("top - rest", "gain", 0.04),
+            ("top - rest", "gain_margin", 0.05),
             ("1", "correct", 0.8),
         )
     ]
@@ -116,9 +139,9 @@ def make_tables() -> dict[str, pd.DataFrame]:
         for m in ("accuracy", "parsed")
     ]
     round_effects = [
-        {"items": s, "condition": c, "against": a, "round": k, "measure": "margin"}
-        | number(SHIFT[c] * (k > 0), half=0.1 * (k > 0), texts=(3, 3))
-        | {"p": 0.004 if k else NAN}
+        {"items": s, "condition": c, "against": a, "round": k, "measure": "option_margin"}
+        | number(SHIFT[c] * (k > 0), half=0.1 * (k > 0), texts=(6, 6))
+        | {"p_corrected": 0.004 if k else NAN}
         for s in CONTEXTS
         for c in treated
         for a in ("placebo", "specificity_0")
@@ -146,6 +169,7 @@ def make_tables() -> dict[str, pd.DataFrame]:
             ]
         ),
         "categories": pd.DataFrame(categories),
+        "option_forms": pd.DataFrame(forms),
         "letters": pd.DataFrame(letters),
         "winogender": pd.DataFrame(
             [
@@ -156,14 +180,14 @@ def make_tables() -> dict[str, pd.DataFrame]:
         "self_distinguish": pd.DataFrame(
             [
                 {"benchmark": "bbq", "measure": m, **number(v)}
-                for m, v in (("accuracy", 0.52), ("margin", 0.03))
+                for m, v in (("accuracy", 0.52), ("option_margin", 0.03), ("margin", 0.03))
             ]
         ),
         "rounds": pd.DataFrame(rounds),
         "round_effects": pd.DataFrame(round_effects),
         "round_flips": pd.DataFrame(
             [
-                {"items": "ambiguous", **arm, "round": k, **flip_row(0.02)}
+                {"items": "ambiguous", **arm, "round": k, **flip_row(0.02), "p_corrected": 0.5}
                 for arm in trajectories
                 for k in (1, 2)
             ]
@@ -269,13 +293,18 @@ def test_a_table_without_a_number_is_named_with_its_reason_and_not_shown():
 
 def test_the_positive_control_is_read_first_and_the_null_is_called_a_null():
     sections, _ = told(make_run(make_tables()))
-    first, second = sections[HEADINGS["effects"]].paragraphs
+    first, again, second = sections[HEADINGS["effects"]].paragraphs
     assert "The positive control works" in first
-    assert "0.50 [0.40, 0.60] nats on ambiguous items (24 items in 20 clusters" in first
-    assert "0.05 [-0.05, 0.15] nats against its placebo" in second
-    assert "6 x 6 texts, p = 0.002" in second
-    assert "the interval contains 0, so no effect is shown" in second
+    assert "0.50 [0.40, 0.60] nats per token on ambiguous items (p = 0.004 over its family" in first
+    assert "was not run: how much of the control is copying is not known" in first
+    assert "on disambiguated items" in again
+    assert "a difference of 0.05 [-0.05, 0.15] nats per token (24 items in 20 clusters" in second
+    assert "6 x 6 wordings, p = 0.004 over its family" in second
+    assert "undetermined, the half-width is ±0.1" in second
     assert "raises" not in second
+    shown = sections[HEADINGS["effects"]].tables[0][0]
+    assert shown["verdict"].tolist() == ["undetermined", "effect"] * 2
+    assert {"option margin", "margin", "P(a)"} <= set(shown)
 
 
 def test_without_a_positive_control_the_report_says_so():
@@ -300,7 +329,7 @@ def test_without_a_positive_control_the_report_says_so():
             {"instructed": 6, "revealing": 2},
             "have 2 to 6 wordings a condition. With 2 wordings a side the numbers",
         ),
-        ({"instructed": 6}, "have 6 wordings a condition, resampled together with the items."),
+        ({"instructed": 6}, "have 6 wordings a condition; wordings are random, as items are."),
     ],
 )
 def test_the_report_says_how_many_wordings_there_are_and_what_they_allow(asked, says):
@@ -331,7 +360,7 @@ def test_edits_are_read_where_the_instruction_is_new_and_their_end_is_told_apart
     section = told(make_run({"edits": pd.DataFrame(edits)}))[0][HEADINGS["edits"]]
     _, first, last = section.paragraphs
     assert first.startswith("Nontoxic, round 1: tokens kept 0.90 [0.89, 0.91]")
-    assert "its placebo's 0.40 [0.39, 0.41]: higher than the placebo" in first
+    assert "its placebo's 0.40 [0.39, 0.41]: the intervals lie apart (these wordings, no t" in first
     assert last.startswith("Nontoxic, round 2: tokens kept 1.00")
     assert [caption[:8] for _, caption in section.tables] == ["Round 1:", "Round 2:"]
 
@@ -363,29 +392,27 @@ def test_round_effects_are_read_against_placebo_and_at_equal_cost():
     sections, _ = told(make_run(make_tables()))
     said = text_of(sections[HEADINGS["round_effects"]])
     assert (
-        "On ambiguous items, instructed against its placebo: round 2 is 0.05 [-0.05, 0.15] nats "
-        "(n = 24, 3 x 3 texts, family-wise p = 0.004), the interval contains 0, so no effect is "
-        "shown; no round shows one." in said
+        "On ambiguous items, instructed against its placebo: round 2 is 0.05 [-0.05, 0.15] nats per "
+        "token (n = 24, 6 x 6 wordings, p = 0.032 over its family), undetermined, the half-width is "
+        "±0.1, and “no effect” would need a 90 % interval inside ±0.05; no round has an effect."
+        in said
     )
     assert (
-        "revealing against specificity_0: round 2 is 0.50 [0.40, 0.60] nats (n = 24, 3 x 3 texts, "
-        "family-wise p = 0.004), higher; rounds with an effect: 1, 2." in said
+        "revealing against specificity_0: round 2 is 0.50 [0.40, 0.60] nats per token (n = 24, 6 x 6 "
+        "wordings, p = 0.032 over its family), higher; rounds with an effect: 1, 2." in said
     )
     shown = sections[HEADINGS["round_effects"]].tables[0][0]
     assert set(shown["n"]) == {24}
-    assert {effect.estimate for effect in shown["effect (nats)"]} == {0.05, 0.5}
+    assert {effect.estimate for effect in shown["effect (nats per token)"]} == {0.05, 0.5}
 
 
 def test_nulls_of_the_other_sections_are_called_nulls():
     sections, _ = told(make_run(make_tables()))
     for name, null in {
-        "flips": "net 0.05 [-0.05, 0.15] (p = 0.500): the interval contains 0, so no change of "
-        "accuracy is shown",
-        "rank_gain": "Top minus rest: 0.04 [-0.06, 0.14] nats (n = 24); the interval contains 0, so "
-        "no difference is shown",
-        "winogender": "r = 0.06 [-0.04, 0.16] (n = 24), the interval contains 0, so no relation is "
-        "shown",
-        "self_distinguish": "the interval contains 0, so it is not shown that the model can tell",
+        "flips": "net 0.05 [-0.05, 0.15] (p = 1.000 over its family): undetermined, the half-width",
+        "rank_gain": "Top minus rest: 0.04 [-0.06, 0.14] nats per token (n = 24); undetermined, the",
+        "winogender": "r = 0.06 [-0.04, 0.16] (n = 24), undetermined, the half-width is ±0.1",
+        "self_distinguish": "undetermined, the half-width is ±0.1",
     }.items():
         assert null in text_of(sections[HEADINGS[name]]), name
 
@@ -395,11 +422,12 @@ def test_numbers_in_sentences_are_those_of_the_tables():
     for name, said in {
         "flips": "2 correct -> incorrect and 4 incorrect -> correct of 24",
         "rank_gain": "0.30 [0.20, 0.40] at rank 1 (n = 24), 0.15 [0.05, 0.25] at rank 2 (n = 24)",
-        "categories": "excludes 0 in 1 of 2 categories with 6 clusters or more (Age 0.35 [0.25, 0.45])",
+        "categories": "an effect in 1 of 2 categories with 6 clusters or more, all corrected for (Age "
+        "0.35 [0.25, 0.45])",
         "letters": "“(c)” is the most probable letter in 70% of the prompts",
         "rounds": "instructed 0.40 [0.30, 0.50] to 0.45 [0.35, 0.55]",
         "toxicity": "mean toxicity 0.40 [0.35, 0.45] to 0.20 [0.15, 0.25] (n = 24), its placebo's at "
-        "the end 0.40 [0.35, 0.45]: lower than the placebo",
+        "the end 0.40 [0.35, 0.45]: the intervals lie apart (these wordings, no test)",
     }.items():
         assert said in text_of(sections[HEADINGS[name]]), name
 
@@ -418,21 +446,39 @@ def test_toxicity_names_its_scorer_and_its_guard():
 def test_a_toxicity_effect_by_round_is_told_with_the_toxicity():
     tables = make_tables()
     extra = {"items": "all", "condition": "instructed", "against": "placebo", "round": 1}
-    row = extra | {"measure": "toxicity", **number(-0.2, texts=(3, 3)), "p": 0.01}
+    row = extra | {"measure": "toxicity", **number(-0.2, texts=(6, 6)), "p_corrected": 0.01}
     tables["round_effects"] = pd.DataFrame([row])
     sections, _ = told(make_run(tables))
     assert HEADINGS["round_effects"] not in sections
     said = text_of(sections[HEADINGS["toxicity"]])
     assert (
-        "round 1 is -0.20 [-0.30, -0.10] (n = 24, 3 x 3 texts, family-wise p = 0.010), lower"
+        "round 1 is -0.20 [-0.30, -0.10] (n = 24, 6 x 6 wordings, p = 0.010 over its family), lower"
         in said
     )
 
 
-def test_a_failing_positive_control_takes_the_meaning_from_nulls():
-    row = effect("ambiguous", "revealing", 0.01, p=0.9)
-    assert "The positive control fails" in words.say_effect(row)
-    assert "cannot be judged" in words.say_effect({**row, "n_clusters": 3})
+def test_metrics_that_disagree_support_no_claim():
+    rows = [effect("ambiguous", "revealing", 0.5, p=0.001)]
+    rows += [effect("ambiguous", "revealing", -0.2, p=0.2, metric="margin")]
+    claim = claims.effect_claims(pd.DataFrame(rows))["ambiguous", "revealing"]
+    assert claim.verdict == "metric-dependent"
+    text = words.say_effect("ambiguous", "revealing", claim)
+    assert "is not judged" in text
+    assert "margin -0.20 [-0.30, -0.10]" in text
+
+
+def test_effects_are_one_family_over_conditions_and_subsets():
+    rows = [
+        effect(s, c, 0.5, p=p)
+        for s in CONTEXTS
+        for c, p in (("one", 0.01), ("two", 0.02), ("revealing", 0.04))
+    ]
+    found = claims.effect_claims(pd.DataFrame(rows))
+    assert found["ambiguous", "one"].p == pytest.approx(4 * 0.01)
+    assert found["ambiguous", "revealing"].p == pytest.approx(2 * 0.04)  # the control's own family
+    table = claims.with_verdicts(pd.DataFrame(rows))
+    assert table["p_holm"].tolist()[0] == pytest.approx(0.04)
+    assert table["verdict"].tolist()[:3] == ["effect", "effect", "undetermined"]
 
 
 def test_wide_tables_put_every_placebo_under_its_condition():

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import analyses.lens.study as lens_study
 from analyses import cli
@@ -20,6 +22,7 @@ from analyses.lens.config import LensConfig
 from analyses.lens.study import Lens
 from analyses.lens.tables import LensResult
 from analyses.runner import run as run_study
+from analyses.totals import METRICS
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.lens import lens_conditions, lens_item, parting_layer, settled_layer
@@ -66,27 +69,30 @@ def test_the_run_holds_what_the_library_gives(tiny_folder: Folder, tmp_path: Pat
     alone = lens_conditions(model, items, n_texts=2, n_control_texts=2, progress=False)
     pd.testing.assert_frame_equal(done.lens.frame, alone.frame)
     pd.testing.assert_frame_equal(read_table(out, "lens"), alone.frame)
-    pd.testing.assert_frame_equal(done.settled, settled_layer(alone.frame, seed=0))
+    pd.testing.assert_frame_equal(done.settled, settled_layer(alone.frame))
     for name in ("instructed", "revealing"):
         expected = parting_layer(alone.arms(name), seed=0)
         parting = done.parting.set_index("contrast").loc[name]
         np.testing.assert_equal(parting["estimate"], expected.estimate)
         arms = alone.arms(name)
-        total = done.totals.set_index(["contrast", "context"]).loc[(name, "all")]
-        assert total["estimate"] == pytest.approx(arms.difference()[-1].mean())
+        total = done.totals.set_index(["condition", "context", "metric"]).loc[
+            (name, "all", "margin")
+        ]
+        assert total["estimate"] == pytest.approx(arms.difference()[-1].mean(), rel=1e-4, abs=1e-5)
         assert (total["n"], total["texts"]) == (4, "2 x 2")
         effects = done.effects[done.effects["contrast"] == name]
         last = effects.iloc[-1]
         np.testing.assert_allclose(
             last[["estimate", "low", "high"]].astype(float),
             total[["estimate", "low", "high"]].astype(float),
-        )
+            rtol=1e-3, atol=1e-4,
+        )  # fmt: skip
 
 
 def test_run_folder_holds_tables_figures_and_report(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run(config(tiny_folder("llama"), out), progress=False)
-    assert {p.stem for p in out.glob("*.parquet")} == {"lens", "example", *TABLES}
+    assert {p.stem for p in out.glob("*.parquet")} == {"lens", "readings", "example", *TABLES}
     for name in TABLES:
         assert len(pd.read_csv(out / f"{name}.csv")) == len(read_table(out, name))
     figures = {p.stem for p in (out / "figures").glob("*.html")}
@@ -160,7 +166,7 @@ def test_what_cannot_be_is_refused_before_a_folder_is_made(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
-    with pytest.raises(InterpError, match="'instructed' has 15 texts, asked for 99"):
+    with pytest.raises(InterpError, match="'instructed' has 30 texts, asked for 99"):
         run(config(folder, out, texts=99), progress=False)
     assert not out.exists()
 
@@ -194,14 +200,14 @@ def test_a_condition_of_ones_own_is_read_beside_its_placebo_and_named(
     mixed = done.lens.frame[done.lens.frame["item"] == item.id]
     mixed = mixed[mixed["contrast"].isin(["", "careful"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(mixed, alone)
-    for table in (done.totals, done.effects, done.distances):
+    for table in (done.effects, done.distances):
         assert "careful" in set(table["contrast"])
         assert "instructed" not in set(table["contrast"])
     assert done.parting["contrast"].tolist() == ["careful", "revealing"]
     report = done.report.read_text()
     assert "When does the instruction “careful” change the answer?" in report
     assert "in the system turn: “Please take great care.” against" in report
-    assert "The instruction “careful” changes the output" in report
+    assert "The instruction “careful”: a difference of" in report
     assert "instructed" not in report.lower()
     assert "careful \\u2212 its placebo" in (out / "figures" / "effects.html").read_text()
 
@@ -257,24 +263,27 @@ def test_the_command_teaches_by_example_and_runs(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 2
     assert error.startswith(
-        "interp: condition 'instructed' has 15 texts, asked for 99: lower --texts"
+        "interp: condition 'instructed' has 30 texts, asked for 99: lower --texts"
     )
 
 
 def totals(instructed: tuple[float, ...], revealing: tuple[float, ...], clusters: int = 10) -> Any:
+    labels = {"against": "placebo", "context": "all"}
     rows = [
-        {"contrast": name, "context": "all"}
-        | interval_columns(Interval(e, low, high, 10, clusters))
-        | {"p_texts": NAN}
+        {"condition": name, **labels, "metric": metric}
+        | interval_columns(Interval(e, low, high, 10, clusters, texts=(6, 6)))
         for name, (e, low, high) in (("instructed", instructed), ("revealing", revealing))
+        for metric in METRICS
     ]
     return pd.DataFrame(rows)
 
 
-def effects(instructed: list[bool], revealing: list[bool]) -> pd.DataFrame:
+def effects(instructed: list[bool], revealing: list[bool], texts: int = 6) -> pd.DataFrame:
     rows = [
-        {"contrast": name, "layer": layer, "clear": clear}
-        | interval_columns(Interval(float(layer), layer - 0.5, layer + 0.5, 10, 10))
+        {"contrast": name, "layer": layer, "clear": clear, "p_corrected": 0.01 if clear else 0.5}
+        | interval_columns(
+            Interval(float(layer), layer - 0.5, layer + 0.5, 10, 10, texts=(texts, texts))
+        )
         for name, flags in (("instructed", instructed), ("revealing", revealing))
         for layer, clear in enumerate(flags)
     ]
@@ -305,7 +314,7 @@ def read(
 
 def test_curves_are_read_once_the_control_shows_something() -> None:
     text = read(YES, YES, SOME, SOME)
-    assert "Revealing: clear at layers 2-3" in text
+    assert "Revealing (a curve of copying): clear at layers 2-3" in text
     assert "Instructed: clear at layers 2-3, most at 3 (3.00 [2.50, 3.50] nats)" in text
     assert text.count("the runs part at layer 2 [1, 3]") == 2
 
@@ -313,9 +322,9 @@ def test_curves_are_read_once_the_control_shows_something() -> None:
 @pytest.mark.parametrize(
     ("control", "shown", "clusters", "why"),
     [
-        (NO, SOME, 10, "control shows no effect here"),
-        ((-1.0, -1.5, -0.5), SOME, 10, "control shows no effect here"),
-        (YES, SOME, 4, "control shows no effect here"),
+        (NO, SOME, 10, "Naming the answer shows no effect here"),
+        ((-1.0, -1.5, -0.5), SOME, 10, "Naming the answer shows no effect here"),
+        (YES, SOME, 4, "Naming the answer shows no effect here"),
         (YES, NONE, 10, "control's curve shows nothing"),
     ],
 )
@@ -329,23 +338,50 @@ def test_without_a_control_the_curve_of_the_instruction_is_not_read(
 
 def test_when_nothing_differs_the_report_says_so() -> None:
     text = read(NO, YES, NONE, SOME)
-    assert "at no layer does the margin differ clearly" in text
+    assert "no layer differs from the placebo with all layers corrected for" in text
     assert "part at layer 2 [1, 3]" in text.split("Instructed")[0]
-    assert "part" not in text.split("Instructed")[1]
+    assert "the runs part" not in text.split("Instructed")[1]
 
 
 def test_an_effect_on_the_way_that_the_output_does_not_keep_is_told_as_that() -> None:
     text = read(NO, YES, SOME, SOME)
     assert "Instructed: clear at layers 2-3" in text
-    assert "At the output no effect is shown" in text
+    assert "At the output the verdict is undetermined, so no layer of parting is named" in text
+
+
+@given(
+    p=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    control=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    texts=st.integers(1, 8),
+    total=st.sampled_from([YES, NO]),
+)
+def test_no_layer_is_named_that_is_not_in_its_family(
+    p: list[float], control: list[float], texts: int, total: tuple[float, ...]
+) -> None:
+    table = effects([x < 0.05 for x in p], [x < 0.05 for x in control], texts)
+    table = table.assign(p_corrected=[*p, *control])
+    parting = pd.DataFrame(
+        [{"contrast": name} | interval_columns(NOWHERE) for name in ("instructed", "revealing")]
+    )
+    read = story.read_curves(totals(total, YES), table, parting, condition="instructed")
+    for said, corrected in zip(read, (control, p), strict=False):
+        named = {
+            layer
+            for low, high in re.findall(r"(\d)(?:-(\d))?(?=[,\d -]*(?:, most at| \())", said)
+            for layer in range(int(low), int(high or low) + 1)
+        }
+        assert all(corrected[layer] < 0.05 for layer in named)
+        assert not (named and texts < 6)
 
 
 @pytest.mark.parametrize(
     ("excess", "said"),
     [
-        ((0.2, 0.1, 0.3), "further from its placebo than another placebo"),
-        ((-0.2, -0.3, -0.1), "nearer to it than another placebo"),
-        ((0.1, -0.1, 0.3), "no more is shown than that two sentences differ"),
+        (
+            (0.2, 0.1, 0.3),
+            "more than two placebos from each other (over clusters of items, of these",
+        ),
+        ((0.1, -0.1, 0.3), "no more than any two sentences differ"),
         ((0.1, NAN, NAN), "a single cluster"),
         ((NAN, NAN, NAN), "no two placebos to compare"),
     ],
@@ -376,6 +412,22 @@ def test_the_mismatch_of_lengths_is_told(lengths: list[int], said: str) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.slow
+def test_the_metric_is_an_option_that_reaches_effects_manifest_and_report(
+    tiny_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out, metric="option_margin"), progress=False)
+    frame = done.lens.frame
+    last = frame[frame["layer"] == frame["layer"].max()]
+    means = last.groupby(["contrast", "condition"])["option_margin"].mean()
+    total = done.totals.loc[done.totals["contrast"] == "instructed", "estimate"].iloc[0]
+    difference = means["instructed", "instructed"] - means["instructed", "placebo"]
+    assert total == pytest.approx(difference)
+    assert read_manifest(out)["config"]["metric"] == "option_margin"
+    assert "nats per token" in (out / "report.html").read_text()
+
+
 @pytest.mark.slow
 def test_png_figures_are_written_on_request(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"

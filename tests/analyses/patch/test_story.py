@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,24 +11,26 @@ import torch
 
 from analyses.patch import story
 from analyses.patch.tables import whole_summary
+from analyses.report.claims import Claim
+from analyses.totals import METRICS
 from interp.patching import ALL, SweepResult
 from interp.stats import Interval, interval_columns
 
-NAN = float("nan")
+WORKS = [[0.0, 0.0], [0.0, 2.0]]
 
 
 def sweep_result(
-    means: list[list[float]], *, n: int = 10, spans: list[str] | None = None
+    means: list[list[float]], *, n: int = 10, spans: list[str] | None = None, noise: float = 0.01
 ) -> SweepResult:
     """``means[layer][span]`` of every cell, with a little noise over pairs; the total is 1."""
-    noise = np.random.default_rng(0).normal(scale=0.01, size=(*np.shape(means), n))
+    apart = np.random.default_rng(0).normal(scale=noise, size=(*np.shape(means), n))
     labels = {
         "layer": [str(k) for k in range(len(means))],
         "span": spans or ["instruction", "answer_prefix"],
     }
     index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
     return SweepResult(
-        values=torch.tensor(np.array(means)[..., None] + noise).float(),
+        values=torch.tensor(np.array(means)[..., None] + apart).float(),
         axis_names=["layer", "span"],
         index_df=index.to_frame(index=False),
         metric_names=["margin"],
@@ -36,51 +40,38 @@ def sweep_result(
         axis_labels=labels,
         pair_labels=[f"pair {k}" for k in range(n)],
         clusters=[f"c{k}" for k in range(n)],
+        wordings=[f"w{k % 6}" for k in range(n)],
         title="instructed -> placebo, resid_pre",
         notes=("a note",),
     )
 
 
 def interval(estimate: float, low: float, high: float, clusters: int = 10) -> Interval:
-    return Interval(estimate, low, high, 10, clusters, reason="" if low == low else "one cluster")
+    return Interval(estimate, low, high, 10, clusters, texts=(6, 6))
 
 
-CLEAR = interval(1.0, 0.8, 1.2)
+CLEAR = Claim(interval(1.0, 0.8, 1.2))
 
 
 @pytest.mark.parametrize(
-    ("total", "said"),
+    ("claim", "said"),
     [
-        (interval(0.5, 0.2, 0.8), "raises the margin"),
-        (interval(-0.5, -0.8, -0.2), "lowers the margin"),
-        (interval(0.1, -0.2, 0.4), "contains 0, so no effect is shown"),
-        (interval(0.5, 0.2, 0.8, clusters=4), "4 clusters of items are too few for a finding"),
-        (interval(0.5, NAN, NAN, clusters=1), "one cluster, so this is no finding"),
+        (CLEAR, "is what the maps divide up"),
+        (Claim(interval(1.0, 0.8, 1.2), 0.2), "there is nothing to localise"),
+        (Claim(interval(0.1, -0.2, 0.4)), "there is nothing to localise"),
+        (Claim(interval(0.5, 0.2, 0.8, clusters=4)), "there is nothing to localise"),
+        (Claim(interval(0.5, 0.2, 0.8), others={"margin": interval(-1, -2, 0)}), "nothing to loc"),
     ],
 )
-def test_the_total_is_read_with_its_interval(total: Interval, said: str) -> None:
-    text = story.read_total("instructed", "placebo", total, NAN)
-    assert said in text
-    finding = said.endswith("the margin")
-    assert ("raises" in text or "lowers" in text) == finding
-    assert ("is what the maps divide up" in text) == finding
-    assert ("there is nothing to localise" in text) != finding
-
-
-def test_the_total_is_a_finding_only_where_permuted_texts_bear_it_out() -> None:
-    assert "raises the margin by 1.00 [0.80, 1.20] nats (p = 0.020)" in story.read_total(
-        "instructed", "placebo", CLEAR, 0.02
-    )
-    text = story.read_total("instructed", "placebo", CLEAR, 0.2)
-    assert "wordings with their labels permuted differ as much, so no effect is shown" in text
-    assert "raises" not in text
+def test_only_an_effect_is_localised(claim: Claim, said: str) -> None:
+    assert said in story.read_localisable(claim)
 
 
 def test_surviving_cells_are_named_once_effect_and_control_are_there() -> None:
     result = sweep_result([[0.9, 0.0], [0.0, 0.6]])
     control = sweep_result([[0.0, 0.0], [0.0, 2.0]])
-    total, *rest = story.read_map("instructed", result, CLEAR, NAN, control=(control, CLEAR))
-    assert total.startswith("Positive control: 1 of 4 cells differ from zero")
+    total, *rest = story.read_map("instructed", result, CLEAR, control=(control, CLEAR))
+    assert total.startswith("Positive control (a map of copying): 1 of 4 cells differ from zero")
     assert "L1 answer_prefix +2.0" in total
     assert rest[0].startswith("Instructed: 2 of 4 cells")
     assert "L0 instruction +0.9" in rest[0]
@@ -88,67 +79,75 @@ def test_surviving_cells_are_named_once_effect_and_control_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "p", "control", "control_total", "why"),
+    ("claim", "control", "of_control", "why"),
     [
-        (CLEAR, NAN, None, None, "No positive control was run"),
-        (CLEAR, NAN, [[0.0, 0.0], [0.0, 0.0]], CLEAR, "map shows nothing"),
-        (CLEAR, NAN, [[0.0, 0.0], [0.0, 2.0]], interval(0.2, -0.1, 0.5), "control shows no effect"),
-        (
-            CLEAR,
-            NAN,
-            [[0.0, 0.0], [0.0, 2.0]],
-            interval(-1.0, -1.2, -0.8),
-            "control shows no effect",
-        ),
-        (
-            interval(0.1, -1, 1),
-            NAN,
-            [[0.0, 0.0], [0.0, 2.0]],
-            CLEAR,
-            "Without an effect to localise",
-        ),
-        (CLEAR, 0.2, [[0.0, 0.0], [0.0, 2.0]], CLEAR, "Without an effect to localise"),
-        (
-            interval(1, 0.8, 2, 4),
-            NAN,
-            [[0.0, 0.0], [0.0, 2.0]],
-            CLEAR,
-            "Without an effect to localise",
-        ),
+        (CLEAR, None, None, "No positive control was run"),
+        (CLEAR, [[0.0, 0.0], [0.0, 0.0]], CLEAR, "map shows nothing"),
+        (CLEAR, WORKS, Claim(interval(0.2, -0.1, 0.5)), "Naming the answer shows no effect"),
+        (CLEAR, WORKS, Claim(interval(-1.0, -1.2, -0.8)), "Naming the answer shows no effect"),
+        (Claim(interval(0.1, -1, 1)), WORKS, CLEAR, "Without an effect to localise"),
+        (Claim(interval(1, 0.8, 1.2), 0.2), WORKS, CLEAR, "Without an effect to localise"),
+        (Claim(interval(1, 0.8, 2, 4)), WORKS, CLEAR, "Without an effect to localise"),
     ],
 )
 def test_no_cell_of_a_map_is_named_without_control_and_effect(
-    total: Interval,
-    p: float,
-    control: list[list[float]] | None,
-    control_total: Interval | None,
-    why: str,
+    claim: Claim, control: list[list[float]] | None, of_control: Claim | None, why: str
 ) -> None:
     result = sweep_result([[0.9, 0.0], [0.0, 0.6]])
-    judged = None if control_total is None else (sweep_result(control or []), control_total)
-    text = " ".join(story.read_map("instructed", result, total, p, control=judged))
+    judged = None if of_control is None else (sweep_result(control or []), of_control)
+    text = " ".join(story.read_map("instructed", result, claim, control=judged))
     assert why in text
     assert "L0 instruction" not in text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_cell_is_named_that_is_not_in_its_family(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    means = draw.normal(scale=0.02, size=(3, 2)) * draw.integers(0, 2, size=(3, 2))
+    result, control = sweep_result(means.tolist(), noise=0.05), sweep_result(WORKS)
+    *_, said, _ = story.read_map("instructed", result, CLEAR, control=(control, CLEAR))
+    p = np.asarray(result.max_t().p_corrected).reshape(-1)
+    for label, corrected in zip(result.cell_labels(), p, strict=True):
+        assert not (label in said and corrected >= 0.05), (label, corrected)
+
+
+def test_several_maps_are_one_family() -> None:
+    result = sweep_result([[0.9, 0.0], [0.0, 0.6]])
+    p = float(np.asarray(result.max_t().p_corrected).min())
+    over = int(0.05 / p) + 1
+    read = story.read_map("instructed", result, CLEAR, control=(result, CLEAR), n_maps=over)
+    assert f"no cell differs from zero with all cells of {over} maps corrected for" in read[0]
+
+
+def test_wordings_are_too_few_for_a_cell() -> None:
+    few = replace(sweep_result(WORKS), wordings=["a"] * 10)
+    text = " ".join(story.read_map("instructed", few, CLEAR, control=(few, CLEAR)))
+    assert "no cell is named, 1 wording a side is too few" in text
 
 
 def test_the_ceiling_alone_is_not_something_that_a_map_shows() -> None:
     control = sweep_result([[0.0, 2.0], [0.0, 2.0]], spans=["instruction", ALL])
     result = sweep_result([[0.9, 0.0]])
-    text = " ".join(story.read_map("instructed", result, CLEAR, NAN, control=(control, CLEAR)))
+    text = " ".join(story.read_map("instructed", result, CLEAR, control=(control, CLEAR)))
     assert "map shows nothing" in text
 
 
 def test_too_few_clusters_for_any_cell_is_said() -> None:
     control = sweep_result([[1.0, 2.0]], n=4)
     result = sweep_result([[0.9, 0.0]])
-    text = story.read_map("instructed", result, CLEAR, NAN, control=(control, CLEAR))[0]
-    assert "4 clusters are too few for any cell" in text
+    text = story.read_map("instructed", result, CLEAR, control=(control, CLEAR))[0]
+    assert "4 clusters of items are too few for a claim" in text
 
 
 def test_a_section_is_made_of_sweeps_and_their_tables_alone() -> None:
     sweeps = {"instructed": [[0.9, 0.0], [0.0, 0.6]], "revealing": [[0.0, 0.0], [0.0, 2.0]]}
     results = {name: sweep_result(means) for name, means in sweeps.items()}
-    rows = [{"condition": name, **interval_columns(CLEAR), "p_texts": NAN} for name in sweeps]
+    labels = {"against": "placebo", "context": "ambiguous"}
+    rows = [
+        {"condition": name, **labels, "metric": metric, **interval_columns(CLEAR.effect)}
+        for name in sweeps
+        for metric in METRICS
+    ]
     summary = whole_summary({(name, "resid_pre"): result for name, result in results.items()})
     figures = list(story.map_figures(results, condition="instructed"))
     section = story.map_section(
@@ -158,7 +157,11 @@ def test_a_section_is_made_of_sweeps_and_their_tables_alone() -> None:
     assert section.paragraphs[0] == (
         "Patched: the residual stream before each layer (resid_pre), one span at one layer at a time."
     )
-    assert section.paragraphs[2].startswith("Instructed: 2 of 4 cells")
+    assert "are too few to read single cells" in section.paragraphs[1]
+    assert section.paragraphs[3].startswith("Instructed: 2 of 4 cells")
+    captions = {name: caption for name, _, caption in figures}
+    assert "a map of copying" in captions["map-revealing-resid_pre"]
+    assert "a map of copying" not in captions["map-instructed-resid_pre"]
     assert [name for name, _, _ in figures] == [
         "map-instructed-resid_pre", "profile-instructed-resid_pre", "top-instructed-resid_pre",
         "map-revealing-resid_pre", "profile-revealing-resid_pre",

@@ -19,6 +19,7 @@ import torch
 
 from analyses import runner
 from analyses.config import read_config
+from analyses.contrast import CONTROL_ARMS
 from analyses.patch.config import PatchConfig
 from analyses.patch.study import Patch
 from analyses.patch.tables import PatchResult
@@ -66,12 +67,44 @@ def test_tables_hold_what_one_sweep_over_all_pairs_gives(
     torch.testing.assert_close(result.values, whole.values, rtol=0, atol=1e-5)
     torch.testing.assert_close(result.source_baseline, whole.source_baseline, rtol=0, atol=1e-5)
     total = result.total()
-    row = done.totals.set_index(["condition", "context"]).loc["instructed", "all"]
+    totals = done.totals.set_index(["condition", "context", "metric"])
+    row = totals.loc["instructed", "all", "margin"]
     np.testing.assert_allclose(row[["estimate", "low", "high"]].tolist(), [
         total.estimate, total.low, total.high,
-    ])  # fmt: skip
+    ], rtol=1e-3, atol=1e-4)  # fmt: skip
     assert (row["n"], row["n_clusters"], row["texts"]) == (4, total.n_clusters, "1 x 1")
-    assert done.totals["p_texts"].isna().all()  # a single text a side
+    assert set(done.totals["condition"]) == {"instructed", *CONTROL_ARMS}
+    assert set(done.totals["metric"]) == {"margin", "option_margin", "p_gold"}
+    report = done.report.read_text()
+    assert "too few wordings, 1 wording a side" in report
+    assert "Asking for the answer without its words" in report
+
+
+@pytest.mark.slow
+def test_the_metric_is_an_option_that_reaches_tables_manifest_and_report(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Rows say the options' form and whether they are single tokens."""
+    out = tmp_path / "run"
+    done = run(config(tiny_folder("llama"), out, metric="option_margin"), progress=False)
+    model = load_model(tiny_folder("llama"))
+    items = load_items("bundled", limit=4, seed=0)
+    pairs = [make_pair(model, item, "instructed") for item in items]
+    whole = sweep(
+        model, pairs, cells="layer_span", layers=[0, 3], metric="option_margin", progress=False
+    )
+    result = done.results["instructed", "resid_pre"]
+    assert result.metric_names == ["option_margin"]
+    assert torch.allclose(result.baseline, whole.baseline, atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(result.source_baseline, whole.source_baseline, atol=1e-5)
+    assert read_manifest(out)["config"]["metric"] == "option_margin"
+    rows = read_table(out, "patching-instructed-resid_pre")
+    assert set(rows["metric"]) == {"option_margin"}
+    assert set(rows["option_form"]) == {"the"}
+    assert not rows["single_token"].any()
+    report = (out / "report.html").read_text()
+    assert "nats per token" in report
+    assert "are not patched" in report
 
 
 @pytest.mark.slow
@@ -87,7 +120,8 @@ def test_run_folder_holds_tables_figures_report_and_the_control(
         ("revealing", "z"),
     ]
     assert {p.stem for p in out.glob("*.parquet")} == {
-        "totals", "summary", "top", "notes", "example", *(f"patching-{c}-{s}" for c, s in done.results),
+        "totals", "summary", "top", "notes", "example", "readings",
+        *(f"patching-{c}-{s}" for c, s in done.results),
     }  # fmt: skip
     for name in ("totals", "summary", "top"):
         pd.testing.assert_frame_equal(read_table(out, name), getattr(done, name))
@@ -206,7 +240,7 @@ def test_items_without_a_margin_are_left_out_and_counted(
         ({"cells": "layer_pos", "positions": "reply"}, "no span 'reply'"),
         ({"positions": "answer_prefix"}, "--positions answer_prefix is for cells by position"),
         ({"cells": "layer_head"}, "resid_pre has no heads"),
-        ({"texts": 99}, "'instructed' has 15 texts, asked for 99: lower --texts"),
+        ({"texts": 99}, "'instructed' has 30 texts, asked for 99: lower --texts"),
         (
             {"site": "pattern", "against": "clean"},
             "patterns can be copied between prompts of equal length only, and 4 of 4 pairs differ",
@@ -262,7 +296,8 @@ def test_a_condition_of_ones_own_is_patched_and_named(
     asked = {"condition": "careful", "against": against, "condition_file": mine, "texts": 2}
     done = run(config(tiny_folder("llama"), tmp_path / "run", **asked), progress=False)
     assert list(done.results) == [("careful", "resid_pre"), ("revealing", "resid_pre")]
-    for table in (done.totals, done.summary, done.top):
+    assert list(done.totals["condition"].unique()) == ["careful", *CONTROL_ARMS]
+    for table in (done.summary, done.top):
         assert list(table["condition"].unique()) == ["careful", "revealing"]
     model = load_model(tiny_folder("llama"))
     bank = TextBank(model.tokenizer, conditions=load_conditions(mine))
@@ -277,7 +312,8 @@ def test_a_condition_of_ones_own_is_patched_and_named(
     # the control stands where the condition stands
     spans = done.results["revealing", "resid_pre"].axis_labels["span"]
     assert spans.index("instruction") < spans.index("question")
-    texts = {"careful": "2 x 2" if against == "placebo" else "2 x 1", "revealing": "2 x 2"}
+    texts = dict.fromkeys(CONTROL_ARMS, "2 x 2")
+    texts |= {"careful": "2 x 2" if against == "placebo" else "2 x 1"}
     assert dict(zip(done.totals["condition"], done.totals["texts"], strict=True)) == texts
     report = done.report.read_text()
     assert "Where does the instruction “careful” act?" in report
@@ -382,10 +418,10 @@ def test_killed_at_ten_random_moments_and_resumed_gives_the_same_bytes(
 def test_wordings_can_take_turns_over_items(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
     done = run(config(tiny_folder("llama"), out, texts=3, rotate=True), progress=False)
-    for condition, slots in (("instructed", [0, 1, 2, 0]), ("revealing", [0, 0, 0, 0])):
+    for condition, slots in (("instructed", [0, 1, 2, 0]), ("revealing", [0, 1, 2, 0])):
         frame = read_table(out, f"patching-{condition}-resid_pre")
         assert frame.drop_duplicates("item")["slot"].tolist() == slots
         assert frame["pair"].nunique() == 4
-    assert done.totals["texts"].eq("1 x 1").all()
-    assert done.totals["p_texts"].isna().all()
+    whole = done.totals[done.totals["context"] == "all"]
+    assert whole["texts"].eq("3 x 3").all()
     assert "each with one of 3 texts in turn" in done.report.read_text()

@@ -19,7 +19,7 @@ def contrast(*, n_clusters: int = 8, n_texts: int = 6, **changes: object) -> pd.
             for layer, one in enumerate(of)
         ]
     ).assign(
-        class_units=[0.0, 1.0], p=[0.9, 0.01], p_texts=[0.9, 0.01], p_null=[0.9, 0.01],
+        class_units=[0.0, 1.0], p_corrected=[0.9, 0.01], p_null=[0.9, 0.01],
         sure=[False, True], beyond=[False, True], dot=[0.0, 3e-7],
     )  # fmt: skip
     return rows.assign(**changes)
@@ -32,7 +32,7 @@ def test_the_reading_claims_only_what_passes_every_gate() -> None:
     assert "layer 1 +2.00 [1.00, 3.00]" in reading
     none = contrast(sure=False, beyond=False)
     assert (
-        "no effect is shown"
+        "undetermined. It differs from zero at none of 2 layers"
         in story.read_instruction(none, good, condition="instructed", usable=True)[0]
     )
     inside = contrast(beyond=False)
@@ -51,11 +51,11 @@ def test_the_reading_claims_only_what_passes_every_gate() -> None:
         in story.read_instruction(few, good, condition="instructed", usable=True)[0]
     )
     assert (
-        "With 2 wordings a side the numbers speak of these sentences"
+        "cannot be tested: 2 wordings a side are too few for a claim"
         in story.read_instruction(contrast(n_texts=2), good, condition="instructed", usable=True)[0]
     )
     assert "at none of 2 layers" in story.read_control(none)
-    assert "at 1 of 2 layers, most at layer 1 (+2.00" in story.read_control(good)
+    assert "at 1 of 2 layers (6 wordings), most at layer 1 (+2.00" in story.read_control(good)
     assert "cannot be judged" in story.read_control(few)
     assert "at most 3e-07" in story.read_fixed(good)
 
@@ -70,7 +70,7 @@ def test_the_best_layer_is_told_beside_every_kind_of_null() -> None:
     )
     (text,) = story.read_best(contrast().iloc[1], nulls, usable=True)
     assert "towards the moral class" in text
-    assert "2 of 3 directions drawn" in text
+    assert "2 of 3 directions drawn with the covariance of the states (largest 3.00)" in text
     assert "1 of 2 directions of non-moral" in text
     (text,) = story.read_best(contrast().iloc[1], nulls, usable=False)
     assert "towards" not in text

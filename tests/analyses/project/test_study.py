@@ -125,7 +125,7 @@ def test_positions_before_the_instruction_are_said_to_be_fixed_and_not_tested(
     fixed = done.contrasts[done.contrasts["position"] == "question"]
     assert fixed["fixed"].all()
     assert float(fixed["dot"].abs().max()) < 1e-4
-    assert fixed[["low", "high", "p", "p_texts", "p_null"]].isna().all(axis=None)
+    assert fixed[["low", "high", "p_raw", "p_corrected", "p_null"]].isna().all(axis=None)
     assert not fixed["sure"].any()
     assert not done.contrasts.loc[done.contrasts["position"] == "last", "fixed"].any()
     assert set(done.nulls["position"]) == {"last"}

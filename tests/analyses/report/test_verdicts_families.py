@@ -29,11 +29,14 @@ def test_an_auc_is_above_chance_by_the_rule_of_every_finding(
 
 
 def test_families_are_told_with_their_size_or_with_why_they_cannot_be_tested() -> None:
-    assert (
-        untested(Interval(1.0, 0.5, 1.5, 9, 4)) == "4 clusters of items are too few for a finding"
+    assert untested(Interval(1.0, 0.5, 1.5, 9, 4)) == (
+        "4 clusters of items are too few for a claim, 6 are needed"
     )
     assert untested(Interval(1.0, 0.5, 1.5, 9, 6)) == ""
+    assert untested(Interval(1.0, 0.5, 1.5, 9, 6, texts=(1, 1))) == (
+        "1 wording a side is too few for a claim, 6 are needed"
+    )
     assert read_no_finding("The instruction", 4, "layer") == (
-        "The instruction: no effect is shown. It differs from zero at none of 4 layers, with all "
-        "layers corrected for."
+        "The instruction: undetermined. It differs from zero at none of 4 layers, with all layers "
+        "corrected for."
     )

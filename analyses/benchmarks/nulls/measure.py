@@ -1,0 +1,97 @@
+"""How often a report prints an effect: the claims of every draw, and their shares."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from analyses.benchmarks.nulls.claims import claims_of
+from analyses.benchmarks.nulls.draws import Draw, PoolRows
+
+Task = tuple[Path, int, int, bool]
+"""A pool's folder, items of the draw, its number, and whether it is one of power."""
+
+_KEYS = ["power", "items", "draw"]
+
+
+def draw_all(
+    tasks: Sequence[Task], *, jobs: int, deadline: float
+) -> Iterator[list[dict[str, object]]]:
+    """The rows of every draw, computed in so many processes, until the deadline."""
+    with get_context("spawn").Pool(jobs) if jobs > 1 else nullcontext() as workers:
+        found = map(_draw_one, tasks) if workers is None else workers.imap(_draw_one, tasks)
+        for rows in tqdm(found, total=len(tasks), desc="draws"):
+            yield rows
+            if time.time() >= deadline:
+                return
+
+
+def draw_rows(pool: PoolRows, n_items: int, number: int, power: bool) -> list[dict[str, object]]:
+    """One row per report of a draw: whether it claims an effect, and what it names, by kind."""
+    seed, draw_of = [pool.plan.seed, n_items, number], Draw.power if power else Draw.random
+    draw = draw_of(pool.plan, pool.read, n_items, seed=seed)
+    rows: list[dict[str, object]] = []
+    for report, found in claims_of(pool, draw).items():
+        said = "; ".join(f"{kind} {name}" for kind, name in found)
+        key = {"report": report, "items": n_items, "draw": number, "power": power}
+        rows.append(key | {"claims": len(found), "named": said[:500]})
+    return rows
+
+
+def measure(
+    folder: Path, sizes: Sequence[int], n_draws: int, *, power: bool, jobs: int, deadline: float
+) -> pd.DataFrame:
+    """The rows of all draws, of which those in ``draws.parquet`` are not drawn again."""
+    path = folder / "draws.parquet"
+    kept = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=_KEYS)
+    done = set(map(tuple, kept[_KEYS].to_numpy().tolist()))
+    n_read = len(PoolRows(folder).read)
+    tasks = [
+        (folder, n, k, power)
+        for n in sizes
+        for k in range(n_draws)
+        if n <= n_read and (power, n, k) not in done
+    ]
+    found = [row for rows in draw_all(tasks, jobs=jobs, deadline=deadline) for row in rows]
+    table = (
+        pd.concat([kept, pd.DataFrame(found)], ignore_index=True)
+        if len(kept)
+        else pd.DataFrame(found)
+    )
+    temporary = path.with_suffix(".tmp")
+    table.to_parquet(temporary, index=False)
+    temporary.replace(path)
+    return table[(table["power"] == power) & table["items"].isin(sizes) & (table["draw"] < n_draws)]
+
+
+def shares(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of draws in which a report prints an effect, with its standard error."""
+    any_claim = rows.assign(any=rows["claims"] > 0).groupby(["report", "items"], sort=False)["any"]
+    table = any_claim.agg(["mean", "size"]).reset_index()
+    error = np.sqrt(table["mean"] * (1 - table["mean"]) / table["size"])
+    return table.rename(columns={"mean": "share", "size": "draws"}).assign(
+        se=error.round(3), share=table["mean"].round(3)
+    )[["report", "items", "draws", "share", "se"]]
+
+
+def _draw_one(task: Task) -> list[dict[str, object]]:
+    folder, n_items, number, power = task
+    return draw_rows(_pool_of(folder), n_items, number, power)
+
+
+@cache
+def _pool_of(folder: Path) -> PoolRows:
+    """The pool, read once a process."""
+    pool = PoolRows(folder)
+    _ = pool.arrays, pool.scored, pool.maps
+    gc.freeze()  # Holm's correction collects garbage, which need not be looked for in here
+    return pool
