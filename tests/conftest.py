@@ -7,9 +7,12 @@ above rounding. Everything is built in a few seconds and needs no network.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
@@ -21,6 +24,31 @@ settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers share the cores
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--one-in 4``: a quarter of every slow family, which is what ``make test`` runs."""
+    parser.addoption(
+        "--one-in",
+        type=int,
+        default=1,
+        help="of each slow test with many cases run one case in N (at least one), always the same",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the other cases; by a hash of their names, so that no factor of a grid is favoured."""
+    families: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("slow") and hasattr(item, "callspec"):
+            families[item.nodeid.partition("[")[0]].append(item)
+    left_out: set[pytest.Item] = set()
+    for cases in families.values():
+        cases.sort(key=lambda item: crc32(item.nodeid.encode()))
+        left_out.update(cases[ceil(len(cases) / config.getoption("--one-in")) :])
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
+
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "opt", "phi")
 
