@@ -98,7 +98,7 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
     layer, row = done.direction.best_layer, done.direction.best_row
     usable = above_chance(done.direction.auc.at(row), done.direction.shuffled.p[row])
     figure = viz.projection_contrast(rows, nulls, title=f"{site} at “{position}”")
-    figures[f"contrast-{_file(position)}"] = figure
+    figures[f"contrast-{position}"] = figure
     table = treated[["layer", "class_units", "p_corrected", "p_null"]].rename(columns=_HEADINGS)
     table.insert(1, "contrast", pd.Series(intervals_of(treated), index=treated.index))
     for name in ("cosine", "standardised"):
@@ -139,11 +139,11 @@ def _components(done: ProjectResult, position: str, figures: dict[str, go.Figure
     asked = done.config.condition
     treated = parts[parts["condition"] == asked]
     drawn = {
-        f"map-{_file(position)}": viz.projection_map(
+        f"map-{position}": viz.projection_map(
             rows[rows["condition"] == asked],
             title=f"{asked.capitalize()} − placebo per component at “{position}”",
         ),
-        f"contributors-{_file(position)}": viz.top_contributors(
+        f"contributors-{position}": viz.top_contributors(
             treated, title=f"Who writes the contrast at layer {stack.best_layer}"
         ),
     }
@@ -308,7 +308,3 @@ def _rows(table: pd.DataFrame, position: str, component: str) -> pd.DataFrame:
 def _fixed(done: ProjectResult, position: str) -> bool:
     table = done.contrasts
     return bool(table.loc[table["position"] == position, "fixed"].all())
-
-
-def _file(position: str) -> str:
-    return position.replace(":", "-")

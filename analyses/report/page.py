@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from analyses.report.prose import file_name
 from analyses.study import Story
 from interp import viz
 from interp.models import ModelCard
@@ -12,10 +13,11 @@ def write_page(folder: Run, story: Story, *, card: ModelCard, png: bool = False)
     """Write ``report.html``, every figure as HTML, and as PNG where that was asked for."""
     lead = f"Model: {card.one_line}."
     folder.save_text("report.html", viz.render_report(story.sections, title=story.title, lead=lead))
-    for name, figure in story.figures.items():
+    for label, figure in story.figures.items():
+        name = file_name(label)
         folder.save_figure(name, figure)
         if png:
             with folder.file(f"figures/{name}.png") as path:
                 viz.save_png(figure, path)
-    for name, page in story.pages.items():
-        folder.save_text(f"figures/{name}.html", page)
+    for label, page in story.pages.items():
+        folder.save_text(f"figures/{file_name(label)}.html", page)

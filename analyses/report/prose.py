@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,11 @@ from typing import Any
 def count(n: Any, unit: str) -> str:
     """``1 item``, ``2 items``."""
     return f"{n} {unit}{'s' * (n != 1)}"
+
+
+def file_name(label: str) -> str:
+    """A label as the name of a figure's file: ``winogender, ambiguous`` is ``winogender-ambiguous``."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", label)
 
 
 def number_ranges(numbers: Iterable[int]) -> str:

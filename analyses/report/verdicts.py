@@ -26,9 +26,6 @@ from interp.directions import DirectionStack
 from interp.stats import Interval
 from interp.viz.report import format_interval
 
-MARGIN_ALONE = "only the margin was read"
-"""Said of a claim in one metric: it may be metric-dependent."""
-
 
 def is_finding(effect: Interval, p: float = NAN) -> bool:
     """Whether the verdict is ``effect``; ``p``: corrected over the family, NaN: the interval's own."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from interp.errors import first_line
 from interp.fetch.cache import require_hash
 from interp.fetch.sources import HubFile, HubFolder, PyPIWheel
 
@@ -154,5 +155,4 @@ def _call_hub(function: Any, *, progress: bool, **options: Any) -> str:
     except Exception as error:  # the client raises the errors of several network libraries
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise SourceFailedError(f"the hub says: {lines[0]}") from error
+        raise SourceFailedError(f"the hub says: {first_line(error)}") from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis import logit_lens
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.prompts import OptionTokens, TokenizedPrompt, require_context
 
 LensMetric = Literal["margin", "option_margin"]
@@ -53,5 +53,5 @@ def _log_probs(
         )
     except ValueError as error:  # its way of refusing a model
         name = type(model.original_model).__name__
-        raise InterpError(f"no logit lens on {name}: {str(error).splitlines()[0]}") from error
+        raise InterpError(f"no logit lens on {name}: {first_line(error)}") from error
     return result.values.reshape(len(result.labels), len(ids)).double().cpu()

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 
 TEMPORARY_PREFIX = ".unfinished-"
 """How the name of a file that is still being written begins; it ends in the file's real name."""
@@ -25,7 +25,7 @@ TEMPORARY_PREFIX = ".unfinished-"
 
 def cannot_write(path: Path, error: OSError) -> InterpError:
     """The one line for a path the operating system would not let us write."""
-    reason = error.strerror or str(error).splitlines()[0]
+    reason = error.strerror or first_line(error)
     return InterpError(
         f"{path}: cannot be written ({reason}): make room or give write access, "
         "or choose another --out"

@@ -33,7 +33,7 @@ def test_a_row_does_not_depend_on_what_ran_before_it() -> None:
 
 
 def test_samples_have_the_components_that_the_page_names() -> None:
-    draw = Draw.of("gaussian", 200, "test")
+    draw = Draw.of(0, "gaussian", 200, "test")
     clusters = draw.clusters()
     treated, control = arms(draw, 200, (6, 6), clusters)
     difference = treated.mean(1) - control.mean(1)
@@ -41,7 +41,7 @@ def test_samples_have_the_components_that_the_page_names() -> None:
     assert difference.var(1).mean() == pytest.approx(expected, rel=0.05)
     wordings = (treated - treated.mean(1, keepdims=True)).mean(2).var(1, ddof=1).mean()
     assert wordings == pytest.approx(0.15**2 + 0.3**2 / 200, rel=0.1)
-    sizes = np.bincount(Draw.of("unbalanced", 60, "test").clusters())
+    sizes = np.bincount(Draw.of(0, "unbalanced", 60, "test").clusters())
     assert (sizes.min(), sizes.max()) == (1, 12)
 
 

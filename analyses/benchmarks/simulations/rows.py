@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.special import ndtr
@@ -28,16 +29,20 @@ KINDS = ("gaussian", "heavy-tailed", "unbalanced")
 CLUSTERS = (6, 12, 60)
 
 
+Run: TypeAlias = Callable[[int, int], FloatArray]
+"""``run(n, seed)``: the events ``[samples]`` whose share is reported."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: ``run(n)`` gives the events ``[samples]`` whose share is reported."""
+    """One line of the table."""
 
     statistic: str
     sample: str
     measure: str
     band: tuple[float, float]
     n: int
-    run: Callable[[int], FloatArray]
+    run: Run
 
 
 def _holds(interval: stats.Interval, truth: float) -> FloatArray:
@@ -76,8 +81,8 @@ def rows() -> Iterator[Row]:
     for name, samples, of in (
         ("cluster_mean", 4000, _mean),
         ("share", 4000, _share),
-        ("bias score, ambiguous", 1000, _bias(True)),
-        ("bias score, disambiguated", 1000, _bias(False)),
+        ("bias score, ambiguous", 3000, _bias(True)),
+        ("bias score, disambiguated", 3000, _bias(False)),
         ("correlation", 2000, _correlation),
     ):
         for kind in KINDS:
@@ -92,7 +97,7 @@ def rows() -> Iterator[Row]:
 
 def _tests() -> Iterator[Row]:
     """Size and power."""
-    for name, cells, samples in (("layers", LAYERS, 1000), ("heads", HEADS, 400)):
+    for name, cells, samples in (("layers", LAYERS, 2000), ("heads", HEADS, 400)):
         for n in CLUSTERS:
             for sd in (0.0, 0.15, 0.3):
                 sample = f"{cells} {name}, wordings sd {sd}, {n} clusters"
@@ -100,11 +105,11 @@ def _tests() -> Iterator[Row]:
                 yield Row("max_t_of_effects", sample, "size", SIZE, samples, run)
     for n in (12, 60):
         sample, run = f"30 layers, heavy-tailed, {n} clusters", _family(LAYERS, n, 0.15, KINDS[1])
-        yield Row("max_t_of_effects", sample, "size", SIZE, 1000, run)
+        yield Row("max_t_of_effects", sample, "size", SIZE, 2000, run)
         sample = f"30 layers, six pairs of wordings, one per cluster, {n} clusters"
-        yield Row("max_t", sample, "size", SIZE, 1000, _pairs(n))
+        yield Row("max_t", sample, "size", SIZE, 2000, _pairs(n))
     sample = "effect .4 at 6 of 30 layers, 60 clusters: share of the oracle's power"
-    yield Row("max_t_of_effects", sample, "power", (0.9, 1.0), 1000, _power(0.4))
+    yield Row("max_t_of_effects", sample, "power", (0.9, 1.0), 2000, _power(0.4))
     for n in (6, 10, 60):
         sample, run = f"{n} items, r = 0", _correlation("gaussian", n, 0.0, size=True)
         yield Row("correlation", sample, "size", SIZE, 2000, run)
@@ -122,11 +127,11 @@ def _effect(
     n_clusters: int,
     wordings: tuple[int, int] = (6, 6),
     sd: tuple[float, float] = (0.15, 0.15),
-) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
+) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
         found = []
         for part, size in enumerate(_parts(n, kind)):  # new cluster sizes in every part
-            draw = Draw.of(kind, n_clusters, "effect", wordings, sd, part)
+            draw = Draw.of(seed, kind, n_clusters, "effect", wordings, sd, part)
             clusters = draw.clusters()
             treated, control = arms(draw, size, wordings, clusters, sd=sd)
             found.append(_holds(stats.effect(treated, control, clusters), 0.0))
@@ -141,9 +146,9 @@ def _parts(n: int, kind: str) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(n), min(count, n))]
 
 
-def _gap(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
-        draw = Draw.of(kind, n_clusters, "gap")
+def _gap(kind: str, n_clusters: int) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
+        draw = Draw.of(seed, kind, n_clusters, "gap")
         clusters = draw.clusters()
         inside = np.arange(len(clusters)) < len(clusters) // 3
         treated, control = arms(draw, n, (6, 6), clusters)
@@ -153,11 +158,11 @@ def _gap(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
     return run
 
 
-def _mean(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
+def _mean(kind: str, n_clusters: int) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
         found = []
         for part, size in enumerate(_parts(n, kind)):
-            draw = Draw.of(kind, n_clusters, "mean", part)
+            draw = Draw.of(seed, kind, n_clusters, "mean", part)
             clusters = draw.clusters(2)
             values = draw.noise(size, n_clusters)[:, clusters] + draw.noise(size, len(clusters))
             found.append(_holds(cluster_mean(values, clusters), 0.0))
@@ -166,11 +171,11 @@ def _mean(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
     return run
 
 
-def _share(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
+def _share(kind: str, n_clusters: int) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
         found = []
         for part, size in enumerate(_parts(n, kind)):
-            draw = Draw.of(kind, n_clusters, "share", part)
+            draw = Draw.of(seed, kind, n_clusters, "share", part)
             clusters = draw.clusters()
             shape = (size, len(clusters))
             whole = 0.5 + 0.4 * draw.noise(size, n_clusters)[:, clusters] + 0.3 * draw.noise(*shape)
@@ -181,10 +186,10 @@ def _share(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
     return run
 
 
-def _bias(ambiguous: bool) -> Callable[[str, int], Callable[[int], FloatArray]]:
-    def of(kind: str, n_clusters: int) -> Callable[[int], FloatArray]:
-        def run(n: int) -> FloatArray:
-            draw, found = Draw.of(kind, n_clusters, "bias", ambiguous), []
+def _bias(ambiguous: bool) -> Callable[[str, int], Run]:
+    def of(kind: str, n_clusters: int) -> Run:
+        def run(n: int, seed: int) -> FloatArray:
+            draw, found = Draw.of(seed, kind, n_clusters, "bias", ambiguous), []
             for _ in range(n):
                 clusters = draw.clusters(2)
                 columns, *truths = roles(draw, clusters)
@@ -206,11 +211,9 @@ def _ambiguous(sums: FloatArray) -> FloatArray:
     return _disambiguated(sums) * sums[2] / sums[3]
 
 
-def _correlation(
-    kind: str, n_clusters: int, r: float = 0.4, *, size: bool = False
-) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
-        draw, found = Draw.of(kind, n_clusters, "correlation", r), []
+def _correlation(kind: str, n_clusters: int, r: float = 0.4, *, size: bool = False) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
+        draw, found = Draw.of(seed, kind, n_clusters, "correlation", r), []
         clusters = draw.clusters()
         sizes = np.bincount(clusters)
         own = 0.7 if kind == "unbalanced" else 0.0  # of items within clusters, in x and y alike
@@ -226,9 +229,9 @@ def _correlation(
     return run
 
 
-def _auc(n_groups: int, shift: float) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
-        draw = Draw.of("gaussian", n_groups, "auc", shift)
+def _auc(n_groups: int, shift: float) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
+        draw = Draw.of(seed, "gaussian", n_groups, "auc", shift)
         truth, found = 0.5, []
         if shift:
             states, labels, _ = sentences(draw.generator, 2500, shift)
@@ -260,11 +263,9 @@ def _rank_auc(scores: FloatArray, labels: np.ndarray) -> float:
     return float(wins / (up * (len(labels) - up)))
 
 
-def _family(
-    cells: int, n_clusters: int, sd: float, kind: str = "gaussian"
-) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
-        draw, found = Draw.of(kind, n_clusters, "family", cells, sd), []
+def _family(cells: int, n_clusters: int, sd: float, kind: str = "gaussian") -> Run:
+    def run(n: int, seed: int) -> FloatArray:
+        draw, found = Draw.of(seed, kind, n_clusters, "family", cells, sd), []
         for k in range(n):
             treated, control = family(draw, cells, 6, sd)
             units = range(n_clusters)
@@ -275,12 +276,12 @@ def _family(
     return run
 
 
-def _pairs(n_clusters: int) -> Callable[[int], FloatArray]:
+def _pairs(n_clusters: int) -> Run:
     """A sweep's pairs: one observation per cluster, in turn under one of six pairs of wordings."""
     wordings: IntArray = np.arange(n_clusters) % 6
 
-    def run(n: int) -> FloatArray:
-        draw, found = Draw.of("gaussian", n_clusters, "pairs"), []
+    def run(n: int, seed: int) -> FloatArray:
+        draw, found = Draw.of(seed, "gaussian", n_clusters, "pairs"), []
         for k in range(n):
             treated, control = family(draw, LAYERS, 6, 0.15)
             values = (treated - control)[:, wordings, np.arange(n_clusters)]
@@ -291,11 +292,11 @@ def _pairs(n_clusters: int) -> Callable[[int], FloatArray]:
     return run
 
 
-def _power(effect: float) -> Callable[[int], FloatArray]:
+def _power(effect: float) -> Run:
     """Per sample: found in any layer that has the effect, over the share the oracle finds."""
 
-    def run(n: int) -> FloatArray:
-        draw, found = Draw.of("gaussian", 60, "power", effect), []
+    def run(n: int, seed: int) -> FloatArray:
+        draw, found = Draw.of(seed, "gaussian", 60, "power", effect), []
         for k in range(n):
             treated, control = family(draw, LAYERS, 6, 0.15, effect)
             test = stats.max_t_of_effects(treated, control, range(60), n_draws=1000, seed=k)
@@ -307,9 +308,9 @@ def _power(effect: float) -> Callable[[int], FloatArray]:
     return run
 
 
-def _calibration(n_answers: int, size: int) -> Callable[[int], FloatArray]:
-    def run(n: int) -> FloatArray:
-        draw, found = Draw.of("gaussian", n_answers, "calibration"), []
+def _calibration(n_answers: int, size: int) -> Run:
+    def run(n: int, seed: int) -> FloatArray:
+        draw, found = Draw.of(seed, "gaussian", n_answers, "calibration"), []
         clusters = np.arange(n_answers) // size
         for k in range(n):
             stated = draw.generator.uniform(0.34, 0.9, n_answers)
@@ -326,8 +327,8 @@ def _calibration(n_answers: int, size: int) -> Callable[[int], FloatArray]:
     return run
 
 
-def _equivalence(n: int) -> FloatArray:
-    draw = Draw.of("gaussian", 60, "equivalence")
+def _equivalence(n: int, seed: int) -> FloatArray:
+    draw = Draw.of(seed, "gaussian", 60, "equivalence")
     clusters, delta = draw.clusters(), 0.5
     treated, control = arms(draw, n, (6, 6), clusters)
     found = stats.effect(treated + delta, control, clusters)
@@ -336,8 +337,8 @@ def _equivalence(n: int) -> FloatArray:
     )
 
 
-def _holm(n: int) -> FloatArray:
-    draw = Draw.of("gaussian", 24, "holm")
+def _holm(n: int, seed: int) -> FloatArray:
+    draw = Draw.of(seed, "gaussian", 24, "holm")
     clusters = draw.clusters()
     families = [arms(draw, n, (6, 6), clusters) for _ in range(20)]
     p = np.stack([stats.effect(above, below, clusters).p for above, below in families])

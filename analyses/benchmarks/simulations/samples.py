@@ -28,9 +28,9 @@ class Draw:
     generator: np.random.Generator
 
     @classmethod
-    def of(cls, kind: str, n_clusters: int, *labels: object) -> Draw:
+    def of(cls, seed: int, kind: str, n_clusters: int, *labels: object) -> Draw:
         """The population of a row of the table, which its labels name."""
-        return cls(kind, n_clusters, rng(0, kind, n_clusters, *labels))
+        return cls(kind, n_clusters, rng(seed, kind, n_clusters, *labels))
 
     def clusters(self, size: int = 1) -> IntArray:
         """The cluster of every item; ``size`` items per cluster unless unbalanced."""
