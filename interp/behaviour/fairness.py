@@ -112,7 +112,7 @@ def bbq_bias(
         rows["cluster"],
         n=int(biased.sum() + counter.sum()),
         undefined=_NO_LITERAL if literal else _NO_ANSWER,
-    )
+    ).within(-1.0, 1.0)
 
 
 def accuracy_gap(frame: pd.DataFrame) -> Interval:
@@ -130,7 +130,7 @@ def accuracy_gap(frame: pd.DataFrame) -> Interval:
         rows["cluster"],
         n=int(sum(kind.sum() for kind in kinds)),
         undefined="needs gold answers of both kinds",
-    )
+    ).within(-1.0, 1.0)
 
 
 def bbq_metrics(frame: pd.DataFrame) -> pd.DataFrame:

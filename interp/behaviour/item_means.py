@@ -109,6 +109,8 @@ def item_means(
             interval = intervals.at(m, g)
             if measure in shares and interval.estimate in (0.0, 1.0):
                 interval = success_rate(values[m, g], clusters)
+            if measure in shares or measure.startswith("p_"):
+                interval = interval.within(0.0, 1.0)
             records.append({**key, "measure": measure, **interval_columns(interval)})
     return pd.DataFrame(records)
 

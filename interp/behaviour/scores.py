@@ -160,7 +160,9 @@ class OptionScores:
         """Mean of a metric under one condition, over texts and orders, clustered."""
         rows = self.rows(condition, subset, self._control_of(condition))
         table, clusters = text_table(rows, metric)
-        return cluster_mean(table.mean(0), clusters)
+        interval = cluster_mean(table.mean(0), clusters)
+        bounded = metric == "correct" or metric.startswith("p_")
+        return interval.within(0.0, 1.0) if bounded else interval
 
     def agreement(self, *, subset: Subset = "all") -> float:
         """Spearman correlation, over items, of ``margin`` with ``option_margin``; in [-1, 1].

@@ -83,7 +83,7 @@ def grouped_auc(
     low, high = beyond.low + 0.5, beyond.high + 0.5
     if auc in (0.0, 1.0):
         low = high = auc
-    return dataclasses.replace(beyond, estimate=auc, low=low, high=high)
+    return dataclasses.replace(beyond, estimate=auc, low=low, high=high).within(0.0, 1.0)
 
 
 def words_classifier() -> Pipeline:

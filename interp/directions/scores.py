@@ -215,7 +215,7 @@ def held_out_auc(
         test_share=1 / len(splits[0]),
         n_items=len(labels),
         n_clusters=len(set(groups)),
-    )
+    ).within(0.0, 1.0)
 
 
 def _null(observed: FloatArray, rows: IntArray, aucs: FloatArray) -> ShuffledNull:

@@ -58,6 +58,17 @@ class Interval:
         outside = (np.asarray(self.low) > value) | (np.asarray(self.high) < value)
         return outside if np.ndim(outside) else bool(outside)
 
+    def within(self, low: float, high: float) -> Interval:
+        """The part of the interval that a quantity bounded by ``low`` and ``high`` can take.
+
+        A share has no values beyond 1: cutting them off changes no coverage.
+        """
+        cut = {
+            name: scalar_or_array(np.clip(np.asarray(getattr(self, name), dtype=float), low, high))
+            for name in ("low", "high")
+        }
+        return dataclasses.replace(self, **cut)
+
     def at(self, *index: int) -> Interval:
         """The interval of one cell, with plain numbers; ``index`` addresses the leading axes.
 

@@ -118,10 +118,7 @@ def success_rate(
     nan = float("nan")
     found = dataclasses.replace(cluster_mean(values, clusters, confidence=confidence), p=nan)
     if found.estimate not in (0.0, 1.0):
-        return dataclasses.replace(
-            found, low=float(np.fmax(found.low, 0.0)) if found.low == found.low else nan,
-            high=float(np.fmin(found.high, 1.0)) if found.high == found.high else nan,
-        )  # fmt: skip
+        return found.within(0.0, 1.0)
     one_sided = ((1 - confidence) / 2) ** (
         1 / found.n_clusters
     )  # all of n: the bound's closed form

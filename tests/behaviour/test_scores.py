@@ -47,6 +47,8 @@ def row(item="i1", condition="clean", slot=0, order=0, **values):
         "chosen_role": "unknown",
         "gold_role": "unknown",
         "chosen_position": 0,
+        "option_form": "the",
+        "single_token": False,
         **{f"p_position_{k}": p for k, p in enumerate((0.5, 0.3, 0.2))},
         **{f"letter_{letter}": p for letter, p in zip("abc", (0.6, 0.3, 0.1), strict=True)},
     }
