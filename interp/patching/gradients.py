@@ -19,7 +19,7 @@ from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
 from interp.patching.branches import Reading
-from interp.patching.hooked import hook_of
+from interp.patching.hooked import hook_of, require_one_prompt
 from interp.patching.metrics import Metric, apply_metrics, reading_of
 from interp.prompts import PromptPair
 
@@ -37,6 +37,7 @@ def read_states(
     rows: Int[Tensor, " row"],
 ) -> tuple[dict[Node, Tensor], Float[Tensor, "read d_vocab"]]:
     """Activations of every node at some positions of the prompt, and the logits that are read."""
+    require_one_prompt(model, reading)
     states: dict[Node, Tensor] = {}
     logits: list[Tensor] = []
     for forward, read in zip(reading.forwards, reading.reads(), strict=True):
@@ -71,6 +72,7 @@ def differentiate(
     so its gradient is the sum of theirs.
     """
     reading = reading_of(pair.destination.ids, pair, metrics)
+    require_one_prompt(model, reading)
     n = len(reading.prompt)
     start = hook_of("resid_pre", min((layer for _, layer in nodes), default=0))
     names = {node: _gradient_hook(*node) for node in nodes}

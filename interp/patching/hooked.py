@@ -16,7 +16,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 
 from interp.errors import InterpError
+from interp.models.packed import TOLERANCE
 from interp.models.rope import reset_rope
+from interp.models.verdicts import model_state, remembered
 from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.cells import Patch
 
@@ -80,6 +82,36 @@ def run_reading(
         for forward, wanted in zip(reading.forwards, reading.reads(), strict=True)
     ]
     return torch.cat(logits)
+
+
+def require_one_prompt(model: TransformerBridge, reading: Reading) -> None:
+    """Refuse branches behind a prompt whose own logits are others with each branch behind it.
+
+    The first token of every option is read in the first branch's forward. That is right where a
+    position sees nothing of what follows it, and wrong where rotary frequencies go by the text's
+    length. Lengths that were compared before on this model are not compared again.
+
+    Raises:
+        InterpError: names the class, and what to read instead.
+    """
+    branches = [branch for branch in reading.branches if len(branch)]
+    n, compared = len(reading.prompt), remembered(model, ("one prompt", model_state(model)), set)
+    lengths = (n, *map(len, branches))
+    if not branches or lengths in compared:
+        return
+    texts = [forward.ids for forward in reading.forwards]
+    if len(texts) == 1:  # the other option is one token, read behind the prompt alone
+        texts.append(reading.prompt)
+    last = torch.tensor([n - 1])
+    first, *others = [run_cell(model, ids, (), last) for ids in texts]
+    apart = max(float((first - other).abs().max()) for other in others)
+    if not apart <= TOLERANCE.get(model.cfg.dtype, 1e-2) * float(first.max() - first.min()):
+        raise InterpError(
+            f"option margins of {type(model.original_model).__name__} at {n} tokens: what it computes "
+            "of the prompt depends on the text behind it (rotary frequencies that go by the length, "
+            "say), so that two options share no prompt: read metric='margin', or shorten the prompt"
+        )
+    compared.add(lengths)
 
 
 def patch_hooks(patches: Sequence[Patch]) -> list[_Hook]:

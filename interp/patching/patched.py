@@ -19,7 +19,7 @@ from interp.patching.agreement import compare_layers, compare_logits, kind_of
 from interp.patching.blocks import NotFastError
 from interp.patching.branches import over_all_keys, readings_of
 from interp.patching.cells import Cell, Patch, reaches
-from interp.patching.hooked import run_reading, supports_hook
+from interp.patching.hooked import require_one_prompt, run_reading, supports_hook
 from interp.patching.recorded import record_reading
 from interp.patching.rows import UnpatchedRun
 from interp.patching.sites import SweepMethod
@@ -68,6 +68,8 @@ class PatchedRuns:
         self._runs: list[UnpatchedRun] | None = None
         if method not in get_args(SweepMethod):
             raise InterpError(f"no method {method!r}; known: {', '.join(get_args(SweepMethod))}")
+        for reading in self.readings:
+            require_one_prompt(model, reading)
         sequences = [forward.ids for reading in self.readings for forward in reading.forwards]
         if method == "exact" and not hooks_act_by_row(model, sequences):
             self._give_up("a hook on the model addresses positions, or only looks on")

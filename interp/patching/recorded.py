@@ -43,10 +43,7 @@ def record_reading(model: TransformerBridge, reading: Reading) -> UnpatchedRun:
 
 
 def _require_same_prompt(first: UnpatchedRun, other: UnpatchedRun, n: int) -> None:
-    said = (
-        "the prompt's states depend on what follows it: the first token of either option is read with "
-        "the first option behind it"
-    )
+    said = "the prompt's states depend on what follows it"
     for a, b in zip(_by_position(first.calls), _by_position(other.calls), strict=True):
         if not torch.equal(a[:, :n], b[:, :n]):
             raise NotFastError(said)

@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.models.verdicts import forget
-from interp.patching import Patch, PatchedRuns, knockout, patched, recorded, sweep
+from interp.patching import Patch, PatchedRuns, attribute, knockout, patched, recorded, sweep
 from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.metrics import METRICS, reading_of
 from interp.patching.recorded import record_reading
@@ -193,7 +193,10 @@ def test_positions_of_a_branch_that_are_off_by_one_are_noticed(
 
 
 @pytest.mark.slow
-def test_rotary_frequencies_that_depend_on_the_length_are_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_tokens", [(3, 5), (1, 4)])
+def test_rotary_frequencies_that_depend_on_the_length_are_refused(
+    n_tokens: tuple[int, int], tmp_path: Path
+) -> None:
     """Beyond its first length the model turns the prompt otherwise for each option."""
     tokenizer = make_tokenizer()
     config = hf.LlamaConfig(
@@ -208,11 +211,20 @@ def test_rotary_frequencies_that_depend_on_the_length_are_noticed(tmp_path: Path
     tokenizer.save_pretrained(tmp_path)
     model = load_model(tmp_path)
     model.cfg.n_ctx = 64
-    pair = option_pair(model, n=20)
-    result = sweep(model, pair, metric="option_margin", layers=[1], progress=False)
-    assert "depend on what follows" in result.notes[0]
-    wanted = sweep(model, pair, metric="option_margin", layers=[1], method="hooked", progress=False)
-    assert float((result.values - wanted.values).abs().max()) <= 1e-6
+    options = [[60 + k for k in range(n)] for n in n_tokens]
+    options[1] = [90, *options[1][1:]]  # they differ from the first token on
+    pair = option_pair(model, options, n=20)
+    for read in (sweep, attribute):
+        with pytest.raises(InterpError, match="depends on the text behind it") as refused:
+            read(model, pair, metric="option_margin", layers=[1], progress=False)
+        assert "metric='margin'" in str(refused.value)
+    with pytest.raises(InterpError, match="depends on the text behind it"):
+        sweep(model, pair, metric="option_margin", layers=[1], method="hooked", progress=False)
+    assert sweep(model, pair, layers=[1], progress=False).values.isfinite().all()
+    alike = option_pair(model, [options[0], [90, *options[0][1:]]], n=20)
+    result = sweep(model, alike, metric="option_margin", layers=[1], progress=False)
+    wanted = own_option_margin(model, alike, alike.destination.ids)
+    assert abs(float(result.baseline) - wanted) <= 1e-5
 
 
 def steer(activation: Tensor, hook: Any) -> Tensor:
