@@ -421,9 +421,10 @@ def test_the_metric_is_an_option_that_reaches_effects_manifest_and_report(
     frame = done.lens.frame
     last = frame[frame["layer"] == frame["layer"].max()]
     means = last.groupby(["contrast", "condition"])["option_margin"].mean()
-    total = done.totals.loc[done.totals["contrast"] == "instructed", "estimate"].iloc[0]
+    first = done.totals[done.totals["condition"] == "instructed"].iloc[0]
+    assert (first["context"], first["metric"]) == ("all", "option_margin")
     difference = means["instructed", "instructed"] - means["instructed", "placebo"]
-    assert total == pytest.approx(difference)
+    assert first["estimate"] == pytest.approx(difference)
     assert read_manifest(out)["config"]["metric"] == "option_margin"
     assert "nats per token" in (out / "report.html").read_text()
 
