@@ -15,6 +15,9 @@ from typing import Any
 import pandas as pd
 
 from analyses.behaviour.claims import effect_claims, rank_claims, with_verdicts
+from analyses.benchmarks.nulls.claims import MAP
+from analyses.benchmarks.nulls.measure import KEPT as NULL_DRAWS
+from analyses.benchmarks.nulls.measure import shares
 from analyses.benchmarks.placebos import ROWS as PLACEBO_ROWS
 from analyses.benchmarks.placebos import placebo_effects
 from analyses.contrast import CONTROL_ARMS
@@ -119,6 +122,25 @@ def placebo_kinds(_: Rows) -> str:
         words = str(contrast).replace("placebo", "requests").replace("statement", "statements")
         found.append({"contrast": words, **cells, "n": one["n_items"], "wordings": one["n_texts"]})
     return markdown.table(pd.DataFrame(found))
+
+
+def nulls(_: Rows) -> str:
+    """How often reports print an effect of nothing, and of the control that names the answer."""
+    drawn = pd.read_parquet(NULL_DRAWS)
+    found = []
+    for power, what in ((False, "placebo against placebo"), (True, "naming the answer")):
+        table = shares(drawn[drawn["power"] == power])
+        for report, part in table.groupby("report", sort=False):
+            if power and report == MAP:
+                continue  # a family without its report's gate is a null's question
+            cells = {
+                f"{row['items']} items": f"{markdown.number(row['share'], 3)} "
+                f"±{markdown.number(row['se'], 3)}"
+                for row in part.to_dict("records")
+            }
+            found.append({"who poses as the instruction": what, "report": report, **cells})
+    frame = pd.DataFrame(found).fillna("-")
+    return markdown.table(frame)
 
 
 def rank_gains(rows: Rows) -> str:
@@ -309,6 +331,7 @@ TABLES: dict[str, Entry] = {
     "rank-gains": Entry(tuple(MODELS), rank_gains),
     "flips": Entry(tuple(MODELS), flips),
     "directions": Entry(("direction",), directions),
+    "nulls": Entry((), nulls),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),
     "transfer-words": Entry(("transfer",), partial(transfer, reader="bag of words")),

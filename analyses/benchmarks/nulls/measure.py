@@ -20,6 +20,9 @@ from analyses.benchmarks.nulls.draws import Draw, PoolRows
 Task = tuple[Path, int, int, bool]
 """A pool's folder, items of the draw, its number, and whether it is one of power."""
 
+KEPT = Path(__file__).parents[3] / "docs" / "rows" / "nulls" / "draws.parquet"
+"""The draws behind the table of ``docs/methods.md``: a copy of the pool's ``draws.parquet``."""
+
 _KEYS = ["power", "items", "draw"]
 
 
