@@ -32,8 +32,16 @@ from interp.runs.parquet import write_part
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
 Folder = Callable[..., Path]
-DERIVED = ("contrasts", "nulls", "contributors", "levels")
-TABLES = (*DERIVED, "cells", "components", "null_directions", "example", "projections")
+DERIVED = ("totals", "contrasts", "nulls", "contributors", "levels")
+TABLES = (
+    *DERIVED,
+    "cells",
+    "components",
+    "null_directions",
+    "example",
+    "projections",
+    "readings",
+)
 
 
 def config(folder: Path, out: Path, **changes: object) -> Any:
@@ -158,11 +166,11 @@ def test_the_folder_holds_every_prompt_once_with_lists_named_by_cells(done: Proj
     out = done.config.out
     assert {p.stem for p in out.glob("*.parquet")} == set(TABLES)
     frame = read_table(out, "projections")
-    assert len(frame) == 6 * 2 * (1 + 2 + 2 + 1 + 1)
+    assert len(frame) == 6 * 2 * (1 + 2 + 2 + 2 + 2)
     assert frame["item"].drop_duplicates().tolist() == [item.id for item in done.items]
     assert set(frame["round"]) == {0}
     assert frame.groupby("contrast")["slot"].max().to_dict() == {
-        "clean": 0, "instructed": 1, "revealing": 0,
+        "clean": 0, "instructed": 1, "revealing": 1,
     }  # fmt: skip
     cells, parts = read_table(out, "cells"), read_table(out, "components")
     assert frame["dot"].map(len).eq(len(cells)).all()
