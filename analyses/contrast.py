@@ -126,14 +126,14 @@ def digest_prompts(
     conditions: Sequence[Condition],
     *,
     placement: Placement = "after",
-    all_orders: bool = False,
+    n_orders: int | None = 1,
 ) -> str:
     """What a unit's key holds of its prompts: SHA-256 over their rendered texts.
 
     So rows made of other prompts (another template or wording, other code that renders them) are
-    never taken for this unit's.
+    never taken for this unit's. ``n_orders``: of the options, the first so many; None for all.
     """
-    orders = cyclic_orders(len(item.choices))[: None if all_orders else 1]
+    orders = cyclic_orders(len(item.choices))[:n_orders]
     return prompts_digest(
         tokenizer,
         [

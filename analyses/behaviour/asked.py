@@ -120,12 +120,17 @@ def _require_options(asked: BehaviourAsked) -> None:
                 f"{name} is {value!r} and there is nothing to complete: leave it out, or add "
                 "completion items such as 'rtp-993'"
             )
+    orders = {
+        "orders": config.orders or 1,
+        "round_orders": config.round_orders if config.rounds else 1,
+    }
     for item in asked.choices:
-        if config.rounds and config.round_orders > len(item.choices):
-            raise InterpError(
-                f"round_orders is {config.round_orders}: item {item.id!r} has "
-                f"{len(item.choices)} options, and so as many cyclic orders"
-            )
+        for name, n in orders.items():
+            if n > len(item.choices):
+                raise InterpError(
+                    f"{name} is {n}: item {item.id!r} has {len(item.choices)} options, and so as many "
+                    "cyclic orders"
+                )
 
 
 def _require_distinct_ids(completions: Sequence[CompletionItem]) -> None:

@@ -64,6 +64,10 @@ class BehaviourConfig(StudyConfig):
         int | None,
         Field(ge=1, description="Wordings of every instruction but the first. Default: as many."),
     ] = None
+    orders: Annotated[
+        int | None,
+        Field(ge=1, description="Cyclic orders of the options in single prompts. Default: all."),
+    ] = None
     round_texts: Annotated[int, Field(ge=1, description="Wordings per condition over rounds.")] = 1
     round_orders: Annotated[
         int, Field(ge=1, description="Cyclic orders of the options over rounds.")

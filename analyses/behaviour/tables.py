@@ -75,15 +75,22 @@ def read(asked: BehaviourAsked, saved: Saved) -> BehaviourResult:
 
 
 def _of_prompts(scores: OptionScores, asked: BehaviourAsked) -> Tables:
-    seed = asked.config.seed
-    return {
+    """Tables of single prompts. Some need several orders of the options, or all, and are left out.
+
+    The gain is read in other orders than the rank; letters are even only over all orders.
+    """
+    seed, n_orders = asked.config.seed, asked.config.orders
+    by_order: Tables = {}
+    if n_orders is None or n_orders > 1:
+        by_order["rank_gain"] = prompt_tables.rank_gain(scores)
+    if n_orders is None:
+        by_order["letters"] = prompt_tables.letters(scores)
+    return by_order | {
         "levels": prompt_tables.levels(scores, seed=seed),
         "effects": with_verdicts(prompt_tables.effects(scores)),
-        "rank_gain": prompt_tables.rank_gain(scores),
         "flips": prompt_tables.flips(scores),
         "categories": prompt_tables.categories(scores),
         "option_forms": prompt_tables.option_forms(scores),
-        "letters": prompt_tables.letters(scores),
         "winogender": prompt_tables.winogender(scores, asked.choices),
     }
 

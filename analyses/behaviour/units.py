@@ -88,13 +88,15 @@ def prompts_key(bench: BehaviourBench, item: ChoiceItem) -> dict[str, str]:
     """What decides the rows of :func:`score_prompts`."""
     variants, place = _variants(bench.bank, item, bench.config), bench.config.placement
     tokenizer = bench.model.tokenizer
-    digest = digest_prompts(tokenizer, item, variants, placement=place, all_orders=True)
+    n_orders = bench.config.orders
+    digest = digest_prompts(tokenizer, item, variants, placement=place, n_orders=n_orders)
     return {"item": item.id, "prompts": digest}
 
 
 def question_key(bench: BehaviourBench, item: ChoiceItem) -> dict[str, str]:
     """What decides the rows of :func:`score_question`."""
-    digest = digest_prompts(bench.model.tokenizer, item, (_CLEAN,), all_orders=True)
+    n_orders = bench.config.orders
+    digest = digest_prompts(bench.model.tokenizer, item, (_CLEAN,), n_orders=n_orders)
     return {"item": item.id, "prompts": digest}
 
 
@@ -115,7 +117,13 @@ def talk_key(bench: BehaviourBench, talk: Talk) -> dict[str, Any]:
 def score_prompts(bench: BehaviourBench, item: ChoiceItem) -> pd.DataFrame:
     """An item under every single prompt; NaN for options that it does not have and others do."""
     variants = _variants(bench.bank, item, bench.config)
-    frame = score_variants(bench.model, item, variants, placement=bench.config.placement)
+    frame = score_variants(
+        bench.model,
+        item,
+        variants,
+        placement=bench.config.placement,
+        orders=_orders(bench.config),
+    )
     positions = [f"p_position_{k}" for k in range(bench.n_options)]
     letters = [f"letter_{LETTERS[k]}" for k in range(bench.n_options)]
     rest = [name for name in frame if not str(name).startswith(("p_position_", "letter_"))]
@@ -124,7 +132,12 @@ def score_prompts(bench: BehaviourBench, item: ChoiceItem) -> pd.DataFrame:
 
 def score_question(bench: BehaviourBench, item: ChoiceItem) -> pd.DataFrame:
     """An item of :mod:`interp.behaviour.distinguish` under the clean prompt."""
-    return score_variants(bench.model, item, (_CLEAN,))
+    return score_variants(bench.model, item, (_CLEAN,), orders=_orders(bench.config))
+
+
+def _orders(config: BehaviourConfig) -> range | None:
+    """The cyclic orders of single prompts; None for all."""
+    return None if config.orders is None else range(config.orders)
 
 
 def stereotype_questions(items: Sequence[ChoiceItem]) -> tuple[ChoiceItem, ...]:

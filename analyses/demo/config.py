@@ -26,5 +26,5 @@ class DemoConfig(StudyConfig):
     pairs: Annotated[int, Field(ge=1, description="Ambiguous items that are patched.")] = MAP_ITEMS
     read: Annotated[
         int, Field(ge=1, description="The first of these, for the lens, projections and attention.")
-    ] = 12
+    ] = 8
     out: Out = Path("runs/demo")

@@ -15,7 +15,6 @@ from interp.viz import Section
 SECTIONS = (
     ("behaviour", "Does the instruction change the answer?"),
     ("behaviour", "How does it answer?"),
-    ("behaviour", "Does it prefer a letter?"),
     ("behaviour", "Can it tell the answer to avoid?"),
     ("patch", "What was done"),
     ("patch", "Is there an effect to localise?"),
@@ -65,7 +64,7 @@ def _question(done: DemoResult) -> Section:
             "looked into: one mentions the answer's words without asking for it, one asks for it "
             "without its words.",
             f"The sample: {count(len(done.items), 'item')} ({sample_counts(done.items)}) in "
-            f"{count(clusters, 'cluster')}, each asked in every cyclic order of its options under "
+            f"{count(clusters, 'cluster')}, each asked in one order of its options under "
             f"{wordings} of the instruction and {placebos}. The metric is the option margin: how much "
             "likelier the better answer's text is than the worse one's, in nats per token. The "
             "margin, or logit difference, is the same at the first token where they differ (nats): "

@@ -69,6 +69,7 @@ class DemoAsked:
             "behaviour",
             conditions=("clean", INSTRUCTED, "placebo", CONTROL),
             rounds=0,
+            orders=1,  # that of the other studies
             **{name: getattr(self.config, name) for name in names},
         )
         return BehaviourAsked(config, self.items, (), self.specs, None, self.data_hashes)

@@ -65,7 +65,7 @@ class Steer:
         )
         clean = Condition("clean", "clean", None)
         digests = tuple(
-            digest_prompts(model.tokenizer, item, (clean, *own), all_orders=True)
+            digest_prompts(model.tokenizer, item, (clean, *own), n_orders=None)
             for item, own in both
         )
 

@@ -104,12 +104,19 @@ def test_demo_runs_on_every_architecture(
         assert heading in text or heading in elsewhere
 
 
+@pytest.fixture(scope="module")
+def done(tiny_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    """One run for the tests that only look."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    return run(config(tiny_folder("llama"), out), progress=False)
+
+
 @pytest.mark.slow
-def test_scores_cover_every_item_condition_and_order(tiny_folder: Folder, tmp_path: Path) -> None:
-    result = run(config(tiny_folder("llama"), tmp_path / "run"), progress=False)
-    frame = result.behaviour.scores.frame
+def test_scores_cover_every_item_and_condition_in_the_first_order(done: DemoResult) -> None:
+    frame = done.behaviour.scores.frame
     counts = frame.groupby(["condition", "control_of"], sort=False).size().to_dict()
-    prompts = 6 * 3  # items x cyclic orders
+    prompts = 6  # one an item
+    assert set(frame["order"]) == {0}
     assert counts == {
         ("clean", ""): prompts,
         ("instructed", ""): 2 * prompts,
@@ -117,36 +124,35 @@ def test_scores_cover_every_item_condition_and_order(tiny_folder: Folder, tmp_pa
         ("revealing", ""): 2 * prompts,
         ("placebo", "revealing"): 2 * prompts,
     }
-    maps = result.patch.results
+    maps = done.patch.results
     assert list(maps) == [("instructed", "resid_pre"), ("revealing", "resid_pre")]
     # the wordings take turns over the items
     assert maps["instructed", "resid_pre"].pair_labels == [
-        f"{item.id} #{k % 2}" for k, item in enumerate(result.patch.items)
+        f"{item.id} #{k % 2}" for k, item in enumerate(done.patch.items)
     ]
 
 
 @pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
-    tiny_folder: Folder, tmp_path: Path
+    done: DemoResult, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     folder = tiny_folder("llama")
     runs = [
         run(config(folder, tmp_path / name, seed=seed), progress=False).config.out
-        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+        for name, seed in (("again", 0), ("other", 1))
     ]
-    first, second, other = (table_bytes(out) for out in runs)
+    first, second, other = (table_bytes(out) for out in (done.config.out, *runs))
     assert first == second
     assert first["behaviour-scores.parquet"] != other["behaviour-scores.parquet"]
 
 
 @pytest.mark.slow
-def test_a_changed_config_is_refused_and_named(tiny_folder: Folder, tmp_path: Path) -> None:
-    folder = tiny_folder("llama")
-    run(config(folder, tmp_path / "run"), progress=False)
-    before = table_bytes(tmp_path / "run")
+def test_a_changed_config_is_refused_and_named(done: DemoResult, tiny_folder: Folder) -> None:
+    out = done.config.out
+    before = table_bytes(out)
     with pytest.raises(InterpError, match="limit was 6, is now 8"):
-        run(config(folder, tmp_path / "run", limit=8), progress=False)
-    assert table_bytes(tmp_path / "run") == before
+        run(config(tiny_folder("llama"), out, limit=8), progress=False)
+    assert table_bytes(out) == before
 
 
 def choice_line(gold: int, roles: list[str]) -> str:
