@@ -91,8 +91,8 @@ def test_tables_are_the_paired_differences(done: SteerResult) -> None:
     assert swing["cost"] == pytest.approx(cost)
     own = done.swings[done.swings["outcome"] == "preference"].set_index("direction")
     sizes = own["estimate"].abs()
-    assert own.loc["learned", "p"] == pytest.approx((sizes >= sizes["learned"]).mean())
-    assert own["p"].notna().sum() == 1
+    assert own.loc["learned", "p_null"] == pytest.approx((sizes >= sizes["learned"]).mean())
+    assert own["p_null"].notna().sum() == 1
 
 
 def bytes_of(out: Path) -> dict[str, bytes]:
