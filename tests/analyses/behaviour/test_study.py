@@ -121,7 +121,7 @@ def test_the_folder_holds_every_table_a_figure_of_each_and_the_report(
     figures = {p.stem for p in (out / "figures").glob("*.html")}
     assert figures >= {
         "levels", "effects", "flips", "categories", "letters", "edits", "toxicity", "round_flips",
-        "round_effects_margin", "round_effects_accuracy", "rounds_accuracy", "rounds_entropy",
+        "round_effects_option_margin", "round_effects_accuracy", "rounds_accuracy", "rounds_entropy",
     }  # fmt: skip
     report = done.report.read_text(encoding="utf-8")
     assert "What does a self-correction instruction do to the answers?" in report
@@ -150,7 +150,7 @@ def test_tables_are_those_of_the_rows_in_memory(done: BehaviourResult) -> None:
     by_round = round_tables.by_round(choices, seed=0)
     pd.testing.assert_frame_equal(done.tables["rounds"], by_round, check_dtype=False)
     assert set(done.tables["self_distinguish"]["benchmark"]) == {"bbq", "begun"}
-    assert set(done.tables["round_effects"]["measure"]) == {"margin", "accuracy", "toxicity"}
+    assert set(done.tables["round_effects"]["measure"]) == {*round_tables.EFFECTS, "toxicity"}
     scores = read_table(done.config.out, "scores")
     pd.testing.assert_frame_equal(scores, done.scores.frame)
 
