@@ -13,12 +13,12 @@ from analyses.attention.tables import AttentionResult
 from analyses.behaviour.claims import with_verdicts
 from analyses.behaviour.tables import BehaviourResult
 from analyses.demo.config import DemoConfig
-from analyses.lens.tables import LensResult
+from analyses.lens.tables import LensResult, with_clear
 from analyses.patch.tables import PatchResult
 from analyses.project.tables import ProjectResult, findings, with_findings
+from analyses.report.claims import corrected_for
 from interp.data import ChoiceItem
 from interp.models import ModelCard
-from interp.stats import ALPHA
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,13 @@ def over_studies(results: Mapping[str, Any]) -> dict[str, Any]:
     k = len(results)
     behaviour, lens, project = (results[name] for name in ("behaviour", "lens", "project"))
     effects = with_verdicts(corrected_for(behaviour.tables["effects"], k))
-    layers, contrasts = corrected_for(lens.effects, k), corrected_for(project.contrasts, k)
+    layers, contrasts = (corrected_for(t, k) for t in (lens.effects, project.contrasts))
     parts = corrected_for(project.contributors, k)
     return {
         **results,
         "behaviour": replace(behaviour, tables={**behaviour.tables, "effects": effects}),
         "patch": _with_totals(results["patch"], k),
-        "lens": replace(
-            _with_totals(lens, k), effects=layers.assign(clear=layers["p_corrected"] < ALPHA)
-        ),
+        "lens": replace(_with_totals(lens, k), effects=with_clear(layers)),
         "project": replace(
             _with_totals(project, k),
             contrasts=with_findings(contrasts, project.nulls),
@@ -67,9 +65,3 @@ def over_studies(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_totals(result: Any, k: int) -> Any:
     return replace(result, totals=corrected_for(result.totals, k))
-
-
-def corrected_for(table: pd.DataFrame, k: int) -> pd.DataFrame:
-    """The table with its p, and those over a family, corrected for ``k`` families."""
-    columns = [name for name in ("p_raw", "p_corrected") if name in table]
-    return table.assign(**{name: (table[name] * k).clip(upper=1.0) for name in columns})

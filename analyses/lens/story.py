@@ -135,7 +135,8 @@ def _where(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
                 table,
                 "Two runs part at the first layer from which their mean difference keeps its final "
                 "sign and at least half its final size; 95 % intervals over texts and clusters of "
-                "items. Clear layers: p < .05 with all layers corrected for (two-way max-t).",
+                "items. Clear layers: p < .05 with all layers corrected for (two-way max-t), and twice "
+                "that, since the answer is asked about as well.",
             )
         ],
         figures=[figure],
@@ -199,8 +200,9 @@ def _limits(done: LensResult) -> Section:
             "The lens reads a middle state in the output's basis. Where it shows nothing, the "
             "information may still be there in another form; where it shows something, nothing has "
             "been shown to be used. Patching asks that.",
-            "Layers are correlated and were looked at together: p is corrected over all of them. A "
-            "layer chosen here has to be reported on other items.",
+            "Layers are correlated and were looked at together: p is corrected over all of them, "
+            "and, like that of the answer, for the two kinds of claims of this report. A layer "
+            "chosen here has to be reported on other items.",
         ],
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analyses.contrast import CONTROL, Question, read_example
 from analyses.lens.config import LensConfig
+from analyses.report.claims import corrected_for
 from analyses.study import Saved
 from analyses.totals import totals_of
 from interp.data import ChoiceItem
@@ -21,7 +22,10 @@ from interp.lens import (
 )
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
-from interp.stats import interval_columns
+from interp.stats import ALPHA, interval_columns
+
+KINDS = 2
+"""Of claims: the answer, and layers."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class LensResult:
 
     ``lens``: every reading. ``totals``: the effect at the output in every metric
     (:func:`analyses.totals.totals_of`), of the condition and the control's arms.
-    ``effects``: per layer. ``parting``: per contrast, in layers. ``settled``: per condition.
+    ``effects``: per layer. The p of both are corrected for the two kinds of claims.
+    ``parting``: per contrast, in layers. ``settled``: per condition.
     ``distances``: divergences at the output and where they are largest. ``example``: a text of the
     condition and its placebo.
     """
@@ -57,7 +62,9 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
     left_out = tuple(item.id for item in items if item.id not in used)
     lens = LensConditions(frame, left_out, metric=config.metric)
     seed, contrasts = config.seed, (config.condition, CONTROL)
-    effects = [layer_effects(lens, name, seed=seed) for name in contrasts]
+    effects = pd.concat(
+        [layer_effects(lens, name, seed=seed) for name in contrasts], ignore_index=True
+    )
     parting = [
         {"contrast": name} | interval_columns(parting_layer(lens.arms(name), seed=seed))
         for name in contrasts
@@ -68,11 +75,16 @@ def read(asked: Question[LensConfig], saved: Saved) -> LensResult:
         items=items,
         spec=asked.spec,
         lens=lens,
-        totals=totals_of(saved.table("readings"), config.metric),
-        effects=pd.concat(effects, ignore_index=True),
+        totals=corrected_for(totals_of(saved.table("readings"), config.metric), KINDS),
+        effects=with_clear(corrected_for(effects, KINDS)),
         parting=pd.DataFrame(parting),
         settled=settled_layer(lens.frame, metric=config.metric),
         distances=divergence_table(lens),
         example=read_example(saved),
         report=saved.report,
     )
+
+
+def with_clear(effects: pd.DataFrame) -> pd.DataFrame:
+    """Layers with ``clear``: p, with all that it is corrected for, below .05."""
+    return effects.assign(clear=effects["p_corrected"] < ALPHA)

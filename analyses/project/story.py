@@ -116,7 +116,8 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
                 f"{asked.capitalize()} minus placebo per layer, 95 % intervals with wordings and "
                 "clusters of items as random, each for itself. Class units: the two classes of "
                 "sentences lie 2 apart. p, family: against zero, two-way max-t over all layers, "
-                "components and positions; nulls: against directions drawn with the states' covariance, "
+                "components and positions, corrected for the three kinds of claims here (the answer, "
+                "layers, parts); nulls: against directions drawn with the states' covariance, "
                 "family-wise over layers. Cosine: raw, as in the study; standardised: every "
                 "dimension centred and scaled by its spread over placebo prompts, because a few "
                 "large dimensions decide raw cosines.",

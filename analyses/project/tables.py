@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses.contrast import CONTROL, Question, read_example
 from analyses.project.config import ProjectConfig
+from analyses.report.claims import corrected_for
 from analyses.report.verdicts import is_finding
 from analyses.study import Saved
 from analyses.totals import totals_of
@@ -27,6 +28,9 @@ from interp.models import ModelCard
 from interp.prompts import ConditionSpec
 from interp.stats import ALPHA, intervals_of
 
+KINDS = 3
+"""Of claims: the answer, layers (with positions and parts of the stream), and parts at one layer."""
+
 FITTED = "directions/morality.safetensors"
 """The direction of a run that was given none."""
 
@@ -42,7 +46,8 @@ class ProjectQuestion(Question[ProjectConfig]):
 class ProjectResult:
     """What a run measured.
 
-    ``totals``: the effect on the answer in every metric (:func:`analyses.totals.totals_of`).
+    ``totals``: the effect on the answer in every metric (:func:`analyses.totals.totals_of`). All p are
+    corrected for the three kinds of claims.
     ``contrasts``: per position, condition and cell, as :func:`with_findings` leaves them. ``nulls``:
     along null directions. ``contributors``: the parts of the contrast at the direction's best layer,
     ``sure`` where they are findings. ``levels``: means of every condition. ``example``: a text of the
@@ -66,15 +71,15 @@ class ProjectResult:
 def read(asked: ProjectQuestion, saved: Saved) -> ProjectResult:
     """The result of the saved readings."""
     sample = _sample(asked, saved)
-    nulls, contributors = null_table(sample), contributor_table(sample)
+    nulls, contributors = null_table(sample), corrected_for(contributor_table(sample), KINDS)
     return ProjectResult(
         config=asked.config,
         card=saved.card,
         items=asked.items,
         spec=asked.spec,
         direction=sample.direction,
-        totals=totals_of(saved.table("readings")),
-        contrasts=with_findings(contrast_table(sample), nulls),
+        totals=corrected_for(totals_of(saved.table("readings")), KINDS),
+        contrasts=with_findings(corrected_for(contrast_table(sample), KINDS), nulls),
         nulls=nulls,
         contributors=contributors.assign(sure=findings(contributors)),
         levels=level_table(sample),

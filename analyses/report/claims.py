@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
+import pandas as pd
 
 from analyses.config import EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 from analyses.report.prose import count
@@ -104,6 +105,16 @@ class Claim:
         if self._differs_from_zero():
             return any(one.estimate * self.effect.estimate <= 0 for one in others)
         return any(one.excludes(0) for one in others)
+
+
+def corrected_for(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The table with its p, and those over a family, corrected for ``k`` families (Bonferroni).
+
+    A report with several kinds of claims, each corrected within its own family, would otherwise print
+    something in more than one of twenty nulls.
+    """
+    columns = [name for name in ("p_raw", "p_corrected") if name in table]
+    return table.assign(**{name: (table[name] * k).clip(upper=1.0) for name in columns})
 
 
 def delta_of(control: Claim) -> float:

@@ -18,11 +18,13 @@ from analyses.benchmarks.nulls.draws import Draw, PoolRows
 from analyses.config import INSTRUCTED, read_config
 from analyses.demo.config import DemoConfig
 from analyses.demo.study import STUDIES
-from analyses.demo.tables import corrected_for
 from analyses.lens.story import clear_layers
+from analyses.lens.tables import KINDS as LENS_KINDS
+from analyses.lens.tables import with_clear
 from analyses.patch.story import surviving_cells
+from analyses.project.tables import KINDS as PROJECT_KINDS
 from analyses.project.tables import findings
-from analyses.report.claims import Claim
+from analyses.report.claims import Claim, corrected_for
 from analyses.report.verdicts import untested
 from analyses.totals import claim_of, totals_of
 from interp.behaviour import prompt_tables
@@ -41,11 +43,13 @@ MAP = "the map, were it read"
 
 def claims_of(pool: PoolRows, draw: Draw) -> dict[str, list[Found]]:
     """The claims of every report about a draw, by the command's name."""
-    answer = _answer(pool, draw, rotate=False)
     return {
         "behave": [*_behave(pool.scores(draw))],
-        "lens": [*_total(answer), *_lens(pool, draw, answer)],
-        "project": [*_total(answer), *_project(pool, draw, ("cells", "parts"))],
+        "lens": [*_total(_answer(pool, draw, LENS_KINDS)), *_lens(pool, draw)],
+        "project": [
+            *_total(_answer(pool, draw, PROJECT_KINDS)),
+            *_project(pool, draw, ("cells", "parts")),
+        ],
         "patch": [*_patch(pool, draw)],
         DEMO: [*_demo(pool, draw)],
         MAP: [("cell", name) for name in _cells(pool, draw)],
@@ -59,8 +63,7 @@ def _demo(pool: PoolRows, draw: Draw) -> Iterator[Found]:
     effects = prompt_tables.effects(_without_clean(pool.scores(draw)))
     yield from _effects("behave: effect", effect_claims(corrected_for(effects, k)))
     yield from (("patch: " + kind, name) for kind, name in _patch(pool, inside, k))
-    answer = _answer(pool, read, rotate=False, k=k)
-    yield from (("lens: " + kind, name) for kind, name in _lens(pool, read, answer, k))
+    yield from (("lens: " + kind, name) for kind, name in _lens(pool, read, k))
     yield from (("project: " + kind, name) for kind, name in _project(pool, read, ("cells",), k))
     heads = corrected_for(head_table(pool.attention(read), INSTRUCTED, pool.plan.seed), k)
     named = heads[(heads["p_corrected"] < ALPHA) & (heads["estimate"] > 0)]
@@ -85,8 +88,8 @@ def _without_clean(scores: OptionScores) -> OptionScores:
     return OptionScores(frame, scores.card)
 
 
-def _answer(pool: PoolRows, draw: Draw, *, rotate: bool, k: int = 1) -> Claim:
-    """The effect on the answer that a study of the inside stands beside."""
+def _answer(pool: PoolRows, draw: Draw, k: int, *, rotate: bool = False) -> Claim:
+    """The effect on the answer that a study of the inside stands beside; p corrected for ``k``."""
     totals = totals_of(pool.readings(draw, rotate=rotate))
     return claim_of(corrected_for(totals, k), INSTRUCTED)
 
@@ -95,19 +98,19 @@ def _total(answer: Claim) -> list[Found]:
     return [("effect", "the answer")] if answer.is_effect else []
 
 
-def _lens(pool: PoolRows, draw: Draw, answer: Claim, k: int = 1) -> Iterator[Found]:
+def _lens(pool: PoolRows, draw: Draw, k: int = 1) -> Iterator[Found]:
     """Layers, where the effect at the output is not metric-dependent: then none is named."""
-    if answer.verdict == "metric-dependent":
+    k *= LENS_KINDS
+    if _answer(pool, draw, k).verdict == "metric-dependent":
         return
     effects = layer_effects(pool.lens(draw), INSTRUCTED, seed=pool.plan.seed)
-    effects = corrected_for(effects, k)
-    effects = effects.assign(clear=effects["p_corrected"] < ALPHA)
+    effects = with_clear(corrected_for(effects, k))
     yield from (("layer", str(n)) for n in effects.loc[clear_layers(effects), "layer"])
 
 
 def _project(pool: PoolRows, draw: Draw, families: tuple[str, ...], k: int = 1) -> Iterator[Found]:
     """Layers at the direction's site, and parts at its best layer."""
-    sample = pool.sample(draw)
+    sample, k = pool.sample(draw), k * PROJECT_KINDS
     if "cells" in families:
         rows = _sure(corrected_for(contrast_table(sample), k))
         layers = rows.loc[rows["component"] == sample.direction.site, "layer"]
@@ -123,7 +126,7 @@ def _sure(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _patch(pool: PoolRows, draw: Draw, k: int = 1) -> Iterator[Found]:
     """The effect to localise; cells where there is one."""
-    found = _total(_answer(pool, draw, rotate=True, k=k))
+    found = _total(_answer(pool, draw, k, rotate=True))
     yield from found
     if found:
         yield from (("cell", name) for name in _cells(pool, draw))

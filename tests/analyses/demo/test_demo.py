@@ -20,7 +20,8 @@ import pytest
 from analyses.demo.config import DemoConfig
 from analyses.demo.story import SECTIONS
 from analyses.demo.study import STUDIES, Demo, spread_layers
-from analyses.demo.tables import DemoResult, corrected_for
+from analyses.demo.tables import DemoResult
+from analyses.report.claims import corrected_for
 from analyses.runner import run as run_study
 from interp.errors import InterpError
 from interp.runs import read_manifest
