@@ -23,6 +23,7 @@ Reduced, so that the rows cost less than the runs: placebos of one token count, 
 has most of; ambiguous BBQ items; every wording is read once an item, not once for every pair that it
 is in; the margins of lens, project and patch are those of behave's first order, as in their runs; the
 map is the demo's (12 layers by spans, every item with one pair of wordings in turn), and an item has
-it for a dozen ordered pairs, from which a draw takes one; the demo looks into as many items as by
+it for a dozen ordered pairs, from which a draw takes one (so its wordings are others than those that
+the studies without pairs are drawn); the demo looks into as many items as by
 default. The draws of max-t are as many as the studies use.
 """

@@ -1,14 +1,16 @@
-"""A draw: some items and six pairs of wordings of a pool, as the tables that a run on them would have.
+"""A draw: some items and twelve wordings of a pool, as the tables that a run on them would have.
 
-The twelve wordings of a draw are different ones. Studies that ask every item with every wording (behave,
-lens, project) have six texts a side; in the demo's map and attention an item has the pair of its slot.
+Studies that ask every item with every wording (behave, lens, project) have six texts a side, any twelve
+of the pool. In the map and attention an item has the pair of its slot, which is one of those that were
+patched; these few ordered pairs are no balanced sample of twelve wordings, so that the others are not
+drawn from them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,42 +56,54 @@ _SCORED = [
 
 @dataclass(frozen=True)
 class Draw:
-    """The numbers of some items, of a pair per slot among those of the plan, and the wordings."""
+    """The numbers of some items, and wordings: those asked, and the pairs that take turns.
+
+    ``asked``: six pairs of different wordings. ``pairs``: one of the plan's per slot, with their
+    ``numbers`` there.
+    """
 
     items: tuple[int, ...]
+    asked: tuple[Pair, ...]
     numbers: tuple[int, ...]
     pairs: tuple[Pair, ...]
 
     @classmethod
     def random(cls, plan: Plan, items: Sequence[int], n_items: int, *, seed: Sequence[int]) -> Draw:
-        """``n_items`` of ``items``, slots in turn, and for every slot one of its pairs.
+        """``n_items`` of ``items``, slots in turn; twelve wordings; for every slot one of its pairs.
 
         Raises:
             InterpError: too few items, or no six pairs of different wordings among the plan's.
         """
         rng = np.random.default_rng(seed)
         chosen = _draw_items(rng, items, n_items)
+        twelve = rng.permutation(len(plan.wordings))[: 2 * SLOTS].reshape(SLOTS, 2)
+        asked = tuple((int(a), int(b)) for a, b in twelve)
         for _ in range(10_000):
             numbers = tuple(int(rng.integers(len(slot))) for slot in plan.pairs)
             pairs = tuple(slot[k] for slot, k in zip(plan.pairs, numbers, strict=True))
             if len({wording for pair in pairs for wording in pair}) == 2 * SLOTS:
-                return cls(chosen, numbers, pairs)
+                return cls(chosen, asked, numbers, pairs)
         raise InterpError("no draw of twelve different wordings: make a pool of more pairs")
 
     @classmethod
     def power(cls, plan: Plan, items: Sequence[int], n_items: int, *, seed: Sequence[int]) -> Draw:
         """The same with the texts that name the answer as the instruction."""
         chosen = _draw_items(np.random.default_rng(seed), items, n_items)
-        return cls(chosen, tuple(len(slot) for slot in plan.pairs), plan.power)
+        return cls(chosen, plan.power, tuple(len(slot) for slot in plan.pairs), plan.power)
 
     def first(self, n_items: int) -> Draw:
         """The draw with its first items alone."""
-        return Draw(self.items[:n_items], self.numbers, self.pairs)
+        return replace(self, items=self.items[:n_items])
+
+    @property
+    def in_turn(self) -> Draw:
+        """The draw whose pairs take turns over the items, asked of all."""
+        return replace(self, asked=self.pairs)
 
     @property
     def sides(self) -> dict[str, list[int]]:
-        """The wordings of either side."""
-        treated, control = zip(*self.pairs, strict=True)
+        """The wordings of either side that every item is asked with."""
+        treated, control = zip(*self.asked, strict=True)
         return {INSTRUCTED: list(treated), "placebo": list(control)}
 
 
@@ -184,7 +198,7 @@ class PoolRows:
 
     def readings(self, draw: Draw, *, rotate: bool) -> pd.DataFrame:
         """The rows of :func:`analyses.totals.score_sides`: of behave's first order."""
-        frame = self.scores(draw).frame
+        frame = self.scores(draw.in_turn if rotate else draw).frame
         frame = frame[(frame["order"] == 0) & (frame["condition"] != "clean")]
         if rotate:
             frame = frame[frame["slot"] == frame["number"] % SLOTS]
@@ -254,7 +268,7 @@ class PoolRows:
     def attention(self, draw: Draw) -> pd.DataFrame:
         """The attention to the instruction: every item with the pair of its slot."""
         frames = []
-        for side, values in self.values(draw, "attention").items():
+        for side, values in self.values(draw.in_turn, "attention").items():
             for k, masses in zip(draw.items, values, strict=True):
                 mass = masses[k % SLOTS]
                 sizes = [range(n) for n in mass.shape]

@@ -102,6 +102,8 @@ def test_a_draw_has_twelve_wordings_and_items_of_every_slot() -> None:
     assert draw.pairs == tuple(plan.pairs[slot][k] for slot, k in enumerate(draw.numbers))
     assert draw == Draw.random(plan, range(24), 8, seed=[0])
     assert draw != Draw.random(plan, range(24), 8, seed=[1])
+    assert len({w for pair in draw.pairs for w in pair}) == 2 * SLOTS
+    assert draw.in_turn.sides["placebo"] == [b for _, b in draw.pairs]
     power = Draw.power(plan, range(24), 8, seed=[0])
     assert power.sides == {"instructed": [*range(30, 36)], "placebo": [*range(36, 42)]}
     with pytest.raises(InterpError, match="24 items do not give a draw of 25"):
@@ -122,7 +124,7 @@ def test_a_draw_is_a_run_on_its_wordings(
 ) -> None:
     model = load_tiny("llama")
     draw = Draw.random(pool.plan, range(N_ITEMS), N_ITEMS, seed=[0])
-    draw = replace(draw, items=tuple(range(N_ITEMS)))
+    draw = replace(draw, items=tuple(range(N_ITEMS))).in_turn
     sides = {name: [pool.plan.wordings[w] for w in own] for name, own in draw.sides.items()}
     conditions: dict[str, Any] = {
         name: {"description": "texts", "texts": texts, "replaces": True}
