@@ -2,7 +2,8 @@
 
 A family runs over conditions and subsets (data set and context condition); of categories and rounds over
 these as well. The control's arms are a family of their own, because every report reads them first. A
-mixture of subsets (``all``) and the contrasts with the clean prompt are shown and not claimed.
+mixture of subsets (``all``) and the contrasts with the clean prompt are shown and not claimed. Effects
+are the report's question; ranks and categories look closer at them, and are corrected for being two.
 
     claims = effect_claims(tables["effects"])
     claims["ambiguous", "instructed"].verdict
@@ -32,6 +33,10 @@ METRIC_NAMES: Mapping[str, str] = {
     "p_gold": "P(a)",
 }
 """Readings of one contrast by their columns, the primary one first."""
+
+
+_CLOSER_LOOKS = 2
+"""Ranks and categories."""
 
 
 def apart(frame: pd.DataFrame) -> list[str]:
@@ -80,7 +85,7 @@ def rank_claims(table: pd.DataFrame) -> Claims:
         _by_key(rows[rows["measure"] == name], "items", "condition")
         for name in ("gain", "gain_margin")
     )
-    p = _corrected("rank gain", gains)
+    p = _closer("rank gain", gains)
     return {
         key: Claim(one, p[key], others={"margin": others[key]} if key in others else {})
         for key, one in gains.items()
@@ -92,7 +97,7 @@ def category_claims(table: pd.DataFrame) -> Claims:
     rows = table[(table["measure"] == "effect") & (table["category"] != "all")]
     rows = rows[rows["items"].isin(apart(rows))]
     found = _by_key(rows, "items", "condition", "category")
-    p = _corrected("categories", found)
+    p = _closer("categories", found)
     return {key: Claim(one, p[key]) for key, one in found.items()}
 
 
@@ -149,6 +154,10 @@ def _corrected(name: str, found: Mapping[Key, Interval]) -> dict[Key, float]:
     is_arm = {key: key[1] in CONTROL_ARMS for key in found}
     parts = [{k: v for k, v in found.items() if is_arm[k] == arm} for arm in (False, True)]
     return {k: p for part in parts if part for k, p in family_p(name, part).items()}
+
+
+def _closer(name: str, found: Mapping[Key, Interval]) -> dict[Key, float]:
+    return {key: min(_CLOSER_LOOKS * p, 1.0) for key, p in _corrected(name, found).items()}
 
 
 def _by_key(rows: pd.DataFrame, *keys: str, name: str = "") -> dict[Key, Interval]:

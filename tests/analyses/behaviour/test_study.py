@@ -389,3 +389,18 @@ def test_completions_and_choices_of_a_run_are_limited_apart() -> None:
     choices, completions = study.load_kinds(settings, progress=False)
     assert (len(choices), len(completions)) == (5, 5)
     assert set(completions) < set(bundled_completions())
+
+
+def test_one_order_of_the_options_gives_what_needs_no_other(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    asked = {"conditions": ("clean", "instructed", "placebo"), "scorer": None, "orders": 1}
+    out = tmp_path / "run"
+    one = run(config(tiny_folder("llama"), "bundled", out, rounds=0, **asked))
+    assert one.scores is not None
+    assert set(one.scores.frame["order"]) == {0}
+    assert "effects" in one.tables
+    assert not {"rank_gain", "letters"} & set(one.tables)
+    report = one.report.read_text(encoding="utf-8")
+    assert "Who gains?" not in report
+    assert "Does it prefer a letter?" not in report
