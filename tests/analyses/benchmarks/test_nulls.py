@@ -16,7 +16,7 @@ import pytest
 from analyses.benchmarks.nulls.__main__ import main
 from analyses.benchmarks.nulls.claims import MAP, claims_of
 from analyses.benchmarks.nulls.draws import Draw, PoolRows
-from analyses.benchmarks.nulls.measure import draw_rows, measure, shares
+from analyses.benchmarks.nulls.measure import KEPT, draw_rows, measure, shares
 from analyses.benchmarks.nulls.pool import (
     SLOTS,
     Plan,
@@ -108,6 +108,15 @@ def test_a_draw_has_twelve_wordings_and_items_of_every_slot() -> None:
     assert power.sides == {"instructed": [*range(30, 36)], "placebo": [*range(36, 42)]}
     with pytest.raises(InterpError, match="24 items do not give a draw of 25"):
         Draw.random(plan, range(24), 25, seed=[0])
+
+
+def test_the_committed_draws_print_effects_of_nothing_rarely_and_see_what_is_there() -> None:
+    drawn = pd.read_parquet(KEPT)
+    nulls, power = (shares(drawn[drawn["power"] == p]) for p in (False, True))
+    assert nulls.groupby("report")["items"].apply(list).eq([[8, 24, 48]] * 6).all()
+    assert nulls["draws"].eq(200).all()
+    assert nulls["share"].le(0.08).all()
+    assert power.loc[power["report"] != MAP, "share"].ge(0.9).all()
 
 
 def test_a_plan_is_saved_whole(tmp_path: Path) -> None:
