@@ -141,9 +141,9 @@ def read_control_arms(
         said.append(_read_arm(subject, arms["mentions"], of, f"{unit}{where}"))
     if "paraphrases" not in arms:
         said.append(
-            "The control's paraphrase, which asks for the answer without its words, was not run: "
-            "how much of the control is copying is not known, and neither is whether a null is one "
-            "of moral instructions in particular."
+            "The control's paraphrase, which asks for the answer without its words, was not run on "
+            "these prompts: how much of the control is copying is not known from them, and "
+            "neither is whether a null is one of moral instructions in particular."
         )
         return said
     paraphrase = arms["paraphrases"]

@@ -296,7 +296,7 @@ def test_the_positive_control_is_read_first_and_the_null_is_called_a_null():
     first, again, second = sections[HEADINGS["effects"]].paragraphs
     assert "The positive control works" in first
     assert "0.50 [0.40, 0.60] nats per token on ambiguous items (p = 0.004 over its family" in first
-    assert "was not run: how much of the control is copying is not known" in first
+    assert "was not run on these prompts: how much of the control is copying" in first
     assert "on disambiguated items" in again
     assert "a difference of 0.05 [-0.05, 0.15] nats per token (24 items in 20 clusters" in second
     assert "6 x 6 wordings, p = 0.004 over its family" in second
