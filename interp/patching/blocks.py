@@ -18,6 +18,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.rope import reset_rope
+from interp.models.wrapped import text_config, wrapped_logits
 from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
 from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
@@ -126,9 +127,7 @@ def record(
     handles.append(blocks[-1].register_forward_hook(after_block))
     reset_rope(model)
     try:
-        logits = model.original_model(
-            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
-        ).logits[0]
+        logits = wrapped_logits(model, ids[None].to(device), logits_to_keep=read.to(device))[0]
     finally:
         for handle in handles:
             handle.remove()
@@ -184,12 +183,8 @@ def final_logits(
 ) -> Float[Tensor, "row d_vocab"]:
     """Logits of final residual rows, through the model's own norm, unembedding and soft cap."""
     logits = model.unembed(model.ln_final(hidden[None]))[0].float()
-    cap = getattr(_text_config(model), "final_logit_softcapping", None)
+    cap = getattr(text_config(model), "final_logit_softcapping", None)
     return cap * torch.tanh(logits / cap) if cap else logits
-
-
-def _text_config(model: TransformerBridge) -> Any:
-    return model.original_model.config.get_text_config()
 
 
 def _additive(mask: Any, n: int, model: TransformerBridge) -> Float[Tensor, "pos key"]:

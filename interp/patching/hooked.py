@@ -19,6 +19,7 @@ from interp.errors import InterpError
 from interp.models.packed import TOLERANCE
 from interp.models.rope import reset_rope
 from interp.models.verdicts import model_state, remembered
+from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.cells import Patch
 
@@ -62,9 +63,7 @@ def run_cell(
     hooks = patch_hooks(patches)
     reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
-        logits = model.original_model(
-            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
-        ).logits
+        logits = wrapped_logits(model, ids[None].to(device), logits_to_keep=read.to(device))
     return logits[0].float()
 
 

@@ -54,8 +54,11 @@ if TYPE_CHECKING:
         TokenizedPrompt,
         decode_each,
         encode_continuation,
+        output_texts,
         require_context,
+        require_tokenizer,
         require_vocabulary,
+        token_texts,
         tokenize,
     )
 
@@ -100,6 +103,7 @@ __all__ = [
     "margin_target",
     "margin_token",
     "option_tokens",
+    "output_texts",
     "pair_of_conditions",
     "prompt_of_row",
     "prompt_row",
@@ -109,9 +113,11 @@ __all__ = [
     "require_context",
     "require_runnable",
     "require_target_in_vocabulary",
+    "require_tokenizer",
     "require_vocabulary",
     "sentence_ids",
     "target_of_options",
+    "token_texts",
     "tokenize",
 ]
 

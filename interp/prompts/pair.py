@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.display import html_paragraph
 from interp.errors import InterpError
+from interp.models.wrapped import n_outputs
 from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
@@ -22,9 +23,10 @@ from interp.prompts.options import OptionTokens, margin_token, option_tokens
 from interp.prompts.placebos import PLACEBO_KINDS
 from interp.prompts.tokens import (
     TokenizedPrompt,
-    decode_each,
+    output_texts,
     require_context,
     require_vocabulary,
+    token_texts,
     tokenize,
 )
 
@@ -182,7 +184,7 @@ def pair_of_conditions(
     options = option_tokens(model.tokenizer, item, b)
     target, shared = target_of_options(item, options)
     if len(shared):
-        tokens = tuple(decode_each(model.tokenizer, shared))
+        tokens = tuple(token_texts(model, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
     wording = str(max(here.slot, there.slot))
     pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item, options, wording)
@@ -262,10 +264,10 @@ def _pair_of_tensors(
         if target is not None:
             raise InterpError("make_pair: give target or options; options bring their own margin")
         tokens = _tokens_of_options(model, options)
-        texts = ["".join(decode_each(model.tokenizer, ids)) for ids in (tokens.a, tokens.b)]
+        texts = ["".join(token_texts(model, ids)) for ids in (tokens.a, tokens.b)]
         margin, shared = _target_of_options(tokens, texts)
         if len(shared):
-            words = tuple(decode_each(model.tokenizer, shared))
+            words = tuple(token_texts(model, shared))
             a, b = a.extend(shared, words), b.extend(shared, words)
         pair = PromptPair(a, b, align(a, b), margin, "source", "destination", options=tokens)
         require_runnable(model, pair)
@@ -274,7 +276,7 @@ def _pair_of_tensors(
     if target is not None:
         margin = MarginTarget(target[0], target[1], "", "")
         require_target_in_vocabulary(model, margin)
-        words = tuple(decode_each(model.tokenizer, torch.tensor(target)))
+        words = tuple(output_texts(model, torch.tensor(target)))
         margin = MarginTarget(target[0], target[1], words[0], words[1])
     return PromptPair(a, b, align(a, b), margin, "source", "destination")
 
@@ -314,7 +316,7 @@ def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget 
     if not all(isinstance(token, Integral) for token in (target.a, target.b)):
         raise InterpError(f"the margin's target is {(target.a, target.b)}: give two token ids")
     ids = torch.tensor([int(target.a), int(target.b)])
-    require_vocabulary(model.tokenizer, "the margin's target", ids, model.cfg.d_vocab)
+    require_vocabulary(model.tokenizer, "the margin's target", ids, n_outputs(model))
 
 
 def _prompt_of_tensor(model: TransformerBridge, ids: Tensor, label: str) -> TokenizedPrompt:
@@ -327,5 +329,5 @@ def _prompt_of_tensor(model: TransformerBridge, ids: Tensor, label: str) -> Toke
         raise InterpError(f"make_pair: {label} has no tokens")
     require_vocabulary(model.tokenizer, f"make_pair: {label}", flat, model.cfg.d_vocab)
     require_context(f"make_pair: {label}", len(flat), model.cfg.n_ctx)
-    tokens = tuple(decode_each(model.tokenizer, flat))
+    tokens = tuple(token_texts(model, flat))
     return TokenizedPrompt(flat, {"prompt": slice(0, len(flat))}, tokens, "".join(tokens), label)

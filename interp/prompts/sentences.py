@@ -13,7 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import LabelledText
 from interp.errors import InterpError
 from interp.parsing import require_unicode
-from interp.prompts.tokens import bos_ids, require_vocabulary
+from interp.prompts.tokens import bos_ids, require_tokenizer, require_vocabulary
 
 _CLOSING_MARKS = re.compile(r"[\s.!?…;:,\"'”’)\]]+$")
 
@@ -31,6 +31,7 @@ def sentence_ids(
             valid Unicode.
     """
     tokenizer = model.tokenizer
+    require_tokenizer(tokenizer)
     bos = bos_ids(tokenizer)
     stop = tokenizer(".", add_special_tokens=False)["input_ids"]
     out = []
