@@ -26,7 +26,7 @@ from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.rope import reset_rope
 from interp.models.tree import PackedPrompts, pack
 from interp.models.verdicts import LEAST, State, holds, model_state
-from interp.models.wrapped import text_config, wrapped_logits
+from interp.models.wrapped import is_native, text_config, wrapped_logits
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
@@ -115,6 +115,8 @@ def supports(
     limit: int,
 ) -> bool:
     """Whether a way of running prompts up to this length is exact, and lengths do not matter."""
+    if is_native(model):  # its forward takes no more tokens than the context: no tree of prompts
+        return False
     state = model_state(model)
     return ignores_later_tokens(model, n_tokens, state) and _holds(
         model, way, error, n_tokens, limit, state

@@ -18,8 +18,8 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.rope import reset_rope
-from interp.models.wrapped import text_config, wrapped_logits
-from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
+from interp.models.wrapped import is_native, text_config, wrapped_logits
+from interp.patching.attend import apply_head_norm, attend, project_heads, rotate
 from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 
@@ -48,9 +48,8 @@ def run_block(
         )
         # Patches of q, k and v come before head norm and rotation, where TransformerLens has its
         # hooks. A key set after the rotation would carry the source's position.
-        embeddings = kwargs.get("position_embeddings")
-        q = apply_rotary(apply_head_norm(attn, "q_norm", q), embeddings)
-        k = apply_rotary(apply_head_norm(attn, "k_norm", k), embeddings)
+        q = rotate(attn, apply_head_norm(attn, "q_norm", q), kwargs)
+        k = rotate(attn, apply_head_norm(attn, "k_norm", k), kwargs)
         z = attend(attn, layer, (q, k, v), groups, writes)
         return apply_writes(z, writes, groups, "z")
 
@@ -79,10 +78,8 @@ def run_last_block(
     rows = _read_rows(groups, read).to(hidden.device)
 
     def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        q = apply_rotary(
-            apply_head_norm(attn, "q_norm", project_heads(attn, "q", x)),
-            kwargs.get("position_embeddings"),
-        )
+        q = apply_head_norm(attn, "q_norm", project_heads(attn, "q", x))
+        q = rotate(attn, q, kwargs)
         return attend(attn, layer, (q, k, v), groups, (), read)
 
     return _call_block(model, layer, hidden[rows], groups, attention, read)
@@ -169,9 +166,7 @@ def _keys_values(
     """Keys (rotated) and values of rows before a block, ``[row, head, d_head]``."""
     normed = block.ln1(hidden[None])
     k, v = (project_heads(block.attn, name, normed) for name in ("k", "v"))
-    return apply_rotary(
-        apply_head_norm(block.attn, "k_norm", k), kwargs.get("position_embeddings")
-    ), v
+    return rotate(block.attn, apply_head_norm(block.attn, "k_norm", k), kwargs), v
 
 
 def _distinct(masks: Sequence[Any]) -> list[Any]:
@@ -183,8 +178,9 @@ def final_logits(
 ) -> Float[Tensor, "row d_vocab"]:
     """Logits of final residual rows, through the model's own norm, unembedding and soft cap."""
     logits = model.unembed(model.ln_final(hidden[None]))[0].float()
-    cap = getattr(text_config(model), "final_logit_softcapping", None)
-    return cap * torch.tanh(logits / cap) if cap else logits
+    name = "output_logits_soft_cap" if is_native(model) else "final_logit_softcapping"
+    cap = getattr(text_config(model), name, None)
+    return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
 
 
 def _additive(mask: Any, n: int, model: TransformerBridge) -> Float[Tensor, "pos key"]:

@@ -38,10 +38,13 @@ def hook_of(site: str, layer: int) -> str:
 def supports_hook(model: TransformerBridge, site: str) -> bool:
     """Whether a hook at the site changes what follows.
 
-    Attention that TransformerLens delegates to the wrapped model shows its pattern after use.
+    Attention that TransformerLens delegates to the wrapped model shows its pattern after use, but
+    for its own, whose pattern (not its scores) passes through the hook.
     """
-    delegated = type(model.blocks[0].attn).forward is AttentionBridge.forward
-    return site not in _HOOKS or not delegated
+    attention = model.blocks[0].attn
+    delegated = type(attention).forward is AttentionBridge.forward
+    inside = site == "pattern" and hasattr(attention.original_component, "accepts_pattern_fn")
+    return site not in _HOOKS or not delegated or inside
 
 
 @torch.no_grad()

@@ -274,6 +274,25 @@ def output_texts(model: TransformerBridge, ids: Int[Tensor, " out"]) -> list[str
     return _texts(ids, () if names is None else names.outputs)
 
 
+def encode_names(model: TransformerBridge, text: str) -> Int[Tensor, " pos"]:
+    """Token ids of names with spaces between, for a model whose tokens were given names.
+
+    Raises:
+        InterpError: a model without names (or with a tokenizer), or an unknown name.
+    """
+    names = token_names(model)
+    if names is None:
+        require_tokenizer(model.tokenizer)
+        raise InterpError("encode_names: this model has a tokenizer, which reads its texts")
+    unknown = [word for word in text.split() if word not in names.tokens]
+    if unknown:
+        raise InterpError(
+            f"{text[:40]!r}: no token is named {unknown[0]!r}; this model has "
+            f"{', '.join(names.tokens)}"
+        )
+    return torch.tensor([names.tokens.index(word) for word in text.split()], dtype=torch.long)
+
+
 def _texts(ids: Tensor, names: tuple[str, ...]) -> list[str]:
     return [names[i] if 0 <= i < len(names) else str(i) for i in ids.tolist()]
 
