@@ -28,7 +28,7 @@ from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, S
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
 from interp.models.chat_template import template_date
-from interp.prompts.tokens import require_tokenizer
+from interp.prompts.tokenizer import require_tokenizer
 from interp.runs import Run, open_run, read_manifest
 
 NOT_COMPARED = (

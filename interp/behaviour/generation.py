@@ -48,7 +48,8 @@ from interp.behaviour.cache import (
 )
 from interp.errors import InterpError
 from interp.prompts import TokenizedPrompt
-from interp.prompts.tokens import decode_each, require_tokenizer
+from interp.prompts.tokenizer import require_tokenizer
+from interp.prompts.tokens import decode_each
 
 BATCH_SIZE = 16
 """Default number of sequences run together."""

@@ -26,7 +26,7 @@ from interp.models import forward
 from interp.models.forward import Place
 from interp.parsing import require_unicode
 from interp.prompts.align import first_difference
-from interp.prompts.tokens import require_tokenizer
+from interp.prompts.tokenizer import require_tokenizer
 
 MAX_ROWS = 512
 """Logit rows held at a time: 96 MiB with the default model's vocabulary."""

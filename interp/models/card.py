@@ -23,8 +23,8 @@ from interp.models.fingerprint import (
     weights_fingerprint,
     weights_state,
 )
+from interp.models.native import is_native
 from interp.models.processing import unknown_processing
-from interp.models.wrapped import is_native
 
 ProcessingMode = Literal["raw", "compatibility"]
 

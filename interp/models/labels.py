@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.models.wrapped import n_outputs
+from interp.models.native import n_outputs
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.native import is_native
 from interp.models.precision import widened_model, wider
 from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.rope import reset_rope
 from interp.models.tree import PackedPrompts, pack
 from interp.models.verdicts import LEAST, State, holds, model_state
-from interp.models.wrapped import is_native, text_config, wrapped_logits
+from interp.models.wrapped import text_config, wrapped_logits
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""

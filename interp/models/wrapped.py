@@ -15,12 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.native import is_native
+
 
 def wrapped_logits(
     model: TransformerBridge,
     input_ids: Int[Tensor, "batch pos"],
     *,
-    logits_to_keep: int | Int[Tensor, " row"] | None = None,
+    logits_to_keep: int | Int[Tensor, " wanted"] | None = None,
     **kwargs: Any,
 ) -> Float[Tensor, "batch row d_vocab_out"]:
     """Logits of the wrapped model, in its own dtype.
@@ -44,20 +46,9 @@ def wrapped_logits(
     return model.original_model(input_ids=input_ids, **kwargs).logits
 
 
-def is_native(model: TransformerBridge) -> bool:
-    """Whether the wrapped model is TransformerLens's own, without a transformers configuration."""
-    return not hasattr(model.original_model, "config")
-
-
 def text_config(model: TransformerBridge) -> Any:
     """The configuration of the wrapped language model: transformers', or the bridge's own."""
     return model.cfg if is_native(model) else model.original_model.config.get_text_config()
-
-
-def n_outputs(model: TransformerBridge) -> int:
-    """Logits per position: they may be others than the tokens (compiled programs)."""
-    outputs = int(getattr(model.cfg, "d_vocab_out", -1))
-    return outputs if is_native(model) and outputs > 0 else int(model.cfg.d_vocab)
 
 
 def _rows(logits: Tensor, wanted: int | Tensor | None) -> Tensor:

@@ -17,8 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.native import is_native
 from interp.models.rope import reset_rope
-from interp.models.wrapped import is_native, text_config, wrapped_logits
+from interp.models.wrapped import text_config, wrapped_logits
 from interp.patching.attend import apply_head_norm, attend, project_heads, rotate
 from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 

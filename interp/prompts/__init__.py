@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
     from interp.prompts.stored import prompt_of_row, prompt_row
+    from interp.prompts.tokenizer import require_tokenizer
     from interp.prompts.tokens import (
         TokenizedPrompt,
         decode_each,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
         encode_names,
         output_texts,
         require_context,
-        require_tokenizer,
         require_vocabulary,
         token_texts,
         tokenize,

@@ -33,7 +33,7 @@ from interp.prompts.draws import uniform
 from interp.prompts.placebos import FILLERS, Placebo, PlaceboKind, PlaceboPool
 from interp.prompts.presets import ConditionSpec, Wording, condition_texts, load_conditions
 from interp.prompts.slots import fill
-from interp.prompts.tokens import require_tokenizer
+from interp.prompts.tokenizer import require_tokenizer
 
 ConditionName = Literal["clean", "instructed", "placebo", "negated", "revealing"]
 CONDITION_NAMES: tuple[str, ...] = get_args(ConditionName)

@@ -15,7 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.display import html_paragraph
 from interp.errors import InterpError
-from interp.models.wrapped import n_outputs
+from interp.models.native import n_outputs
 from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders

@@ -14,11 +14,11 @@ from interp.data.items import LabelledText
 from interp.errors import InterpError
 from interp.models.labels import token_names
 from interp.parsing import require_unicode
+from interp.prompts.tokenizer import require_tokenizer
 from interp.prompts.tokens import (
     bos_ids,
     encode_names,
     require_context,
-    require_tokenizer,
     require_vocabulary,
 )
 

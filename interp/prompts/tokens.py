@@ -40,6 +40,7 @@ from interp.models.labels import token_names
 from interp.parsing import require_unicode
 from interp.prompts.conversation import Conversation
 from interp.prompts.rendering import render_pieces, template_spans
+from interp.prompts.tokenizer import require_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,19 +244,6 @@ def encode_continuation(
             "use an answer prefix that ends in a whole word"
         )
     return torch.tensor(full[len(known) :], dtype=torch.long)
-
-
-def require_tokenizer(tokenizer: Any) -> None:
-    """Refuse texts for a model without a tokenizer.
-
-    Raises:
-        InterpError: says what such a model takes instead.
-    """
-    if tokenizer is None:
-        raise InterpError(
-            "this model has no tokenizer, so it reads no texts: give token tensors "
-            "(make_pair(model, ids_a, ids_b, target=(a, b)), stream(model, [ids, ...], ...))"
-        )
 
 
 def token_texts(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> list[str]:
