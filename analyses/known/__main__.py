@@ -34,7 +34,6 @@ def main() -> None:
                 tensors[f"{key}:values"] = flat[where]
         save_file(tensors, given.out / f"{name}.safetensors")
         (given.out / f"{name}.json").write_text(_card_text(compiled.card), encoding="utf-8")
-        print(name, (given.out / f"{name}.safetensors").stat().st_size, "bytes")
 
 
 def _card_text(card: dict[str, Any]) -> str:

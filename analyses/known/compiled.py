@@ -49,7 +49,9 @@ def compile_program(program: Program) -> Compiled:
     tokens = list(dict.fromkeys([BOS, *inputs, *answers]))
     weights["tok_embed.weight"] = _embedding(model, tokens)
     unembedding = np.zeros((len(tokens), len(names)))
-    for dim, answer in zip(dims[program.answer], answers[-len(dims[program.answer]) :], strict=True):
+    for dim, answer in zip(
+        dims[program.answer], answers[-len(dims[program.answer]) :], strict=True
+    ):
         unembedding[tokens.index(answer), dim] = 1
     weights["head.weight"] = unembedding
     heads = int(model.model_config.num_heads)
@@ -77,7 +79,8 @@ def compile_program(program: Program) -> Compiled:
         "variables": {
             name: {"dims": where, "values": [v for d in where if (v := values[d])]}
             for name, found in dims.items()
-            if name != "one" and (where := [d for d in found if values[d] != compiling.COMPILER_PAD])
+            if name != "one"
+            and (where := [d for d in found if values[d] != compiling.COMPILER_PAD])
         },
         "nodes": [
             {"node": node, "writes": writes, "erases": graph.erases.get(node, [])}
@@ -203,16 +206,14 @@ class _Graph:
     def _ov(self, layer: int, head: int) -> Array:
         return self._head(layer, head, "v") @ self._head(layer, head, "o").T
 
-    def _head_reads(
-        self, layer: int, head: int, written: list[str]
-    ) -> list[tuple[str, str, str]]:
+    def _head_reads(self, layer: int, head: int, written: list[str]) -> list[tuple[str, str, str]]:
         scores = self._head(layer, head, "q") @ self._head(layer, head, "k").T
         moved = self._ov(layer, head)
         found = []
         for name, dims in self._dims.items():
             # a selector that does not depend on a value scores all values alike
             for kind, rows in (("q", scores[dims]), ("k", scores[:, dims].T)):
-                if (rows.any() if len(dims) == 1 else np.ptp(rows, axis=0).any()):
+                if rows.any() if len(dims) == 1 else np.ptp(rows, axis=0).any():
                     found.append((name, kind, written[0]))
             if moved[dims].any():
                 found.append((name, "v", written[0]))

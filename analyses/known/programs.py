@@ -93,7 +93,7 @@ def trend() -> rasp.SOp:
 def frequency_class() -> rasp.SOp:
     same = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)
     count = rasp.SelectorWidth(same).named("count")
-    every = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.TRUE)
+    every = rasp.Select(rasp.tokens, rasp.tokens, lambda k, q: k != "-")
     length = rasp.SelectorWidth(every).named("length")
 
     def classify(n: int, total: int) -> str:

@@ -65,7 +65,9 @@ def load_known(
         raise InterpError(f"load_known: noise is {noise}: give a size of 0 or more")
     card = load_card(name)
     model = _boot(card, NOISE_DIMENSIONS if noise else 0)
-    small = {key: weight.shape for key, weight in _boot(card, 0).original_model.state_dict().items()}
+    small = {
+        key: weight.shape for key, weight in _boot(card, 0).original_model.state_dict().items()
+    }
     shapes = {_plain(key): shape for key, shape in small.items()}
     weights = load_weights(name, shapes)
     basis = _Basis.drawn(int(card["config"]["d_model"]), rotated, noise, seed)
@@ -121,7 +123,7 @@ class _Basis:
             vectors = q * r.diagonal().sign()  # uniform over all orthogonal matrices
         return cls(vectors[:d_model], vectors[d_model:], noise, seed)
 
-    def of(self, key: str, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def of(self, key: str, weight: Float[Tensor, ...]) -> Float[Tensor, ...]:
         """A parameter in this basis."""
         if key.endswith(_READS):
             return weight @ self.vectors
@@ -129,7 +131,7 @@ class _Basis:
             return self._written(key, weight.T).T
         return self._written(key, weight) if key.endswith(_WRITTEN) else weight
 
-    def _written(self, key: str, rows: Float[Tensor, "*row compiled"]) -> Float[Tensor, "..."]:
+    def _written(self, key: str, rows: Float[Tensor, "*row compiled"]) -> Float[Tensor, ...]:
         """Rows that are added to the stream, with noise of their own size beside them."""
         turned = rows @ self.vectors
         if not self.noise or key.endswith("bias"):

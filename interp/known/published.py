@@ -125,15 +125,18 @@ def trend(run: Run) -> None:
 
 
 @program(
-    _CASE.format(18, "each token by its frequency: rare, common or frequent"),
-    [_ABC] * 5,
+    _CASE.format(18, "each token by its frequency: rare, common or frequent")
+    + "; with gaps, so that lengths differ",
+    [*[("a", "b", "-")] * 4, ("a", "b")],
     {"count_width": [5], "count": [5], "length_width": [5], "length": [5], "class": [5]},
     answer="class",
 )
 def frequency_class(run: Run) -> None:
-    """Whether the last token is rare, common or frequent among all tokens."""
+    """Whether the last token is rare, common or frequent among all tokens but the gaps."""
     count = selector_width(run, "count", up_to(tokens_of(run), lambda seen, own: seen.count(own)))
-    length = selector_width(run, "length", up_to(tokens_of(run), lambda seen, own: len(seen)))
+    length = selector_width(
+        run, "length", up_to(tokens_of(run), lambda seen, own: len(seen) - seen.count("-"))
+    )
     run.set(
         "class",
         each(

@@ -30,7 +30,7 @@ from interp.patching import (
 from interp.patching.cells import Cell
 from interp.patching.patched import PatchedRuns
 from interp.prompts import PromptPair, make_pair
-from tests.models.native import OPTIONS, TARGET, ids_of, native, native_pair
+from tests.models.native import OPTIONS, TARGET, USUAL, ids_of, native, native_pair
 from tests.patching.by_hand import activations, hook_counts
 
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v")
@@ -45,7 +45,9 @@ def one_line(run: Callable[[], object]) -> str:
     return message
 
 
-@pytest.fixture(params=OPTIONS)
+@pytest.fixture(
+    params=[n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in OPTIONS]
+)
 def model(request: pytest.FixtureRequest) -> TransformerBridge:
     return interp.load_model(native(**OPTIONS[request.param]))
 
