@@ -170,13 +170,14 @@ class _Graph:
 
     def edges(self) -> list[_Edge]:
         """Every edge along which the weights carry a variable."""
-        found = []
+        found: list[_Edge] = []
         for node, written in self.writes.items():
-            layer, _, place = node[1:].partition("H" if "H" in node else "M")
-            read = self._mlp_reads if place == "LP" else self._head_reads
-            arguments = (int(layer),) if place == "LP" else (int(layer), int(place))
-            for variable, kind, result in read(*arguments, written):
-                found.append(self._edge(variable, node, kind, result))
+            layer, _, head = node[1:].replace("MLP", "").partition("H")
+            if head:
+                read = self._head_reads(int(layer), int(head), written)
+            else:
+                read = self._mlp_reads(int(layer), written)
+            found += [self._edge(name, node, kind, result) for name, kind, result in read]
         answer = self._program.answer
         return [*dict.fromkeys(found), self._edge(answer, "logits", "logits", answer)]
 

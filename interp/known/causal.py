@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-Values: TypeAlias = list[Any]
+PositionValues: TypeAlias = list[Any]
 """One value per position; None where there is none."""
 
 BOS = "BOS"
 
 
 @dataclass
-class Run:
+class ProgramRun:
     """One run of a program: its tokens, and the values of its variables so far.
 
     ``interchange`` holds, by variable, values per position that replace the computed ones; a position
@@ -30,9 +30,9 @@ class Run:
 
     tokens: Sequence[str]
     interchange: Mapping[str, Mapping[int, Any]] = field(default_factory=dict)
-    values: dict[str, Values] = field(default_factory=dict)
+    values: dict[str, PositionValues] = field(default_factory=dict)
 
-    def set(self, name: str, values: Sequence[Any]) -> Values:
+    def set(self, name: str, values: Sequence[Any]) -> PositionValues:
         """Set a variable, unless an interchange sets it; returns its values."""
         found = list(values)
         for position, value in self.interchange.get(name, {}).items():
@@ -57,7 +57,7 @@ class Program:
     published: bool
     inputs: tuple[tuple[str, ...], ...]
     layout: tuple[str, ...]
-    compute: Callable[[Run], None]
+    compute: Callable[[ProgramRun], None]
     answer: str
     positions: Mapping[str, tuple[int, ...]]
     value: bool = False
@@ -66,9 +66,9 @@ class Program:
 
     def run(
         self, tokens: Sequence[str], interchange: Mapping[str, Mapping[int, Any]] | None = None
-    ) -> Run:
+    ) -> ProgramRun:
         """All variables of one input."""
-        run = Run(tuple(tokens), interchange or {})
+        run = ProgramRun(tuple(tokens), interchange or {})
         self.compute(run)
         return run
 
@@ -88,7 +88,7 @@ def program(
     answer: str = "answer",
     layout: Sequence[str] | None = None,
     **more: Any,
-) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
+) -> Callable[[Callable[[ProgramRun], None]], Callable[[ProgramRun], None]]:
     """Register a function as a program; its docstring is the description.
 
     Args:
@@ -98,7 +98,7 @@ def program(
         layout: the role of each position after the BOS.
     """
 
-    def keep(compute: Callable[[Run], None]) -> Callable[[Run], None]:
+    def keep(compute: Callable[[ProgramRun], None]) -> Callable[[ProgramRun], None]:
         name = compute.__name__
         PROGRAMS[name] = Program(
             name=name,
@@ -117,37 +117,37 @@ def program(
     return keep
 
 
-def each(function: Callable[..., Any], *variables: Values) -> Values:
+def each(function: Callable[..., Any], *variables: PositionValues) -> PositionValues:
     """A function of several variables, position by position; empty where one of them is."""
     return [None if None in row else function(*row) for row in zip(*variables, strict=True)]
 
 
-def earlier(values: Values, offset: int = 1) -> Values:
+def earlier(values: PositionValues, offset: int = 1) -> PositionValues:
     """The value some positions earlier; empty at the start."""
     return [None] * min(offset + 1, len(values)) + list(values[1 : len(values) - offset])
 
 
-def from_position(values: Values, position: int) -> Values:
+def from_position(values: PositionValues, position: int) -> PositionValues:
     """The value of one position, at every position from there on."""
     return [values[position] if p >= position else None for p in range(len(values))]
 
 
-def up_to(values: Values, count: Callable[[Values, Any], float]) -> Values:
+def up_to(values: PositionValues, count: Callable[[PositionValues, Any], float]) -> PositionValues:
     """A number from the values up to each position (not the BOS), and the value there."""
     return [None, *(count(values[1 : p + 1], values[p]) for p in range(1, len(values)))]
 
 
-def numbers(values: Sequence[Any], wanted: Any) -> Values:
+def numbers(values: Sequence[Any], wanted: Any) -> PositionValues:
     """1 where a value is the wanted one, else 0."""
     return [float(value == wanted) for value in values]
 
 
-def tokens_of(run: Run) -> Values:
+def tokens_of(run: ProgramRun) -> PositionValues:
     """The tokens as a variable: empty at the BOS."""
     return [None, *run.tokens[1:]]
 
 
-def selector_width(run: Run, name: str, counts: Values) -> Values:
+def selector_width(run: ProgramRun, name: str, counts: PositionValues) -> PositionValues:
     """A count as Tracr computes it: a head that also attends to the BOS, then an MLP."""
     width = run.set(f"{name}_width", [1.0, *(1 / (1 + n) for n in counts[1:])])
     return run.set(name, [None, *(round(1 / share - 1) for share in width[1:])])

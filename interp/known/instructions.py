@@ -10,7 +10,7 @@ from typing import Any
 
 from interp.known.causal import (
     OURS,
-    Run,
+    ProgramRun,
     each,
     from_position,
     numbers,
@@ -26,7 +26,7 @@ _LAYOUT = ("instruction", "content", "other", "end")
 
 def _own(
     positions: Mapping[str, Sequence[int]], **more: Any
-) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
+) -> Callable[[Callable[[ProgramRun], None]], Callable[[ProgramRun], None]]:
     inputs = more.pop("inputs", _INSTRUCTION)
     return program(OURS, inputs, positions, layout=_LAYOUT, **more)
 
@@ -34,7 +34,7 @@ def _own(
 @_own(
     {"content": [4], "flag": [4], "answer": [4]},
 )
-def late_rewrite(run: Run) -> None:
+def late_rewrite(run: ProgramRun) -> None:
     """The instruction acts on the output: the end reads the content as it is, and flips its answer."""
     content = run.set("content", from_position(tokens_of(run), 2))
     flag = run.set("flag", from_position(tokens_of(run), 1))
@@ -44,7 +44,7 @@ def late_rewrite(run: Run) -> None:
 @_own(
     {"flag": [2], "rewritten": [2], "answer": [4]},
 )
-def early_rewrite(run: Run) -> None:
+def early_rewrite(run: ProgramRun) -> None:
     """The instruction changes the content at its own position; the end copies what is there then."""
     flag = run.set("flag", from_position(tokens_of(run), 1))
     changed = run.set("rewritten", each(rewritten, tokens_of(run), flag))
@@ -54,7 +54,7 @@ def early_rewrite(run: Run) -> None:
 @_own(
     {"armed": [1], "flips_width": [4], "flips": [4], "content": [4], "answer": [4]},
 )
-def gated_by_position(run: Run) -> None:
+def gated_by_position(run: ProgramRun) -> None:
     """The instruction acts where it stands first; behind the content it does nothing."""
     places = range(len(run.tokens))
     armed = run.set(
@@ -72,7 +72,7 @@ def gated_by_position(run: Run) -> None:
     {"direct": [4], "relay": [3], "relayed": [4], "flag": [4], "content": [4], "answer": [4]},
     backups=(("direct",), ("relay", "relayed")),
 )
-def either_route(run: Run) -> None:
+def either_route(run: ProgramRun) -> None:
     """Two routes back each other up: either is enough to flip the answer.
 
     The end reads the instruction itself, and a copy of it at another position.
@@ -92,7 +92,7 @@ def either_route(run: Run) -> None:
     value=True,
     shares={"large": 0.75, "small": 0.25},
 )
-def sum_of_routes(run: Run) -> None:
+def sum_of_routes(run: ProgramRun) -> None:
     """Two routes add up: three quarters of the effect through one head, a quarter through another."""
     asked = run.set("asked", numbers(tokens_of(run), "flip"))
     large, small = (
@@ -104,7 +104,7 @@ def sum_of_routes(run: Run) -> None:
 @_own(
     {"content": [4], "answer": [4]},
 )
-def decodable_unused(run: Run) -> None:
+def decodable_unused(run: ProgramRun) -> None:
     """The instruction can be decoded at the end and is not used."""
     content = run.set("content", from_position(tokens_of(run), 2))
     flag = run.set("flag", from_position(tokens_of(run), 1))
@@ -114,7 +114,7 @@ def decodable_unused(run: Run) -> None:
 @_own(
     {"content": [4], "answer": [4]},
 )
-def instruction_ignored(run: Run) -> None:
+def instruction_ignored(run: ProgramRun) -> None:
     """The instruction is read by nothing."""
     run.set("answer", run.set("content", from_position(tokens_of(run), 2)))
 
@@ -123,7 +123,7 @@ def instruction_ignored(run: Run) -> None:
     {"content": [4], "flag": [4], "answer": [4]},
     inputs=[("say_b", "plain"), ("a", "b"), ("say_b", "plain", "a", "b"), ("?",)],
 )
-def instruction_backfires(run: Run) -> None:
+def instruction_backfires(run: ProgramRun) -> None:
     """The instruction asks for b and makes the answer a."""
     content = run.set("content", from_position(tokens_of(run), 2))
     flag = run.set("flag", from_position(tokens_of(run), 1))
@@ -133,7 +133,7 @@ def instruction_backfires(run: Run) -> None:
 @_own(
     {"carried": [2], "flag": [4], "content": [4], "answer": [4]},
 )
-def relayed_flag(run: Run) -> None:
+def relayed_flag(run: ProgramRun) -> None:
     """The content's position carries the instruction on; the end reads both there, unchanged."""
     carried = run.set("carried", from_position(tokens_of(run), 1))
     content = run.set("content", from_position(tokens_of(run), 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interp.known.causal import (
-    Run,
+    ProgramRun,
     each,
     earlier,
     numbers,
@@ -25,7 +25,7 @@ _ABC = ("a", "b", "c")
     {"previous": [4]},
     answer="previous",
 )
-def copy_previous(run: Run) -> None:
+def copy_previous(run: ProgramRun) -> None:
     """The token before the last one: a previous-token head."""
     run.set("previous", earlier(tokens_of(run)))
 
@@ -39,7 +39,7 @@ def copy_previous(run: Run) -> None:
     answer="fraction",
     value=True,
 )
-def fraction_of_x(run: Run) -> None:
+def fraction_of_x(run: ProgramRun) -> None:
     """The fraction of tokens so far that are x."""
     is_x = run.set("is_x", numbers(tokens_of(run), "x"))
     run.set("fraction", [0.0, *(sum(is_x[1 : p + 1]) / p for p in range(1, len(is_x)))])
@@ -56,7 +56,7 @@ def fraction_of_x(run: Run) -> None:
     answer="balance",
     value=True,
 )  # fmt: skip
-def bracket_balance(run: Run) -> None:
+def bracket_balance(run: ProgramRun) -> None:
     """The fraction of opening brackets so far minus that of closing ones: two heads, summed."""
     fractions = []
     for bracket, name in (("(", "open"), (")", "close")):
@@ -72,7 +72,7 @@ def bracket_balance(run: Run) -> None:
     {"count_width": [5], "count": [5]},
     answer="count",
 )
-def histogram(run: Run) -> None:
+def histogram(run: ProgramRun) -> None:
     """How often the last token has occurred, itself included."""
     selector_width(run, "count", up_to(tokens_of(run), lambda seen, own: seen.count(own)))
 
@@ -83,7 +83,7 @@ def histogram(run: Run) -> None:
     {"count_width": [5], "count": [5]},
     answer="count",
 )
-def count_of_a(run: Run) -> None:
+def count_of_a(run: ProgramRun) -> None:
     """How many tokens are an a."""
     selector_width(run, "count", up_to(tokens_of(run), lambda seen, own: seen.count("a")))
 
@@ -97,7 +97,7 @@ def count_of_a(run: Run) -> None:
     },
     answer="found",
 )  # fmt: skip
-def detect_abc(run: Run) -> None:
+def detect_abc(run: ProgramRun) -> None:
     """Whether the last three tokens are a, b, c."""
     is_a, is_b, is_c = (
         run.set(f"is_{token}", each(lambda t, token=token: t == token, tokens_of(run)))
@@ -115,7 +115,7 @@ def detect_abc(run: Run) -> None:
     {"previous": [4], "trend": [4]},
     answer="trend",
 )
-def trend(run: Run) -> None:
+def trend(run: ProgramRun) -> None:
     """Whether the last number is above, below or equal to the one before."""
     before = run.set("previous", earlier(tokens_of(run)))
     run.set(
@@ -131,7 +131,7 @@ def trend(run: Run) -> None:
     {"count_width": [5], "count": [5], "length_width": [5], "length": [5], "class": [5]},
     answer="class",
 )
-def frequency_class(run: Run) -> None:
+def frequency_class(run: ProgramRun) -> None:
     """Whether the last token is rare, common or frequent among all tokens but the gaps."""
     count = selector_width(run, "count", up_to(tokens_of(run), lambda seen, own: seen.count(own)))
     length = selector_width(
@@ -153,7 +153,7 @@ def frequency_class(run: Run) -> None:
     {"previous": [4], "kept": [4]},
     answer="kept",
 )
-def drop_duplicate(run: Run) -> None:
+def drop_duplicate(run: ProgramRun) -> None:
     """The last token, or a gap where it repeats the one before."""
     before = run.set("previous", earlier(tokens_of(run)))
     run.set("kept", each(lambda t, b: "gap" if t == b else t, tokens_of(run), before))

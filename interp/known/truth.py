@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.errors import InterpError
-from interp.known.causal import BOS, Program, Run
+from interp.known.causal import BOS, Program, ProgramRun
 from interp.stats import rng
 
 Answer: TypeAlias = str | float
@@ -193,7 +193,7 @@ class Truth:
         source: Int[Tensor, " pos"] | None = None,
         variables: Sequence[str] = (),
         positions: Sequence[int] | None = None,
-    ) -> Run:
+    ) -> ProgramRun:
         """The program on an input, with ``variables`` taken from the run of a ``source``.
 
         Args:
