@@ -95,9 +95,11 @@ def require_one_prompt(model: TransformerBridge, reading: Reading) -> None:
         InterpError: names the class, and what to read instead.
     """
     branches = [branch for branch in reading.branches if len(branch)]
+    if not branches:
+        return
     n, compared = len(reading.prompt), remembered(model, ("one prompt", model_state(model)), set)
     lengths = (n, *map(len, branches))
-    if not branches or lengths in compared:
+    if lengths in compared:
         return
     texts = [forward.ids for forward in reading.forwards]
     if len(texts) == 1:  # the other option is one token, read behind the prompt alone

@@ -24,6 +24,6 @@ has most of; ambiguous BBQ items; every wording is read once an item, not once f
 is in; the margins of lens, project and patch are those of behave's first order, as in their runs; the
 map is the demo's (12 layers by spans, every item with one pair of wordings in turn), and an item has
 it for a dozen ordered pairs, from which a draw takes one (so its wordings are others than those that
-the studies without pairs are drawn); the demo looks into as many items as by
-default. The draws of max-t are as many as the studies use.
+the studies without pairs draw); the demo looks into as many items as by default. The draws of max-t are
+as many as the studies use.
 """
