@@ -8,9 +8,10 @@ results = read_results(parts, saved)    # in its reading: each study's own resul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -37,17 +38,20 @@ def bench_parts(parts: Parts, lab: Lab) -> dict[str, Any]:
     return {name: part.study.bench(part.asked, lab) for name, part in parts.items()}
 
 
-def part_steps(parts: Parts, benches: Mapping[str, Any]) -> Steps:
+def part_steps(parts: Parts, benches: Mapping[str, Any], *, given: Container[str] = ()) -> Steps:
     """The steps of every part in turn, computed with the part's bench of a composed bench.
 
-    The composed bench holds the parts' as its attribute ``benches``.
+    The composed bench holds the parts' as its attribute ``benches``. ``given``: tables that are not
+    computed, since :func:`read_results` is given them.
     """
     for name, part in parts.items():
         steps = part.study.steps(part.asked, benches[name])
         step: Step | None = next(steps, None)
         while step is not None:
-            compute = partial(_compute_in_part, name, step.compute)
-            table = yield replace(step, table=in_part(name, step.table), compute=compute)
+            own, table = in_part(name, step.table), pd.DataFrame()
+            if own not in given:
+                compute = partial(_compute_in_part, name, step.compute)
+                table = yield replace(step, table=own, compute=compute)
             try:
                 step = steps.send(table)
             except StopIteration:
@@ -60,10 +64,13 @@ def _compute_in_part(
     return compute(bench.benches[name], unit)
 
 
-def read_results(parts: Parts, saved: Saved) -> dict[str, Any]:
-    """The result of every part."""
+def read_results(
+    parts: Parts, saved: Saved, given: Mapping[str, pd.DataFrame] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The result of every part; ``given`` tables stand for those that were not computed."""
     return {
-        name: part.study.read(part.asked, replace(saved, part=name)) for name, part in parts.items()
+        name: part.study.read(part.asked, replace(saved, part=name, given=given))
+        for name, part in parts.items()
     }
 
 

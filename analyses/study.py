@@ -98,16 +98,19 @@ class Lab:
 class Saved:
     """A run's folder as its reading sees it: tables, files, and the card of the model it ran on.
 
-    ``part`` names the study that the tables belong to, where the run is composed of several.
+    ``part`` names the study that the tables belong to, where the run is composed of several;
+    ``given`` are tables that its composition made of others.
     """
 
     folder: Path
     card: ModelCard
     part: str = ""
+    given: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def table(self, name: str) -> pd.DataFrame:
         """A merged table. Raises InterpError if there is none."""
-        return read_table(self.folder, in_part(self.part, name))
+        own = in_part(self.part, name)
+        return self.given[own] if own in self.given else read_table(self.folder, own)
 
     def has(self, name: str) -> bool:
         """Whether the run made this table."""

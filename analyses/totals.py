@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.contrast import CONTROL, CONTROL_ARMS, arm_fits, control_texts
+from analyses.contrast import CONTROL, CONTROL_ARMS, PromptBench, arm_fits, control_texts
 from analyses.report.claims import NAN, Claim, delta_of
 from interp.behaviour import score_variants
 from interp.data import ChoiceItem
@@ -38,6 +38,9 @@ Sides: TypeAlias = Mapping[str, tuple[tuple[Condition, ...], tuple[Condition, ..
 
 TREATED, CONTROLS = "treated", "control"
 
+SIDE_LABELS = ("item", "cluster", "context", "condition", "side", "against", "slot")
+"""What names a row of :func:`score_sides`."""
+
 
 def control_sides(
     bank: TextBank, item: ChoiceItem, arms: Iterable[str], *, beside: str, n_texts: int
@@ -50,6 +53,14 @@ def control_sides(
         texts = control_texts(bank, item, beside=beside, n_texts=n_texts, arm=arm)
         sides[arm] = (texts, bank.placebos(texts))
     return sides
+
+
+def condition_sides(bench: PromptBench[Any], item: ChoiceItem) -> Sides:
+    """The texts of the bench's condition and their placebos, then the control's arms' and theirs."""
+    bank, config = bench.bank, bench.config
+    treated = bank.texts(config.condition, item, config.texts)
+    control = control_sides(bank, item, bench.arms, beside=config.condition, n_texts=config.texts)
+    return {config.condition: (treated, bank.placebos(treated)), **control}
 
 
 def score_sides(

@@ -68,6 +68,9 @@ class BehaviourConfig(StudyConfig):
         int | None,
         Field(ge=1, description="Cyclic orders of the options in single prompts. Default: all."),
     ] = None
+    stereotype_questions: Annotated[
+        bool, Field(description="Also ask of BBQ's items which answer follows a stereotype.")
+    ] = True
     round_texts: Annotated[int, Field(ge=1, description="Wordings per condition over rounds.")] = 1
     round_orders: Annotated[
         int, Field(ge=1, description="Cyclic orders of the options over rounds.")

@@ -84,7 +84,8 @@ class Behaviour:
             key = partial(prompts_key, bench)
             yield Step("scores", choices, key=key, compute=score_prompts)
         of_question = partial(question_key, bench)
-        if questions := stereotype_questions(choices):
+        questions = stereotype_questions(choices) if config.stereotype_questions else ()
+        if questions:
             yield Step("stereotype_questions", questions, key=of_question, compute=score_question)
         if asked_again := talks(bench.bank, choices, "choice", config):
             yield _conversations(bench, "conversations", asked_again)

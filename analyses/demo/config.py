@@ -21,10 +21,12 @@ class DemoConfig(StudyConfig):
 
     items: Items = "bbq"
     condition_file: ConditionFile = None
-    limit: Annotated[int, Field(ge=2, description="Items in all, sampled by cluster.")] = 48
+    limit: Annotated[
+        int, Field(ge=2, description="Items in all: those that are patched, then others.")
+    ] = 24
     texts: Texts = MIN_WORDINGS
     pairs: Annotated[int, Field(ge=1, description="Ambiguous items that are patched.")] = MAP_ITEMS
     read: Annotated[
         int, Field(ge=1, description="The first of these, for the lens, projections and attention.")
-    ] = 8
+    ] = 6
     out: Out = Path("runs/demo")

@@ -15,7 +15,6 @@ from interp.viz import Section
 SECTIONS = (
     ("behaviour", "Does the instruction change the answer?"),
     ("behaviour", "How does it answer?"),
-    ("behaviour", "Can it tell the answer to avoid?"),
     ("patch", "What was done"),
     ("patch", "Is there an effect to localise?"),
     ("patch", "Where: resid_pre"),

@@ -22,6 +22,7 @@ from analyses.patch.study import Patch
 from analyses.project.study import Project
 from analyses.project.tables import ProjectQuestion
 from analyses.study import Lab, Saved, Step, Steps, Story, Study
+from analyses.totals import CONTROLS, METRICS, SIDE_LABELS, TREATED
 from interp.data import ChoiceItem, dataset_hash, load_items, load_texts
 from interp.errors import InterpError
 from interp.patching.identities import measure_identities
@@ -34,8 +35,14 @@ STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "project": Project(),
     "attention": Attention(),
 }
-MOST_LAYERS = 12
-"""Layers of a map: two maps of 12 layers x 3 spans are 72 cells, each patched in every pair."""
+READINGS = ("lens-readings", "project-readings")
+"""Scores of prompts that the behaviour part asks too: made of its table, not computed again."""
+
+MOST_LAYERS = 6
+"""Layers of a map: two maps of 6 layers x 3 spans are 36 cells, each patched in every pair."""
+
+_MAPS_ALONE = ("mentions", "paraphrases")
+"""Arms of the control that only the maps, which are of more items, are read beside."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,17 @@ class DemoAsked:
             conditions=("clean", INSTRUCTED, "placebo", CONTROL),
             rounds=0,
             orders=1,  # that of the other studies
+            stereotype_questions=False,
             **{name: getattr(self.config, name) for name in names},
         )
         return BehaviourAsked(config, self.items, (), self.specs, None, self.data_hashes)
 
     def _question(self, study: str, **options: Any) -> Question[Any]:
         items = self.inside if study == "patch" else self.inside[: self.config.read]
+        left_out = () if study == "patch" else _MAPS_ALONE
+        specs = {name: spec for name, spec in self.specs.items() if name not in left_out}
         config = self._config(study, limit=len(items), **options)
-        return Question(config, items, self.specs, self.data_hashes)
+        return Question(config, items, specs, self.data_hashes)
 
     def _config(self, study: str, **options: Any) -> Any:
         names = (*StudyConfig.model_fields, "items", "condition_file")
@@ -102,8 +112,10 @@ class Demo:
     def ask(self, config: DemoConfig, *, progress: bool = True) -> DemoAsked:
         """The sample and what is looked into; refuses items that the story cannot be told of."""
         specs = load_conditions(config.condition_file)
-        items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
-        inside = _items_to_look_into(items, config.pairs)
+        drawn = max(config.limit, 2 * config.pairs)  # half of a sample is ambiguous
+        sample = load_items(config.items, limit=drawn, seed=config.seed, progress=progress)
+        inside = _items_to_look_into(sample, min(config.pairs, config.limit))
+        items = _with_others(inside, sample, config.limit)
         require_contrast(specs, INSTRUCTED, inside, n_texts=config.texts)
         hashes = prompt_hashes(items, specs)
         hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
@@ -118,14 +130,16 @@ class Demo:
 
     def steps(self, asked: DemoAsked, bench: DemoBench) -> Steps:
         """The studies' steps, and identities measured on one of the patched pairs."""
-        yield from part_steps(bench.parts, bench.benches)
+        yield from part_steps(bench.parts, bench.benches, given=READINGS)
         pair = _first_pair(bench)
         texts = (pair.source.text, pair.destination.text)
         yield Step("identities", [texts], key=list, compute=measure_first_pair)
 
     def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
         """The studies' results."""
-        results = over_studies(read_results(asked.parts(saved.card.n_layers), saved))
+        readings = _readings(saved.table("behaviour-scores"), asked.inside[: asked.config.read])
+        given = dict.fromkeys(READINGS, readings)
+        results = over_studies(read_results(asked.parts(saved.card.n_layers), saved, given))
         identities = saved.table("identities")
         return DemoResult(
             asked.config,
@@ -161,6 +175,28 @@ def spread_layers(n_layers: int, at_most: int = MOST_LAYERS) -> tuple[int, ...]:
     """Evenly spread layers, the first and the last included, at most so many."""
     n = min(n_layers, at_most)
     return tuple(sorted({round(k * (n_layers - 1) / max(n - 1, 1)) for k in range(n)}))
+
+
+def _readings(scores: pd.DataFrame, items: Sequence[ChoiceItem]) -> pd.DataFrame:
+    """Rows of :func:`analyses.totals.score_sides` from those of the behaviour part."""
+    here = scores[scores["item"].isin([item.id for item in items])]
+    sides = []
+    for condition in (INSTRUCTED, CONTROL):
+        placebos = (here["condition"] == "placebo") & (here["control_of"] == condition)
+        for side, chosen in ((TREATED, here["condition"] == condition), (CONTROLS, placebos)):
+            rows = here[chosen].rename(columns={"context_condition": "context"})
+            labels = {"condition": condition, "side": side, "against": "placebo"}
+            sides.append(rows.assign(**labels)[[*SIDE_LABELS, *METRICS]])
+    return pd.concat(sides, ignore_index=True)
+
+
+def _with_others(
+    inside: Sequence[ChoiceItem], sample: Sequence[ChoiceItem], n: int
+) -> tuple[ChoiceItem, ...]:
+    """The items looked into and the first of the others, ``n`` in all, in the sample's order."""
+    chosen = {item.id for item in inside}
+    others = [item.id for item in sample if item.id not in chosen][: n - len(inside)]
+    return tuple(item for item in sample if item.id in chosen.union(others))
 
 
 def _items_to_look_into(items: Sequence[ChoiceItem], n: int) -> tuple[ChoiceItem, ...]:

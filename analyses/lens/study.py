@@ -19,7 +19,7 @@ from analyses.lens import story, tables
 from analyses.lens.config import LensConfig
 from analyses.lens.tables import LensResult
 from analyses.study import Lab, Saved, Step, Steps, Story
-from analyses.totals import Sides, control_sides, score_sides
+from analyses.totals import condition_sides, score_sides
 from interp.data import ChoiceItem
 from interp.lens import lens_item
 from interp.lens.conditions import no_margin, prompt_and_target
@@ -49,7 +49,10 @@ class Lens:
 
         def key(item: ChoiceItem) -> dict[str, str]:
             texts = [
-                text for both in _sides(bench, item).values() for side in both for text in side
+                text
+                for both in condition_sides(bench, item).values()
+                for side in both
+                for text in side
             ]
             digest = digest_prompts(
                 bench.model.tokenizer, item, [*bench.bank.texts("clean", item, 1), *texts]
@@ -83,19 +86,12 @@ def read_item(bench: PromptBench[LensConfig], item: ChoiceItem) -> pd.DataFrame:
 
 def score_item(bench: PromptBench[LensConfig], item: ChoiceItem) -> pd.DataFrame:
     """The metrics of one item under the condition and every arm of the control."""
-    return score_sides(bench.model, item, _sides(bench, item))
-
-
-def _sides(bench: PromptBench[LensConfig], item: ChoiceItem) -> Sides:
-    bank, config = bench.bank, bench.config
-    treated = bank.texts(config.condition, item, config.texts)
-    control = control_sides(bank, item, bench.arms, beside=config.condition, n_texts=config.texts)
-    return {config.condition: (treated, bank.placebos(treated)), **control}
+    return score_sides(bench.model, item, condition_sides(bench, item))
 
 
 def _texts(bench: PromptBench[LensConfig], item: ChoiceItem) -> tuple[Condition, ...]:
     """The clean prompt, the condition's texts and their placebos, the control's placebos and texts."""
-    sides = _sides(bench, item)
+    sides = condition_sides(bench, item)
     treated, placebos = sides[bench.config.condition]
     control, others = sides[CONTROL]
     return (*bench.bank.texts("clean", item, 1), *treated, *placebos, *others, *control)

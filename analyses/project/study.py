@@ -23,7 +23,7 @@ from analyses.project import story, tables
 from analyses.project.config import ProjectConfig
 from analyses.project.tables import FITTED, ProjectQuestion, ProjectResult
 from analyses.study import Lab, Saved, Step, Steps, Story
-from analyses.totals import Sides, control_sides, score_sides
+from analyses.totals import condition_sides, score_sides
 from interp.activations import places_of
 from interp.data import ChoiceItem, dataset_hash, load_texts
 from interp.directions import DirectionStack, contrast_directions, fit_direction, load_direction
@@ -180,7 +180,9 @@ def _prompts(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> _Prompts:
 
 def _digest(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> str:
     tokenizer, place = bench.model.tokenizer, bench.config.placement
-    texts = [text for both in _sides(bench, item).values() for side in both for text in side]
+    texts = [
+        text for both in condition_sides(bench, item).values() for side in both for text in side
+    ]
     clean = bench.bank.texts("clean", item, 1)
     return digest_prompts(tokenizer, item, [*clean, *texts], placement=place)
 
@@ -189,19 +191,12 @@ def score_item(bench: ProjectBench, item: ChoiceItem) -> pd.DataFrame:
     """The metrics of one item under the condition and every arm of the control."""
     prompts = bench.prompts
     place = prompts.config.placement
-    return score_sides(prompts.model, item, _sides(prompts, item), placement=place)
-
-
-def _sides(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> Sides:
-    bank, config = bench.bank, bench.config
-    treated = bank.texts(config.condition, item, config.texts)
-    control = control_sides(bank, item, bench.arms, beside=config.condition, n_texts=config.texts)
-    return {config.condition: (treated, bank.placebos(treated)), **control}
+    return score_sides(prompts.model, item, condition_sides(prompts, item), placement=place)
 
 
 def _conditions(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> tuple[Condition, ...]:
     """The clean text, the condition's, the control's, and the placebos of either."""
-    sides = _sides(bench, item)
+    sides = condition_sides(bench, item)
     (treated, placebos), (control, others) = sides[bench.config.condition], sides[CONTROL]
     return (*bench.bank.texts("clean", item, 1), *treated, *control, *placebos, *others)
 

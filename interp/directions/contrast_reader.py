@@ -195,7 +195,7 @@ def contrast_reader(
     """
     moments = read_moments(
         model,
-        [prompt for prompts in by_text for prompt in prompts],
+        _by_item(by_text),
         components=[c for c in components if c != "head"],
         positions=position,
         layers=tuple(sorted({0, *stack.layers})),
@@ -229,20 +229,29 @@ def read_nulls(
     ``by_text[text][item]`` are placebo prompts, ``contrasts`` the vectors ``[layer, d_model]`` of
     non-moral contrasts.
     """
-    prompts = [prompt for prompts in by_text for prompt in prompts]
     states = read_states(
-        model, prompts, site=stack.site, positions=position, layers=stack.layers, progress=False
+        model,
+        _by_item(by_text),
+        site=stack.site,
+        positions=position,
+        layers=stack.layers,
+        progress=False,
     ).values
     drawn = covariance_nulls(states, N_NULLS, seed=seed)
     groups = [drawn, torch.stack(list(contrasts.values()), dim=1)]
     kinds = ["covariance"] * drawn.shape[1] + ["contrast"] * len(contrasts)
     names = [f"covariance {k + 1}" for k in range(drawn.shape[1])] + list(contrasts)
     if len(by_text) > 1:
-        between = placebo_nulls(states.unflatten(1, (len(by_text), -1)))
+        between = placebo_nulls(states.unflatten(1, (-1, len(by_text))).transpose(1, 2))
         groups.append(between)
         kinds += ["placebo"] * between.shape[1]
         names += [f"placebo texts {k + 1}" for k in range(between.shape[1])]
     return NullDirections(torch.cat(groups, dim=1), tuple(kinds), tuple(names))
+
+
+def _by_item(by_text: Sequence[Sequence[TokenizedPrompt]]) -> list[TokenizedPrompt]:
+    """The prompts of one item after the other: neighbours share their question, computed once."""
+    return [prompt for prompts in zip(*by_text, strict=True) for prompt in prompts]
 
 
 def _is_cell(part: tuple[str, int]) -> bool:

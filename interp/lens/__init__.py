@@ -1,8 +1,8 @@
 """Logit-lens trajectories of the answer options, and what may be read from them.
 
 At every layer the residual stream of the last position is read through the model's own final norm,
-unembedding and soft cap (TransformerLens's :func:`~transformer_lens.tools.analysis.logit_lens`); the
-last entry is the model's own output.
+unembedding and soft cap (TransformerLens's :func:`~transformer_lens.tools.analysis.logit_readout`); the
+last entry is the model's own output, which is checked.
 
 **Conventions.** ``layer`` counts entries of the stream: 0 = the embedding, n_layers = the output.
 The margin is the logit difference, logit(a) - logit(b) in nats, + is the better answer. Ranks start
@@ -10,7 +10,7 @@ at 1 (the top token of the vocabulary). Divergences are in nats over the whole v
 ``metric="option_margin"`` also reads both options' full texts, teacher-forced: the mean log P per token
 of a minus that of b.
 
-**Memory.** Distributions ``[n_layers + 1, d_vocab]`` of at most four prompts are held at a time and
+**Memory.** Distributions ``[n_layers + 1, d_vocab]`` of a few prompts are held at a time and
 never kept; results hold numbers per layer.
 
 **Limits.** The lens reads a middle state as if it were the last. Where it shows nothing, later layers

@@ -23,11 +23,11 @@ from interp.errors import InterpError
 from interp.lens.divergence import TOP_K, compare
 from interp.lens.options import LensMetric
 from interp.lens.trajectory import (
-    lens_logits,
+    each_lens_logits,
     lens_title,
     option_readings,
     require_lens_metric,
-    with_option_margin,
+    with_option_margins,
 )
 from interp.prompts import (
     Condition,
@@ -238,33 +238,43 @@ def lens_item(
     placement: Placement = "after",
 ) -> pd.DataFrame:
     """The rows of one item of :class:`LensConditions`; none when no token distinguishes its options."""
+    groups = list(_groups(conditions))
+    texts_in_turn = [
+        (contrast, text) for contrast, group in groups for texts in group for text in texts
+    ]
+    asked = [
+        prompt_and_target(model, item, text, order=order, placement=placement)
+        for _, text in texts_in_turn
+    ]
+    prompts = [prompt for prompt, _, _ in asked]
+    targets = [target for _, target, _ in asked if target is not None]
+    options = [both for _, _, both in asked if both is not None]
+    if not len(targets) == len(options) == len(asked):
+        return pd.DataFrame()
     frames: list[pd.DataFrame] = []
-    clean = None
-    for contrast, group in _groups(conditions):
+    divergences: list[dict[str, FloatArray | float]] = []
+    in_turn, clean = each_lens_logits(model, prompts), None
+    for contrast, group in groups:
         before = None
         for texts in group:
-            found: dict[Condition, tuple[Tensor, pd.DataFrame]] = {}
-            for condition in texts:
-                prompt, target, options = prompt_and_target(
-                    model, item, condition, order=order, placement=placement
-                )
-                if target is None or options is None:
-                    return pd.DataFrame()
-                logits = lens_logits(model, prompt)
-                frame = option_readings(logits, target)
-                if metric == "option_margin":
-                    frame = with_option_margin(frame, model, prompt, options)
-                frame.insert(0, "n_tokens", len(prompt))
-                found[condition] = logits, frame
-            own = next((x for c, (x, _) in found.items() if c.name == "placebo"), None)
-            for condition, (logits, frame) in found.items():
-                partner = before if condition.name == "placebo" else own
-                frame = frame.assign(**_divergences(logits, partner, clean, k))
-                frames.append(_labelled(frame, item, condition, contrast))
+            found = {text: next(in_turn) for text in texts}
+            own = next((x for text, x in found.items() if text.name == "placebo"), None)
+            for text, logits in found.items():
+                frames.append(option_readings(logits, targets[len(frames)]))
+                partner = before if text.name == "placebo" else own
+                divergences.append(_divergences(logits, partner, clean, k))
             before = own
             if contrast == "":
-                clean = next(iter(found.values()))[0]
-    return pd.concat(frames, ignore_index=True)
+                clean = next(iter(found.values()))
+    if metric == "option_margin":
+        frames = with_option_margins(frames, model, prompts, options)
+    labelled = []
+    for frame, (contrast, text), prompt, numbers in zip(
+        frames, texts_in_turn, prompts, divergences, strict=True
+    ):
+        frame.insert(0, "n_tokens", len(prompt))
+        labelled.append(_labelled(frame.assign(**numbers), item, text, contrast))
+    return pd.concat(labelled, ignore_index=True)
 
 
 def prompt_and_target(

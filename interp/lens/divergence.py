@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.lens.trajectory import enumerate_pairs, lens_logits, with_pair
+from interp.lens.trajectory import each_lens_logits, enumerate_pairs, with_pair
 from interp.prompts import PromptPair
 
 TOP_K = 5
@@ -43,7 +43,7 @@ def lens_divergence(
     """
     frames = []
     for number, pair in enumerate_pairs(pairs, progress):
-        source, destination = (lens_logits(model, p) for p in (pair.source, pair.destination))
+        source, destination = each_lens_logits(model, [pair.source, pair.destination])
         frame = compare(source, destination, k=k)
         frame.insert(0, "layer", range(len(frame)))
         frames.append(with_pair(frame, number, pair))
@@ -65,26 +65,23 @@ def compare(
     """
     if not 1 <= k <= source.shape[-1]:
         raise InterpError(f"k is {k}: the top list takes 1 to {source.shape[-1]} tokens")
-    p, q = (logits.double().log_softmax(-1) for logits in (source, destination))
+    log_p, log_q = (logits.double().log_softmax(-1) for logits in (source, destination))
+    p, q, ratio = log_p.exp(), log_q.exp(), log_q - log_p
+    over_p = torch.logaddexp(ratio, torch.zeros(())).sub_(math.log(2))  # the log of middle over p
+    over_q = (over_p - ratio).nan_to_num(nan=-math.log(2))  # where p is 0, and the ratio infinite
+    js = -(_mean_under(p, over_p) + _mean_under(q, over_q)) / 2
     return pd.DataFrame(
         {
-            "kl": _mean_under(p, p - q).numpy(),
-            "js": ((_to_middle(p, q) + _to_middle(q, p)) / 2).clamp(max=math.log(2)).numpy(),
+            "kl": _mean_under(p, -ratio).clamp(min=0.0).numpy(),
+            "js": js.clamp(min=0.0, max=math.log(2)).numpy(),
             "overlap": _overlap(source, destination, k).numpy(),
         }
     )
 
 
-def _mean_under(log_p: Tensor, values: Tensor) -> Tensor:
-    """Mean of values under p, tokens of probability 0 left out; rounding below 0 is cut."""
-    p = log_p.exp()
-    return torch.where(p > 0, p * values, 0.0).sum(-1).clamp(min=0.0)
-
-
-def _to_middle(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || (p + q) / 2), exactly 0 for equal distributions."""
-    ratio = log_q - log_p
-    return _mean_under(log_p, math.log(2) - torch.logaddexp(torch.zeros_like(ratio), ratio))
+def _mean_under(p: Tensor, values: Tensor) -> Tensor:
+    """Mean of values under p, tokens of probability 0 left out."""
+    return torch.where(p > 0, p * values, 0.0).sum(-1)
 
 
 def _overlap(source: Tensor, destination: Tensor, k: int) -> Tensor:

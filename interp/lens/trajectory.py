@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import get_args
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
-from transformer_lens.tools.analysis import logit_lens
 
 from interp.display import html_paragraph, html_table
-from interp.errors import InterpError, first_line
-from interp.lens.options import LensMetric, lens_option_margin
+from interp.errors import InterpError
+from interp.lens.entries import read_out, stream_entries
+from interp.lens.options import LensMetric, option_margins
 from interp.prompts import MarginTarget, OptionTokens, PromptPair, TokenizedPrompt
+
+_READ_OUT_AT_ONCE = 4
+"""Prompts whose distributions exist at a time."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +83,18 @@ def lens_trajectory(
     for k, pair in enumerate_pairs(pairs, progress):
         if pair.target is None:
             raise InterpError(f"{pair.label}: no margin target; no token distinguishes its options")
-        for run, prompt, condition in (
-            ("source", pair.source, pair.source_name),
-            ("destination", pair.destination, pair.destination_name),
+        prompts = [pair.source, pair.destination]
+        read = [option_readings(one, pair.target) for one in each_lens_logits(model, prompts)]
+        if metric == "option_margin":
+            if pair.options is None:
+                raise InterpError(
+                    f"{pair.label}: no options, so no option margin: give make_pair "
+                    "options=(ids a, ids b)"
+                )
+            read = with_option_margins(read, model, prompts, [pair.options] * 2)
+        for frame, run, condition in zip(
+            read, ("source", "destination"), (pair.source_name, pair.destination_name), strict=True
         ):
-            frame = lens_prompt(model, prompt, pair.target)
-            if metric == "option_margin":
-                if pair.options is None:
-                    raise InterpError(
-                        f"{pair.label}: no options, so no option margin: give make_pair "
-                        "options=(ids a, ids b)"
-                    )
-                frame = with_option_margin(frame, model, prompt, pair.options)
             frame.insert(0, "condition", condition)
             frame.insert(0, "run", run)
             frames.append(with_pair(frame, k, pair))
@@ -105,13 +107,21 @@ def require_lens_metric(metric: str) -> None:
         raise InterpError(f"no lens metric {metric!r}; known: {', '.join(get_args(LensMetric))}")
 
 
-def with_option_margin(
-    frame: pd.DataFrame, model: TransformerBridge, prompt: TokenizedPrompt, options: OptionTokens
-) -> pd.DataFrame:
-    """Readings of a prompt with the column ``option_margin``, in nats per token."""
-    if options.single_token:  # the normaliser is common: it is the margin
-        return frame.assign(option_margin=frame["margin"])
-    return frame.assign(option_margin=lens_option_margin(model, prompt, options).numpy())
+def with_option_margins(
+    frames: Sequence[pd.DataFrame],
+    model: TransformerBridge,
+    prompts: Sequence[TokenizedPrompt],
+    options: Sequence[OptionTokens],
+) -> list[pd.DataFrame]:
+    """Readings of prompts with the column ``option_margin``, in nats per token."""
+    found = list(frames)
+    longer = [k for k, one in enumerate(options) if not one.single_token]
+    margins = option_margins(model, [prompts[k] for k in longer], [options[k] for k in longer])
+    for k, frame in enumerate(frames):
+        # of options of one token the normaliser is common: it is the margin
+        values = margins[longer.index(k)].numpy() if k in longer else frame["margin"]
+        found[k] = frame.assign(option_margin=values)
+    return found
 
 
 def lens_prompt(
@@ -121,26 +131,28 @@ def lens_prompt(
     return option_readings(lens_logits(model, prompt), target)
 
 
-@torch.no_grad()
 def lens_logits(
     model: TransformerBridge, prompt: TokenizedPrompt
 ) -> Float[Tensor, "entry d_vocab"]:
     """The logits that every entry of the last position's stream would give, float32, on the CPU.
 
     ``entry`` runs over n_layers + 1 states: the embedding first, the model's own output last. A soft
-    cap of the output is applied to every entry. From TransformerLens's ``logit_lens``, which checks
-    the last entry against the model.
+    cap of the output is applied to every entry.
 
     Raises:
         InterpError: a model whose output is not the unembedding of its last norm.
     """
-    ids = prompt.ids[None].to(model.cfg.device)
-    try:
-        result = logit_lens(model, ids, positions=-1, return_type="logits")
-    except ValueError as error:  # its way of refusing a model
-        name = type(model.original_model).__name__
-        raise InterpError(f"no logit lens on {name}: {first_line(error)}") from error
-    return result.values.reshape(len(result.labels), -1).float().cpu()
+    return next(each_lens_logits(model, [prompt]))
+
+
+def each_lens_logits(
+    model: TransformerBridge, prompts: Sequence[TokenizedPrompt]
+) -> Iterator[Float[Tensor, "entry d_vocab"]]:
+    """:func:`lens_logits` of prompts that run together, one after the other."""
+    last = [(k, len(prompt) - 1) for k, prompt in enumerate(prompts)]
+    entries = stream_entries(model, [prompt.ids for prompt in prompts], last)
+    for some in entries.split(_READ_OUT_AT_ONCE, dim=1):
+        yield from read_out(model, some).unbind(1)
 
 
 def option_readings(logits: Float[Tensor, "entry d_vocab"], target: MarginTarget) -> pd.DataFrame:

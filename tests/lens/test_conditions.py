@@ -26,6 +26,9 @@ from interp.prompts import (
     make_pair,
 )
 
+ROUNDING: Any = {"rtol": 1e-4, "atol": 2e-6}
+"""Prompts that run together and alone differ by so much in float32."""
+
 READINGS = ["margin", "log_prob_a", "log_prob_b", "rank_a", "rank_b"]
 
 
@@ -76,9 +79,9 @@ def test_readings_and_divergences_are_those_of_the_pair(
         placebo = rows_of(lens, condition, "placebo", 0, item.id)
         for mine, run in ((treated, "source"), (placebo, "destination")):
             expected = alone.get_group(run)[READINGS].to_numpy()
-            np.testing.assert_array_equal(mine[READINGS].to_numpy(), expected)
+            np.testing.assert_allclose(mine[READINGS].to_numpy(), expected, **ROUNDING)
         names = ["kl", "js", "overlap"]
-        np.testing.assert_array_equal(treated[names].to_numpy(), apart[names].to_numpy())
+        np.testing.assert_allclose(treated[names].to_numpy(), apart[names].to_numpy(), **ROUNDING)
         assert set(treated["n_tokens"]) == {len(pair.source)}
         assert set(placebo["n_tokens"]) == {len(pair.destination)}
         assert placebo[names].isna().all(axis=None)
@@ -97,10 +100,10 @@ def test_placebos_are_compared_with_the_one_before_and_all_with_clean(
     assert between["js"].iloc[-1] > 0
     if same_end:
         expected = lens_divergence(model, make_pair(model, prompts[1].ids, prompts[0].ids))
-        np.testing.assert_array_equal(between["kl"], expected["kl"])
+        np.testing.assert_allclose(between["kl"], expected["kl"], **ROUNDING)
     far = lens_divergence(model, pair, progress=False)
     mine = rows_of(lens, "instructed", "placebo", 0, item.id)
-    np.testing.assert_array_equal(mine["js_clean"], far["js"])
+    np.testing.assert_allclose(mine["js_clean"], far["js"], **ROUNDING)
     clean = rows_of(lens, "", "clean", 0, item.id)
     assert clean[["js", "js_clean"]].isna().all(axis=None)
     long = lens.divergences()
@@ -183,7 +186,7 @@ def test_conditions_of_ones_own_are_read_by_their_name(
     pair = make_pair(tiny_model, items[0], "mine", bank=bank)
     alone = lens_prompt(tiny_model, pair.source, pair.target)
     read = rows_of(lens, "mine", "mine", 0, items[0].id)
-    np.testing.assert_array_equal(read["margin"], alone["margin"])
+    np.testing.assert_allclose(read["margin"], alone["margin"], **ROUNDING)
 
 
 def test_order_and_placement_reach_the_prompt(tiny_model: Any, items: list[ChoiceItem]) -> None:
@@ -194,4 +197,4 @@ def test_order_and_placement_reach_the_prompt(tiny_model: Any, items: list[Choic
     pair = make_pair(tiny_model, items[0], "instructed", **options)
     alone = lens_prompt(tiny_model, pair.source, pair.target)
     mine = rows_of(lens, "instructed", "instructed", 0, items[0].id)
-    np.testing.assert_array_equal(mine["margin"], alone["margin"])
+    np.testing.assert_allclose(mine["margin"], alone["margin"], **ROUNDING)

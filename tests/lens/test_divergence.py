@@ -92,9 +92,9 @@ def test_every_layer_of_a_pair_is_compared_and_a_reversed_pair_reverses_kl(tiny_
         lens_logits(tiny_model, prompt).double().softmax(-1).numpy()
         for prompt in (pair.source, pair.destination)
     )
-    np.testing.assert_allclose(there["kl"], rel_entr(p, q).sum(-1), atol=1e-9)
-    np.testing.assert_allclose(back["kl"], rel_entr(q, p).sum(-1), atol=1e-9)
-    np.testing.assert_allclose(there["js"], jensenshannon(p, q, axis=-1) ** 2, atol=1e-9)
-    np.testing.assert_allclose(there["js"], back["js"], atol=1e-12)
+    np.testing.assert_allclose(there["kl"], rel_entr(p, q).sum(-1), atol=2e-6)
+    np.testing.assert_allclose(back["kl"], rel_entr(q, p).sum(-1), atol=2e-6)
+    np.testing.assert_allclose(there["js"], jensenshannon(p, q, axis=-1) ** 2, atol=2e-6)
+    np.testing.assert_allclose(there["js"], back["js"], atol=2e-6)
     assert there["js"][0] == 0  # the same last token
     assert there["js"].iloc[1:].gt(0).all()
