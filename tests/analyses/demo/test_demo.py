@@ -16,13 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.contrast import PromptBench
 from analyses.demo.config import DemoConfig
 from analyses.demo.story import SECTIONS
 from analyses.demo.study import STUDIES, Demo, spread_layers
 from analyses.demo.tables import DemoResult
+from analyses.lens.study import score_item
 from analyses.report.claims import corrected_for
 from analyses.runner import run as run_study
+from analyses.study import Lab
+from analyses.totals import totals_of
 from interp.errors import InterpError
 from interp.runs import read_manifest
 
@@ -128,6 +133,32 @@ def test_scores_cover_every_item_and_condition_in_the_first_order(done: DemoResu
     assert maps["instructed", "resid_pre"].pair_labels == [
         f"{item.id} #{k % 2}" for k, item in enumerate(done.patch.items)
     ]
+
+
+@pytest.mark.slow
+def test_lens_and_projections_take_their_answers_from_the_behaviour_part(
+    done: DemoResult, load_tiny: Callable[..., TransformerBridge]
+) -> None:
+    model = load_tiny("llama")
+    asked = Demo().ask(done.config, progress=False)
+    question = asked.parts(model.cfg.n_layers)["lens"].asked
+    bench = PromptBench.of(question, Lab(model, done.config.out))
+    own = pd.concat([score_item(bench, item) for item in question.items])
+    expected = totals_of(own)
+    for found in (done.lens.totals, done.project.totals):
+        found = found.set_index(["condition", "context", "metric"])["estimate"]
+        wanted = expected.set_index(["condition", "context", "metric"])["estimate"]
+        pd.testing.assert_series_equal(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_items_looked_into_are_ambiguous_and_come_with_others_up_to_the_limit() -> None:
+    few = Demo().ask(DemoConfig(items="bundled", limit=3, pairs=3, texts=2), progress=False)
+    assert few.items == few.inside
+    assert {item.context_condition for item in few.inside} == {"ambiguous"}
+    more = Demo().ask(DemoConfig(items="bundled", limit=5, pairs=3, texts=2), progress=False)
+    assert more.inside == few.inside
+    assert len(more.items) == 5
+    assert set(more.inside) < set(more.items)
 
 
 @pytest.mark.slow
