@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+import analyses
+import interp
 from analyses.benchmarks.nulls.claims import claims_of
 from analyses.benchmarks.nulls.draws import Draw, PoolRows
 
@@ -53,9 +56,13 @@ def draw_rows(pool: PoolRows, n_items: int, number: int, power: bool) -> list[di
 def measure(
     folder: Path, sizes: Sequence[int], n_draws: int, *, power: bool, jobs: int, deadline: float
 ) -> pd.DataFrame:
-    """The rows of all draws, of which those in ``draws.parquet`` are not drawn again."""
-    path = folder / "draws.parquet"
-    kept = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=_KEYS)
+    """The rows of all draws, of which those in ``draws.parquet`` are not drawn again.
+
+    Those made by other code (its statistics, rules, or the studies' defaults) are.
+    """
+    path, code = folder / "draws.parquet", code_digest()
+    kept = pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=[*_KEYS, "code"])
+    kept = kept[kept["code"] == code] if "code" in kept else kept.iloc[:0]
     done = set(map(tuple, kept[_KEYS].to_numpy().tolist()))
     n_read = len(PoolRows(folder).read)
     tasks = [
@@ -64,7 +71,8 @@ def measure(
         for k in range(n_draws)
         if n <= n_read and (power, n, k) not in done
     ]
-    found = [row for rows in draw_all(tasks, jobs=jobs, deadline=deadline) for row in rows]
+    drawn = draw_all(tasks, jobs=jobs, deadline=deadline)
+    found = [row | {"code": code} for rows in drawn for row in rows]
     table = (
         pd.concat([kept, pd.DataFrame(found)], ignore_index=True)
         if len(kept)
@@ -74,6 +82,16 @@ def measure(
     table.to_parquet(temporary, index=False)
     temporary.replace(path)
     return table[(table["power"] == power) & table["items"].isin(sizes) & (table["draw"] < n_draws)]
+
+
+def code_digest() -> str:
+    """SHA-256 of the source that decides what a draw claims: all of ``interp`` and ``analyses``."""
+    found = hashlib.sha256()
+    for package in (interp, analyses):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def shares(rows: pd.DataFrame) -> pd.DataFrame:

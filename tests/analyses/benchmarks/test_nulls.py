@@ -191,7 +191,7 @@ def test_the_margin_is_one_number_in_every_table(pool: PoolRows) -> None:
 
 @pytest.mark.slow
 def test_every_report_is_asked_and_counted(
-    pool: PoolRows, capsys: pytest.CaptureFixture[str]
+    pool: PoolRows, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = claims_of(pool, Draw.random(pool.plan, pool.read, N_ITEMS, seed=[0]))
     assert set(found) == {"demo", "behave", "patch", "lens", "project", MAP}
@@ -204,6 +204,11 @@ def test_every_report_is_asked_and_counted(
     assert len(again) == 2 * 6
     main([*out, "--limit-seconds", "0"])  # nothing is left to draw
     pd.testing.assert_frame_equal(pd.read_parquet(pool.folder / "draws.parquet"), again)
+    monkeypatch.setattr("analyses.benchmarks.nulls.measure.code_digest", lambda: "other code")
+    main(out)  # draws of other code are not trusted
+    anew = pd.read_parquet(pool.folder / "draws.parquet")
+    assert set(anew["code"]) == {"other code"}
+    assert len(anew) == len(again)
 
 
 @pytest.mark.slow
