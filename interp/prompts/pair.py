@@ -293,7 +293,7 @@ def _tokens_of_options(
         if flat.ndim != 1 or (len(flat) and flat.dtype not in (torch.int64, torch.int32)):
             raise InterpError(f"make_pair: option {name} is {given!r}: give a list of token ids")
         flat = flat.to(torch.long).cpu()
-        require_vocabulary(model.tokenizer, f"make_pair: option {name}", flat, model.cfg.d_vocab)
+        _require_option_in_vocabulary(model, f"make_pair: option {name}", flat)
         ids.append(flat)
     return OptionTokens(ids[0], ids[1], margin_token(ids[0], ids[1]) or 0)
 
@@ -309,7 +309,15 @@ def require_runnable(model: TransformerBridge, pair: PromptPair) -> None:
         require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
     require_target_in_vocabulary(model, pair.target)
     for ids in () if pair.options is None else (pair.options.a, pair.options.b):
-        require_vocabulary(model.tokenizer, f"{pair.label}: an option", ids, model.cfg.d_vocab)
+        _require_option_in_vocabulary(model, f"{pair.label}: an option", ids)
+
+
+def _require_option_in_vocabulary(
+    model: TransformerBridge, label: str, ids: Int[Tensor, " option"]
+) -> None:
+    """An option's tokens are predicted and, but for the last, fed: each is an output and a token."""
+    for n_vocab in (int(model.cfg.d_vocab), n_outputs(model)):
+        require_vocabulary(model.tokenizer, label, ids, n_vocab)
 
 
 def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget | None) -> None:

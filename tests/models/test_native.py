@@ -12,6 +12,7 @@ import interp
 from interp.behaviour import Outcomes, complete, completion_nll, run_rounds, study_protocol
 from interp.data.items import Choice, ChoiceItem, CompletionItem, LabelledText
 from interp.errors import InterpError
+from interp.lens import lens_conditions
 from interp.models import (
     forward,
     load_tokenizer,
@@ -263,6 +264,18 @@ def test_options_of_several_tokens_are_read_behind_the_prompt() -> None:
     assert torch.allclose(fast.values, slow.values, atol=2e-5)
 
 
+def test_options_are_checked_against_the_outputs_that_predict_them() -> None:
+    model = interp.load_model(native(d_vocab_out=5))
+    ids = ids_of(model, 6, 0)
+    message = one_line(lambda: make_pair(model, ids, ids, options=([3, 7], [4, 3])))
+    assert message == (
+        "make_pair: option a: token id 7 is outside the model's vocabulary, 0..4: check the ids"
+    )
+    more = interp.load_model(native(d_vocab_out=20))
+    message = one_line(lambda: make_pair(more, ids, ids, options=([3, 15], [4, 3])))
+    assert "token id 15 is outside the model's vocabulary, 0..10" in message
+
+
 # Names of tokens
 
 
@@ -340,6 +353,7 @@ def test_rooms_that_read_texts_say_that_there_is_no_tokenizer() -> None:
     for run in (
         lambda: interp.make_pair(model, ITEM, "instructed"),
         lambda: interp.score_options(model, [ITEM], conditions=["clean"]),
+        lambda: lens_conditions(model, [ITEM], progress=False),
         lambda: completion_nll(model, "a", "b"),
         lambda: run_rounds(model, [ITEM], study_protocol("bbq")),
         lambda: complete(model, native_pair(model).source),
