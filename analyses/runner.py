@@ -28,6 +28,7 @@ from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, S
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
 from interp.models.chat_template import template_date
+from interp.prompts.tokenizer import require_tokenizer
 from interp.runs import Run, open_run, read_manifest
 
 NOT_COMPARED = (
@@ -127,6 +128,7 @@ def run_and_tell(
 
 def _config_of(config: ConfigT, model: TransformerBridge) -> ConfigT:
     """What is recorded for a model in memory: its mode and date, and its name if none is given."""
+    require_tokenizer(model.tokenizer)  # studies are about texts
     card = model_card(model)
     mode = card.mode == "compatibility"
     if "compatibility_mode" in config.model_fields_set and config.compatibility_mode != mode:

@@ -18,10 +18,11 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models.rope import reset_rope
 from interp.models.verdicts import model_state, remembered, user_hooks
+from interp.models.wrapped import wrapped_logits
 
 Shape: TypeAlias = tuple[int, ...]
 
-_SIZES = (5, 6, 7, 9)
+_SIZES = (5, 6, 7, 9, 4, 3, 2, 1)
 
 
 @torch.no_grad()
@@ -40,7 +41,9 @@ def require_layout(
         InterpError: a hook of another shape, or one that never fires; names it.
     """
     heads = {int(model.cfg.n_heads), int(getattr(model.cfg, "n_key_value_heads", None) or 0)}
-    n = next(size for size in _SIZES if size not in heads)  # so that no axis passes for another
+    sizes = [size for size in _SIZES if size <= int(model.cfg.n_ctx)]
+    # so that no axis passes for another
+    n = next((size for size in sizes if size not in heads), sizes[0])
     known: dict[str, Shape] = remembered(model, ("shapes of hooks", model_state(model)), dict)
     unknown = [name for name in hooks if name not in known]
     try:
@@ -75,8 +78,8 @@ def _shapes(model: TransformerBridge, names: Sequence[str], n: int) -> dict[str,
     reset_rope(model)
     present = [name for name in names if _exists(model, name)]
     with model.hooks(fwd_hooks=[(name, looker(name)) for name in present]):
-        model.original_model(
-            input_ids=torch.arange(n, device=model.cfg.device)[None], use_cache=False
+        wrapped_logits(
+            model, torch.arange(n, device=model.cfg.device)[None] % int(model.cfg.d_vocab)
         )
     return found
 

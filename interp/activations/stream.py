@@ -114,7 +114,8 @@ def resolve_places(
         ids = prompt.ids if isinstance(prompt, TokenizedPrompt) else prompt
         require_vocabulary(model.tokenizer, f"prompt {index}", ids, model.cfg.d_vocab)
     if isinstance(positions, str):
-        special = set(model.tokenizer.all_special_ids) if positions == "mean" else set()
+        named = model.tokenizer is not None and positions == "mean"
+        special = set(model.tokenizer.all_special_ids) if named else set()
         return [places_of(prompt, positions, special) for prompt in prompts]
     if len(positions) != len(prompts):
         raise InterpError(f"{len(positions)} positions for {len(prompts)} prompts: give one each")

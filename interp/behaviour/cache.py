@@ -39,6 +39,7 @@ from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.rope import reset_rope
 from interp.models.tree import pack
 from interp.models.verdicts import LEAST, model_state
+from interp.models.wrapped import wrapped_logits
 
 
 class Rows:
@@ -78,18 +79,19 @@ class Rows:
         device = self._model.cfg.device
         reset_rope(self._model)
         if self._cache is None:
-            out = self._model.original_model(
-                input_ids=torch.stack(self.ids).to(device), use_cache=False, logits_to_keep=keep
+            logits = wrapped_logits(
+                self._model, torch.stack(self.ids).to(device), logits_to_keep=keep
             )
         else:
-            out = self._model.original_model(
-                input_ids=ids.to(device),
+            logits = wrapped_logits(
+                self._model,
+                ids.to(device),
                 past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=keep,
                 **{name: tensor.to(device) for name, tensor in self._places(ids.shape[1]).items()},
             )
-        logits = out.logits[:, -keep:].float().cpu()
+        logits = logits[:, -keep:].float().cpu()
         for row, label in zip(logits, labels, strict=True):
             require_finite(row, "the logits", label)
         return logits

@@ -48,6 +48,7 @@ from interp.behaviour.cache import (
 )
 from interp.errors import InterpError
 from interp.prompts import TokenizedPrompt
+from interp.prompts.tokenizer import require_tokenizer
 from interp.prompts.tokens import decode_each
 
 BATCH_SIZE = 16
@@ -171,6 +172,7 @@ def generate(
             context, sampling without streams, or lists of different lengths.
         NotFiniteError: logits that are not finite; names the prompt.
     """
+    require_tokenizer(model.tokenizer)
     n = len(prompts)
     _check(model, prompts, decoding, streams, prefixes, batch_size)
     stop = end_ids(model) if stop_ids is None else set(stop_ids)
@@ -202,7 +204,8 @@ def generate(
 
 def end_ids(model: TransformerBridge) -> set[int]:
     """Ids that end an answer: the tokenizer's, and those of the generation's configuration."""
-    configured = getattr(model.original_model.generation_config, "eos_token_id", None)
+    generation = getattr(model.original_model, "generation_config", None)
+    configured = getattr(generation, "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
     return {int(i) for i in [*listed, model.tokenizer.eos_token_id] if i is not None}
 

@@ -26,6 +26,7 @@ from interp.models import forward
 from interp.models.forward import Place
 from interp.parsing import require_unicode
 from interp.prompts.align import first_difference
+from interp.prompts.tokenizer import require_tokenizer
 
 MAX_ROWS = 512
 """Logit rows held at a time: 96 MiB with the default model's vocabulary."""
@@ -115,6 +116,7 @@ def completion_nll(model: TransformerBridge, beginning: str, completion: str) ->
         return math.nan
     require_unicode(beginning, "the beginning")
     require_unicode(completion, "the completion")
+    require_tokenizer(model.tokenizer)
     begun, whole = (
         torch.tensor(model.tokenizer(text)["input_ids"], dtype=torch.long)
         for text in (beginning, f"{beginning} {completion}")

@@ -49,6 +49,7 @@ from interp.prompts import (
     cyclic_orders,
     decode_each,
     margin_target,
+    require_tokenizer,
     sentence_ids,
 )
 
@@ -217,6 +218,7 @@ def _with_both_labels(sentences: Sequence[LabelledText]) -> list[LabelledText]:
 
 def _beginning(model: TransformerBridge, item: CompletionItem) -> TokenizedPrompt:
     """The raw beginning as the tokenizer encodes any text, with its BOS where it adds one."""
+    require_tokenizer(model.tokenizer)
     ids = torch.tensor(model.tokenizer(item.prompt)["input_ids"], dtype=torch.long)
     plain = model.tokenizer(item.prompt, add_special_tokens=False)["input_ids"]
     return TokenizedPrompt(

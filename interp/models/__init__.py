@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from interp.models.checks import Check, run_checks
     from interp.models.fingerprint import weights_fingerprint
     from interp.models.forward import Outputs, Place, Write, forward
+    from interp.models.labels import TokenNames, set_token_names, token_names
     from interp.models.load import load_model, load_tokenizer
     from interp.models.packed import supports_packing
     from interp.models.tree import PackedPrompts, pack
@@ -35,6 +36,7 @@ __all__ = [
     "PackedPrompts",
     "Place",
     "Provenance",
+    "TokenNames",
     "Write",
     "fetch_model",
     "forward",
@@ -46,8 +48,10 @@ __all__ = [
     "pack",
     "run_checks",
     "set_template_date",
+    "set_token_names",
     "supports_packing",
     "template_facts",
+    "token_names",
     "weights_fingerprint",
 ]
 

@@ -26,6 +26,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.rope import reset_rope
 from interp.models.verdicts import UserHook, model_state, remembered, user_hooks
+from interp.models.wrapped import wrapped_logits
 
 _MANY_ROWS = 2048
 _NOT_BY_POSITION = ("hook_pattern", "hook_attn_scores")
@@ -77,7 +78,7 @@ def _judge(model: TransformerBridge, hooks: Sequence[UserHook], ids: Tensor) -> 
     handles = [point.register_forward_pre_hook(look) for point in points.values()]
     reset_rope(model)
     try:
-        model.original_model(input_ids=ids[None].to(model.cfg.device), use_cache=False)
+        wrapped_logits(model, ids[None].to(model.cfg.device))
     except _SeenAllError:
         pass
     except Exception:  # a hook that fails here must fail in the caller's own forward, not in this

@@ -23,6 +23,7 @@ from interp.models.fingerprint import (
     weights_fingerprint,
     weights_state,
 )
+from interp.models.native import is_native
 from interp.models.processing import unknown_processing
 
 ProcessingMode = Literal["raw", "compatibility"]
@@ -275,7 +276,8 @@ def _card(
     fingerprint: str,
     checks: tuple[Check, ...],
 ) -> ModelCard:
-    cfg = model.cfg
+    cfg, wrapped = model.cfg, model.original_model
+    config = wrapped.cfg if is_native(model) else wrapped.config
     return ModelCard(
         name=provenance.name,
         source=provenance.source,
@@ -283,7 +285,7 @@ def _card(
         weights_sha256=provenance.weights_sha256,
         licence=provenance.licence,
         fingerprint=fingerprint,
-        architecture=type(model.original_model).__name__,
+        architecture=type(wrapped).__name__,
         mode=_mode(model),
         dtype=str(cfg.dtype).removeprefix("torch."),
         device=str(cfg.device),
@@ -295,9 +297,7 @@ def _card(
         d_mlp=cfg.d_mlp or 0,
         d_vocab=cfg.d_vocab,
         n_ctx=cfg.n_ctx,
-        n_params=count_parameters(
-            type(model.original_model), copy.deepcopy(model.original_model.config)
-        ),
+        n_params=count_parameters(type(wrapped), copy.deepcopy(config)),
         versions={name: version(name) for name in ("torch", "transformers", "transformer-lens")},
         checks=checks,
         **_rendering(model.tokenizer),

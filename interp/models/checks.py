@@ -21,6 +21,7 @@ from interp.errors import InterpError
 from interp.models.limits import out_of_memory
 from interp.models.packed import TOLERANCE, cached_prefix_error, packing_error
 from interp.models.verdicts import user_hooks
+from interp.models.wrapped import wrapped_logits
 
 _N_TOKENS = 16
 
@@ -100,9 +101,13 @@ def _one_line(model: TransformerBridge) -> Iterator[None]:
         ) from error
 
 
+def _n_probe(model: TransformerBridge) -> int:
+    return min(_N_TOKENS, int(model.cfg.n_ctx))  # compiled programs have room for a few
+
+
 def _probe(model: TransformerBridge) -> Int[Tensor, "1 pos"]:
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.cfg.d_vocab, (1, _N_TOKENS), generator=generator)
+    ids = torch.randint(0, model.cfg.d_vocab, (1, _n_probe(model)), generator=generator)
     return ids.to(model.cfg.device)
 
 
@@ -110,7 +115,7 @@ def _run(model: TransformerBridge) -> tuple[Check, ...]:
     ids = _probe(model)
     tolerance = TOLERANCE.get(model.cfg.dtype, 1e-2)
     logits, cache = model.run_with_cache(ids, names_filter=_residual_name)
-    wrapped = model.original_model(input_ids=ids, use_cache=False).logits
+    wrapped = wrapped_logits(model, ids)
     return (
         Check("logits equal the wrapped model's", _relative(wrapped, logits), tolerance),
         Check(
@@ -164,8 +169,8 @@ def _require_blocks(model: TransformerBridge, cache: Any) -> None:
 
 def _require_rows(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None:
     """The forward gives the rows of logits that it is asked for, and no others."""
-    rows = torch.tensor([2, 5], device=ids.device)
-    logits = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=rows).logits
+    rows = torch.tensor([0, ids.shape[1] // 2], device=ids.device).unique()
+    logits = wrapped_logits(model, ids, logits_to_keep=rows)
     if logits.shape[1] != len(rows):
         raise InterpError(
             f"{_name(model)}: asked for the logits of {len(rows)} positions (logits_to_keep), its "
@@ -177,10 +182,7 @@ def _require_causal(model: TransformerBridge, ids: Int[Tensor, "1 pos"]) -> None
     """Later tokens leave earlier predictions as they are."""
     half = ids.shape[1] // 2
     others = torch.cat([ids[:, :half], (ids[:, half:] + 1) % model.cfg.d_vocab], dim=1)
-    first, second = (
-        model.original_model(input_ids=tokens, use_cache=False).logits[:, :half]
-        for tokens in (ids, others)
-    )
+    first, second = (wrapped_logits(model, tokens)[:, :half] for tokens in (ids, others))
     change = _relative(second, first)
     if change > TOLERANCE.get(model.cfg.dtype, 1e-2):  # NaN is the matter of the checks
         raise InterpError(

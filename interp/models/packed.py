@@ -21,11 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.native import is_native
 from interp.models.precision import widened_model, wider
 from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
 from interp.models.rope import reset_rope
 from interp.models.tree import PackedPrompts, pack
 from interp.models.verdicts import LEAST, State, holds, model_state
+from interp.models.wrapped import text_config, wrapped_logits
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far rounding may carry two computations of the same number, relative to its scale."""
@@ -43,11 +45,11 @@ def forward_alone(
     device = model.cfg.device
     reset_rope(model)
     with model.hooks(fwd_hooks=list(hooks)):
-        logits = model.original_model(
-            input_ids=packed.ids[None].to(device),
-            use_cache=False,
+        logits = wrapped_logits(
+            model,
+            packed.ids[None].to(device),
             logits_to_keep=rows.to(device),
-        ).logits
+        )
     return logits[0].float().cpu()
 
 
@@ -72,14 +74,15 @@ def forward_packed(
     cache = build_cache(stem, [before] * len(stem)) if stem or keep else None
     reset_rope(model)
     with model.hooks(fwd_hooks=list(hooks)):
-        logits = model.original_model(
-            input_ids=packed.ids[None].to(device),
+        logits = wrapped_logits(
+            model,
+            packed.ids[None].to(device),
             attention_mask=mask.to(device),
             position_ids=(before + packed.depth)[None].to(device),
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=rows.to(device),
-        ).logits
+        )
     kept = None
     if keep:
         ids = packed.ids if prefix is None else torch.cat([prefix.ids, packed.ids])
@@ -113,6 +116,8 @@ def supports(
     limit: int,
 ) -> bool:
     """Whether a way of running prompts up to this length is exact, and lengths do not matter."""
+    if is_native(model):  # its forward takes no more tokens than the context: no tree of prompts
+        return False
     state = model_state(model)
     return ignores_later_tokens(model, n_tokens, state) and _holds(
         model, way, error, n_tokens, limit, state
@@ -158,6 +163,7 @@ def length_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
     Over a prompt and its first half, quarter and so on: causality says that there is none.
     """
     ids = probe_ids(model, n_tokens)
+    n_tokens = len(ids)
     with widened_model(model, wider(model.cfg.dtype)):
         whole = run_whole(model, ids)
         worst, n = 0.0, n_tokens // 2
@@ -171,7 +177,7 @@ def length_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
 
 def attention_window(model: TransformerBridge) -> int:
     """Longest prompt on which every layer attends to all earlier positions."""
-    config = model.original_model.config.get_text_config()
+    config = text_config(model)
     names = ["window_size", "attention_chunk_size"]
     if getattr(config, "use_sliding_window", True):
         names.append("sliding_window")
@@ -189,7 +195,8 @@ def deviation(run: Callable[[], Tensor], expected: Tensor) -> float:
 
 
 def probe_ids(model: TransformerBridge, n_tokens: int) -> Int[Tensor, " pos"]:
-    """Tokens of a measurement, the same at every call."""
+    """Tokens of a measurement, the same at every call; no more than the context holds."""
+    n_tokens = min(n_tokens, int(model.cfg.n_ctx))
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, model.cfg.d_vocab, (n_tokens,), generator=generator)
 
@@ -198,15 +205,16 @@ def run_whole(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tenso
     """Logits of one prompt, as any forward computes them without a cache."""
     reset_rope(model)
     ids = ids[None].to(model.cfg.device)
-    return model.original_model(input_ids=ids, use_cache=False).logits[0].float().cpu()
+    return wrapped_logits(model, ids)[0].float().cpu()
 
 
 @torch.no_grad()
 def _error(model: TransformerBridge, n_tokens: int, run: _Run) -> float:
     """Over a prompt of this length and another that leaves it half way."""
+    ids = probe_ids(model, n_tokens)
+    n_tokens = len(ids)
     if n_tokens < 4:
         return float("inf")
-    ids = probe_ids(model, n_tokens)
     stem, tail = ids[: n_tokens // 2], ids[n_tokens // 2 :]
     other = tail[: min(3, len(tail) - 1)].flip(0)
     if torch.equal(other[:1], tail[:1]):

@@ -27,6 +27,7 @@ from interp.errors import InterpError, first_line
 from interp.models.checks import Check, require_decoder, require_finite_weights
 from interp.models.fingerprint import named_weights
 from interp.models.limits import out_of_memory, require_finite
+from interp.models.wrapped import wrapped_logits
 
 PROCESSING_CHECK = "log-probabilities, processed = raw (nats)"
 
@@ -51,7 +52,7 @@ def process_weights(model: TransformerBridge) -> Check:
         with _in_float32(model):
             check = _process(model, name)
         with torch.no_grad():  # some processed modules answer in float32 whatever they are given
-            model.original_model(input_ids=torch.tensor([[0]], device=model.cfg.device))
+            wrapped_logits(model, torch.tensor([[0]], device=model.cfg.device))
     except InterpError:
         raise
     except Exception as error:  # whatever the processing of an architecture stumbles over
@@ -94,7 +95,7 @@ def _log_probabilities(
     model: TransformerBridge, ids: Int[Tensor, "1 pos"]
 ) -> Float[Tensor, "1 pos d_vocab"]:
     """Processing centres the logits, which log-probabilities do not see."""
-    logits = model.original_model(input_ids=ids, use_cache=False).logits
+    logits = wrapped_logits(model, ids)
     return torch.log_softmax(logits.float(), -1)
 
 

@@ -9,12 +9,13 @@ not add a bias. Whether that is what a model does is measured before it is relie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformer_lens.model_bridge.sources.native.model import NativeAttention, NativeRotary
 
 from interp.patching.rows import Group, RowWrite
 
@@ -35,6 +36,16 @@ def apply_head_norm(attn: Any, name: str, x: Float[Tensor, "row head d_head"]) -
     if attn._qk_norm_phase == "pre_reshape":
         return norm(x.flatten(1)[None])[0].view_as(x)
     return norm(x[None])[0]
+
+
+def rotate(attn: Any, x: Float[Tensor, "row head d_head"], kwargs: Mapping[str, Any]) -> Tensor:
+    """Queries or keys at the positions that the block's arguments name; as they are without rotary."""
+    native = getattr(attn.original_component, "rotary", None)
+    if isinstance(native, NativeRotary):  # rotates neighbouring dimensions, by tables of its own
+        heads = x.transpose(0, 1)[None]
+        turned, _ = native.apply_rope(heads, heads, position_ids=kwargs["position_ids"])
+        return turned[0].transpose(0, 1)
+    return apply_rotary(x, kwargs.get("position_embeddings"))
 
 
 def apply_rotary(x: Float[Tensor, "row head d_head"], embeddings: Any) -> Tensor:
@@ -59,9 +70,7 @@ def attend(
 ) -> Float[Tensor, "row head d_head"]:
     """``z`` of every row, or of the rows of each cell that ``read[g]`` names for group ``g``."""
     q, k, v = qkv
-    hf = attn.original_component
-    scale = float(getattr(hf, "scaling", None) or q.shape[-1] ** -0.5)
-    cap = getattr(hf, "attn_logit_softcapping", None)
+    scale, cap = _scale_and_cap(attn, q.shape[-1])
     edits: list[list[RowWrite]] = [[] for _ in groups]
     for write in writes:
         if write.patch.site in ("pattern", "edges"):
@@ -82,6 +91,16 @@ def attend(
         )
         row, key = row + n_rows, key + group.rows
     return z
+
+
+def _scale_and_cap(attn: Any, d_head: int) -> tuple[float, float | None]:
+    """What the scores are multiplied by, and their soft cap."""
+    inner = attn.original_component
+    if isinstance(inner, NativeAttention):  # it divides
+        cap = inner.attn_scores_soft_cap
+        return 1 / inner.scale, cap if cap > 0 else None
+    scale = float(getattr(inner, "scaling", None) or d_head**-0.5)
+    return scale, getattr(inner, "attn_logit_softcapping", None)
 
 
 def _attend_group(

@@ -17,8 +17,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.models.native import is_native
 from interp.models.rope import reset_rope
-from interp.patching.attend import apply_head_norm, apply_rotary, attend, project_heads
+from interp.models.wrapped import text_config, wrapped_logits
+from interp.patching.attend import apply_head_norm, attend, project_heads, rotate
 from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 
@@ -47,9 +49,8 @@ def run_block(
         )
         # Patches of q, k and v come before head norm and rotation, where TransformerLens has its
         # hooks. A key set after the rotation would carry the source's position.
-        embeddings = kwargs.get("position_embeddings")
-        q = apply_rotary(apply_head_norm(attn, "q_norm", q), embeddings)
-        k = apply_rotary(apply_head_norm(attn, "k_norm", k), embeddings)
+        q = rotate(attn, apply_head_norm(attn, "q_norm", q), kwargs)
+        k = rotate(attn, apply_head_norm(attn, "k_norm", k), kwargs)
         z = attend(attn, layer, (q, k, v), groups, writes)
         return apply_writes(z, writes, groups, "z")
 
@@ -78,10 +79,8 @@ def run_last_block(
     rows = _read_rows(groups, read).to(hidden.device)
 
     def attention(attn: Any, x: Tensor, kwargs: dict[str, Any]) -> Tensor:
-        q = apply_rotary(
-            apply_head_norm(attn, "q_norm", project_heads(attn, "q", x)),
-            kwargs.get("position_embeddings"),
-        )
+        q = apply_head_norm(attn, "q_norm", project_heads(attn, "q", x))
+        q = rotate(attn, q, kwargs)
         return attend(attn, layer, (q, k, v), groups, (), read)
 
     return _call_block(model, layer, hidden[rows], groups, attention, read)
@@ -126,9 +125,7 @@ def record(
     handles.append(blocks[-1].register_forward_hook(after_block))
     reset_rope(model)
     try:
-        logits = model.original_model(
-            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
-        ).logits[0]
+        logits = wrapped_logits(model, ids[None].to(device), logits_to_keep=read.to(device))[0]
     finally:
         for handle in handles:
             handle.remove()
@@ -170,9 +167,7 @@ def _keys_values(
     """Keys (rotated) and values of rows before a block, ``[row, head, d_head]``."""
     normed = block.ln1(hidden[None])
     k, v = (project_heads(block.attn, name, normed) for name in ("k", "v"))
-    return apply_rotary(
-        apply_head_norm(block.attn, "k_norm", k), kwargs.get("position_embeddings")
-    ), v
+    return rotate(block.attn, apply_head_norm(block.attn, "k_norm", k), kwargs), v
 
 
 def _distinct(masks: Sequence[Any]) -> list[Any]:
@@ -184,12 +179,9 @@ def final_logits(
 ) -> Float[Tensor, "row d_vocab"]:
     """Logits of final residual rows, through the model's own norm, unembedding and soft cap."""
     logits = model.unembed(model.ln_final(hidden[None]))[0].float()
-    cap = getattr(_text_config(model), "final_logit_softcapping", None)
-    return cap * torch.tanh(logits / cap) if cap else logits
-
-
-def _text_config(model: TransformerBridge) -> Any:
-    return model.original_model.config.get_text_config()
+    name = "output_logits_soft_cap" if is_native(model) else "final_logit_softcapping"
+    cap = getattr(text_config(model), name, None)
+    return cap * torch.tanh(logits / cap) if cap and cap > 0 else logits
 
 
 def _additive(mask: Any, n: int, model: TransformerBridge) -> Float[Tensor, "pos key"]:

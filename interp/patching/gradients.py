@@ -18,6 +18,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
+from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading
 from interp.patching.hooked import hook_of, require_one_prompt
 from interp.patching.metrics import Metric, apply_metrics, reading_of
@@ -212,8 +213,7 @@ def _logits_at(
     device = model.cfg.device
     # copies, because a tensor that was made under inference_mode can be in no graph
     ids, read = ids.clone()[None].to(device), read.clone().to(device)
-    out = model.original_model(input_ids=ids, use_cache=False, logits_to_keep=read)
-    return out.logits[0].float()
+    return wrapped_logits(model, ids, logits_to_keep=read)[0].float()
 
 
 def _require_finite(values: Mapping[Node, Tensor], what: str) -> None:

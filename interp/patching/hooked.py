@@ -19,6 +19,7 @@ from interp.errors import InterpError
 from interp.models.packed import TOLERANCE
 from interp.models.rope import reset_rope
 from interp.models.verdicts import model_state, remembered
+from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.cells import Patch
 
@@ -37,10 +38,13 @@ def hook_of(site: str, layer: int) -> str:
 def supports_hook(model: TransformerBridge, site: str) -> bool:
     """Whether a hook at the site changes what follows.
 
-    Attention that TransformerLens delegates to the wrapped model shows its pattern after use.
+    Attention that TransformerLens delegates to the wrapped model shows its pattern after use, but
+    for its own, whose pattern (not its scores) passes through the hook.
     """
-    delegated = type(model.blocks[0].attn).forward is AttentionBridge.forward
-    return site not in _HOOKS or not delegated
+    attention = model.blocks[0].attn
+    delegated = type(attention).forward is AttentionBridge.forward
+    inside = site == "pattern" and hasattr(attention.original_component, "accepts_pattern_fn")
+    return site not in _HOOKS or not delegated or inside
 
 
 @torch.no_grad()
@@ -62,9 +66,7 @@ def run_cell(
     hooks = patch_hooks(patches)
     reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
-        logits = model.original_model(
-            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=read.to(device)
-        ).logits
+        logits = wrapped_logits(model, ids[None].to(device), logits_to_keep=read.to(device))
     return logits[0].float()
 
 

@@ -15,6 +15,7 @@ from interp.activations.sites import SITES
 from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
+from interp.models.wrapped import wrapped_logits
 from interp.patching.cells import Part, Patch, PatchSite
 from interp.patching.hooked import hook_of
 from interp.patching.plan import PlannedCell, SweepPlan
@@ -58,9 +59,7 @@ def read_source(
     device = model.cfg.device
     reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
-        logits = model.original_model(
-            input_ids=ids[None].to(device), use_cache=False, logits_to_keep=1
-        ).logits[0]
+        logits = wrapped_logits(model, ids[None].to(device), logits_to_keep=1)[0]
     for layer, values in states.items():
         require_finite(values, hook_of(plan.site, layer), f"the source of pair {pair}")
     return SourceRun(states, {p: k for k, p in enumerate(positions)}, logits.float())

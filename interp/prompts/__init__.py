@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         make_pair,
         margin_target,
         pair_of_conditions,
+        prompt_of_ids,
         require_runnable,
         require_target_in_vocabulary,
         target_of_options,
@@ -50,12 +51,16 @@ if TYPE_CHECKING:
     from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
     from interp.prompts.stored import prompt_of_row, prompt_row
+    from interp.prompts.tokenizer import require_tokenizer
     from interp.prompts.tokens import (
         TokenizedPrompt,
         decode_each,
         encode_continuation,
+        encode_names,
+        output_texts,
         require_context,
         require_vocabulary,
+        token_texts,
         tokenize,
     )
 
@@ -91,6 +96,7 @@ __all__ = [
     "cyclic_orders",
     "decode_each",
     "encode_continuation",
+    "encode_names",
     "encode_option",
     "fill",
     "first_difference",
@@ -100,7 +106,9 @@ __all__ = [
     "margin_target",
     "margin_token",
     "option_tokens",
+    "output_texts",
     "pair_of_conditions",
+    "prompt_of_ids",
     "prompt_of_row",
     "prompt_row",
     "prompts_digest",
@@ -109,9 +117,11 @@ __all__ = [
     "require_context",
     "require_runnable",
     "require_target_in_vocabulary",
+    "require_tokenizer",
     "require_vocabulary",
     "sentence_ids",
     "target_of_options",
+    "token_texts",
     "tokenize",
 ]
 

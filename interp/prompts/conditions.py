@@ -33,6 +33,7 @@ from interp.prompts.draws import uniform
 from interp.prompts.placebos import FILLERS, Placebo, PlaceboKind, PlaceboPool
 from interp.prompts.presets import ConditionSpec, Wording, condition_texts, load_conditions
 from interp.prompts.slots import fill
+from interp.prompts.tokenizer import require_tokenizer
 
 ConditionName = Literal["clean", "instructed", "placebo", "negated", "revealing"]
 CONDITION_NAMES: tuple[str, ...] = get_args(ConditionName)
@@ -100,6 +101,7 @@ class TextBank:
     ) -> None:
         if require_match is not None and require_match < 0:
             raise InterpError(f"require_match is {require_match}: a number of tokens, 0 or more")
+        require_tokenizer(tokenizer)
         bank = bundled_instructions() if instructions is None else instructions
         self.specs = load_conditions() if conditions is None else conditions
         self._tokenizer = tokenizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data.items import ChoiceItem
 from interp.display import html_paragraph
 from interp.errors import InterpError
+from interp.models.native import n_outputs
 from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
@@ -22,9 +23,10 @@ from interp.prompts.options import OptionTokens, margin_token, option_tokens
 from interp.prompts.placebos import PLACEBO_KINDS
 from interp.prompts.tokens import (
     TokenizedPrompt,
-    decode_each,
+    output_texts,
     require_context,
     require_vocabulary,
+    token_texts,
     tokenize,
 )
 
@@ -106,6 +108,7 @@ def make_pair(
     bank: TextBank | None = None,
     target: tuple[int, int] | None = None,
     options: tuple[Sequence[int], Sequence[int]] | None = None,
+    spans: Mapping[str, slice] | None = None,
 ) -> PromptPair:
     """The pair ``condition -> against`` of one item, or of two token tensors.
 
@@ -126,10 +129,13 @@ def make_pair(
         target: token ids (a, b) of the margin, for token tensors.
         options: for token tensors, all token ids of the options (a, b) behind the prompts, instead
             of ``target``: leading ones that both share are put behind the prompts, as for an item.
+        spans: for token tensors, names of positions of both prompts (``instruction``, say, which
+            :func:`interp.knockout` blocks); positions without a name are ``prompt``.
 
     Raises:
         InterpError: a prompt beyond the context, a slot the bank does not have, an unknown
-            condition, one of several calls, or a ``target`` or ``options`` with an item.
+            condition, one of several calls, spans that overlap or reach beyond a prompt, or a
+            ``target``, ``options`` or ``spans`` with an item.
 
     Example:
         >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
@@ -138,14 +144,12 @@ def make_pair(
     if isinstance(source, Tensor):
         if not isinstance(condition, Tensor):
             raise InterpError("make_pair: give two token tensors, or an item and a condition")
-        return _pair_of_tensors(model, source, condition, target, options)
+        return _pair_of_tensors(model, source, condition, target, options, spans or {})
     if isinstance(condition, Tensor):
         raise InterpError("make_pair: give two token tensors, or an item and a condition")
-    for name, given in (("target", target), ("options", options)):
+    for name, given in (("target", target), ("options", options), ("spans", spans)):
         if given is not None:
-            raise InterpError(
-                f"make_pair: {name} is for token tensors; an item brings its own margin"
-            )
+            raise InterpError(f"make_pair: {name} is for token tensors; an item brings its own")
     if slot < 0:
         raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
     bank = TextBank(model.tokenizer) if bank is None else bank
@@ -182,7 +186,7 @@ def pair_of_conditions(
     options = option_tokens(model.tokenizer, item, b)
     target, shared = target_of_options(item, options)
     if len(shared):
-        tokens = tuple(decode_each(model.tokenizer, shared))
+        tokens = tuple(token_texts(model, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
     wording = str(max(here.slot, there.slot))
     pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item, options, wording)
@@ -255,17 +259,18 @@ def _pair_of_tensors(
     destination: Tensor,
     target: tuple[int, int] | None,
     options: tuple[Sequence[int], Sequence[int]] | None,
+    spans: Mapping[str, slice],
 ) -> PromptPair:
-    a = _prompt_of_tensor(model, source, "source")
-    b = _prompt_of_tensor(model, destination, "destination")
+    a = prompt_of_ids(model, source, "source", spans)
+    b = prompt_of_ids(model, destination, "destination", spans)
     if options is not None:
         if target is not None:
             raise InterpError("make_pair: give target or options; options bring their own margin")
         tokens = _tokens_of_options(model, options)
-        texts = ["".join(decode_each(model.tokenizer, ids)) for ids in (tokens.a, tokens.b)]
+        texts = ["".join(token_texts(model, ids)) for ids in (tokens.a, tokens.b)]
         margin, shared = _target_of_options(tokens, texts)
         if len(shared):
-            words = tuple(decode_each(model.tokenizer, shared))
+            words = tuple(token_texts(model, shared))
             a, b = a.extend(shared, words), b.extend(shared, words)
         pair = PromptPair(a, b, align(a, b), margin, "source", "destination", options=tokens)
         require_runnable(model, pair)
@@ -274,7 +279,7 @@ def _pair_of_tensors(
     if target is not None:
         margin = MarginTarget(target[0], target[1], "", "")
         require_target_in_vocabulary(model, margin)
-        words = tuple(decode_each(model.tokenizer, torch.tensor(target)))
+        words = tuple(output_texts(model, torch.tensor(target)))
         margin = MarginTarget(target[0], target[1], words[0], words[1])
     return PromptPair(a, b, align(a, b), margin, "source", "destination")
 
@@ -288,7 +293,7 @@ def _tokens_of_options(
         if flat.ndim != 1 or (len(flat) and flat.dtype not in (torch.int64, torch.int32)):
             raise InterpError(f"make_pair: option {name} is {given!r}: give a list of token ids")
         flat = flat.to(torch.long).cpu()
-        require_vocabulary(model.tokenizer, f"make_pair: option {name}", flat, model.cfg.d_vocab)
+        _require_option_in_vocabulary(model, f"make_pair: option {name}", flat)
         ids.append(flat)
     return OptionTokens(ids[0], ids[1], margin_token(ids[0], ids[1]) or 0)
 
@@ -304,7 +309,15 @@ def require_runnable(model: TransformerBridge, pair: PromptPair) -> None:
         require_vocabulary(model.tokenizer, prompt.label, prompt.ids, model.cfg.d_vocab)
     require_target_in_vocabulary(model, pair.target)
     for ids in () if pair.options is None else (pair.options.a, pair.options.b):
-        require_vocabulary(model.tokenizer, f"{pair.label}: an option", ids, model.cfg.d_vocab)
+        _require_option_in_vocabulary(model, f"{pair.label}: an option", ids)
+
+
+def _require_option_in_vocabulary(
+    model: TransformerBridge, label: str, ids: Int[Tensor, " option"]
+) -> None:
+    """An option's tokens are predicted and, but for the last, fed: each is an output and a token."""
+    for n_vocab in (int(model.cfg.d_vocab), n_outputs(model)):
+        require_vocabulary(model.tokenizer, label, ids, n_vocab)
 
 
 def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget | None) -> None:
@@ -314,10 +327,17 @@ def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget 
     if not all(isinstance(token, Integral) for token in (target.a, target.b)):
         raise InterpError(f"the margin's target is {(target.a, target.b)}: give two token ids")
     ids = torch.tensor([int(target.a), int(target.b)])
-    require_vocabulary(model.tokenizer, "the margin's target", ids, model.cfg.d_vocab)
+    require_vocabulary(model.tokenizer, "the margin's target", ids, n_outputs(model))
 
 
-def _prompt_of_tensor(model: TransformerBridge, ids: Tensor, label: str) -> TokenizedPrompt:
+def prompt_of_ids(
+    model: TransformerBridge, ids: Tensor, label: str, spans: Mapping[str, slice] | None = None
+) -> TokenizedPrompt:
+    """A prompt of token ids ``[pos]`` or ``[1, pos]``, its tokens named as the model names them.
+
+    Raises:
+        InterpError: ids that are no prompt of this model, or spans that overlap or lie outside.
+    """
     if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
         raise InterpError(f"make_pair: {label} is a tensor of {ids.dtype}: give integer token ids")
     flat = ids.reshape(-1).to(torch.long).cpu()
@@ -327,5 +347,30 @@ def _prompt_of_tensor(model: TransformerBridge, ids: Tensor, label: str) -> Toke
         raise InterpError(f"make_pair: {label} has no tokens")
     require_vocabulary(model.tokenizer, f"make_pair: {label}", flat, model.cfg.d_vocab)
     require_context(f"make_pair: {label}", len(flat), model.cfg.n_ctx)
-    tokens = tuple(decode_each(model.tokenizer, flat))
-    return TokenizedPrompt(flat, {"prompt": slice(0, len(flat))}, tokens, "".join(tokens), label)
+    tokens = tuple(token_texts(model, flat))
+    text = ("" if model.tokenizer is not None else " ").join(tokens)
+    return TokenizedPrompt(flat, _cover(spans or {}, len(flat), label), tokens, text, label)
+
+
+def _cover(spans: Mapping[str, slice], n: int, label: str) -> dict[str, slice]:
+    """Spans in order, with every gap between them named ``prompt``, ``prompt_1``, ..."""
+    named: dict[str, slice] = {}
+    at = 0
+    for name, span in sorted(spans.items(), key=lambda item: item[1].start):
+        if span.step not in (None, 1) or not at <= span.start < span.stop <= n:
+            raise InterpError(
+                f"make_pair: span {name!r} is {span.start}:{span.stop} of {label}, which has {n} "
+                "tokens: give slices that hold tokens and do not overlap"
+            )
+        if at < span.start:
+            named[_gap(named)] = slice(at, span.start)
+        named[name] = slice(span.start, span.stop)
+        at = span.stop
+    if at < n:
+        named[_gap(named)] = slice(at, n)
+    return named
+
+
+def _gap(named: Mapping[str, slice]) -> str:
+    n = sum(name.partition("_")[0] == "prompt" for name in named)
+    return f"prompt_{n}" if n else "prompt"

@@ -12,8 +12,15 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import LabelledText
 from interp.errors import InterpError
+from interp.models.labels import token_names
 from interp.parsing import require_unicode
-from interp.prompts.tokens import bos_ids, require_vocabulary
+from interp.prompts.tokenizer import require_tokenizer
+from interp.prompts.tokens import (
+    bos_ids,
+    encode_names,
+    require_context,
+    require_vocabulary,
+)
 
 _CLOSING_MARKS = re.compile(r"[\s.!?…;:,\"'”’)\]]+$")
 
@@ -26,11 +33,17 @@ def sentence_ids(
     Closing marks are taken off and the full stop is encoded by itself, so that the last token says
     nothing about the sentence. One BOS is put in front where the tokenizer has one.
 
+    For a model whose tokens were given names (:func:`interp.models.set_token_names`) a text is a list
+    of names with spaces between, and nothing is added to it.
+
     Raises:
         InterpError: a sentence without tokens, beyond the context or the vocabulary, or that is no
             valid Unicode.
     """
+    if token_names(model) is not None:
+        return [_named_ids(model, text) for text in texts]
     tokenizer = model.tokenizer
+    require_tokenizer(tokenizer)
     bos = bos_ids(tokenizer)
     stop = tokenizer(".", add_special_tokens=False)["input_ids"]
     out = []
@@ -47,3 +60,11 @@ def sentence_ids(
         label = f"{text.source}: the text {text.text[:40]!r}"
         require_vocabulary(tokenizer, label, out[-1], model.cfg.d_vocab)
     return out
+
+
+def _named_ids(model: TransformerBridge, text: LabelledText) -> Int[Tensor, " pos"]:
+    ids = encode_names(model, text.text)
+    if not len(ids):
+        raise InterpError(f"{text.source}: the text {text.text[:40]!r} names no token")
+    require_context(f"{text.source}: the text {text.text[:40]!r}", len(ids), model.cfg.n_ctx)
+    return ids

@@ -32,12 +32,15 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
 
 from interp.display import escape_html
 from interp.errors import InterpError
+from interp.models.labels import token_names
 from interp.parsing import require_unicode
 from interp.prompts.conversation import Conversation
 from interp.prompts.rendering import render_pieces, template_spans
+from interp.prompts.tokenizer import require_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +181,7 @@ def require_vocabulary(
     outside = ids[(ids < 0) | (ids >= n_vocab)]
     if len(outside):
         first = int(outside[0])
-        known = 0 <= first < len(tokenizer)
+        known = tokenizer is not None and 0 <= first < len(tokenizer)
         token = f" ({tokenizer.convert_ids_to_tokens(first)!r})" if known else ""
         raise InterpError(
             f"{label}: token id {first}{token} is outside the model's vocabulary, "
@@ -243,7 +246,47 @@ def encode_continuation(
     return torch.tensor(full[len(known) :], dtype=torch.long)
 
 
+def token_texts(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> list[str]:
+    """The text of every token: decoded alone, or the name or number of a model without tokenizer."""
+    if model.tokenizer is not None:
+        return decode_each(model.tokenizer, ids)
+    names = token_names(model)
+    return _texts(ids, () if names is None else names.tokens)
+
+
+def output_texts(model: TransformerBridge, ids: Int[Tensor, " out"]) -> list[str]:
+    """The same for rows of logits, which are the tokens unless the model says otherwise."""
+    if model.tokenizer is not None:
+        return decode_each(model.tokenizer, ids)
+    names = token_names(model)
+    return _texts(ids, () if names is None else names.outputs)
+
+
+def encode_names(model: TransformerBridge, text: str) -> Int[Tensor, " pos"]:
+    """Token ids of names with spaces between, for a model whose tokens were given names.
+
+    Raises:
+        InterpError: a model without names (or with a tokenizer), or an unknown name.
+    """
+    names = token_names(model)
+    if names is None:
+        require_tokenizer(model.tokenizer)
+        raise InterpError("encode_names: this model has a tokenizer, which reads its texts")
+    unknown = [word for word in text.split() if word not in names.tokens]
+    if unknown:
+        raise InterpError(
+            f"{text[:40]!r}: no token is named {unknown[0]!r}; this model has "
+            f"{', '.join(names.tokens)}"
+        )
+    return torch.tensor([names.tokens.index(word) for word in text.split()], dtype=torch.long)
+
+
+def _texts(ids: Tensor, names: tuple[str, ...]) -> list[str]:
+    return [names[i] if 0 <= i < len(names) else str(i) for i in ids.tolist()]
+
+
 def _require_fast(tokenizer: Any) -> None:
+    require_tokenizer(tokenizer)
     if not getattr(tokenizer, "is_fast", False):
         raise InterpError(
             f"{type(tokenizer).__name__} gives no character offsets; load the fast tokenizer "

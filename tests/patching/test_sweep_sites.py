@@ -300,7 +300,7 @@ def test_where_the_engine_is_wrong_the_self_check_notices_and_hooks_are_used(
     expected = sweep(unchecked, pair, site=site, method="hooked", progress=False)
     with monkeypatch.context() as patch:
         # as if the model's attention scaled its queries and keys in a way that is not known
-        patch.setattr("interp.patching.blocks.apply_rotary", lambda x, embeddings: x)
+        patch.setattr("interp.patching.attend.apply_rotary", lambda x, embeddings: x)
         result = sweep(unchecked, pair, site=site, progress=False)
     assert torch.equal(result.values, expected.values)
     (note,) = result.notes

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from interp.known import names
+from interp.known.registry import PROGRAMS
+from interp.known.stored import WEIGHTS, load_card
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_card_says_of_the_program_what_its_module_says(name: str) -> None:
+    card, program = load_card(name), PROGRAMS[name]
+    for field in (
+        "name", "description", "source", "layout", "inputs", "answer", "positions", "backups",
+        "shares",
+    ):  # fmt: skip
+        assert card[field] == json.loads(json.dumps(getattr(program, field))), field
+    computed = [variable for node in card["nodes"] for variable in node["writes"]]
+    assert len(set(computed)) == len(computed)
+    assert set(card["variables"]) == {*computed, "tokens"} | set(card["variables"]) & {"indices"}
+    assert set(program.positions) <= set(computed)
+
+
+def test_weights_are_small_and_nothing_else_lies_there() -> None:
+    files = sorted(path.name for path in WEIGHTS.iterdir())
+    assert files == sorted(f"{name}.{kind}" for name in names() for kind in ("json", "safetensors"))
+    assert sum((WEIGHTS / file).stat().st_size for file in files) < 200_000
