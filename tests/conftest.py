@@ -27,7 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--one-in 4``: a quarter of every slow family, which is what ``make test`` runs."""
+    """``--one-in 6``: a sixth of every slow family, which is what ``make test`` runs."""
     parser.addoption(
         "--one-in",
         type=int,

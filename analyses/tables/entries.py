@@ -26,6 +26,7 @@ from analyses.direction.tables import DirectionResult
 from analyses.report.claims import Claim
 from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
+from analyses.tables.validity import known_backup, known_cells, known_directions
 from analyses.totals import claim_of
 from interp.behaviour import OptionScores, prompt_tables
 from interp.behaviour.scores import PRIMARY
@@ -332,6 +333,9 @@ TABLES: dict[str, Entry] = {
     "flips": Entry(tuple(MODELS), flips),
     "directions": Entry(("direction",), directions),
     "nulls": Entry((), nulls),
+    "known-cells": Entry((), lambda _: known_cells()),
+    "known-backup": Entry((), lambda _: known_backup()),
+    "known-directions": Entry((), lambda _: known_directions()),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),
     "transfer-words": Entry(("transfer",), partial(transfer, reader="bag of words")),

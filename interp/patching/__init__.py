@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         get_act_patch_resid_pre,
     )
     from interp.patching.grid import Grid
+    from interp.patching.health import JACCARD_BAR, interaction, moved_against, top_overlap
     from interp.patching.identities import measure_identities
     from interp.patching.knockout import knockout
     from interp.patching.metrics import Metric
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL",
+    "JACCARD_BAR",
     "Cell",
     "Cells",
     "Grid",
@@ -46,10 +48,13 @@ __all__ = [
     "get_act_patch_mlp_out",
     "get_act_patch_resid_mid",
     "get_act_patch_resid_pre",
+    "interaction",
     "knockout",
     "measure_identities",
+    "moved_against",
     "plan_sweep",
     "sweep",
+    "top_overlap",
 ]
 
 attach(__name__)
