@@ -22,6 +22,9 @@ N_PATH = 10
 N_RANDOM = 100
 """Draws of random scores, whose mean is shown."""
 
+DECIMALS = 3
+"""Of a score: answers are 1 apart, and rotated weights of up to 10^4 round at 5e-4."""
+
 Scores: TypeAlias = "pd.Series[float]"
 """One score per cell (label of the node, position): the mean size of its effect over pairs."""
 
@@ -108,18 +111,17 @@ def _sizes(results: Mapping[str, SweepResult]) -> Scores:
                 label = f"L{layer}MLP" if head is None else f"L{layer}H{head}"
                 row = sizes[layer] if head is None else sizes[layer, head]
                 found |= {(label, position): float(size) for position, size in enumerate(row)}
-    return pd.Series(found)
+    return pd.Series(found).round(DECIMALS)
 
 
 def _auroc(true: pd.Series[bool], scores: Scores) -> float:
-    # an exact zero and its rounding are one score
-    return float(roc_auc_score(true, scores.round(6)))
+    return float(roc_auc_score(true, scores))
 
 
 def _found(true: pd.Series[bool], scores: Scores) -> float:
-    """Share of the true cells among as many of the highest scores."""
-    top = scores.nlargest(int(true.sum())).index
-    return float(true.loc[top].mean())
+    """Share of the true cells among as many of the highest scores; one that scores 0 is not found."""
+    top = scores.nlargest(int(true.sum()))
+    return float((true.loc[top.index] & (top > 0)).sum() / true.sum())
 
 
 def _row(method: str, auroc: float, found: float, true: pd.Series[bool]) -> dict[str, object]:
