@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from interp.lazy import attach
 
 if TYPE_CHECKING:
-    from interp.circuits.ablation import Ablation, NodeOutputs, mean_outputs
+    from interp.circuits.ablation import NodeOutputs, mean_outputs
     from interp.circuits.areas import MIB_SHARES, cmd, cpr
     from interp.circuits.auroc import edge_auroc, node_auroc
     from interp.circuits.checks import CheckedCircuits, CircuitTests, check_circuit
     from interp.circuits.curve import FaithfulnessCurve, faithfulness_curve
-    from interp.circuits.graphml import write_graphml
+    from interp.circuits.graphml import graphml_of, write_graphml
     from interp.circuits.hypotheses import (
         CircuitTest,
         circuit_equivalence,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         circuit_minimality,
         circuit_sufficiency,
     )
+    from interp.circuits.names import RANDOM_CIRCUITS, Ablation, OverPairs, ScoreMethod
     from interp.circuits.nodes import CircuitNode, circuit_nodes, top_nodes
     from interp.circuits.random_draws import RandomCircuits, random_circuits
     from interp.circuits.runs import CircuitRuns, run_circuits
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MIB_SHARES",
+    "RANDOM_CIRCUITS",
     "Ablation",
     "CheckedCircuits",
     "CircuitNode",
@@ -33,7 +35,9 @@ __all__ = [
     "CircuitTests",
     "FaithfulnessCurve",
     "NodeOutputs",
+    "OverPairs",
     "RandomCircuits",
+    "ScoreMethod",
     "check_circuit",
     "circuit_equivalence",
     "circuit_independence",
@@ -44,6 +48,7 @@ __all__ = [
     "cpr",
     "edge_auroc",
     "faithfulness_curve",
+    "graphml_of",
     "mean_outputs",
     "node_auroc",
     "node_scores",

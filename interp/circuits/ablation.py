@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.circuits.names import Ablation
 from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
@@ -26,8 +27,6 @@ from interp.patching.branches import Reading
 from interp.patching.hooked import hook_of
 from interp.patching.plan import require_site
 from interp.prompts import PromptPair
-
-Ablation: TypeAlias = Literal["resample", "mean", "zero"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +98,15 @@ def _sums(values: Tensor) -> Tensor:
 def ablated_outputs(
     model: TransformerBridge,
     ablation: Ablation,
+    source: Reading,
     destination: Reading,
     means: NodeOutputs | None,
 ) -> list[NodeOutputs]:
-    """What replaces the nodes' outputs in each forward of a reading of the source, at all positions."""
+    """What replaces the nodes' outputs in each forward of the source's reading, at all positions."""
     if ablation == "resample":
         return [record_outputs(model, forward.ids) for forward in destination.forwards]
     found = []
-    for forward in destination.forwards:
+    for forward in source.forwards:
         if ablation == "mean":
             assert means is not None  # made by the caller
             found.append(means.at((torch.arange(len(forward.ids)) > 0).long()))
@@ -128,8 +128,8 @@ def require_ablation(
     """
     if not pairs:
         raise InterpError("no pairs to run circuits on: the list is empty")
-    if ablation not in ("resample", "mean", "zero"):
-        raise InterpError(f"no ablation {ablation!r}; known: resample, mean, zero")
+    if ablation not in get_args(Ablation):
+        raise InterpError(f"no ablation {ablation!r}; known: {', '.join(get_args(Ablation))}")
     unequal = [pair for pair in pairs if not pair.alignment.by_index]
     if unequal and ablation == "resample":
         raise InterpError(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.circuits.ablation import Ablation, NodeOutputs
+from interp.circuits.ablation import NodeOutputs
 from interp.circuits.hypotheses import (
     QUANTILE,
     CircuitTest,
@@ -18,14 +18,13 @@ from interp.circuits.hypotheses import (
     circuit_minimality,
     circuit_sufficiency,
 )
+from interp.circuits.names import RANDOM_CIRCUITS, Ablation
 from interp.circuits.nodes import CircuitMasks, CircuitNode, circuit_nodes, mask_of
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
 from interp.stats import rng
-
-RANDOM_CIRCUITS = 100
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.circuits.ablation import Ablation, NodeOutputs
+from interp.circuits.ablation import NodeOutputs
 from interp.circuits.areas import MIB_SHARES, area_weights, cmd, cpr
+from interp.circuits.names import Ablation
 from interp.circuits.nodes import CircuitNode, circuit_nodes, nested_circuits, rank_nodes, scores_of
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
 from interp.errors import InterpError

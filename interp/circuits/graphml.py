@@ -18,14 +18,10 @@ _KEYS = {
 }  # fmt: skip
 
 
-def write_graphml(
-    path: Path | str,
-    scores: pd.DataFrame,
-    circuit: Collection[CircuitNode],
-    *,
-    parallel: bool = False,
-) -> Path:
-    """Write all nodes of a table of scores, and the connections that a circuit keeps.
+def graphml_of(
+    scores: pd.DataFrame, circuit: Collection[CircuitNode], *, parallel: bool = False
+) -> str:
+    """All nodes of a table of scores, and the connections that a circuit keeps, as GraphML.
 
     Nodes have ``label``, ``kind`` (head, mlp, embed, logits), ``layer``, ``head``, ``score`` and
     ``kept``. A circuit of nodes keeps every connection between two of them, so that there is an edge
@@ -33,14 +29,13 @@ def write_graphml(
     score.
 
     Args:
-        path: the file.
         scores: a row per node, with ``layer``, ``head`` and ``score``.
         circuit: the nodes that are kept.
         parallel: the MLP reads the same stream as the layer's heads
             (``model.cfg.parallel_attn_mlp``), so that no edge leads from these to it.
 
     Raises:
-        InterpError: a node of the circuit without a score, or a file that cannot be written.
+        InterpError: a node of the circuit without a score.
     """
     nodes = nodes_of_table(scores)
     missing = [node for node in circuit if node not in nodes]
@@ -68,11 +63,27 @@ def write_graphml(
     for source, destination in _connections([node for node in nodes if node in circuit], parallel):
         ElementTree.SubElement(graph, "edge", {"source": source, "target": destination})
     ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def write_graphml(
+    path: Path | str,
+    scores: pd.DataFrame,
+    circuit: Collection[CircuitNode],
+    *,
+    parallel: bool = False,
+) -> Path:
+    """Write :func:`graphml_of` to a file.
+
+    Raises:
+        InterpError: a node of the circuit without a score, or a file that cannot be written.
+    """
+    path, text = Path(path), graphml_of(scores, circuit, parallel=parallel)
     try:
-        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+        path.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise InterpError(f"{path}: cannot be written ({error.strerror})") from error
-    return Path(path)
+    return path
 
 
 def _add_node(graph: ElementTree.Element, label: str, **facts: object) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.circuits.ablation import Ablation, NodeOutputs
+from interp.circuits.ablation import NodeOutputs
 from interp.circuits.areas import cmd, cpr
 from interp.circuits.curve import require_sizes
+from interp.circuits.names import Ablation
 from interp.circuits.nodes import CircuitMasks, circuit_nodes, nested_circuits
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
 from interp.errors import InterpError

@@ -22,12 +22,12 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.ablation import (
-    Ablation,
     NodeOutputs,
     ablated_outputs,
     mean_outputs,
     require_ablation,
 )
+from interp.circuits.names import Ablation
 from interp.circuits.nodes import CircuitMasks, circuit_nodes
 from interp.errors import InterpError
 from interp.models.by_row import hooks_act_by_row
@@ -181,7 +181,7 @@ def _run_pair(
     # a hook of the user's may address the first row of a batch, say
     if not hooks_act_by_row(model, [source.prompt]):
         batch_size = 1
-    outputs = ablated_outputs(model, ablation, destination, means)
+    outputs = ablated_outputs(model, ablation, source, destination, means)
     forwards = list(zip(source.forwards, source.reads(), outputs, strict=True))
     found = []
     for start in range(0, len(masks), batch_size):

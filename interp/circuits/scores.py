@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.circuits.names import OverPairs, ScoreMethod
 from interp.circuits.nodes import circuit_nodes, score_table
 from interp.errors import InterpError
 from interp.patching.attribution import attribute
@@ -20,8 +21,6 @@ from interp.patching.sweep import sweep
 from interp.prompts import PromptPair
 from interp.stats import FloatArray
 
-ScoreMethod: TypeAlias = Literal["attribution", "exact"]
-
 
 def node_scores(
     model: TransformerBridge,
@@ -29,10 +28,11 @@ def node_scores(
     *,
     method: ScoreMethod = "attribution",
     steps: int = 1,
+    over_pairs: OverPairs = "mean",
     metric: str | Metric = "margin",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The mean effect of patching each head and each MLP from source into destination.
+    r"""The mean effect of patching each head and each MLP from source into destination.
 
     A node is patched alone, at all aligned positions from the first difference on. For the effect of
     taking it out of the source's run give ``[pair.swap() for pair in pairs]``; its sign is then negative
@@ -44,6 +44,8 @@ def node_scores(
         method: ``"attribution"`` (:func:`interp.patching.attribute`, first-order estimates at the cost
             of three forwards a pair) or ``"exact"`` (:func:`interp.patching.sweep`, a patched run each).
         steps: of the attribution's path (integrated gradients).
+        over_pairs: ``"mean"``, or ``"mean_absolute"``: the mean \|effect\|, for pairs whose metric has
+            no common direction, so that effects would cancel.
         metric: as in a sweep, one of them; the scores are in its unit.
         progress: show a bar.
 
@@ -57,11 +59,14 @@ def node_scores(
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
         raise InterpError("no pairs to score nodes on: the list is empty")
+    if over_pairs not in get_args(OverPairs):
+        raise InterpError(f"over_pairs is {over_pairs!r}; known: {', '.join(get_args(OverPairs))}")
     each = [
         node_effects(model, pair, method=method, steps=steps, metric=metric)
         for pair in tqdm(pairs, desc="node scores", disable=not progress)
     ]
-    return score_table(circuit_nodes(model), np.mean(each, axis=0))
+    effects = np.abs(each) if over_pairs == "mean_absolute" else np.asarray(each)
+    return score_table(circuit_nodes(model), effects.mean(0))
 
 
 def node_effects(
@@ -75,6 +80,10 @@ def node_effects(
     """The effect of patching each node of one pair, ``[node]`` in the order of ``circuit_nodes``."""
     if method not in get_args(ScoreMethod):
         raise InterpError(f"no method {method!r}; known: {', '.join(get_args(ScoreMethod))}")
+    if pair.alignment.first_difference is None:
+        raise InterpError(
+            f"{pair.label}: its two prompts are the same, so that no node has an effect"
+        )
     if method == "exact":
         if steps != 1:
             raise InterpError("steps is for method='attribution': an exact patch takes none")
@@ -87,12 +96,7 @@ def node_effects(
         )
         heads, mlps = found["z"], found["mlp_out"]
     by_layer = np.concatenate([_effects(heads), _effects(mlps).sum(-1, keepdims=True)], axis=1)
-    effects = by_layer.reshape(-1)
-    if np.isnan(effects).any():
-        raise InterpError(
-            f"{pair.label}: the two prompts are the same, so that no node has an effect"
-        )
-    return effects
+    return by_layer.reshape(-1)
 
 
 def _effects(result: SweepResult) -> FloatArray:

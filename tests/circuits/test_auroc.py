@@ -23,7 +23,10 @@ NODES = tuple(CircuitNode(0, head) for head in range(4))
 
 
 @pytest.mark.parametrize("direction", ["denoising", "noising"])
-@pytest.mark.parametrize("name", SINGLE_ROUTE)
+@pytest.mark.parametrize(
+    "name",
+    ["copy_previous", *(pytest.param(n, marks=pytest.mark.slow) for n in SINGLE_ROUTE[1:])],
+)
 def test_exact_patching_of_a_program_without_back_up_has_an_auroc_of_1(
     name: str, direction: str
 ) -> None:
@@ -32,9 +35,24 @@ def test_exact_patching_of_a_program_without_back_up_has_an_auroc_of_1(
     pairs = [pair_of(model, truth, source, to) for source, to in drawn]
     if direction == "noising":
         pairs = [pair.swap() for pair in pairs]
-    scores = node_scores(model, pairs, method="exact", progress=False)
+    # the margin of a program of numbers is value - zero, whichever answer is the larger
+    scores = node_scores(model, pairs, method="exact", over_pairs="mean_absolute", progress=False)
     assert len(scores) == len(circuit_nodes(model)) > len(truth.used_nodes)
     assert node_auroc(scores, truth.used_nodes) == 1.0
+
+
+def test_effects_that_cancel_over_pairs_count_by_their_size() -> None:
+    model, truth = known("sum_of_routes")
+    words = [("flip", "plain"), ("plain", "flip")]
+    pairs = [
+        pair_of(model, truth, *(truth.ids([w, "a", "b", "?"]) for w in couple)) for couple in words
+    ]
+    mean, size = (
+        node_scores(model, pairs, method="exact", over_pairs=how, progress=False)  # type: ignore[arg-type]
+        for how in ("mean", "mean_absolute")
+    )
+    assert mean["score"].abs().max() < 1e-3
+    assert size.set_index("node")["score"]["L1H1"] > 0.2
 
 
 def test_a_case_by_hand() -> None:

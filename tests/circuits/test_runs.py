@@ -191,7 +191,10 @@ def test_pairs_of_items_bring_their_clusters_and_wordings(load_tiny: Callable[..
     assert runs.wordings == tuple(pair.wording for pair in pairs)
 
 
-def test_what_cannot_be_run_is_refused_in_one_line(load_tiny: Callable[..., Any]) -> None:
+def test_what_cannot_be_run_is_refused_in_one_line(
+    load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the checks a user meets
     model = load_tiny("gpt2")
     pair, mask = pairs_of(model, 1)[0], np.ones((1, 20), bool)
     source, _ = prompts(8, 0)

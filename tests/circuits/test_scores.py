@@ -47,13 +47,17 @@ def test_a_model_has_a_node_for_every_head_and_mlp(load_tiny: Callable[..., Any]
     assert nodes[4] == CircuitNode(0)
 
 
-def test_what_cannot_be_scored_is_refused(load_tiny: Callable[..., Any]) -> None:
+def test_what_cannot_be_scored_is_refused(
+    load_tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # the checks a user meets
     model = load_tiny("gpt2")
     pair = pairs_of(model, 1)[0]
     same = make_pair(model, prompts(8, 0)[0], prompts(8, 0)[0], target=TARGET)
     cases: list[tuple[Any, dict[str, Any], str]] = [
         ([], {}, "no pairs"),
         (pair, {"method": "guess"}, "no method 'guess'; known: attribution, exact"),
+        (pair, {"over_pairs": "sum"}, "over_pairs is 'sum'"),
         (pair, {"method": "exact", "steps": 3}, "steps is for method='attribution'"),
     ]
     for pairs, options, message in cases:
