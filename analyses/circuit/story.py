@@ -157,8 +157,8 @@ def read_tests(done: CircuitResult) -> str:
 
 def _areas(done: CircuitResult) -> pd.DataFrame:
     areas = done.areas
-    table = areas[["measure", "of", "area"]].assign(interval=intervals_of(areas))
-    return table.rename(columns={"interval": "95 % interval"})
+    columns = {name: areas[name] for name in ("measure", "of", "area")}
+    return pd.DataFrame({**columns, "95 % interval": intervals_of(areas)})
 
 
 def _top(done: CircuitResult) -> pd.DataFrame:

@@ -78,7 +78,10 @@ class Plan:
     def of_row(cls, row: Mapping[Any, Any]) -> Plan:
         """The plan of its row."""
         found = {name: json.loads(value) for name, value in row.items()}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in found.items()
+        }
+        return cls(**plain)
 
     @property
     def checked(self) -> CheckedCircuits:
@@ -218,14 +221,15 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
 def runs_of(rows: pd.DataFrame, config: CircuitConfig) -> CircuitRuns:
     """The runs of all pairs, from the rows of each."""
     values = rows.pivot_table(index="circuit", columns=["item", "slot"], values="value", sort=True)
+    names, slots = (values.columns.get_level_values(k).tolist() for k in ("item", "slot"))
     pairs = rows.drop_duplicates(["item", "slot"]).set_index(["item", "slot"]).loc[values.columns]
     return CircuitRuns(
         values=values.to_numpy(float),
         full=pairs["full"].to_numpy(float),
         empty=pairs["empty"].to_numpy(float),
-        pair_labels=tuple(f"{item} #{slot}" for item, slot in values.columns),
+        pair_labels=tuple(f"{item} #{slot}" for item, slot in zip(names, slots, strict=True)),
         clusters=tuple(pairs["cluster"].astype(str)),
-        wordings=tuple(str(slot) for _, slot in values.columns),
+        wordings=tuple(map(str, slots)),
         metric=config.metric,
         ablation=config.ablation,
     )

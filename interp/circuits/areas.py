@@ -7,7 +7,7 @@ rule:
 
 * CPR, the integrated circuit performance ratio, is the area under f. Higher is better, and it may be
   above 1: a circuit may outdo the model.
-* CMD, the integrated circuit-model distance, is the area of \\|1 - f\\|. 0 is best.
+* CMD, the integrated circuit-model distance, is the area of |1 - f|. 0 is best.
 
 MIB evaluates f at :data:`MIB_SHARES` and rounds the number of edges down. Here a point stands at the
 share that its circuit really has, which differs where a model has few nodes.
@@ -55,7 +55,7 @@ def cpr(shares: Points, faithfulness: Points) -> float:
 def cmd(shares: Points, faithfulness: Points) -> float:
     """Area between a curve of faithfulness and 1, over shares from .001 to 1; see :func:`cpr`.
 
-    \\|1 - f\\| is taken at the points, as MIB does, also where the curve crosses 1 between two of them.
+    |1 - f| is taken at the points, as MIB does, also where the curve crosses 1 between two of them.
 
     Example:
         >>> round(cmd([0, 0.5, 1], [0, 1.5, 1]), 4)

@@ -44,7 +44,7 @@ def node_auroc(
         scores: a row per node, with ``layer``, ``head`` (missing for an MLP) and ``score``.
         true_nodes: anything with ``layer`` and ``head``: :class:`CircuitNode`, or
             ``truth.used_nodes`` of :mod:`interp.known`.
-        absolute: rank by \\|score\\|.
+        absolute: rank by the size of the score.
 
     Raises:
         InterpError: a true node that is not in the table, all nodes or none true (no area is defined),
@@ -71,7 +71,7 @@ def edge_auroc(
         true_edges: anything with these three names: the used ones of ``truth.edges`` of
             :mod:`interp.known`, whose labels the table has to use. An edge that carries several
             variables counts once.
-        absolute: rank by \\|score\\|.
+        absolute: rank by the size of the score.
 
     Raises:
         InterpError: as :func:`node_auroc`.

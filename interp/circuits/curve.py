@@ -136,7 +136,8 @@ def faithfulness_curve(
         pairs: source (the instructed prompt) and destination (its placebo).
         scores: one row per head and MLP, see :func:`interp.circuits.node_scores`.
         sizes: numbers of nodes; by default 0, 1, MIB's shares of all nodes, and all.
-        absolute: the largest \\|score\\| first, as MIB's CMD asks; False: the largest score first.
+        absolute: the largest score in size first; False: the largest score first, so that nodes which
+            lower the metric come last.
         ablation, means, metric, batch_size, progress: see :func:`interp.circuits.run_circuits`.
 
     Returns:

@@ -91,7 +91,8 @@ def circuit_sufficiency(
     random = _draws("random", random, len(full))
     _require_share("quantile", quantile)
     n = len(random)
-    no_nearer = int((distance(random, full) >= distance(circuit, full)).sum())
+    own = distance(circuit, full) - _tie(full) ** 2
+    no_nearer = int((distance(random, full) >= own).sum())
     p = float(binom.sf(no_nearer - 1, n, quantile))
     null = f"no nearer to the model than {quantile:.0%} of random circuits"
     return CircuitTest("sufficiency", null, "rejected", no_nearer / n, p, n)
@@ -118,8 +119,7 @@ def circuit_equivalence(
     if not 0 <= epsilon < 0.5:
         raise InterpError(f"epsilon is {epsilon}: a distance from one half, 0 to .5")
     difference = _cluster_means(circuit - full, clusters)
-    tie = _TIE * max(float(np.abs(full).max()), float(np.abs(circuit).max()))
-    difference = difference[np.abs(difference) > tie]
+    difference = difference[np.abs(difference) > _tie(full, circuit)]
     n = len(difference)
     null = f"beats the model with a chance of 1/2, to {epsilon:g}"
     if not n:
@@ -201,7 +201,7 @@ def circuit_minimality(
         raise InterpError(f"{len(without)} runs without a node for {len(nodes)} nodes")
     effects, n = distance(without, base), len(inflated)
     others = distance(inflated, base)
-    beyond = (effects[:, None] > others[None]).sum(-1)
+    beyond = (effects[:, None] > others[None] + _tie(base) ** 2).sum(-1)
     p = binom.cdf(beyond, n, quantile)
     return pd.DataFrame(
         {
@@ -215,6 +215,11 @@ def circuit_minimality(
             "p_holm": holm(np.asarray(p, dtype=np.float64)),
         }
     )
+
+
+def _tie(*values: FloatArray) -> float:
+    """Differences of metrics up to here are rounding."""
+    return _TIE * max(float(np.abs(each).max()) for each in values)
 
 
 def _kernel(values: FloatArray) -> FloatArray:

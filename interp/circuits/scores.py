@@ -32,7 +32,7 @@ def node_scores(
     metric: str | Metric = "margin",
     progress: bool = True,
 ) -> pd.DataFrame:
-    r"""The mean effect of patching each head and each MLP from source into destination.
+    """The mean effect of patching each head and each MLP from source into destination.
 
     A node is patched alone, at all aligned positions from the first difference on. For the effect of
     taking it out of the source's run give ``[pair.swap() for pair in pairs]``; its sign is then negative
@@ -44,8 +44,8 @@ def node_scores(
         method: ``"attribution"`` (:func:`interp.patching.attribute`, first-order estimates at the cost
             of three forwards a pair) or ``"exact"`` (:func:`interp.patching.sweep`, a patched run each).
         steps: of the attribution's path (integrated gradients).
-        over_pairs: ``"mean"``, or ``"mean_absolute"``: the mean \|effect\|, for pairs whose metric has
-            no common direction, so that effects would cancel.
+        over_pairs: ``"mean"``, or ``"mean_absolute"``: the mean of absolute effects, for
+            pairs whose metric has no common direction, so that effects would cancel.
         metric: as in a sweep, one of them; the scores are in its unit.
         progress: show a bar.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.circuits.areas import FIRST_SHARE
 from interp.circuits.curve import FaithfulnessCurve
 from interp.circuits.nodes import CircuitNode, node_of_row, nodes_of_table
 from interp.circuits.random_draws import RandomCircuits
@@ -23,7 +24,7 @@ _ONE_COLUMN_OF_TICKS = 24
 def faithfulness(
     curve: FaithfulnessCurve, random: RandomCircuits | None = None, *, title: str = "Faithfulness"
 ) -> go.Figure:
-    """Faithfulness over the number of nodes kept, with CPR and CMD in the title.
+    """Faithfulness over the number of nodes kept, with CPR and CMD in the title of a whole curve.
 
     0 is the empty circuit, 1 (dashed) the full one. The axis of sizes is logarithmic and starts at one
     node; the areas are over the share of nodes on a linear scale. ``random``: the mean over draws with
@@ -75,15 +76,17 @@ def faithfulness(
         zerolinewidth=1,
         range=[bottom - room, top + room],
     )
-    areas = f"CPR {curve.cpr:.2f}, CMD {curve.cmd:.2f}"
-    beside = ""
-    if random is not None:
+    n, areas, beside = len(curve.ranking), "", ""
+    whole = curve.sizes[0] <= FIRST_SHARE * n and curve.sizes[-1] == n
+    if whole:
+        areas = f": CPR {curve.cpr:.2f}, CMD {curve.cmd:.2f}"
+    if whole and random is not None and random.sizes == curve.sizes:
         beside = f"random: CPR {random.cpr().estimate:.2f}, CMD {random.cmd().estimate:.2f}, "
         beside += f"{len(random.faithfulness)} draws"
     runs = curve.runs
     return apply_style(
         figure,
-        title=f"{title}: {areas}",
+        title=f"{title}{areas}",
         subtitle=(
             beside,
             f"{runs.ablation} ablation, {runs.metric.replace('_', ' ')}, {runs.values.shape[1]} pairs; "

@@ -49,6 +49,12 @@ def test_a_curve_of_noise_has_no_band_and_random_ones_are_optional() -> None:
     assert [trace.name for trace in figure.data] == ["circuit"]
 
 
+def test_some_sizes_alone_have_no_areas() -> None:
+    curve = make_curve()
+    part = FaithfulnessCurve(curve.ranking, (1, 3), curve.runs.of([1, 2]))
+    assert faithfulness(part).layout.title.text == "Faithfulness"
+
+
 def test_the_graph_fills_the_nodes_of_the_circuit() -> None:
     scores = score_table(NODES, np.linspace(-2.0, 1.0, 9))
     circuit = [CircuitNode(2, 1), CircuitNode(0)]
