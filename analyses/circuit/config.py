@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from analyses.config import ContrastConfig, MetricName, Out, Rotate
-from interp.circuits.names import RANDOM_CIRCUITS, Ablation, ScoreMethod
+from interp.circuits.names import Ablation, ScoreMethod
 
 
 class CircuitConfig(ContrastConfig):
@@ -35,8 +35,11 @@ class CircuitConfig(ContrastConfig):
     size: int | None = Field(
         None, ge=1, description="Nodes of the circuit that is drawn and tested. Default: a tenth."
     )
-    draws: int = Field(10, ge=2, description="Random rankings beside the curve.")
+    draws: int = Field(5, ge=2, description="Random rankings beside the curve.")
     random: int = Field(
-        RANDOM_CIRCUITS, ge=1, description="Random circuits that the circuit is tested against."
+        60,
+        ge=30,
+        description="Random circuits that the circuit is tested against; with fewer than 30 "
+        "none could be shown to be sufficient.",
     )
     out: Out = Path("runs/circuit")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         circuit_minimality,
         circuit_sufficiency,
     )
-    from interp.circuits.names import RANDOM_CIRCUITS, Ablation, OverPairs, ScoreMethod
+    from interp.circuits.names import Ablation, OverPairs, ScoreMethod
     from interp.circuits.nodes import CircuitNode, circuit_nodes, top_nodes
     from interp.circuits.random_draws import RandomCircuits, random_circuits
     from interp.circuits.runs import CircuitRuns, run_circuits
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MIB_SHARES",
-    "RANDOM_CIRCUITS",
     "Ablation",
     "CheckedCircuits",
     "CircuitNode",

@@ -59,7 +59,7 @@ def cmd(shares: Points, faithfulness: Points) -> float:
 
     Example:
         >>> round(cmd([0, 0.5, 1], [0, 1.5, 1]), 4)
-        0.4995
+        0.4985
     """
     x, f = _points(shares, faithfulness)
     return float(np.trapezoid(np.abs(1 - f), x))

@@ -18,13 +18,16 @@ from interp.circuits.hypotheses import (
     circuit_minimality,
     circuit_sufficiency,
 )
-from interp.circuits.names import RANDOM_CIRCUITS, Ablation
+from interp.circuits.names import Ablation
 from interp.circuits.nodes import CircuitMasks, CircuitNode, circuit_nodes, mask_of
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
 from interp.stats import rng
+
+RANDOM_CIRCUITS = 100
+"""Random circuits that one is tested against."""
 
 
 @dataclass(frozen=True, eq=False)

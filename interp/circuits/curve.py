@@ -58,8 +58,13 @@ class FaithfulnessCurve:
         return self.runs.share(area_weights(self.shares) @ above)
 
     def cmd_interval(self) -> Interval:
-        """Jackknife-t interval of CMD over clusters of items; wordings are taken as they are."""
-        runs = self.runs
+        """Jackknife-t interval of CMD over clusters of items; wordings are taken as they are.
+
+        NaN with a reason where that of :meth:`cpr_interval` is.
+        """
+        runs, ratio = self.runs, self.cpr_interval()
+        if ratio.reason:
+            return ratio
         columns = np.concatenate([runs.values, runs.empty[None], runs.full[None]])
 
         def of(sums: FloatArray) -> FloatArray:

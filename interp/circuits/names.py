@@ -15,6 +15,3 @@ ScoreMethod: TypeAlias = Literal["attribution", "exact"]
 
 OverPairs: TypeAlias = Literal["mean", "mean_absolute"]
 """How the effects of a node on several pairs become a score."""
-
-RANDOM_CIRCUITS = 100
-"""Random circuits that one is tested against."""

@@ -244,4 +244,5 @@ def _require_masks(circuits: CircuitMasks, n_nodes: int) -> CircuitMasks:
 
 def _ratio(above: FloatArray, below: FloatArray | np.floating[Any]) -> FloatArray:
     above, below = np.broadcast_arrays(above, below)
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    found = np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    return found + 0.0  # 0 / -1 is -0

@@ -51,6 +51,7 @@ def faithfulness(
             marker={"size": 6},
             name=_CIRCUIT,
             legendgroup=_CIRCUIT,
+            legendrank=1,
             customdata=np.stack([100 * table["share_of_nodes"], low, high], axis=-1),
             hovertemplate=(
                 "%{x} nodes (%{customdata[0]:.1f} %): %{y:.3f} [%{customdata[1]:.3f}, "

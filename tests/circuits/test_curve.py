@@ -118,6 +118,9 @@ def test_where_the_instruction_does_nothing_the_curve_has_no_interval() -> None:
     assert table["estimate"].isna().all()
     assert table["reason"].str.contains("denominator's interval contains 0").all()
     assert table["faithfulness"].notna().all()
+    assert np.isnan(curve.cpr_interval().estimate)
+    assert "contains 0" in curve.cmd_interval().reason
+    assert not np.isnan([curve.cpr, curve.cmd]).any()
     runs = replace(curve.runs, full=empty, values=np.zeros((3, 4)))
     assert np.isnan(FaithfulnessCurve(curve.ranking, curve.sizes, runs).cmd_interval().estimate)
 

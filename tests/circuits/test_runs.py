@@ -68,6 +68,8 @@ def test_ratios_are_of_means_and_of_every_pair(load_tiny: Callable[..., Any]) ->
     level = replace(runs, full=runs.empty)
     assert np.isnan(level.faithfulness()).all()
     assert "contains 0" in level.interval().reason[0]
+    falling = replace(runs, full=runs.empty - 1.0, values=runs.empty[None])
+    assert not np.signbit(falling.faithfulness()).any()
 
 
 def test_the_option_margin_ablates_nodes_under_the_options_too(

@@ -41,7 +41,7 @@ TABLES = ("scores", "curve", "random", "areas", "tests", "minimality")
 
 def config(folder: Path, out: Path, **changes: Any) -> CircuitConfig:
     """A small run on a local model and bundled items."""
-    small = {"items": "bundled", "limit": 6, "texts": 2, "draws": 2, "random": 5}
+    small = {"items": "bundled", "limit": 6, "texts": 2, "draws": 2, "random": 30}
     return CircuitConfig(model=str(folder), out=out, **{**small, **changes})
 
 
@@ -81,7 +81,7 @@ def test_the_run_holds_what_the_library_gives(
     np.testing.assert_allclose(done.curve.faithfulness, curve.faithfulness, atol=1e-4)
     random = random_circuits(model, running, sizes=done.curve.sizes, draws=2, **options)
     np.testing.assert_allclose(done.random.faithfulness, random.faithfulness, atol=1e-4)
-    tests = check_circuit(model, running, curve.circuit(4), n_random=5, **options)
+    tests = check_circuit(model, running, curve.circuit(4), n_random=30, **options)
     found = done.tests.to_dataframe()
     assert found["test"].tolist() == tests.to_dataframe()["test"].tolist()
     np.testing.assert_allclose(found["statistic"], tests.to_dataframe()["statistic"], atol=1e-4)
@@ -120,7 +120,7 @@ def test_the_command_runs_end_to_end(
     out = tmp_path / "run"
     words = (
         f"interp circuit --model {tiny_folder('llama')} --items bundled --limit 8 --texts 2 --draws 2 "
-        f"--random 3 --metric option_margin --out {out}"
+        f"--random 30 --metric option_margin --out {out}"
     )
     monkeypatch.setattr(sys, "argv", words.split())
     with pytest.raises(SystemExit) as stop:
@@ -153,7 +153,7 @@ def test_what_cannot_be_asked_is_refused_before_a_folder_is_made(
 
 
 def test_a_plan_survives_its_row_and_names_every_circuit() -> None:
-    settings = CircuitConfig(draws=3, random=7, seed=5)
+    settings = CircuitConfig(draws=3, random=30, seed=5)
     nodes = [CircuitNode(k) for k in range(30)]
     scores = score_table(nodes, np.random.default_rng(0).normal(size=30))
     plan = Plan.of(settings, scores, left_out=2)
@@ -163,7 +163,7 @@ def test_a_plan_survives_its_row_and_names_every_circuit() -> None:
     n_curve, n_random, n_tests = map(len, plan.parts)
     assert n_curve == len(plan.sizes)
     assert n_random == 3 * n_curve
-    assert n_tests == 2 + 3 + 7 + 7
+    assert n_tests == 2 + 3 + 27 + 30
     assert len(plan.masks) == n_curve + n_random + n_tests
 
 
