@@ -33,6 +33,7 @@ STUDIES: dict[str, Entry] = {
     "attention": Entry(
         "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
     ),
+    "circuit": Entry("analyses.circuit.config:CircuitConfig", "analyses.circuit.study:Circuit"),
     "direction fit": Entry(
         "analyses.direction.config:DirectionConfig", "analyses.direction.study:FitDirection"
     ),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from interp import (
         activations,
         behaviour,
+        circuits,
         data,
         directions,
         known,
@@ -46,6 +47,7 @@ __all__ = [
     "activations",
     "attribute",
     "behaviour",
+    "circuits",
     "data",
     "directions",
     "fit_direction",

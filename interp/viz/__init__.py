@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         gain_by_rank,
         letters,
     )
+    from interp.viz.circuits import circuit_graph, faithfulness
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
         direction_cosines,
@@ -60,6 +61,7 @@ __all__ = [
     "attention_sections",
     "attention_to_span",
     "categories",
+    "circuit_graph",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",
@@ -69,6 +71,7 @@ __all__ = [
     "effect_against_cost",
     "effects",
     "effects_by_condition",
+    "faithfulness",
     "flips",
     "gain_by_rank",
     "heatmap",

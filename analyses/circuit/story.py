@@ -1,0 +1,180 @@
+"""The report of a circuit run: is there anything to explain, how faithful is a circuit, what is in it.
+
+A curve is read only where m(full) - m(empty) differs from 0 over clusters and wordings, and there are
+enough of both; else it is shown but not interpreted.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analyses.circuit.tables import CircuitResult
+from analyses.contrast import by_name, standing
+from analyses.report.prose import count
+from analyses.report.sections import METRICS, UNITS, limits, named, read_sample
+from analyses.report.verdicts import untested
+from analyses.study import Story
+from interp import viz
+from interp.stats import intervals_of
+from interp.viz import Section
+from interp.viz.report import format_interval
+
+_REPLACED = {
+    "resample": "what they give in the placebo's run, position by position",
+    "mean": "their mean over the placebo prompts (the first position has its own)",
+    "zero": "nothing",
+}
+_MOST_NODES = 20
+
+
+def tell(done: CircuitResult) -> Story:
+    """Sections and figures."""
+    name = by_name(done.config.condition)
+    curve = viz.faithfulness(done.curve, done.random)
+    graph = viz.circuit_graph(done.scores, done.circuit)
+    return Story(
+        title=f"Which heads and MLPs carry the instruction{name}?",
+        sections=[
+            _question(done),
+            Section(
+                "How faithful are circuits?",
+                paragraphs=[read_total(done), read_curve(done)],
+                tables=[(_areas(done), "Areas over the share of nodes kept, from .001 to 1.")],
+                figures=[
+                    (
+                        curve,
+                        "Faithfulness of the nodes with the largest scores, and of random ones. Both "
+                        "areas are of the curve of means over a linear scale of shares.",
+                    )
+                ],
+            ),
+            Section(
+                "What is in the circuit?",
+                paragraphs=[read_circuit(done)],
+                tables=[(_top(done), "The largest scores, with the node's place in the ranking.")],
+                figures=[(graph, "The nodes of the model. circuit.graphml holds the same graph.")],
+            ),
+            Section(
+                "Which tests does it pass?",
+                paragraphs=[read_tests(done)],
+                tables=[
+                    (
+                        done.tests_table,
+                        "Hypothesis tests of arXiv 2410.13032 at 5 %. Where the null hypothesis is the "
+                        "good case, retaining it on few items shows little.",
+                    )
+                ],
+            ),
+            _limits(done),
+        ],
+        figures={"faithfulness": curve, "circuit": graph},
+        printed=_areas(done),
+    )
+
+
+def _question(done: CircuitResult) -> Section:
+    config = done.config
+    asked = f"the instruction{by_name(config.condition)}"
+    n = len(done.curve.runs.pair_labels)
+    lost = (
+        f" {count(done.left_out, 'pair')} whose placebo has another number of tokens "
+        f"{'is' if done.left_out == 1 else 'are'} left out."
+        if done.left_out
+        else ""
+    )
+    return Section(
+        "What was done",
+        paragraphs=[
+            f"Every item is asked with {asked}, {standing(done.spec)}, and with a placebo in its place. "
+            f"For example: “{done.example[config.condition]}” against “{done.example['placebo']}” On "
+            f"{count(done.n_scored, 'pair')} every head and MLP was scored by patching it from the "
+            f"instructed prompt into the placebo ({config.method}).",
+            f"On {count(n, 'other pair')}, of other clusters of items, the instructed prompt was run "
+            "with the nodes of the largest scores alone: all others gave "
+            f"{_REPLACED[config.ablation]}. Faithfulness is the share of m(full) - m(empty) that a "
+            "circuit keeps; the embeddings are the instructed prompt's throughout.",
+            f"{read_sample(done.items)}{lost} {METRICS[config.metric]}",
+        ],
+    )
+
+
+def blocked(done: CircuitResult) -> str:
+    """Why no curve is interpreted; empty where it can be."""
+    few = untested(done.total)
+    if few:
+        return few
+    if not done.total.excludes(0):
+        return "the full model does not differ from the empty circuit"
+    return ""
+
+
+def read_total(done: CircuitResult) -> str:
+    """How much there is that a circuit could keep."""
+    metric = named(done.config.metric)
+    return (
+        f"All nodes together carry {format_interval(done.total)}{UNITS[done.config.metric]} of the "
+        f"{metric}: that of the model minus that with every node ablated."
+    )
+
+
+def read_curve(done: CircuitResult) -> str:
+    """CPR and CMD beside random circuits."""
+    why = blocked(done)
+    if why:
+        return f"The curve is shown but not interpreted: {why}."
+    cpr, cmd = done.curve.cpr_interval(), done.curve.cmd_interval()
+    above = "above" if cpr.low > done.random.cpr().high else "not clearly above"
+    return (
+        f"The area under the curve (CPR) is {format_interval(cpr)}, {above} that of random circuits "
+        f"({format_interval(done.random.cpr())}). Its distance from 1 (CMD) is {format_interval(cmd)} "
+        f"against {format_interval(done.random.cmd())}."
+    )
+
+
+def read_circuit(done: CircuitResult) -> str:
+    """The circuit that is drawn and tested, and its faithfulness."""
+    heads = sum(node.head is not None for node in done.circuit)
+    size = len(done.circuit)
+    said = (
+        f"The circuit is the {count(size, 'node')} with the largest scores, {count(heads, 'head')} and "
+        f"{count(size - heads, 'MLP')} of {len(done.scores)} nodes."
+    )
+    if blocked(done):
+        return f"{said} Its faithfulness is not read (see above)."
+    return f"{said} Its faithfulness is {done.faithful:.2f}."
+
+
+def read_tests(done: CircuitResult) -> str:
+    """Which tests the circuit passes."""
+    why = blocked(done)
+    if why:
+        return f"No test is interpreted: {why}."
+    table = done.tests_table
+    passed = table.loc[table["passed"], "test"].tolist()
+    failed = table.loc[~table["passed"], "test"].tolist()
+    return f"It passes: {', '.join(passed) or 'none'}. It fails: {', '.join(failed) or 'none'}."
+
+
+def _areas(done: CircuitResult) -> pd.DataFrame:
+    areas = done.areas
+    columns = {name: areas[name] for name in ("measure", "of", "area")}
+    return pd.DataFrame({**columns, "95 % interval": intervals_of(areas)})
+
+
+def _top(done: CircuitResult) -> pd.DataFrame:
+    rows = done.scores.sort_values("rank").head(_MOST_NODES)
+    return rows[["rank", "node", "score", "kept"]].reset_index(drop=True)
+
+
+def _limits(done: CircuitResult) -> Section:
+    return limits(
+        done.card,
+        [
+            "A circuit of nodes keeps every connection between them: which of these matter is not "
+            "asked. Nodes that back each other up have small scores and may be missing.",
+            "Nodes were chosen on other items than the curve is of, and sizes were fixed before. Random "
+            "circuits are drawn from all nodes, and their interval is over draws on these items.",
+            "Resampled outputs come from a prompt of another meaning and may be unlike anything that "
+            "the model meets together; with mean and zero ablation more so.",
+        ],
+    )

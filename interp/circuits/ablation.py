@@ -1,0 +1,141 @@
+"""What takes the place of a node that is not in the circuit.
+
+``resample``: the node's output in the placebo's run, position by position, so that the two prompts have
+to be aligned by index. ``mean``: its mean over the placebo prompts of all pairs and over positions; the
+first position has a mean of its own, because its states are those of an attention sink and far from all
+others. ``zero``: nothing. A head's output is ``hook_z`` (a mean or zero there leaves the bias of the
+output projection in place), an MLP's ``hook_mlp_out``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.circuits.names import Ablation
+from interp.errors import InterpError
+from interp.models.limits import require_finite
+from interp.models.rope import reset_rope
+from interp.models.wrapped import wrapped_logits
+from interp.patching.branches import Reading
+from interp.patching.hooked import hook_of
+from interp.patching.plan import require_site
+from interp.prompts import PromptPair
+
+
+@dataclass(frozen=True, eq=False)
+class NodeOutputs:
+    """What every node writes at some positions; the first axis is the layer.
+
+    ``z`` of the heads before the output projection, ``mlp_out`` of the MLPs.
+    """
+
+    z: Float[Tensor, "layer pos head d_head"]
+    mlp_out: Float[Tensor, "layer pos d_model"]
+
+    def at(self, rows: Int[Tensor, " pos"]) -> NodeOutputs:
+        """The outputs at some positions."""
+        return NodeOutputs(self.z[:, rows], self.mlp_out[:, rows])
+
+
+@torch.no_grad()
+def record_outputs(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> NodeOutputs:
+    """The outputs of all nodes in the run of one prompt."""
+    found: dict[str, list[Tensor]] = {"z": [], "mlp_out": []}
+
+    def reader(site: str) -> Callable[..., None]:
+        def read(activation: Tensor, hook: Any) -> None:
+            found[site].append(activation[0].detach())
+
+        return read
+
+    layers = range(int(model.cfg.n_layers))
+    hooks = [(hook_of(site, layer), reader(site)) for layer in layers for site in found]
+    reset_rope(model)
+    with model.hooks(fwd_hooks=hooks):
+        wrapped_logits(model, ids[None].to(model.cfg.device), logits_to_keep=1)
+    for site, outputs in found.items():
+        for layer, values in enumerate(outputs):
+            require_finite(values, hook_of(site, layer), "the run of a placebo")
+    return NodeOutputs(torch.stack(found["z"]), torch.stack(found["mlp_out"]))
+
+
+def mean_outputs(model: TransformerBridge, pairs: Sequence[PromptPair]) -> NodeOutputs:
+    """Mean outputs over the pairs' destination prompts: row 0 of the first position, row 1 of the rest.
+
+    Every pair counts alike at the first position, every token alike at the others.
+
+    Raises:
+        InterpError: no pairs.
+    """
+    if not pairs:
+        raise InterpError("no pairs to take a mean of: the list is empty")
+    z: Tensor | float = 0.0
+    mlp_out: Tensor | float = 0.0
+    for pair in pairs:
+        outputs = record_outputs(model, pair.destination.ids)
+        z, mlp_out = z + _sums(outputs.z), mlp_out + _sums(outputs.mlp_out)
+    n = [len(pairs), max(sum(len(pair.destination) - 1 for pair in pairs), 1)]
+    means = [
+        (torch.as_tensor(total).transpose(1, -1) / torch.tensor(n)).transpose(1, -1).float().cpu()
+        for total in (z, mlp_out)
+    ]
+    return NodeOutputs(*means)
+
+
+def _sums(values: Tensor) -> Tensor:
+    """``[layer, 2, ...]``: the first position, and the sum of all others, in float64."""
+    values = values.cpu().double()
+    return torch.stack([values[:, 0], values[:, 1:].sum(1)], dim=1)
+
+
+def ablated_outputs(
+    model: TransformerBridge,
+    ablation: Ablation,
+    source: Reading,
+    destination: Reading,
+    means: NodeOutputs | None,
+) -> list[NodeOutputs]:
+    """What replaces the nodes' outputs in each forward of the source's reading, at all positions."""
+    if ablation == "resample":
+        return [record_outputs(model, forward.ids) for forward in destination.forwards]
+    found = []
+    for forward in source.forwards:
+        if ablation == "mean":
+            assert means is not None  # made by the caller
+            found.append(means.at((torch.arange(len(forward.ids)) > 0).long()))
+            continue
+        cfg, n = model.cfg, len(forward.ids)
+        heads = torch.zeros(int(cfg.n_layers), n, int(cfg.n_heads), 1)
+        found.append(NodeOutputs(heads, torch.zeros(int(cfg.n_layers), n, 1)))
+    return found
+
+
+def require_ablation(
+    model: TransformerBridge, pairs: Sequence[PromptPair], ablation: Ablation
+) -> None:
+    """Refuse what cannot be ablated so.
+
+    Raises:
+        InterpError: no pairs, an unknown ablation, prompts that are not aligned by index where the
+            placebo's outputs are put in, or a model without hooks at the heads' or MLPs' outputs.
+    """
+    if not pairs:
+        raise InterpError("no pairs to run circuits on: the list is empty")
+    if ablation not in get_args(Ablation):
+        raise InterpError(f"no ablation {ablation!r}; known: {', '.join(get_args(Ablation))}")
+    unequal = [pair for pair in pairs if not pair.alignment.by_index]
+    if unequal and ablation == "resample":
+        raise InterpError(
+            f"{len(unequal)} of {len(pairs)} pairs are not aligned by index (first: "
+            f"{unequal[0].label}), so that a node's output has no counterpart at every position: give "
+            "a placebo of the same number of tokens, or ablation='mean' or 'zero'"
+        )
+    for site in ("z", "mlp_out"):
+        require_site(model, site)

@@ -1,0 +1,17 @@
+"""What circuits are asked for, in plain words.
+
+Nothing here loads torch, so that a configuration can name and check these.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Ablation: TypeAlias = Literal["resample", "mean", "zero"]
+"""What a node outside a circuit gives instead of its own output: the placebo's, a mean, or nothing."""
+
+ScoreMethod: TypeAlias = Literal["attribution", "exact"]
+"""How nodes are scored: first-order estimates, or a patched run each."""
+
+OverPairs: TypeAlias = Literal["mean", "mean_absolute"]
+"""How the effects of a node on several pairs become a score."""

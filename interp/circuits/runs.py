@@ -1,0 +1,248 @@
+"""Runs of a model in which only a circuit's nodes speak for the source prompt.
+
+The source prompt (the instructed one) is run with the outputs of all nodes outside the circuit replaced
+(:mod:`interp.circuits.ablation`) at every position. The embeddings always stay the source's, so the
+empty circuit is not the placebo's run: what it answers is measured.
+
+Many circuits of one pair are one batch: they are rows of the same prompt, so nothing is padded. Memory:
+one pair at a time; the outputs of its nodes, and the activations of ``batch_size`` runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.circuits.ablation import (
+    NodeOutputs,
+    ablated_outputs,
+    mean_outputs,
+    require_ablation,
+)
+from interp.circuits.names import Ablation
+from interp.circuits.nodes import CircuitMasks, circuit_nodes
+from interp.errors import InterpError
+from interp.models.by_row import hooks_act_by_row
+from interp.models.limits import require_finite
+from interp.models.rope import reset_rope
+from interp.models.wrapped import wrapped_logits
+from interp.patching.branches import OwnForward
+from interp.patching.hooked import hook_of, require_one_prompt
+from interp.patching.metrics import (
+    Metric,
+    evaluate_metrics,
+    named_metrics,
+    reading_of,
+    require_target,
+)
+from interp.prompts import PromptPair
+from interp.stats import FloatArray, Interval
+from interp.stats import share as share_of
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class CircuitRuns:
+    """The metric of some circuits on some pairs, with both ends.
+
+    ``values`` ``[circuit, pair]``; ``full`` and ``empty`` ``[pair]`` are the circuits of all nodes (the
+    model itself on the source prompt) and of none. In the metric's unit (nats for the margin, which is
+    the logit difference). ``clusters`` and ``wordings`` name the cluster of items and the pair of
+    wordings of every pair.
+    """
+
+    values: FloatArray
+    full: FloatArray
+    empty: FloatArray
+    pair_labels: tuple[str, ...]
+    clusters: tuple[str, ...]
+    wordings: tuple[str, ...]
+    metric: str = "margin"
+    ablation: Ablation = "resample"
+
+    def faithfulness(self) -> FloatArray:
+        """Of the means, ``[circuit]``: (m(circuit) - m(empty)) / (m(full) - m(empty)); NaN for 0 / 0."""
+        return _ratio((self.values - self.empty).mean(-1), (self.full - self.empty).mean())
+
+    def faithfulness_per_pair(self) -> FloatArray:
+        """Of every pair, ``[circuit, pair]``; NaN where its full and empty circuits answer alike."""
+        return _ratio(self.values - self.empty, self.full - self.empty)
+
+    def interval(self) -> Interval:
+        """Fieller's interval of :meth:`faithfulness`; clusters and wordings are random.
+
+        NaN with a reason where m(full) - m(empty) does not differ from 0.
+        """
+        return self.share(self.values - self.empty)
+
+    def share(self, values: FloatArray) -> Interval:
+        """mean(values) / mean(full - empty) of ``values [..., pair]``, with Fieller's interval."""
+        wordings = self.wordings if len(set(self.wordings)) > 1 else None
+        return share_of(values, self.full - self.empty, self.clusters, wordings)
+
+    def of(self, circuits: slice | Sequence[int]) -> CircuitRuns:
+        """The runs of some of the circuits."""
+        return CircuitRuns(
+            self.values[circuits],
+            self.full,
+            self.empty,
+            self.pair_labels,
+            self.clusters,
+            self.wordings,
+            self.metric,
+            self.ablation,
+        )
+
+
+@torch.no_grad()
+def run_circuits(
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    circuits: CircuitMasks,
+    *,
+    ablation: Ablation = "resample",
+    means: NodeOutputs | None = None,
+    metric: str | Metric = "margin",
+    batch_size: int = BATCH_SIZE,
+    progress: bool = True,
+) -> CircuitRuns:
+    """Run the source prompt of every pair with each circuit, all other nodes ablated.
+
+    Args:
+        model: a bridge in evaluation mode.
+        pairs: source (the instructed prompt) and destination (its placebo).
+        circuits: rows over :func:`circuit_nodes`, ``[circuit, node]``, true for the nodes kept.
+        ablation: what the other nodes' outputs become, see :mod:`interp.circuits.ablation`.
+        means: of ``"mean"``, to take them from other pairs; by default those of these pairs.
+        metric: as in a sweep, one of them.
+        batch_size: how many circuits run in one forward.
+        progress: show a bar.
+
+    Raises:
+        InterpError: see :func:`interp.circuits.ablation.require_ablation`; circuits that are no rows
+            over the model's nodes; several metrics; a pair without what the metric reads.
+    """
+    pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
+    metrics, several = named_metrics(metric)
+    if several:
+        raise InterpError(f"circuits are run with one metric, not {len(metrics)}: name one")
+    masks = _require_masks(circuits, len(circuit_nodes(model)))
+    if batch_size < 1:
+        raise InterpError(f"batch_size is {batch_size}: at least one circuit runs at a time")
+    require_ablation(model, pairs, ablation)
+    require_target(model, pairs, metrics)
+    if ablation == "mean" and means is None:
+        means = mean_outputs(model, pairs)
+    n = masks.shape[1]
+    ends = np.stack([np.zeros(n, dtype=bool), np.ones(n, dtype=bool)])
+    # Equal circuits run once. So the ends of a curve are the very numbers that it is measured by, and
+    # its faithfulness there is 0 and 1 exactly.
+    distinct, index = np.unique(np.concatenate([ends, masks]), axis=0, return_inverse=True)
+    columns = []
+    for pair in tqdm(pairs, desc="circuits", disable=not progress):
+        found = _run_pair(model, pair, distinct, metrics, ablation, means, batch_size)
+        columns.append(found[index.reshape(-1)])
+    values = np.stack(columns, axis=-1)
+    return CircuitRuns(
+        values=values[2:],
+        full=values[1],
+        empty=values[0],
+        pair_labels=tuple(pair.label for pair in pairs),
+        clusters=tuple(p.item.cluster if p.item else str(k) for k, p in enumerate(pairs)),
+        wordings=tuple(pair.wording for pair in pairs),
+        metric=next(iter(metrics)),
+        ablation=ablation,
+    )
+
+
+def _run_pair(
+    model: TransformerBridge,
+    pair: PromptPair,
+    masks: CircuitMasks,
+    metrics: dict[str, Metric],
+    ablation: Ablation,
+    means: NodeOutputs | None,
+    batch_size: int,
+) -> FloatArray:
+    """The metric of every circuit on one pair, ``[circuit]``."""
+    source, destination = (
+        reading_of(p.ids, pair, metrics) for p in (pair.source, pair.destination)
+    )
+    require_one_prompt(model, source)
+    # a hook of the user's may address the first row of a batch, say
+    if not hooks_act_by_row(model, [source.prompt]):
+        batch_size = 1
+    outputs = ablated_outputs(model, ablation, source, destination, means)
+    forwards = list(zip(source.forwards, source.reads(), outputs, strict=True))
+    found = []
+    for start in range(0, len(masks), batch_size):
+        kept = torch.from_numpy(masks[start : start + batch_size])
+        kept = kept.reshape(len(kept), int(model.cfg.n_layers), -1)
+        logits = [_logits(model, forward, read, put, kept) for forward, read, put in forwards]
+        found.append(evaluate_metrics(metrics, torch.cat(logits, dim=1), pair)[0])
+    values = torch.cat(found)
+    require_finite(values, "the metric", f"a circuit of {pair.label}")
+    return values.double().numpy()
+
+
+def _logits(
+    model: TransformerBridge,
+    forward: OwnForward,
+    read: Tensor,
+    outputs: NodeOutputs,
+    kept: Bool[Tensor, "circuit layer slot"],
+) -> Float[Tensor, "circuit read d_vocab"]:
+    """Logits of a batch of circuits; ``slot`` goes over a layer's heads, then its MLP."""
+    device = model.cfg.device
+    reset_rope(model)
+    with model.hooks(fwd_hooks=circuit_hooks(outputs, kept)):
+        ids = forward.ids[None].expand(len(kept), -1).to(device)
+        return wrapped_logits(model, ids, logits_to_keep=read.to(device)).float()
+
+
+def circuit_hooks(
+    outputs: NodeOutputs, kept: Bool[Tensor, "circuit layer slot"]
+) -> list[tuple[str, Callable[..., Tensor]]]:
+    """TransformerLens hooks that put ``outputs`` in the place of every node that is not kept."""
+    hooks = []
+    for layer in range(kept.shape[1]):
+        heads, mlp = kept[:, layer, :-1], kept[:, layer, -1]
+        if not bool(heads.all()):
+            own = _putting(outputs.z[layer][None], heads[:, None, :, None])
+            hooks.append((hook_of("z", layer), own))
+        if not bool(mlp.all()):
+            own = _putting(outputs.mlp_out[layer][None], mlp[:, None, None])
+            hooks.append((hook_of("mlp_out", layer), own))
+    return hooks
+
+
+def _putting(values: Tensor, kept: Tensor) -> Callable[..., Tensor]:
+    def write(activation: Tensor, hook: Any) -> Tensor:
+        return torch.where(kept.to(activation.device), activation, values.to(activation))
+
+    return write
+
+
+def _require_masks(circuits: CircuitMasks, n_nodes: int) -> CircuitMasks:
+    masks = np.asarray(circuits)
+    if masks.dtype != np.bool_ or masks.ndim != 2 or masks.shape[1] != n_nodes:
+        raise InterpError(
+            f"circuits are {masks.dtype} {list(masks.shape)}: give booleans [circuit, {n_nodes}], a "
+            "column for each of circuit_nodes(model)"
+        )
+    return masks
+
+
+def _ratio(above: FloatArray, below: FloatArray | np.floating[Any]) -> FloatArray:
+    above, below = np.broadcast_arrays(above, below)
+    found = np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+    return found + 0.0  # 0 / -1 is -0

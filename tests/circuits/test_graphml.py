@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from interp.circuits import CircuitNode, write_graphml
+from interp.circuits.nodes import score_table
+from interp.errors import InterpError
+
+NODES = [CircuitNode(layer, head) for layer in range(2) for head in (0, 1, None)]
+SCORES = score_table(NODES, [0.5, -1.25, 0, 2, 1e-9, 3])
+CIRCUIT = [CircuitNode(0, 1), CircuitNode(0), CircuitNode(1)]
+SPACE = {"g": "http://graphml.graphdrawing.org/xmlns"}
+
+
+def edges_of(path: Path) -> set[tuple[str, str]]:
+    graph = ElementTree.parse(path).getroot().find("g:graph", SPACE)
+    assert graph is not None
+    return {(e.attrib["source"], e.attrib["target"]) for e in graph.findall("g:edge", SPACE)}
+
+
+def test_it_parses_and_holds_every_node_with_its_facts(tmp_path: Path) -> None:
+    path = write_graphml(tmp_path / "c.graphml", SCORES, CIRCUIT)
+    root = ElementTree.parse(path).getroot()
+    keys = {key.attrib["id"]: key.attrib["attr.type"] for key in root.findall("g:key", SPACE)}
+    assert keys["score"] == "double"
+    facts = {
+        node.attrib["id"]: {d.attrib["key"]: d.text for d in node.findall("g:data", SPACE)}
+        for node in root.findall("g:graph/g:node", SPACE)
+    }
+    assert list(facts) == ["embed", *(node.label for node in NODES), "logits"]
+    assert facts["L0H1"] == {
+        "label": "L0H1", "kind": "head", "layer": "0", "head": "1", "score": "-1.25", "kept": "true",
+    }  # fmt: skip
+    assert "head" not in facts["L1 MLP"]
+    assert facts["L1H0"]["kept"] == "false"
+    assert set().union(*facts.values()) <= set(keys)
+
+
+def test_edges_are_the_connections_that_the_circuit_keeps(tmp_path: Path) -> None:
+    within = {("L0H1", "L1 MLP"), ("L0 MLP", "L1 MLP"), ("L0H1", "L0 MLP")}
+    kept = {node.label for node in CIRCUIT}
+    outside = {("embed", k) for k in kept} | {(k, "logits") for k in kept} | {("embed", "logits")}
+    assert edges_of(write_graphml(tmp_path / "a", SCORES, CIRCUIT)) == within | outside
+    parallel = edges_of(write_graphml(tmp_path / "b", SCORES, CIRCUIT, parallel=True))
+    assert parallel == (within | outside) - {("L0H1", "L0 MLP")}
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InterpError, match="no row for L5 MLP of the circuit"):
+        write_graphml(tmp_path / "c", SCORES, [CircuitNode(5)])
+    with pytest.raises(InterpError, match="cannot be written"):
+        write_graphml(tmp_path / "none" / "c", SCORES, CIRCUIT)
