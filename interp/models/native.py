@@ -7,11 +7,12 @@ transformers configuration, and often no tokenizer.
 from __future__ import annotations
 
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 
 def is_native(model: TransformerBridge) -> bool:
     """Whether the wrapped model is TransformerLens's own, without a transformers configuration."""
-    return not hasattr(model.original_model, "config")
+    return isinstance(model.original_model, NativeModel)
 
 
 def n_outputs(model: TransformerBridge) -> int:

@@ -158,7 +158,8 @@ def _agreed(
     """Whether the model gives the answers when the states are the sources' along a unit vector."""
     if not exchanged:
         return []
-    sources, to = ([one[k] for one in exchanged] for k in range(2))
+    sources = [source for source, _, _ in exchanged]
+    to = [destination for _, destination, _ in exchanged]
     steps = ((place.states[sources] - place.states[to]) @ vector)[:, None] * vector
 
     def move(output: Tensor, hook: Any) -> Tensor:
