@@ -284,8 +284,15 @@ def _table(done: BehaviourResult, name: str) -> pd.DataFrame:
     """The table of a section, without rows where it is missing."""
     table = done.tables.get(name, pd.DataFrame())
     if name == "round_effects" and len(table):  # toxicity has a section of its own
-        return table[table["measure"] != "toxicity"]
+        table = table[table["measure"] != "toxicity"]
+    if "items" in table and len({item.context_condition for item in _choices(done)}) == 1:
+        own = apart(table)  # what is said of all items is said of these
+        table = table[table["items"].isin(own)]
     return table
+
+
+def _choices(done: BehaviourResult) -> list[ChoiceItem]:
+    return [item for item in done.items if isinstance(item, ChoiceItem)]
 
 
 def _has_numbers(name: str, table: pd.DataFrame) -> bool:

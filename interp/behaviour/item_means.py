@@ -39,8 +39,8 @@ _CONTEXTS = ("ambiguous", "disambiguated")
 def context_subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of all items, and those of each context condition that is present.
 
-    There is no ``all`` where one condition is all there is. Data sets are never pooled, because they
-    disagree: of several each has its own subsets, ``bbq, ambiguous``, and there is no ``all`` either.
+    Data sets are never pooled, because they disagree: of several each has its own subsets, ``bbq,
+    ambiguous``, and there is no ``all``.
     """
     names = list(dict.fromkeys(frame["benchmark"])) if "benchmark" in frame else []
     several = len(names) > 1
@@ -52,8 +52,6 @@ def context_subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
             if context in present:
                 part = rows[rows["context_condition"] == context]
                 subsets[f"{name}, {context}" if several else context] = part
-    if any(name != "all" and len(rows) == len(frame) for name, rows in subsets.items()):
-        subsets.pop("all", None)
     return subsets
 
 

@@ -78,7 +78,8 @@ def test_every_option_reaches_the_configuration(
     code, out, _ = behave(
         "--model", "m", "--items", "bbq:Age, winogender", "--conditions", "clean,instructed",
         "--rounds", "3", "--limit", "7", "--orders", "2", "--texts", "4", "--other-texts", "2",
-        "--round-texts", "2", "--round-orders", "3", "--answer", "generate",
+        "--no-stereotype-questions", "--round-texts", "2", "--round-orders", "3",
+        "--answer", "generate",
         "--placement", "before", "--turn", "system",
         "--condition-file", "my.yaml", "--feedback", "told.jsonl", "--scorer", "offline",
         "--samples", "10", "--require-match", "1", "--seed", "5", "--png", "--out", tmp_path,
@@ -89,7 +90,7 @@ def test_every_option_reaches_the_configuration(
     assert found.model_dump() == {
         "model": "m", "items": ("bbq:Age", "winogender"), "conditions": ("clean", "instructed"),
         "rounds": 3, "limit": 7, "orders": 2, "texts": 4, "other_texts": 2, "round_texts": 2,
-        "round_orders": 3,
+        "round_orders": 3, "stereotype_questions": False,
         "answer": "generate", "placement": "before", "turn": "system",
         "condition_file": Path("my.yaml"), "feedback": Path("told.jsonl"), "scorer": "offline",
         "samples": 10, "require_match": 1, "seed": 5, "png": True, "out": tmp_path,
