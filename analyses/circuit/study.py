@@ -59,7 +59,7 @@ class ScoreUnit:
     def key(self) -> dict[str, Any]:
         """What decides its rows."""
         item, slot = self.name
-        return {"item": item, "slot": slot, "source": self.source, "against": self.destination}
+        return {"item": item, "slot": slot, "prompts": [self.source, self.destination]}
 
 
 @dataclass(frozen=True)

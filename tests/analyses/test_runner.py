@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
     "attention": {"items": "bundled", "limit": 2, "texts": 2},
+    "circuit": {"items": "bundled", "limit": 6, "texts": 2, "draws": 2, "random": 30},
     "direction steer": {
         "items": "bundled",
         "limit": 2,

@@ -73,11 +73,8 @@ def measure(
     ]
     drawn = draw_all(tasks, jobs=jobs, deadline=deadline)
     found = [row | {"code": code} for rows in drawn for row in rows]
-    table = (
-        pd.concat([kept, pd.DataFrame(found)], ignore_index=True)
-        if len(kept)
-        else pd.DataFrame(found)
-    )
+    both = [rows for rows in (kept, pd.DataFrame(found)) if len(rows)]
+    table = pd.concat(both, ignore_index=True) if both else kept
     temporary = path.with_suffix(".tmp")
     table.to_parquet(temporary, index=False)
     temporary.replace(path)
