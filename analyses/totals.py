@@ -63,6 +63,11 @@ def condition_sides(bench: PromptBench[Any], item: ChoiceItem) -> Sides:
     return {config.condition: (treated, bank.placebos(treated)), **control}
 
 
+def texts_of_sides(sides: Sides) -> list[Condition]:
+    """Every text once, in the order of the conditions, treated before control."""
+    return list(dict.fromkeys(text for both in sides.values() for side in both for text in side))
+
+
 def score_sides(
     model: TransformerBridge, item: ChoiceItem, sides: Sides, *, placement: Placement = "after"
 ) -> pd.DataFrame:
@@ -70,9 +75,7 @@ def score_sides(
 
     Columns: item, cluster, context, condition, side, against, slot, and the metrics.
     """
-    variants = list(
-        dict.fromkeys(text for both in sides.values() for side in both for text in side)
-    )
+    variants = texts_of_sides(sides)
     frame = score_variants(model, item, variants, placement=placement, orders=[0])
     scores = dict(zip(variants, frame[list(METRICS)].to_dict("records"), strict=True))
     rows = []

@@ -19,7 +19,7 @@ from analyses.lens import story, tables
 from analyses.lens.config import LensConfig
 from analyses.lens.tables import LensResult
 from analyses.study import Lab, Saved, Step, Steps, Story
-from analyses.totals import condition_sides, score_sides
+from analyses.totals import condition_sides, score_sides, texts_of_sides
 from interp.data import ChoiceItem
 from interp.lens import lens_item
 from interp.lens.conditions import no_margin, prompt_and_target
@@ -48,12 +48,7 @@ class Lens:
         """Readings of every item; a text of the condition and its placebo, for the report."""
 
         def key(item: ChoiceItem) -> dict[str, str]:
-            texts = [
-                text
-                for both in condition_sides(bench, item).values()
-                for side in both
-                for text in side
-            ]
+            texts = texts_of_sides(condition_sides(bench, item))
             digest = digest_prompts(
                 bench.model.tokenizer, item, [*bench.bank.texts("clean", item, 1), *texts]
             )

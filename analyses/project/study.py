@@ -23,7 +23,7 @@ from analyses.project import story, tables
 from analyses.project.config import ProjectConfig
 from analyses.project.tables import FITTED, ProjectQuestion, ProjectResult
 from analyses.study import Lab, Saved, Step, Steps, Story
-from analyses.totals import condition_sides, score_sides
+from analyses.totals import condition_sides, score_sides, texts_of_sides
 from interp.activations import places_of
 from interp.data import ChoiceItem, dataset_hash, load_texts
 from interp.directions import DirectionStack, contrast_directions, fit_direction, load_direction
@@ -180,9 +180,7 @@ def _prompts(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> _Prompts:
 
 def _digest(bench: PromptBench[ProjectConfig], item: ChoiceItem) -> str:
     tokenizer, place = bench.model.tokenizer, bench.config.placement
-    texts = [
-        text for both in condition_sides(bench, item).values() for side in both for text in side
-    ]
+    texts = texts_of_sides(condition_sides(bench, item))
     clean = bench.bank.texts("clean", item, 1)
     return digest_prompts(tokenizer, item, [*clean, *texts], placement=place)
 

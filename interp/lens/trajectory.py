@@ -114,14 +114,14 @@ def with_option_margins(
     options: Sequence[OptionTokens],
 ) -> list[pd.DataFrame]:
     """Readings of prompts with the column ``option_margin``, in nats per token."""
-    found = list(frames)
     longer = [k for k, one in enumerate(options) if not one.single_token]
-    margins = option_margins(model, [prompts[k] for k in longer], [options[k] for k in longer])
-    for k, frame in enumerate(frames):
+    read = option_margins(model, [prompts[k] for k in longer], [options[k] for k in longer])
+    margins = dict(zip(longer, read, strict=True))
+    return [
         # of options of one token the normaliser is common: it is the margin
-        values = margins[longer.index(k)].numpy() if k in longer else frame["margin"]
-        found[k] = frame.assign(option_margin=values)
-    return found
+        frame.assign(option_margin=margins[k].numpy() if k in margins else frame["margin"])
+        for k, frame in enumerate(frames)
+    ]
 
 
 def lens_prompt(

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.known import Truth
-from interp.patching import attribute, sweep
+from interp.patching import Cells, SweepSite, attribute, sweep
 from interp.patching.result import SweepResult
 from interp.prompts import PromptPair
 from interp.stats import rng
@@ -25,6 +25,9 @@ N_RANDOM = 100
 DECIMALS = 3
 """Of a score: answers are 1 apart, and rotated weights of up to 10^4 round at 5e-4."""
 
+_CELLS: Mapping[SweepSite, Cells] = {"z": "layer_head_pos", "mlp_out": "layer_pos"}
+"""Heads and MLPs, each at single positions."""
+
 Scores: TypeAlias = "pd.Series[float]"
 """One score per cell (label of the node, position): the mean size of its effect over pairs."""
 
@@ -33,9 +36,12 @@ Method: TypeAlias = Callable[[TransformerBridge, Sequence[PromptPair]], Scores]
 
 def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
     """Every cell of the source run copied into the destination (denoising)."""
-    heads = sweep(model, pairs, site="z", cells="layer_head_pos", positions="all", progress=False)
-    mlps = sweep(model, pairs, site="mlp_out", cells="layer_pos", positions="all", progress=False)
-    return _sizes({"z": heads, "mlp_out": mlps})
+    return _sizes(
+        {
+            site: sweep(model, pairs, site=site, cells=cells, positions="all", progress=False)
+            for site, cells in _CELLS.items()
+        }
+    )
 
 
 def exact_noising(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
@@ -45,25 +51,12 @@ def exact_noising(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scor
 
 def gradient(model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1) -> Scores:
     """Attribution patching: difference of the runs times the gradient on the destination."""
-    heads = attribute(
-        model,
-        pairs,
-        sites=["z"],
-        cells="layer_head_pos",
-        positions="all",
-        steps=steps,
-        progress=False,
-    )
-    mlps = attribute(
-        model,
-        pairs,
-        sites=["mlp_out"],
-        cells="layer_pos",
-        positions="all",
-        steps=steps,
-        progress=False,
-    )
-    return _sizes({**heads, **mlps})
+    found: dict[str, SweepResult] = {}
+    for site, cells in _CELLS.items():
+        found |= attribute(
+            model, pairs, sites=[site], cells=cells, positions="all", steps=steps, progress=False
+        )
+    return _sizes(found)
 
 
 def integrated_gradients(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
