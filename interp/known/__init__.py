@@ -1,4 +1,4 @@
-"""Models whose truth is known: programs compiled into transformer weights, and what each computes."""
+"""Models whose truth is known: programs compiled into transformer weights, and trained models."""
 
 from typing import TYPE_CHECKING
 
@@ -7,16 +7,24 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.known.causal import Program
     from interp.known.load import load_known, names
+    from interp.known.task import Task
+    from interp.known.trained import load_trained, trained_names
+    from interp.known.trained_truth import TrainedTruth, open_truth
     from interp.known.truth import Truth, TruthEdge, TruthNode, Variable
 
 __all__ = [
     "Program",
+    "Task",
+    "TrainedTruth",
     "Truth",
     "TruthEdge",
     "TruthNode",
     "Variable",
     "load_known",
+    "load_trained",
     "names",
+    "open_truth",
+    "trained_names",
 ]
 
 attach(__name__)

@@ -1,0 +1,211 @@
+"""Trained models: whether each is what its truth says, and what the methods find in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import product
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from analyses.benchmarks.known.directions import METHODS as FITTING
+from interp.activations import read_states
+from interp.directions.methods import axes
+from interp.errors import InterpError
+from interp.known import Task, TrainedTruth
+from interp.known.task import ASKS, CONTENT, CONTENTS, LAYOUT, NOTES, OTHERS, QUERIES
+from interp.known.trained_truth import TOLERANCE, Place, margins_after
+from interp.patching import attribute, sweep
+from interp.patching.result import SweepResult
+from interp.prompts import PromptPair, make_pair
+from interp.stats import rng
+
+N_PATH = 10
+"""Steps of the integrated gradients."""
+
+LABELLED = 64
+"""Sentences of each label that a direction is fitted on."""
+
+
+def fidelity_row(
+    model: TransformerBridge, task: Task, truth: TrainedTruth
+) -> dict[str, float | int]:
+    """Shares of prompts answered as the program does, and of exchanges after which the model does.
+
+    ``accuracy``: the likeliest token is the program's answer (ties of the program left out).
+    ``agreement``: the margin misses the program's by at most .75 nats, a quarter of what the concept is
+    worth, and has its sign. ``unseen``: the accuracy on prompts that were not trained; nan without any.
+    """
+    margins = margins_after(
+        model,
+        task,
+        [one.base for one in truth.interventions],
+        [one.source for one in truth.interventions],
+        [[truth.places[k] for k in one.exchanged] for one in truth.interventions],
+        truth.places,
+    )
+    expected = torch.tensor([one.margin for one in truth.interventions])
+    return {
+        "accuracy": _accuracy(model, task, truth.answers),
+        "agreement": float(_agree(margins, expected).float().mean()),
+        "unseen": _accuracy(model, task, truth.unseen) if truth.unseen else float("nan"),
+        "prompts": len(truth.answers),
+        "exchanges": len(truth.interventions),
+    }
+
+
+def share_rows(
+    model: TransformerBridge, task: Task, truth: TrainedTruth, *, n_pairs: int
+) -> list[dict[str, object]]:
+    """Per method the share of the instruction's effect that passes content and query behind block 0.
+
+    ``auroc``: of the sizes at the four positions, against those that the program uses.
+    """
+    pairs = _pairs(model, task, n_pairs)
+    swapped = [pair.swap() for pair in pairs]
+    found = {
+        "exact, denoising": _shares(_exact(model, pairs)),
+        "exact, noising": _shares(_exact(model, swapped)),
+        "attribution": _shares(_attributed(model, pairs, 1)),
+        "integrated gradients": _shares(_attributed(model, pairs, N_PATH)),
+    }
+    found["random"] = rng(task.seed, "random shares", task.name).random(len(LAYOUT))
+    true = truth.shares or {"content": 1.0, "query": 1.0}
+    used = np.array([true.get(role, 0) > 0 for role in LAYOUT[1:]])
+    return [
+        {
+            "method": method,
+            "content": float(shares[CONTENT]),
+            "query": float(shares[-1]),
+            "true_content": float("nan") if truth.shares is None else truth.shares["content"],
+            "auroc": float(roc_auc_score(used, np.abs(shares[1:]).round(2))),
+        }
+        for method, shares in found.items()
+    ]
+
+
+def direction_rows(
+    model: TransformerBridge, task: Task, truth: TrainedTruth
+) -> list[dict[str, object]]:
+    """Per fitting method |cos| with the concept's direction, and agreement of exchanges along it.
+
+    Of the exchanges of the concept after which the program's answer changes, the share after which the
+    model gives that answer.
+    """
+    number = next(k for k, place in enumerate(truth.places) if place.position == CONTENT)
+    place = truth.places[number]
+    assert place.vector is not None
+    ids, labels, groups = task.sentences()
+    chosen = _balanced(labels, rng(task.seed, "sentences", task.name))
+    states = read_states(
+        model,
+        [ids[k] for k in chosen],
+        positions=[CONTENT] * len(chosen),
+        layers=[place.block],
+        progress=False,
+    ).values
+    rows: list[dict[str, object]] = []
+    fitted = {"true direction": place.vector}
+    for name in FITTING:
+        with suppress(InterpError):  # states that do not differ have no direction
+            fitted[name] = axes(name, states, labels[chosen] > 0, [groups[k] for k in chosen])[0]
+    for method, vector in fitted.items():
+        along = Place(place.variable, place.block, place.position, vector)
+        agreed = _agreed(model, task, truth, number, along)
+        rows.append(
+            {
+                "variable": place.variable,
+                "method": method,
+                "cosine": abs(float(vector.float() @ place.vector)),
+                "agreement": float(agreed.float().mean()),
+                "exchanged": len(agreed),
+            }
+        )
+    return rows
+
+
+def _accuracy(
+    model: TransformerBridge, task: Task, answers: Sequence[tuple[Sequence[str], float]]
+) -> float:
+    told = [(tokens, margin) for tokens, margin in answers if abs(margin) > 1e-6]
+    with torch.no_grad():
+        logits = model(torch.stack([task.ids(tokens) for tokens, _ in told]))[:, -1]
+    yes, no = task.target
+    expected = torch.tensor([yes if margin > 0 else no for _, margin in told])
+    return float((logits.argmax(-1) == expected).float().mean())
+
+
+def _agree(found: Float[Tensor, " n"], expected: Float[Tensor, " n"]) -> Tensor:
+    close = (found - expected).abs() <= TOLERANCE
+    return close & ((expected.abs() < 1e-6) | (found.sign() == expected.sign()))
+
+
+def _pairs(model: TransformerBridge, task: Task, n: int) -> list[PromptPair]:
+    """The instructed prompt into the placebo's, of contents whose answer the instruction changes."""
+    every = list(product(CONTENTS, OTHERS, QUERIES))
+    order = rng(task.seed, "pairs", task.name).permutation(len(every))
+    found: list[PromptPair] = []
+    for k in order:
+        content, other, query = every[int(k)]
+        ask, note = ASKS[int(k) % len(ASKS)], NOTES[int(k) % len(NOTES)]
+        sides = [task.ids((word, content, other, query)) for word in (ask, note)]
+        pair = make_pair(model, *sides, target=task.target, spans=task.spans)
+        if abs(_margin(model, sides[0], task) - _margin(model, sides[1], task)) > TOLERANCE:
+            found.append(pair)
+        if len(found) == n:
+            break
+    return found
+
+
+def _margin(model: TransformerBridge, ids: Tensor, task: Task) -> float:
+    yes, no = task.target
+    with torch.no_grad():
+        logits = model(ids[None])[0, -1]
+    return float(logits[yes] - logits[no])
+
+
+def _exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> SweepResult:
+    return sweep(
+        model, pairs, site="resid_post", cells="layer_pos", positions="all", layers=[0],
+        progress=False,
+    )  # fmt: skip
+
+
+def _attributed(model: TransformerBridge, pairs: Sequence[PromptPair], steps: int) -> SweepResult:
+    return attribute(
+        model, pairs, sites=["resid_post"], cells="layer_pos", positions="all", steps=steps,
+        progress=False,
+    )["resid_post"]  # fmt: skip
+
+
+def _shares(result: SweepResult) -> np.ndarray:
+    """Mean effect at every position behind block 0, in units of the mean total effect."""
+    effects = (result.values - result.baseline)[0]
+    total = result.source_baseline - result.baseline
+    return ((effects * total.sign()).mean(-1) / total.abs().mean()).numpy()
+
+
+def _balanced(labels: Float[Tensor, " sentence"], generator: np.random.Generator) -> list[int]:
+    """As many sentences of one label as of the other, one of each in turn."""
+    sides = [np.flatnonzero(labels.numpy() == sign) for sign in (1, -1)]
+    drawn = [generator.permutation(side)[:LABELLED] for side in sides]
+    return [int(k) for pair in zip(*drawn, strict=False) for k in pair]
+
+
+def _agreed(
+    model: TransformerBridge, task: Task, truth: TrainedTruth, number: int, along: Place
+) -> Tensor:
+    """Of the exchanges of one place that change the answer: whether those ``along`` it do as they do."""
+    alone = [one for one in truth.interventions if one.exchanged == (number,)]
+    bases, sources = [one.base for one in alone], [one.source for one in alone]
+    expected = torch.tensor([one.margin for one in alone])
+    places = [place for place in truth.places if place is not truth.places[number]] + [along]
+    own = margins_after(model, task, bases, sources, [[]] * len(alone), places)
+    found = margins_after(model, task, bases, sources, [[along]] * len(alone), places)
+    changes = (expected - own).abs() > TOLERANCE
+    return _agree(found[changes], expected[changes])
