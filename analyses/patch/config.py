@@ -59,6 +59,7 @@ class PatchConfig(ContrastConfig):
         "interp patch --items bbq:Age,bbq:Religion --limit 60 --site resid_pre,attn_out,mlp_out "
         "--out runs/where",
         "interp patch --site z --positions post_instruction --out runs/heads",
+        "interp patch --site z --checks --out runs/checked",
         "interp patch --metric option_margin --out runs/full-texts",
         "interp patch --cells layer_pos --layers 0-29:2 --condition negated --out runs/negated",
         "interp patch --condition careful --condition-file my.yaml --texts 1 --out runs/careful",
@@ -104,6 +105,11 @@ class PatchConfig(ContrastConfig):
     placement: InstructionPlace = "after"
     control: bool = Field(
         True, description="Also run the positive control, without which no map is interpreted."
+    )
+    checks: bool = Field(
+        False,
+        description="Also patch the other way round and measure the size of every patch, and say where "
+        "the map's health is bad: twice the time.",
     )
     max_mib: int = Field(1024, ge=1, description="Memory that a sweep may hold, MiB.")
     out: Out = Path("runs/patch")

@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 
 from analyses.config import MAP_ITEMS
 from analyses.contrast import CONTROL, by_name, standing
+from analyses.patch.health import read_health
 from analyses.patch.tables import PatchResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, sentences
@@ -73,6 +74,7 @@ def tell(done: PatchResult) -> Story:
                 drawn,
                 condition=config.condition,
                 n_maps=len(config.site),
+                health=done.health[done.health["site"] == site],
             )
         )
         figures |= {name: figure for name, figure, _ in drawn}
@@ -138,12 +140,13 @@ def map_section(
     *,
     condition: str,
     n_maps: int = 1,
+    health: pd.DataFrame | None = None,
 ) -> Section:
     """What was patched at one site, what its map says, and the spans' shares.
 
     ``results``: the sweeps of the condition and of the control where one ran; ``summary``: their
     rows of :func:`analyses.patch.tables.whole_summary`; ``totals``: of
-    :func:`analyses.totals.totals_of`.
+    :func:`analyses.totals.totals_of`; ``health``: of :func:`analyses.patch.health.health_table`.
     """
     result = results[condition]
     control = (results[CONTROL], claim_of(totals, CONTROL)) if CONTROL in results else None
@@ -170,6 +173,7 @@ def map_section(
             *read_map(
                 condition, result, claim_of(totals, condition), control=control, n_maps=n_maps
             ),
+            *([] if health is None else read_health(health)),
         ],
         tables=[
             (
@@ -179,10 +183,33 @@ def map_section(
                 "largest "
                 "cell was picked for its size."
                 + (undefined if summary["share"].isna().any() else ""),
-            )
+            ),
+            *([] if health is None else [(_health(health), HEALTH)]),
         ],
         figures=[(figure, caption) for _, figure, caption in figures],
     )
+
+
+HEALTH = (
+    "Checks of the largest cells. Moved against: pairs whose effect has the other sign than the cell's "
+    "mean. With --checks: what a cell brings when put into the placebo's run minus what it costs to "
+    "take it out of the instructed one, p corrected over these cells (Holm); and the norm of the "
+    "patch's change relative to the state it changes."
+)
+
+
+def _health(health: pd.DataFrame) -> pd.DataFrame:
+    """The health table as it is shown."""
+    names = {
+        "cell": "cell",
+        "effect": "effect (nats)",
+        "moved_against": "moved against",
+        "interaction": "brings - costs",
+        "p_interaction": "p",
+        "dose": "relative norm",
+    }
+    columns = [name for name in names if name in health]
+    return health[columns].rename(columns=names).reset_index(drop=True)
 
 
 def _too_few_to_read(result: SweepResult) -> list[str]:

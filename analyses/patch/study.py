@@ -24,6 +24,7 @@ from analyses.contrast import (
 )
 from analyses.patch import story, tables
 from analyses.patch.config import PatchConfig
+from analyses.patch.health import REVERSED
 from analyses.patch.tables import PatchResult, arms_of, table_name
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.totals import Sides, control_sides, score_sides
@@ -31,7 +32,7 @@ from interp.behaviour.options import option_form
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.lens.conditions import no_margin
-from interp.patching import alignment_notes, plan_sweep, sweep
+from interp.patching import alignment_notes, dose, plan_sweep, sweep
 from interp.patching.metrics import named_metrics, require_target
 from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
@@ -143,7 +144,7 @@ class Patch:
 
     def tables(self, result: PatchResult) -> Mapping[str, pd.DataFrame]:
         """Everything but the sweeps themselves."""
-        return {name: getattr(result, name) for name in ("totals", "summary", "top")}
+        return {name: getattr(result, name) for name in ("totals", "summary", "top", "health")}
 
     def story(self, result: PatchResult) -> Story:
         """Order of the gates: an effect to localise, the control's map, the cells that survive."""
@@ -172,7 +173,11 @@ def patch_pair(bench: PatchBench, unit: PairUnit) -> pd.DataFrame:
     notes = [note for note in result.notes if note not in own]
     assert pair.item is not None  # the pairs of a bench are made of items
     assert pair.options is not None  # with two options to contrast
-    return name_places(result, pair.destination).assign(
+    rows = name_places(result, pair.destination)
+    if config.checks and unit.condition == config.condition and unit.site != "pattern":
+        sizes = dose(bench.model, pair, config.grid(unit.site))
+        rows["dose"] = sizes.reshape(-1)  # of the same cells, in the same order
+    return rows.assign(
         pair=f"{unit.item} #{unit.slot}",
         condition=unit.condition,
         item=unit.item,
@@ -252,8 +257,12 @@ def _in_turn(
 
 
 def _arms(prompts: PromptBench[PatchConfig], sides: Mapping[str, Sides]) -> dict[str, Pairs]:
-    """The pairs of the condition, and of the positive control where one runs."""
-    return {name: _with_margin(prompts, name, sides) for name in arms_of(prompts.config)}
+    """The pairs of the condition, of the positive control, and the other way round where asked for."""
+    arms = {name: _with_margin(prompts, name, sides) for name in arms_of(prompts.config)}
+    if prompts.config.checks:
+        own = arms[prompts.config.condition]
+        arms[REVERSED] = {name: pair.swap() for name, pair in own.items()}
+    return arms
 
 
 def _with_margin(prompts: PromptBench[PatchConfig], name: str, sides: Mapping[str, Sides]) -> Pairs:

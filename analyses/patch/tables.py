@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses.contrast import CONTROL, Question, read_example
 from analyses.patch.config import PatchConfig
+from analyses.patch.health import REVERSED, health_table
 from analyses.study import Saved
 from analyses.totals import totals_of
 from interp.data import ChoiceItem
@@ -33,8 +34,9 @@ class PatchResult:
     ``spec``: the condition asked about; ``dropped``: how many items have no margin;
     ``results[condition, site]``; ``totals``: the effect to explain in every metric
     (:func:`analyses.totals.totals_of`), of the condition and the control's arms;
-    ``summary``: mean effect and share per span; ``top``: largest cells; ``example``: the text of
-    either side, empty where there is none.
+    ``summary``: mean effect and share per span; ``top``: largest cells; ``health``: of each site's
+    map (:func:`analyses.patch.health.health_table`); ``example``: the text of either side, empty
+    where there is none.
     """
 
     config: PatchConfig
@@ -46,6 +48,7 @@ class PatchResult:
     totals: pd.DataFrame
     summary: pd.DataFrame
     top: pd.DataFrame
+    health: pd.DataFrame
     example: dict[str, str]
     report: Path
 
@@ -90,9 +93,22 @@ def read(asked: Question[PatchConfig], saved: Saved) -> PatchResult:
         totals=totals_of(saved.table("readings"), config.metric),
         summary=whole_summary(results),
         top=top_table(results),
+        health=_health(config, results, saved),
         example=read_example(saved),
         report=saved.report,
     )
+
+
+def _health(config: PatchConfig, results: Results, saved: Saved) -> pd.DataFrame:
+    parts = []
+    for site in config.site:
+        back, doses = None, None
+        if config.checks:
+            rows = saved.table(table_name(REVERSED, site))
+            back = pool_pairs(rows, config.axes(site), seed=config.seed)
+            doses = saved.table(table_name(config.condition, site)) if site != "pattern" else None
+        parts.append(health_table(results[config.condition, site], back, doses).assign(site=site))
+    return pd.concat(parts, ignore_index=True)
 
 
 def whole_summary(results: Results) -> pd.DataFrame:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         circuit_minimality,
         circuit_sufficiency,
     )
+    from interp.circuits.joint import JointAblation, faithfulness_by_ablation, joint_ablation
     from interp.circuits.names import Ablation, OverPairs, ScoreMethod
     from interp.circuits.nodes import CircuitNode, circuit_nodes, top_nodes
     from interp.circuits.random_draws import RandomCircuits, random_circuits
@@ -33,6 +34,7 @@ __all__ = [
     "CircuitTest",
     "CircuitTests",
     "FaithfulnessCurve",
+    "JointAblation",
     "NodeOutputs",
     "OverPairs",
     "RandomCircuits",
@@ -46,8 +48,10 @@ __all__ = [
     "cmd",
     "cpr",
     "edge_auroc",
+    "faithfulness_by_ablation",
     "faithfulness_curve",
     "graphml_of",
+    "joint_ablation",
     "mean_outputs",
     "node_auroc",
     "node_scores",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from interp.models.load import load_model, load_tokenizer
     from interp.models.packed import supports_packing
     from interp.models.tree import PackedPrompts, pack
+    from interp.models.untrained import untrained_copy
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -52,6 +53,7 @@ __all__ = [
     "supports_packing",
     "template_facts",
     "token_names",
+    "untrained_copy",
     "weights_fingerprint",
 ]
 

@@ -29,12 +29,16 @@ from interp.models.convert import (
 )
 from interp.models.fingerprint import weights_fingerprint
 from interp.models.processing import process_weights
+from interp.models.untrained import untrained_copy
 from interp.parsing import parse_json, read_text
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LARGE = 2e9  # parameters; above, "auto" on a GPU is bfloat16
+
+UNTRAINED = "untrained:"
+"""In front of a model's name: its shape with fresh weights."""
 
 
 def load_model(
@@ -51,7 +55,8 @@ def load_model(
     Args:
         name_or_path: a catalogue name (``interp models list``), a Hugging Face hub id
             (``owner/name``), a local folder in Hugging Face format, a local ``.gguf`` file, or a
-            ``TransformerBridge`` you booted yourself.
+            ``TransformerBridge`` you booted yourself. ``untrained:`` in front of a name: that model's
+            shape with fresh weights (:func:`interp.models.untrained_copy`).
         device: ``"auto"`` takes CUDA when there is one, else the CPU.
         dtype: ``"auto"`` is float32 on the CPU, bfloat16 on CUDA for models above 2e9 parameters
             and float32 below.
@@ -77,9 +82,21 @@ def load_model(
     if isinstance(name_or_path, TransformerBridge):
         _date_template(name_or_path, day)
         return _adopt(name_or_path, compatibility_mode)
+    name = str(name_or_path)
+    if name.startswith(UNTRAINED):
+        if compatibility_mode:
+            raise InterpError(f"{name}: an untrained copy is raw: leave out compatibility mode")
+        own = load_model(
+            name.removeprefix(UNTRAINED),
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            template_date=template_date,
+        )
+        return untrained_copy(own)
     target = _pick_device(device)
     _require_dtype(dtype)
-    source, provenance = _resolve(str(name_or_path))
+    source, provenance = _resolve(name)
     model = _boot(source, target, dtype, revision)
     _date_template(model, day)
     model.eval()
@@ -112,7 +129,7 @@ def load_tokenizer(name_or_path: str | Path = DEFAULT_MODEL) -> Any:
     """The tokenizer alone, without the weights; same names as :func:`load_model`."""
     from transformers import AutoTokenizer
 
-    source, _ = _resolve(str(name_or_path))
+    source, _ = _resolve(str(name_or_path).removeprefix(UNTRAINED))
     try:
         with without_progress_bars():
             return AutoTokenizer.from_pretrained(source)

@@ -7,6 +7,7 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.patching.attribution import attribute
     from interp.patching.cells import Cell, Part, Patch
+    from interp.patching.dose import dose
     from interp.patching.drop_in import (
         get_act_patch_attn_head_out_all_pos,
         get_act_patch_attn_head_out_by_pos,
@@ -42,6 +43,7 @@ __all__ = [
     "SweepSite",
     "alignment_notes",
     "attribute",
+    "dose",
     "get_act_patch_attn_head_out_all_pos",
     "get_act_patch_attn_head_out_by_pos",
     "get_act_patch_attn_out",

@@ -27,7 +27,7 @@ from analyses.runner import run as run_study
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
-from interp.patching import sweep
+from interp.patching import dose, sweep
 from interp.patching.pooled import place_name
 from interp.prompts import TextBank, load_conditions, make_pair
 from interp.runs import read_manifest, read_table
@@ -48,6 +48,32 @@ def run(settings: PatchConfig, *, progress: bool) -> PatchResult:
 def bytes_of(out: Path) -> dict[str, bytes]:
     """The bytes of every table of a run."""
     return {p.name: p.read_bytes() for pattern in ("*.parquet", "*.csv") for p in out.glob(pattern)}
+
+
+def test_checks_patch_both_ways_and_measure_every_patch(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    settings = config(
+        tiny_folder("llama"), tmp_path / "run", checks=True, control=False, limit=2, site="z"
+    )
+    done = run(settings, progress=False)
+    columns = {"cell", "effect", "moved_against", "interaction", "p_interaction", "dose"}
+    assert columns <= set(done.health.columns)
+    assert (done.health["dose"] > 0).all()
+    model = load_model(tiny_folder("llama"))
+    pairs = [make_pair(model, i, "instructed") for i in load_items("bundled", limit=2, seed=0)]
+    grid = settings.grid("z")
+    there, back = (
+        sweep(model, both, grid=grid, progress=False) for both in (pairs, [p.swap() for p in pairs])
+    )
+    expected = (there.effect() + back.effect()).mean(-1).numpy()
+    row = done.health.iloc[0]
+    layer, head = (int(k) for k in row["cell"][1:].split("H"))
+    place = ({0: 0, 3: 1}[layer], head)
+    assert row["interaction"] == pytest.approx(float(expected[place]), abs=1e-4)
+    sizes = dose(model, pairs, grid).mean(-1)
+    assert row["dose"] == pytest.approx(float(sizes[place]), abs=1e-5)
+    assert "brings - costs" in done.report.read_text()
 
 
 @pytest.mark.slow
