@@ -7,17 +7,19 @@ from contextlib import suppress
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.known.directions import METHODS as FITTING
 from interp.activations import read_states
 from interp.directions.methods import axes
 from interp.errors import InterpError
-from interp.known import Task, TrainedTruth
+from interp.known import Task, TrainedTruth, load_trained, open_truth
 from interp.known.task import ASKS, CONTENT, CONTENTS, LAYOUT, NOTES, OTHERS, QUERIES
 from interp.known.trained_truth import TOLERANCE, Place, margins_after
 from interp.patching import attribute, sweep
@@ -28,8 +30,36 @@ from interp.stats import rng
 N_PATH = 10
 """Steps of the integrated gradients."""
 
+TRAINED = ("fidelity", "shares", "trained_directions")
+"""Tables of the trained models."""
+
+NOT_VALID = "instrument not valid"
+"""The verdict on a model whose sentences are labelled by something else than its concept."""
+
 LABELLED = 64
 """Sentences of each label that a direction is fitted on."""
+
+
+def measure_trained(
+    names: Sequence[str], *, seeds: int, n_pairs: int, progress: bool = True
+) -> dict[str, pd.DataFrame]:
+    """``fidelity``, ``shares`` and ``trained_directions`` of every model, with ``arm`` and ``seed``."""
+    rows: dict[str, list[dict[str, object]]] = {name: [] for name in TRAINED}
+    tasks = list(product(names, range(seeds)))
+    for name, seed in tqdm(tasks, desc="trained models", disable=not progress):
+        model, task = load_trained(name, seed)
+        truth = open_truth(name, seed)
+        labels = {
+            "arm": name,
+            "seed": seed,
+            "localised": truth.localised,
+            "backup": bool(truth.backups),
+            "valid": truth.verdict != NOT_VALID,
+        }
+        rows["fidelity"].append(labels | fidelity_row(model, task, truth))
+        rows["shares"] += [labels | row for row in share_rows(model, task, truth, n_pairs=n_pairs)]
+        rows["trained_directions"] += [labels | row for row in direction_rows(model, task, truth)]
+    return {name: pd.DataFrame(own) for name, own in rows.items()}
 
 
 def fidelity_row(
@@ -100,7 +130,7 @@ def direction_rows(
     number = next(k for k, place in enumerate(truth.places) if place.position == CONTENT)
     place = truth.places[number]
     assert place.vector is not None
-    ids, labels, groups = task.sentences()
+    ids, labels, _ = task.sentences()
     chosen = _balanced(labels, rng(task.seed, "sentences", task.name))
     states = read_states(
         model,
@@ -110,10 +140,11 @@ def direction_rows(
         progress=False,
     ).values
     rows: list[dict[str, object]] = []
+    pairs = [str(k // 2) for k in range(len(chosen))]  # one sentence of each label
     fitted = {"true direction": place.vector}
     for name in FITTING:
         with suppress(InterpError):  # states that do not differ have no direction
-            fitted[name] = axes(name, states, labels[chosen] > 0, [groups[k] for k in chosen])[0]
+            fitted[name] = axes(name, states, labels[chosen] > 0, pairs)[0]
     for method, vector in fitted.items():
         along = Place(place.variable, place.block, place.position, vector)
         agreed = _agreed(model, task, truth, number, along)
@@ -146,7 +177,10 @@ def _agree(found: Float[Tensor, " n"], expected: Float[Tensor, " n"]) -> Tensor:
 
 
 def _pairs(model: TransformerBridge, task: Task, n: int) -> list[PromptPair]:
-    """The instructed prompt into the placebo's, of contents whose answer the instruction changes."""
+    """The instructed prompt into the placebo's, of prompts whose answer the instruction turns over.
+
+    Of others a shortcut moves the margin too, and the shares of the effect are different ones.
+    """
     every = list(product(CONTENTS, OTHERS, QUERIES))
     order = rng(task.seed, "pairs", task.name).permutation(len(every))
     found: list[PromptPair] = []
@@ -154,9 +188,9 @@ def _pairs(model: TransformerBridge, task: Task, n: int) -> list[PromptPair]:
         content, other, query = every[int(k)]
         ask, note = ASKS[int(k) % len(ASKS)], NOTES[int(k) % len(NOTES)]
         sides = [task.ids((word, content, other, query)) for word in (ask, note)]
-        pair = make_pair(model, *sides, target=task.target, spans=task.spans)
-        if abs(_margin(model, sides[0], task) - _margin(model, sides[1], task)) > TOLERANCE:
-            found.append(pair)
+        asked, plain = (_margin(model, ids, task) for ids in sides)
+        if asked * plain < 0 and abs(asked - plain) > TOLERANCE:
+            found.append(make_pair(model, *sides, target=task.target, spans=task.spans))
         if len(found) == n:
             break
     return found
