@@ -26,8 +26,8 @@ from interp.circuits.curve import default_sizes
 from interp.circuits.nodes import (
     CircuitMasks,
     nested_circuits,
-    nodes_of_table,
-    rank_nodes,
+    units_of_table,
+    rank_units,
     score_table,
 )
 from interp.circuits.random_draws import random_masks
@@ -60,7 +60,7 @@ class Plan:
         """The plan of some scores."""
         n = len(scores)
         size = config.size or max(1, round(n / 10))
-        order = rank_nodes(scores["score"].to_numpy(float))
+        order = rank_units(scores["score"].to_numpy(float))
         sizes = tuple(sorted({*default_sizes(n), size}))
         return cls(
             tuple(order.tolist()), sizes, size, config.draws, config.random, config.seed, left_out
@@ -183,7 +183,7 @@ def score_means(effects: pd.DataFrame) -> pd.DataFrame:
     """The mean effect of every node over pairs, in the nodes' order."""
     means = effects.groupby(["layer", "head"], sort=False, dropna=False)["effect"].mean()
     rows = means.reset_index().rename(columns={"effect": "score"})
-    return score_table(nodes_of_table(rows), rows["score"].to_numpy(float))
+    return score_table(units_of_table(rows), rows["score"].to_numpy(float))
 
 
 def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
@@ -191,7 +191,7 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
     config, effects = asked.config, saved.table("effects")
     plan = Plan.of_row(saved.table("plan").to_dict("records")[0])
     scores = score_means(effects)
-    nodes = nodes_of_table(scores)
+    nodes = units_of_table(scores)
     runs = runs_of(saved.table("circuits"), config)
     ends = np.cumsum([len(part) for part in plan.parts])
     curve, random, tested = (

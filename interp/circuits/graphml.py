@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from interp.circuits.nodes import CircuitNode, node_of_row, nodes_of_table
+from interp.circuits.nodes import CircuitNode, node_of_row, units_of_table
 from interp.errors import InterpError
 
 _SPACE = "http://graphml.graphdrawing.org/xmlns"
@@ -37,7 +37,7 @@ def graphml_of(
     Raises:
         InterpError: a node of the circuit without a score.
     """
-    nodes = nodes_of_table(scores)
+    nodes = units_of_table(scores)
     missing = [node for node in circuit if node not in nodes]
     if missing:
         raise InterpError(f"the table of scores has no row for {missing[0]} of the circuit")

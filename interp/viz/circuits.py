@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from interp.circuits.areas import FIRST_SHARE
 from interp.circuits.curve import FaithfulnessCurve
-from interp.circuits.nodes import CircuitNode, node_of_row, nodes_of_table
+from interp.circuits.nodes import CircuitNode, node_of_row, units_of_table
 from interp.circuits.random_draws import RandomCircuits
 from interp.errors import InterpError
 from interp.viz.curves import band
@@ -52,7 +52,7 @@ def faithfulness(
             name=_CIRCUIT,
             legendgroup=_CIRCUIT,
             legendrank=1,
-            customdata=np.stack([100 * table["share_of_nodes"], low, high], axis=-1),
+            customdata=np.stack([100 * table["share_kept"], low, high], axis=-1),
             hovertemplate=(
                 "%{x} nodes (%{customdata[0]:.1f} %): %{y:.3f} [%{customdata[1]:.3f}, "
                 "%{customdata[2]:.3f}]"
@@ -143,7 +143,7 @@ def circuit_graph(
     Raises:
         InterpError: a node of the circuit that has no score.
     """
-    nodes = nodes_of_table(scores)
+    nodes = units_of_table(scores)
     missing = [node for node in circuit if node not in nodes]
     if missing:
         raise InterpError(f"the table of scores has no row for {missing[0]} of the circuit")

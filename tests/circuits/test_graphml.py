@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from interp.circuits import CircuitNode, write_graphml
-from interp.circuits.nodes import score_table
+from interp.circuits.units import score_table
 from interp.errors import InterpError
 
 NODES = [CircuitNode(layer, head) for layer in range(2) for head in (0, 1, None)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interp.circuits import CircuitNode, CircuitRuns, FaithfulnessCurve, RandomCircuits
-from interp.circuits.nodes import score_table
+from interp.circuits.units import score_table
 from interp.errors import InterpError
 from interp.viz import circuit_graph, faithfulness
 

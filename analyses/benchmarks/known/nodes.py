@@ -101,7 +101,7 @@ def _sizes(results: Mapping[str, SweepResult]) -> Scores:
         sizes = (result.values - result.baseline).abs().nan_to_num().mean(-1)
         for layer in range(sizes.shape[0]):
             for head in range(sizes.shape[1]) if site == "z" else [None]:
-                label = f"L{layer}MLP" if head is None else f"L{layer}H{head}"
+                label = f"L{layer} MLP" if head is None else f"L{layer}H{head}"
                 row = sizes[layer] if head is None else sizes[layer, head]
                 found |= {(label, position): float(size) for position, size in enumerate(row)}
     return pd.Series(found).round(DECIMALS)

@@ -25,7 +25,7 @@ from interp.circuits import (
     node_scores,
     random_circuits,
 )
-from interp.circuits.nodes import score_table
+from interp.circuits.units import score_table
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
