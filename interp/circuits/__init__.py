@@ -1,4 +1,4 @@
-"""Circuits of heads and MLPs, or of the edges between them: how faithful they are to the model, and which tests they pass."""
+"""Circuits of heads and MLPs, or of edges: how faithful they are, and which tests they pass."""
 
 from typing import TYPE_CHECKING
 

@@ -48,9 +48,7 @@ class NodeOutputs:
 
     def minus(self, other: NodeOutputs) -> NodeOutputs:
         """The difference to other outputs at the same positions."""
-        return NodeOutputs(
-            self.z - other.z, self.mlp_out - other.mlp_out, self.embed - other.embed
-        )
+        return NodeOutputs(self.z - other.z, self.mlp_out - other.mlp_out, self.embed - other.embed)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from interp.stats import rng
 RANDOM_CIRCUITS = 100
 """Random circuits that one is tested against."""
 
-MOST_LEFT_OUT = 200
+MOST_LEFT_OUT = 100
 """Of a larger circuit so many nodes or edges, drawn at random, are tested for minimality."""
 
 
@@ -37,7 +37,7 @@ MOST_LEFT_OUT = 200
 class CheckedCircuits:
     """The circuits that the tests of one need, each ``[.., unit]``.
 
-    ``without``: the circuit less each of its nodes or edges, at most 200 of them; ``inflated``: with
+    ``without``: the circuit less each of its nodes or edges, at most 100 of them; ``inflated``: with
     one other more; ``random``: others of its size.
     """
 

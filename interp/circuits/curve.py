@@ -32,8 +32,8 @@ from interp.stats import FloatArray, Interval, interval_columns, of_sums
 class FaithfulnessCurve:
     """Faithfulness of the first ``n`` nodes or edges of a ranking, for some sizes ``n``.
 
-    ``ranking``: all of them, the first that a circuit keeps first. ``sizes`` ascend. ``runs``: the metric
-    of each size on each pair.
+    ``ranking``: all of them, the first that a circuit keeps first. ``sizes`` ascend. ``runs``: the
+    metric of each size on each pair.
     """
 
     ranking: tuple[CircuitUnit, ...]

@@ -20,7 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.ablation import NodeOutputs, record_outputs
 from interp.circuits.edges import EdgeGraph
-from interp.circuits.runs import BATCH_SIZE, run_pair
+from interp.circuits.runs import run_pair
 from interp.circuits.streams import Streams, require_edges
 from interp.errors import InterpError
 from interp.models.limits import require_finite
@@ -34,6 +34,9 @@ from interp.stats import FloatArray
 
 _EDGES_AT_ONCE = 512
 """Edges whose circuits are made at once: each is a row over all edges."""
+
+_BATCH_SIZE = 128
+"""Runs in one forward where memory allows."""
 
 
 @torch.no_grad()
@@ -49,7 +52,7 @@ def exact_edge_effects(
         some = np.arange(start, min(n, start + _EDGES_AT_ONCE))
         masks = np.ones((len(some) + 1, n), dtype=bool)
         masks[np.arange(len(some)), some] = False
-        values = run_pair(model, swapped, masks, "edges", metrics, "resample", None, BATCH_SIZE)
+        values = run_pair(model, swapped, masks, "edges", metrics, "resample", None, _BATCH_SIZE)
         effects[some] = values[:-1] - values[-1]
     return effects
 
@@ -76,7 +79,9 @@ def estimated_edge_effects(
     total: Tensor | float = 0.0
     for step in range(steps):
         share = 0.0 if steps == 1 else (step + 0.5) / steps
-        embeddings = [b.embed + share * (a.embed - b.embed) for a, b in zip(there, here, strict=True)]
+        embeddings = [
+            b.embed + share * (a.embed - b.embed) for a, b in zip(there, here, strict=True)
+        ]
         gradient = _gradient(model, pair, destination, differences, embeddings, metrics)
         total = total + gradient.double().cpu()
     effects = torch.as_tensor(total) / steps

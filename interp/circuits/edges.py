@@ -88,10 +88,12 @@ class EdgeGraph:
 
     @cached_property
     def receivers(self) -> dict[tuple[int, EdgeInput], Receivers]:
-        """By layer and input: ``q``, ``k``, ``v``, ``mlp`` of every layer; the logits behind the last."""
+        """By layer and input: ``q``, ``k``, ``v``, ``mlp`` of a layer; the logits behind the last."""
         found: dict[tuple[int, EdgeInput], Receivers] = {}
         start = 0
-        places = [(layer, name) for layer in range(self.n_layers) for name in get_args(EdgeInput)[:-1]]
+        places = [
+            (layer, name) for layer in range(self.n_layers) for name in get_args(EdgeInput)[:-1]
+        ]
         for layer, name in [*places, (self.n_layers, LOGITS)]:
             labels = self._labels(layer, name)
             n_senders = 1 + layer * (self.n_heads + 1)

@@ -194,7 +194,9 @@ def run_pair(
     require_one_prompt(model, source)
     if unit == "edges":
         require_edges(model, source.prompt)
-        batch_size = min(batch_size, _edge_batch(model, max(len(each.ids) for each in source.forwards)))
+        batch_size = min(
+            batch_size, _edge_batch(model, max(len(each.ids) for each in source.forwards))
+        )
     # a hook of the user's may address the first row of a batch, say
     if not hooks_act_by_row(model, [source.prompt]):
         batch_size = 1

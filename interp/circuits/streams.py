@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -94,7 +94,9 @@ class Streams:
         hooks: list[Hook] = []
         for layer in range(self._graph.n_layers):
             hooks.append((hook_of("resid_pre", layer), self._at_layer(layer)))
-            hooks += [(hook_of(name, layer), self._at_heads(layer, name)) for name in ("q", "k", "v")]
+            hooks += [
+                (hook_of(name, layer), self._at_heads(layer, name)) for name in ("q", "k", "v")
+            ]
             hooks.append((hook_of("z", layer), self._from_heads(layer)))
             hooks.append((mlp_input(self._model, layer), self._at_mlp(layer)))
             hooks.append((hook_of("mlp_out", layer), self._from_mlp(layer)))

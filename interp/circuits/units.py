@@ -1,8 +1,8 @@
 """What a circuit is made of, nodes or edges, and their scores as a table.
 
 A table of scores of nodes has the columns ``node`` (the label), ``layer``, ``head`` (missing for an MLP)
-and ``score``; one of edges ``edge`` (the label), ``source``, ``destination``, ``input`` and ``score``; one
-row per unit. A circuit is a row of booleans over the model's units, in the order of
+and ``score``; one of edges ``edge`` (the label), ``source``, ``destination``, ``input`` and ``score``.
+There is one row per unit. A circuit is a row of booleans over the model's units, in the order of
 :func:`circuit_units`, true for those that are kept.
 """
 
