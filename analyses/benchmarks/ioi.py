@@ -26,7 +26,7 @@ from interp.circuits import (
     faithfulness_curve,
     node_scores,
     random_circuits,
-    top_nodes,
+    top_units,
 )
 from interp.errors import InterpError
 from interp.models import load_model
@@ -124,7 +124,7 @@ def load(folder: Path = KEPT) -> tuple[pd.DataFrame, FaithfulnessCurve, RandomCi
         clusters=tuple(str(k) for k in range(len(pairs))),
         wordings=("",) * len(pairs),
     )
-    curve = FaithfulnessCurve(top_nodes(scores, len(scores)), sizes, found)
+    curve = FaithfulnessCurve(top_units(scores, len(scores)), sizes, found)
     return scores, curve, RandomCircuits(sizes, len(scores), random.to_numpy(float))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analyses.circuit.config import CircuitConfig
 from analyses.circuit.tables import CircuitResult
 from analyses.contrast import by_name, standing
 from analyses.report.prose import count
@@ -15,6 +16,7 @@ from analyses.report.sections import METRICS, UNITS, limits, named, read_sample
 from analyses.report.verdicts import untested
 from analyses.study import Story
 from interp import viz
+from interp.circuits import CircuitNode
 from interp.stats import intervals_of
 from interp.viz import Section
 from interp.viz.report import format_interval
@@ -24,26 +26,42 @@ _REPLACED = {
     "mean": "their mean over the placebo prompts (the first position has its own)",
     "zero": "nothing",
 }
-_MOST_NODES = 20
+_ALONG = {
+    "resample": "what the sender gives in the placebo's run, position by position",
+    "mean": "the sender's mean over the placebo prompts (the first position has its own)",
+    "zero": "nothing of the sender",
+}
+_UNASKED = {
+    "nodes": "A circuit of nodes keeps every connection between them: which of these matter is not "
+    "asked.",
+    "edges": "An edge is one for all positions: at which of them it matters is not asked.",
+}
+_SCORED = {
+    "nodes": "every head and MLP",
+    "edges": "every edge (from the embedding, a head or an MLP into the queries, keys or values of a "
+    "head, an MLP or the logits)",
+}
+_WHICH = {"nodes": "heads and MLPs", "edges": "edges between heads and MLPs"}
+_MOST_ROWS = 20
 
 
 def tell(done: CircuitResult) -> Story:
     """Sections and figures."""
-    name = by_name(done.config.condition)
+    name, unit = by_name(done.config.condition), done.config.unit
     curve = viz.faithfulness(done.curve, done.random)
     graph = viz.circuit_graph(done.scores, done.circuit)
     return Story(
-        title=f"Which heads and MLPs carry the instruction{name}?",
+        title=f"Which {_WHICH[done.config.unit]} carry the instruction{name}?",
         sections=[
             _question(done),
             Section(
                 "How faithful are circuits?",
                 paragraphs=[read_total(done), read_curve(done)],
-                tables=[(_areas(done), "Areas over the share of nodes kept, from .001 to 1.")],
+                tables=[(_areas(done), f"Areas over the share of {unit} kept, from .001 to 1.")],
                 figures=[
                     (
                         curve,
-                        "Faithfulness of the nodes with the largest scores, and of random ones. Both "
+                        f"Faithfulness of the {unit} with the largest scores, and of random ones. Both "
                         "areas are of the curve of means over a linear scale of shares.",
                     )
                 ],
@@ -51,8 +69,8 @@ def tell(done: CircuitResult) -> Story:
             Section(
                 "What is in the circuit?",
                 paragraphs=[read_circuit(done)],
-                tables=[(_top(done), "The largest scores, with the node's place in the ranking.")],
-                figures=[(graph, "The nodes of the model. circuit.graphml holds the same graph.")],
+                tables=[(_top(done), "The largest scores, with their place in the ranking.")],
+                figures=[(graph, _drawn(done))],
             ),
             Section(
                 "Which tests does it pass?",
@@ -87,15 +105,28 @@ def _question(done: CircuitResult) -> Section:
         paragraphs=[
             f"Every item is asked with {asked}, {standing(done.spec)}, and with a placebo in its place. "
             f"For example: “{done.example[config.condition]}” against “{done.example['placebo']}” On "
-            f"{count(done.n_scored, 'pair')} every head and MLP was scored by patching it from the "
+            f"{count(done.n_scored, 'pair')} {_SCORED[config.unit]} was scored by patching it from the "
             f"instructed prompt into the placebo ({config.method}).",
             f"On {count(n, 'other pair')}, of other clusters of items, the instructed prompt was run "
-            "with the nodes of the largest scores alone: all others gave "
-            f"{_REPLACED[config.ablation]}. Faithfulness is the share of m(full) - m(empty) that a "
-            "circuit keeps; the embeddings are the instructed prompt's throughout.",
+            f"with the {config.unit} of the largest scores alone: {_others(config)} Faithfulness is "
+            "the share of m(full) - m(empty) that a circuit keeps.",
             f"{read_sample(done.items)}{lost} {METRICS[config.metric]}",
         ],
     )
+
+
+def _others(config: CircuitConfig) -> str:
+    """What takes the place of all that is not in the circuit."""
+    if config.unit == "nodes":
+        replaced = _REPLACED[config.ablation]
+        return f"all others gave {replaced}; the embeddings are the instructed prompt's throughout."
+    return f"along all others what reads the stream was given {_ALONG[config.ablation]}."
+
+
+def _drawn(done: CircuitResult) -> str:
+    if done.config.unit == "nodes":
+        return "The nodes of the model. circuit.graphml holds the same graph."
+    return "The edges of the circuit, from below upwards. circuit.graphml holds the same graph."
 
 
 def blocked(done: CircuitResult) -> str:
@@ -112,8 +143,8 @@ def read_total(done: CircuitResult) -> str:
     """How much there is that a circuit could keep."""
     metric = named(done.config.metric)
     return (
-        f"All nodes together carry {format_interval(done.total)}{UNITS[done.config.metric]} of the "
-        f"{metric}: that of the model minus that with every node ablated."
+        f"All {done.config.unit} together carry {format_interval(done.total)}"
+        f"{UNITS[done.config.metric]} of the {metric}: that of the model minus that with every one of them ablated."
     )
 
 
@@ -133,11 +164,13 @@ def read_curve(done: CircuitResult) -> str:
 
 def read_circuit(done: CircuitResult) -> str:
     """The circuit that is drawn and tested, and its faithfulness."""
-    heads = sum(node.head is not None for node in done.circuit)
-    size = len(done.circuit)
+    unit, size = done.config.unit, len(done.circuit)
+    nodes = [node for node in done.circuit if isinstance(node, CircuitNode)]
+    heads = sum(node.head is not None for node in nodes)
+    kinds = f", {count(heads, 'head')} and {count(size - heads, 'MLP')}" if nodes else ""
     said = (
-        f"The circuit is the {count(size, 'node')} with the largest scores, {count(heads, 'head')} and "
-        f"{count(size - heads, 'MLP')} of {len(done.scores)} nodes."
+        f"The circuit is the {count(size, unit[:-1])} with the largest scores{kinds} of "
+        f"{len(done.scores)} {unit}."
     )
     if blocked(done):
         return f"{said} Its faithfulness is not read (see above)."
@@ -162,18 +195,19 @@ def _areas(done: CircuitResult) -> pd.DataFrame:
 
 
 def _top(done: CircuitResult) -> pd.DataFrame:
-    rows = done.scores.sort_values("rank").head(_MOST_NODES)
-    return rows[["rank", "node", "score", "kept"]].reset_index(drop=True)
+    rows = done.scores.sort_values("rank").head(_MOST_ROWS)
+    return rows[["rank", done.config.unit[:-1], "score", "kept"]].reset_index(drop=True)
 
 
 def _limits(done: CircuitResult) -> Section:
     return limits(
         done.card,
         [
-            "A circuit of nodes keeps every connection between them: which of these matter is not "
-            "asked. Nodes that back each other up have small scores and may be missing.",
-            "Nodes were chosen on other items than the curve is of, and sizes were fixed before. Random "
-            "circuits are drawn from all nodes, and their interval is over draws on these items.",
+            f"{_UNASKED[done.config.unit]} What backs each other up has small scores and may be "
+            "missing.",
+            "Circuits were chosen on other items than the curve is of, and sizes were fixed before. "
+            f"Random ones are drawn from all {done.config.unit}, and their interval is over draws on "
+            "these items.",
             "Resampled outputs come from a prompt of another meaning and may be unlike anything that "
             "the model meets together; with mean and zero ablation more so.",
         ],

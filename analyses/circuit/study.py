@@ -1,4 +1,4 @@
-"""The circuit study: one pair of prompts is one unit, first to score nodes, then to run circuits."""
+"""The circuit study: one pair of prompts is one unit, first for the scores, then to run circuits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from analyses.circuit.config import CircuitConfig
 from analyses.circuit.tables import CircuitResult, Plan, score_means
 from analyses.contrast import PromptBench, Question, ask_contrast, example_step, slots_of
 from analyses.study import Lab, Saved, Step, Steps, Story
-from interp.circuits import NodeOutputs, circuit_nodes, graphml_of, mean_outputs, run_circuits
-from interp.circuits.scores import node_effects
+from interp.circuits import NodeOutputs, circuit_units, graphml_of, mean_outputs, run_circuits
+from interp.circuits.scores import unit_effects
+from interp.circuits.streams import require_edges
+from interp.circuits.units import n_units, unit_columns
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.lens.conditions import no_margin
@@ -33,7 +35,7 @@ Name = tuple[str, int]
 
 @dataclass(frozen=True)
 class CircuitBench:
-    """The model, the pairs that nodes are scored on and those that circuits are run on.
+    """The model, the pairs of the scoring and those that circuits are run on.
 
     ``means``: what replaces a node with mean ablation, None with another. ``left_out``: how many pairs
     were left out because they are not aligned.
@@ -49,7 +51,7 @@ class CircuitBench:
 
 @dataclass(frozen=True)
 class ScoreUnit:
-    """A pair to score nodes on, with its two texts."""
+    """A pair to score nodes or edges on, with its two texts."""
 
     name: Name
     source: str
@@ -72,7 +74,7 @@ class RunUnit:
 
 @dataclass(frozen=True)
 class GraphUnit:
-    """The circuit to be written as GraphML: every node's score, and the plan."""
+    """The circuit to be written as GraphML: every score, and the plan."""
 
     scores: tuple[float, ...]
     plan: Plan
@@ -89,7 +91,7 @@ class Circuit:
         question = ask_contrast(config, progress=progress)
         if len({item.cluster for item in question.items}) < 2:
             raise InterpError(
-                "nodes are scored on other clusters of items than circuits are run on, and the items "
+                "scores are made on other clusters of items than circuits are run on, and the items "
                 "are of a single cluster: raise --limit, or name other --items"
             )
         return question
@@ -97,9 +99,11 @@ class Circuit:
     def bench(self, asked: Question[CircuitConfig], lab: Lab) -> CircuitBench:
         """Model and pairs; refuses a model without heads to patch, and a sample without usable pairs."""
         config, model = asked.config, lab.model
-        n_nodes = len(circuit_nodes(model))
-        if config.size is not None and config.size >= n_nodes:
-            raise InterpError(f"--size {config.size}: a circuit leaves out some of {n_nodes} nodes")
+        n = n_units(model, config.unit)
+        if config.size is not None and config.size >= n:
+            raise InterpError(
+                f"--size {config.size}: a circuit leaves out some of {n} {config.unit}"
+            )
         pairs, left_out = _pairs(PromptBench.of(asked, lab))
         first = scoring_clusters(asked.items, config.seed)
         scoring, running = (
@@ -109,14 +113,16 @@ class Circuit:
         if not scoring or not running:
             raise InterpError(
                 f"{len(pairs)} pairs are aligned by index, and all are on one side of the halves that "
-                "nodes are scored on and circuits are run on: raise --limit, or choose --ablation zero"
+                "scores are made on and circuits are run on: raise --limit, or choose --ablation zero"
             )
+        if config.unit == "edges":
+            require_edges(model, next(iter(running.values())).source.ids)
         require_target(model, [p for _, p in pairs.values()], named_metrics(config.metric)[0])
         means = _means(lab, list(running.values())) if config.ablation == "mean" else None
         return CircuitBench(config, model, scoring, running, means, left_out)
 
     def steps(self, asked: Question[CircuitConfig], bench: CircuitBench) -> Steps:
-        """Effects of nodes on one half; then circuits on the other; the circuit's graph; an example."""
+        """Effects on one half of the pairs; then circuits on the other; the circuit's graph; an example."""
         effects = yield Step(
             "effects", _units(bench.scoring), key=lambda unit: unit.key, compute=score_pair
         )
@@ -163,26 +169,22 @@ class Circuit:
 
 
 def scoring_clusters(items: Sequence[ChoiceItem], seed: int) -> set[str]:
-    """The clusters whose items nodes are scored on: half of them, at random."""
+    """The clusters of the items of the scoring: half of them, at random."""
     clusters = sorted({item.cluster for item in items})
     order = rng(seed, "clusters to score nodes on").permutation(len(clusters))
     return {clusters[k] for k in order[: len(clusters) // 2]}
 
 
 def score_pair(bench: CircuitBench, unit: ScoreUnit) -> pd.DataFrame:
-    """One row per node: the effect of patching it."""
+    """One row per node or edge: the effect of patching it."""
     config, pair = bench.config, bench.scoring[unit.name]
-    effects = node_effects(bench.model, pair, method=config.method, metric=config.metric)
-    nodes = circuit_nodes(bench.model)
-    return pd.DataFrame(
-        {
-            "item": unit.name[0],
-            "slot": unit.name[1],
-            "layer": [node.layer for node in nodes],
-            "head": pd.array([node.head for node in nodes], dtype="Int64"),
-            "effect": effects,
-        }
+    effects = unit_effects(
+        bench.model, pair, unit=config.unit, method=config.method, metric=config.metric
     )
+    columns = unit_columns(circuit_units(bench.model, config.unit))
+    names = {name: columns[name] for name in columns if name not in ("node", "edge")}
+    rows = {"item": unit.name[0], "slot": unit.name[1], **names, "effect": effects}
+    return pd.DataFrame(rows)
 
 
 def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
@@ -192,6 +194,7 @@ def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
         bench.model,
         pair,
         plan.masks,
+        unit=bench.config.unit,
         ablation=bench.config.ablation,
         means=bench.means,
         metric=bench.config.metric,
@@ -212,10 +215,10 @@ def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
 
 def draw_graph(bench: CircuitBench, unit: GraphUnit) -> pd.DataFrame:
     """The lines of the circuit's GraphML."""
-    nodes = circuit_nodes(bench.model)
-    scores = tables.score_table(nodes, list(unit.scores))
+    units = circuit_units(bench.model, bench.config.unit)
+    scores = tables.score_table(units, list(unit.scores))
     parallel = bool(getattr(bench.model.cfg, "parallel_attn_mlp", False))
-    text = graphml_of(scores, unit.plan.circuit(nodes), parallel=parallel)
+    text = graphml_of(scores, unit.plan.circuit(units), parallel=parallel)
     return pd.DataFrame({"line": text.splitlines()})
 
 
@@ -235,6 +238,7 @@ def _pairs(
 ) -> tuple[dict[Name, tuple[str, PromptPair]], int]:
     """The usable pairs, each with its cluster, and how many are left out as not aligned."""
     config, found, left_out, without = prompts.config, {}, 0, 0
+    aligned_only = config.ablation == "resample" or config.unit == "edges"
     for number, item in enumerate(prompts.items):
         for slot in slots_of(number, config.texts, rotate=config.rotate):
             here, there = paired_conditions(
@@ -243,14 +247,14 @@ def _pairs(
             pair = pair_of_conditions(prompts.model, item, here, there)
             if pair.target is None:
                 without += 1
-            elif config.ablation == "resample" and not pair.alignment.by_index:
+            elif aligned_only and not pair.alignment.by_index:
                 left_out += 1
             else:
                 found[item.id, slot] = (item.cluster, pair)
     if not found and left_out:
         raise InterpError(
             f"none of {left_out} pairs has a placebo of the same number of tokens under this tokenizer, "
-            "so that some outputs lack a counterpart: choose --ablation mean or zero"
+            "so that some outputs lack a counterpart: choose --unit nodes and --ablation mean or zero"
         )
     if not found:
         raise no_margin(without)
@@ -262,6 +266,6 @@ def _means(lab: Lab, pairs: Sequence[PromptPair]) -> NodeOutputs:
 
     def make(path: Path) -> None:
         means = mean_outputs(lab.model, pairs)
-        save_file({"z": means.z.contiguous(), "mlp_out": means.mlp_out.contiguous()}, path)
+        save_file({name: value.contiguous() for name, value in vars(means).items()}, path)
 
     return NodeOutputs(**load_file(lab.file("means.safetensors", make)))

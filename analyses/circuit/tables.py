@@ -16,21 +16,22 @@ from analyses.contrast import Question, read_example
 from analyses.study import Saved
 from interp.circuits import (
     CheckedCircuits,
-    CircuitNode,
     CircuitRuns,
     CircuitTests,
+    CircuitUnit,
     FaithfulnessCurve,
     RandomCircuits,
 )
 from interp.circuits.curve import default_sizes
-from interp.circuits.nodes import (
+from interp.circuits.random_draws import random_masks
+from interp.circuits.units import (
     CircuitMasks,
     nested_circuits,
-    nodes_of_table,
-    rank_nodes,
+    rank_units,
     score_table,
+    unit_of_table,
+    units_of_table,
 )
-from interp.circuits.random_draws import random_masks
 from interp.data import ChoiceItem
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
@@ -43,8 +44,8 @@ __all__ = ["CircuitResult", "Plan", "read", "score_means", "score_table"]
 class Plan:
     """Which circuits are run: plain data, from which every mask follows.
 
-    ``order``: indices of all nodes, the largest absolute score first. ``size``: of the circuit that is
-    drawn and tested. ``left_out``: pairs that are not aligned.
+    ``order``: indices of all nodes or edges, the largest absolute score first. ``size``: of the
+    circuit that is drawn and tested. ``left_out``: pairs that are not aligned.
     """
 
     order: tuple[int, ...]
@@ -59,8 +60,8 @@ class Plan:
     def of(cls, config: CircuitConfig, scores: pd.DataFrame, left_out: int) -> Plan:
         """The plan of some scores."""
         n = len(scores)
-        size = config.size or max(1, round(n / 10))
-        order = rank_nodes(scores["score"].to_numpy(float))
+        size = config.size or max(1, round(n / (100 if config.unit == "edges" else 10)))
+        order = rank_units(scores["score"].to_numpy(float))
         sizes = tuple(sorted({*default_sizes(n), size}))
         return cls(
             tuple(order.tolist()), sizes, size, config.draws, config.random, config.seed, left_out
@@ -101,19 +102,19 @@ class Plan:
 
     @property
     def masks(self) -> CircuitMasks:
-        """All circuits, ``[circuit, node]``."""
+        """All circuits, ``[circuit, unit]``."""
         return np.concatenate(self.parts)
 
-    def circuit(self, nodes: Sequence[CircuitNode]) -> tuple[CircuitNode, ...]:
-        """The nodes of the circuit that is drawn and tested."""
-        return tuple(nodes[k] for k in self.order[: self.size])
+    def circuit(self, units: Sequence[CircuitUnit]) -> tuple[CircuitUnit, ...]:
+        """The circuit that is drawn and tested."""
+        return tuple(units[k] for k in self.order[: self.size])
 
 
 @dataclass(frozen=True)
 class CircuitResult:
     """What a run measured.
 
-    ``scores``: a row per node, its mean effect on the half that nodes are scored on, its rank and
+    ``scores``: a row per node or edge, its mean effect on the half of the scoring, its rank and
     whether the circuit keeps it. ``total``: m(full) - m(empty) on the other half, in the metric's unit,
     which all faithfulness is a share of. ``curve``, ``random``: faithfulness over sizes. ``tests``: of
     the circuit.
@@ -124,7 +125,7 @@ class CircuitResult:
     items: tuple[ChoiceItem, ...]
     spec: ConditionSpec
     scores: pd.DataFrame
-    circuit: tuple[CircuitNode, ...]
+    circuit: tuple[CircuitUnit, ...]
     total: Interval
     curve: FaithfulnessCurve
     random: RandomCircuits
@@ -151,7 +152,7 @@ class CircuitResult:
 
     @property
     def minimality(self) -> pd.DataFrame:
-        """Minimality, node by node."""
+        """Minimality, one by one."""
         return self.tests.minimality
 
     @property
@@ -180,10 +181,12 @@ class CircuitResult:
 
 
 def score_means(effects: pd.DataFrame) -> pd.DataFrame:
-    """The mean effect of every node over pairs, in the nodes' order."""
-    means = effects.groupby(["layer", "head"], sort=False, dropna=False)["effect"].mean()
+    """The mean effect of every node or edge over pairs, in the model's order."""
+    edges = unit_of_table(effects) == "edges"
+    names = ["source", "destination", "input"] if edges else ["layer", "head"]
+    means = effects.groupby(names, sort=False, dropna=False)["effect"].mean()
     rows = means.reset_index().rename(columns={"effect": "score"})
-    return score_table(nodes_of_table(rows), rows["score"].to_numpy(float))
+    return score_table(units_of_table(rows), rows["score"].to_numpy(float))
 
 
 def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
@@ -191,26 +194,26 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
     config, effects = asked.config, saved.table("effects")
     plan = Plan.of_row(saved.table("plan").to_dict("records")[0])
     scores = score_means(effects)
-    nodes = nodes_of_table(scores)
+    units = units_of_table(scores)
     runs = runs_of(saved.table("circuits"), config)
     ends = np.cumsum([len(part) for part in plan.parts])
     curve, random, tested = (
         runs.of(slice(int(start), int(stop)))
         for start, stop in zip([0, *ends[:-1]], ends, strict=True)
     )
-    rank = np.empty(len(nodes), dtype=np.int64)
-    rank[list(plan.order)] = np.arange(1, len(nodes) + 1)
+    rank = np.empty(len(units), dtype=np.int64)
+    rank[list(plan.order)] = np.arange(1, len(units) + 1)
     return CircuitResult(
         config=config,
         card=saved.card,
         items=asked.items,
         spec=asked.spec,
         scores=scores.assign(rank=rank, kept=rank <= plan.size),
-        circuit=plan.circuit(nodes),
+        circuit=plan.circuit(units),
         total=total_of(runs),
-        curve=FaithfulnessCurve(tuple(nodes[k] for k in plan.order), plan.sizes, curve),
-        random=RandomCircuits.of_runs(plan.sizes, len(nodes), random),
-        tests=plan.checked.outcome(tested, nodes, seed=config.seed),
+        curve=FaithfulnessCurve(tuple(units[k] for k in plan.order), plan.sizes, curve),
+        random=RandomCircuits.of_runs(plan.sizes, len(units), random),
+        tests=plan.checked.outcome(tested, units, seed=config.seed),
         n_scored=len(effects.drop_duplicates(["item", "slot"])),
         left_out=plan.left_out,
         example=read_example(saved),

@@ -166,13 +166,13 @@ class _Graph:
         for layer in range(self._n_layers):
             for head in range(n_heads):
                 self._enter(f"L{layer}H{head}", self._ov(layer, head))
-            self._enter(f"L{layer}MLP", self._weights[f"layers.{layer}.mlp.fc_out.weight"].T)
+            self._enter(f"L{layer} MLP", self._weights[f"layers.{layer}.mlp.fc_out.weight"].T)
 
     def edges(self) -> list[_Edge]:
         """Every edge along which the weights carry a variable."""
         found: list[_Edge] = []
         for node, written in self.writes.items():
-            layer, _, head = node[1:].replace("MLP", "").partition("H")
+            layer, _, head = node[1:].removesuffix(" MLP").partition("H")
             if head:
                 read = self._head_reads(int(layer), int(head), written)
             else:

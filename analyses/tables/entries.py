@@ -26,7 +26,13 @@ from analyses.direction.tables import DirectionResult
 from analyses.report.claims import Claim
 from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
-from analyses.tables.validity import known_backup, known_cells, known_directions
+from analyses.tables.validity import (
+    known_backup,
+    known_cells,
+    known_directions,
+    known_edges,
+    known_missed_edges,
+)
 from analyses.totals import claim_of
 from interp.behaviour import OptionScores, prompt_tables
 from interp.behaviour.scores import PRIMARY
@@ -334,6 +340,8 @@ TABLES: dict[str, Entry] = {
     "directions": Entry(("direction",), directions),
     "nulls": Entry((), nulls),
     "known-cells": Entry((), lambda _: known_cells()),
+    "known-edges": Entry((), lambda _: known_edges()),
+    "known-missed-edges": Entry((), lambda _: known_missed_edges()),
     "known-backup": Entry((), lambda _: known_backup()),
     "known-directions": Entry((), lambda _: known_directions()),
     "placebo-kinds": Entry((), placebo_kinds),

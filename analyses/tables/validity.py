@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analyses.benchmarks.known.measure import DIRECTIONS, KEPT, NODES
+from analyses.benchmarks.known.measure import DIRECTIONS, EDGES, KEPT, NODES
 from analyses.tables import markdown
 
 
 def known_cells() -> str:
     """Every method's area under the ROC curve, on programs without back-up and with."""
-    rows = pd.read_parquet(KEPT / NODES)
+    return _methods(pd.read_parquet(KEPT / NODES), "cells")
+
+
+def known_edges() -> str:
+    """The same over edges."""
+    return _methods(pd.read_parquet(KEPT / EDGES), "edges")
+
+
+def known_missed_edges() -> str:
+    """Which true edges exact patching scores at 0."""
+    rows = pd.read_parquet(KEPT / EDGES)
+    rows = rows[rows["method"].str.startswith("exact") & (rows["missed"] != "")]
+    found = rows.groupby(["program", "method", "missed"], sort=False)["variant"].agg(", ".join)
+    table = found.reset_index().rename(
+        columns={"missed": "true edges that score 0", "variant": "basis"}
+    )
+    return markdown.table(table[["program", "basis", "method", "true edges that score 0"]])
+
+
+def _methods(rows: pd.DataFrame, what: str) -> str:
     found = []
     for (backup, variant, method), part in rows.groupby(
         ["backup", "variant", "method"], sort=False
@@ -22,7 +41,7 @@ def known_cells() -> str:
                 "method": method,
                 "AUROC, mean": markdown.number(part["auroc"].mean(), 3),
                 "lowest": markdown.number(part["auroc"].min(), 3),
-                "true cells among the top": markdown.number(part["found"].mean(), 3),
+                f"true {what} among the top": markdown.number(part["found"].mean(), 3),
                 "all found in": f"{int((part['found'] == 1).sum())} of {len(part)}",
             }
         )

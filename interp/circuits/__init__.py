@@ -1,4 +1,4 @@
-"""Circuits of heads and MLPs: how faithful they are to the model, and which tests they pass."""
+"""Circuits of heads and MLPs, or of edges: how faithful they are, and which tests they pass."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from interp.circuits.auroc import edge_auroc, node_auroc
     from interp.circuits.checks import CheckedCircuits, CircuitTests, check_circuit
     from interp.circuits.curve import FaithfulnessCurve, faithfulness_curve
+    from interp.circuits.edges import CircuitEdge, circuit_edges
     from interp.circuits.graphml import graphml_of, write_graphml
     from interp.circuits.hypotheses import (
         CircuitTest,
@@ -19,35 +20,42 @@ if TYPE_CHECKING:
         circuit_sufficiency,
     )
     from interp.circuits.joint import JointAblation, faithfulness_by_ablation, joint_ablation
-    from interp.circuits.names import Ablation, OverPairs, ScoreMethod
-    from interp.circuits.nodes import CircuitNode, circuit_nodes, top_nodes
+    from interp.circuits.names import Ablation, OverPairs, ScoreMethod, UnitKind
+    from interp.circuits.nodes import CircuitNode, circuit_nodes
     from interp.circuits.random_draws import RandomCircuits, random_circuits
     from interp.circuits.runs import CircuitRuns, run_circuits
-    from interp.circuits.scores import node_scores
+    from interp.circuits.scores import edge_scores, node_scores
+    from interp.circuits.units import CircuitUnit, circuit_units, top_units
 
 __all__ = [
     "MIB_SHARES",
     "Ablation",
     "CheckedCircuits",
+    "CircuitEdge",
     "CircuitNode",
     "CircuitRuns",
     "CircuitTest",
     "CircuitTests",
+    "CircuitUnit",
     "FaithfulnessCurve",
     "JointAblation",
     "NodeOutputs",
     "OverPairs",
     "RandomCircuits",
     "ScoreMethod",
+    "UnitKind",
     "check_circuit",
+    "circuit_edges",
     "circuit_equivalence",
     "circuit_independence",
     "circuit_minimality",
     "circuit_nodes",
     "circuit_sufficiency",
+    "circuit_units",
     "cmd",
     "cpr",
     "edge_auroc",
+    "edge_scores",
     "faithfulness_by_ablation",
     "faithfulness_curve",
     "graphml_of",
@@ -57,7 +65,7 @@ __all__ = [
     "node_scores",
     "random_circuits",
     "run_circuits",
-    "top_nodes",
+    "top_units",
     "write_graphml",
 ]
 

@@ -4,7 +4,8 @@
 to be aligned by index. ``mean``: its mean over the placebo prompts of all pairs and over positions; the
 first position has a mean of its own, because its states are those of an attention sink and far from all
 others. ``zero``: nothing. A head's output is ``hook_z`` (a mean or zero there leaves the bias of the
-output projection in place), an MLP's ``hook_mlp_out``.
+output projection in place), an MLP's ``hook_mlp_out``. The embedding's, which only edges replace, is the
+residual stream before the first layer.
 """
 
 from __future__ import annotations
@@ -33,21 +34,27 @@ from interp.prompts import PromptPair
 class NodeOutputs:
     """What every node writes at some positions; the first axis is the layer.
 
-    ``z`` of the heads before the output projection, ``mlp_out`` of the MLPs.
+    ``z`` of the heads before the output projection, ``mlp_out`` of the MLPs, and ``embed`` of the
+    embedding, token and position together.
     """
 
     z: Float[Tensor, "layer pos head d_head"]
     mlp_out: Float[Tensor, "layer pos d_model"]
+    embed: Float[Tensor, "1 pos d_model"]
 
     def at(self, rows: Int[Tensor, " pos"]) -> NodeOutputs:
         """The outputs at some positions."""
-        return NodeOutputs(self.z[:, rows], self.mlp_out[:, rows])
+        return NodeOutputs(self.z[:, rows], self.mlp_out[:, rows], self.embed[:, rows])
+
+    def minus(self, other: NodeOutputs) -> NodeOutputs:
+        """The difference to other outputs at the same positions."""
+        return NodeOutputs(self.z - other.z, self.mlp_out - other.mlp_out, self.embed - other.embed)
 
 
 @torch.no_grad()
 def record_outputs(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> NodeOutputs:
     """The outputs of all nodes in the run of one prompt."""
-    found: dict[str, list[Tensor]] = {"z": [], "mlp_out": []}
+    found: dict[str, list[Tensor]] = {"z": [], "mlp_out": [], "resid_pre": []}
 
     def reader(site: str) -> Callable[..., None]:
         def read(activation: Tensor, hook: Any) -> None:
@@ -56,14 +63,15 @@ def record_outputs(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> NodeOu
         return read
 
     layers = range(int(model.cfg.n_layers))
-    hooks = [(hook_of(site, layer), reader(site)) for layer in layers for site in found]
+    hooks = [(hook_of(site, layer), reader(site)) for layer in layers for site in ("z", "mlp_out")]
+    hooks.append((hook_of("resid_pre", 0), reader("resid_pre")))
     reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
         wrapped_logits(model, ids[None].to(model.cfg.device), logits_to_keep=1)
     for site, outputs in found.items():
         for layer, values in enumerate(outputs):
             require_finite(values, hook_of(site, layer), "the run of a placebo")
-    return NodeOutputs(torch.stack(found["z"]), torch.stack(found["mlp_out"]))
+    return NodeOutputs(*(torch.stack(found[site]) for site in ("z", "mlp_out", "resid_pre")))
 
 
 def mean_outputs(model: TransformerBridge, pairs: Sequence[PromptPair]) -> NodeOutputs:
@@ -76,16 +84,13 @@ def mean_outputs(model: TransformerBridge, pairs: Sequence[PromptPair]) -> NodeO
     """
     if not pairs:
         raise InterpError("no pairs to take a mean of: the list is empty")
-    z: Tensor | float = 0.0
-    mlp_out: Tensor | float = 0.0
+    totals: list[Tensor] = []
     for pair in pairs:
         outputs = record_outputs(model, pair.destination.ids)
-        z, mlp_out = z + _sums(outputs.z), mlp_out + _sums(outputs.mlp_out)
-    n = [len(pairs), max(sum(len(pair.destination) - 1 for pair in pairs), 1)]
-    means = [
-        (torch.as_tensor(total).transpose(1, -1) / torch.tensor(n)).transpose(1, -1).float().cpu()
-        for total in (z, mlp_out)
-    ]
+        own = [_sums(values) for values in (outputs.z, outputs.mlp_out, outputs.embed)]
+        totals = [a + b for a, b in zip(totals, own, strict=True)] if totals else own
+    n = torch.tensor([len(pairs), max(sum(len(pair.destination) - 1 for pair in pairs), 1)])
+    means = [(total.transpose(1, -1) / n).transpose(1, -1).float().cpu() for total in totals]
     return NodeOutputs(*means)
 
 
@@ -113,7 +118,8 @@ def ablated_outputs(
             continue
         cfg, n = model.cfg, len(forward.ids)
         heads = torch.zeros(int(cfg.n_layers), n, int(cfg.n_heads), 1)
-        found.append(NodeOutputs(heads, torch.zeros(int(cfg.n_layers), n, 1)))
+        mlps, embed = (torch.zeros(k, n, 1) for k in (int(cfg.n_layers), 1))
+        found.append(NodeOutputs(heads, mlps, embed))
     return found
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Set
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from interp.circuits.nodes import CircuitNode, nodes_of_table
+from interp.circuits.edges import CircuitEdge
+from interp.circuits.nodes import CircuitNode
+from interp.circuits.units import CircuitUnit, units_of_table
 from interp.errors import InterpError
-from interp.stats import require_columns
-
-_EDGE = ("source", "destination", "input")
 
 
 @runtime_checkable
@@ -50,14 +48,8 @@ def node_auroc(
         InterpError: a true node that is not in the table, all nodes or none true (no area is defined),
             or a score that is missing.
     """
-    nodes = nodes_of_table(scores)
     true = {CircuitNode(node.layer, node.head) for node in true_nodes}
-    unknown = true - set(nodes)
-    if unknown:
-        raise InterpError(
-            f"the table of scores has no row for the true node {min(map(str, unknown))}"
-        )
-    return _auroc([node in true for node in nodes], scores["score"], "node", absolute)
+    return _auroc(scores, true, "node", absolute)
 
 
 def edge_auroc(
@@ -69,33 +61,29 @@ def edge_auroc(
         scores: a row per edge, with ``source``, ``destination``, ``input`` (``q``, ``k``, ``v``,
             ``mlp``, ``logits``) and ``score``; every edge that is none of the true ones is false.
         true_edges: anything with these three names: the used ones of ``truth.edges`` of
-            :mod:`interp.known`, whose labels the table has to use. An edge that carries several
-            variables counts once.
+            :mod:`interp.known`. An edge that carries several variables counts once.
         absolute: rank by the size of the score.
 
     Raises:
         InterpError: as :func:`node_auroc`.
     """
-    require_columns(scores, (*_EDGE, "score"), "the table of edge scores")
-    edges = list(scores[list(_EDGE)].itertuples(index=False, name=None))
-    if len(set(edges)) < len(edges):
-        raise InterpError("the table of edge scores has an edge twice: give every edge one score")
-    true = {(edge.source, edge.destination, edge.input) for edge in true_edges}
-    unknown = sorted(true - set(edges))
+    true = {CircuitEdge(edge.source, edge.destination, edge.input) for edge in true_edges}
+    return _auroc(scores, true, "edge", absolute)
+
+
+def _auroc(scores: pd.DataFrame, true: Set[CircuitUnit], what: str, absolute: bool) -> float:
+    units = units_of_table(scores)
+    unknown = true - set(units)
     if unknown:
         raise InterpError(
-            f"the table of edge scores has no row for the true edge {' -> '.join(unknown[0][:2])} "
-            f"({unknown[0][2]})"
+            f"the table of scores has no row for the true {what} {min(map(str, unknown))}"
         )
-    return _auroc([edge in true for edge in edges], scores["score"], "edge", absolute)
-
-
-def _auroc(true: Sequence[bool], scores: npt.ArrayLike, what: str, absolute: bool) -> float:
-    values = np.asarray(scores, dtype=np.float64)
+    is_true = [unit in true for unit in units]
+    values = np.asarray(scores["score"], dtype=np.float64)
     if np.isnan(values).any():
         raise InterpError(f"{int(np.isnan(values).sum())} of {len(values)} {what}s have no score")
-    if not 0 < sum(true) < len(true):
+    if not 0 < sum(is_true) < len(is_true):
         raise InterpError(
-            f"{sum(true)} of {len(true)} {what}s are true: an AUROC needs true and false ones"
+            f"{sum(is_true)} of {len(is_true)} {what}s are true: an AUROC needs true and false ones"
         )
-    return float(roc_auc_score(list(true), np.abs(values) if absolute else values))
+    return float(roc_auc_score(is_true, np.abs(values) if absolute else values))

@@ -11,9 +11,17 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.ablation import NodeOutputs
 from interp.circuits.areas import MIB_SHARES, area_weights, cmd, cpr
-from interp.circuits.names import Ablation
-from interp.circuits.nodes import CircuitNode, circuit_nodes, nested_circuits, rank_nodes, scores_of
+from interp.circuits.names import Ablation, UnitKind
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
+from interp.circuits.units import (
+    CircuitUnit,
+    circuit_units,
+    nested_circuits,
+    rank_units,
+    scores_of,
+    unit_of,
+    unit_of_table,
+)
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
@@ -22,19 +30,24 @@ from interp.stats import FloatArray, Interval, interval_columns, of_sums
 
 @dataclass(frozen=True, eq=False)
 class FaithfulnessCurve:
-    """Faithfulness of the first ``n`` nodes of a ranking, for some sizes ``n``.
+    """Faithfulness of the first ``n`` nodes or edges of a ranking, for some sizes ``n``.
 
-    ``ranking``: all nodes, the first that a circuit keeps first. ``sizes`` ascend. ``runs``: the metric
-    of each size on each pair.
+    ``ranking``: all of them, the first that a circuit keeps first. ``sizes`` ascend. ``runs``: the
+    metric of each size on each pair.
     """
 
-    ranking: tuple[CircuitNode, ...]
+    ranking: tuple[CircuitUnit, ...]
     sizes: tuple[int, ...]
     runs: CircuitRuns
 
     @property
+    def unit(self) -> UnitKind:
+        """What is ranked."""
+        return unit_of(self.ranking)
+
+    @property
     def shares(self) -> FloatArray:
-        """The share of all nodes that each circuit keeps, ``[size]``."""
+        """The share of all nodes or edges that each circuit keeps, ``[size]``."""
         return np.asarray(self.sizes) / len(self.ranking)
 
     @property
@@ -73,18 +86,18 @@ class FaithfulnessCurve:
 
         return of_sums(of, columns, runs.clusters, undefined="full and empty circuit answer alike")
 
-    def circuit(self, n: int) -> tuple[CircuitNode, ...]:
-        """The first ``n`` nodes of the ranking.
+    def circuit(self, n: int) -> tuple[CircuitUnit, ...]:
+        """The first ``n`` of the ranking.
 
         Raises:
-            InterpError: more nodes than there are.
+            InterpError: more than there are.
         """
         if not 0 <= n <= len(self.ranking):
-            raise InterpError(f"a circuit of {n} nodes: the model has {len(self.ranking)}")
+            raise InterpError(f"a circuit of {n} {self.unit}: the model has {len(self.ranking)}")
         return self.ranking[:n]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per size: ``size``, ``share_of_nodes``, ``faithfulness``, and its interval's columns.
+        """One row per size: ``size``, ``share_kept``, ``faithfulness``, and its interval's columns.
 
         ``estimate`` is NaN, with a ``reason``, where m(full) - m(empty) does not differ from 0: then the
         curve is of noise.
@@ -92,29 +105,29 @@ class FaithfulnessCurve:
         return pd.DataFrame(
             {
                 "size": self.sizes,
-                "share_of_nodes": self.shares,
+                "share_kept": self.shares,
                 "faithfulness": self.faithfulness,
                 **interval_columns(self.runs.interval()),
             }
         )
 
 
-def default_sizes(n_nodes: int) -> tuple[int, ...]:
-    """None, one, MIB's shares of all nodes (rounded), and all."""
-    return tuple(sorted({0, 1, n_nodes, *(round(share * n_nodes) for share in MIB_SHARES)}))
+def default_sizes(n_units: int) -> tuple[int, ...]:
+    """None, one, MIB's shares of all nodes or edges (rounded), and all."""
+    return tuple(sorted({0, 1, n_units, *(round(share * n_units) for share in MIB_SHARES)}))
 
 
-def require_sizes(sizes: Sequence[int] | None, n_nodes: int) -> tuple[int, ...]:
+def require_sizes(sizes: Sequence[int] | None, n_units: int) -> tuple[int, ...]:
     """Sizes in ascending order, the usual ones of None.
 
     Raises:
-        InterpError: none, or one beyond the number of nodes.
+        InterpError: none, or one beyond the number of nodes or edges.
     """
     if sizes is None:
-        return default_sizes(n_nodes)
+        return default_sizes(n_units)
     found = tuple(sorted(set(sizes)))
-    if not found or not 0 <= found[0] <= found[-1] <= n_nodes:
-        raise InterpError(f"sizes are {list(sizes)}: give numbers of nodes between 0 and {n_nodes}")
+    if not found or not 0 <= found[0] <= found[-1] <= n_units:
+        raise InterpError(f"sizes are {list(sizes)}: give numbers between 0 and {n_units}")
     return found
 
 
@@ -131,7 +144,7 @@ def faithfulness_curve(
     batch_size: int = BATCH_SIZE,
     progress: bool = True,
 ) -> FaithfulnessCurve:
-    """Keep the ``n`` nodes of the largest score, ablate all others, and compare with the whole model.
+    """Keep the ``n`` nodes or edges of the largest score, ablate all others, compare with the model.
 
     The pairs should be others than those that the scores were computed on: a circuit that was chosen on
     the pairs it is measured on looks more faithful than it is.
@@ -139,10 +152,11 @@ def faithfulness_curve(
     Args:
         model: a bridge in evaluation mode.
         pairs: source (the instructed prompt) and destination (its placebo).
-        scores: one row per head and MLP, see :func:`interp.circuits.node_scores`.
-        sizes: numbers of nodes; by default 0, 1, MIB's shares of all nodes, and all.
-        absolute: the largest score in size first; False: the largest score first, so that nodes which
-            lower the metric come last.
+        scores: one row per head and MLP, or per edge: see :func:`interp.circuits.node_scores` and
+            :func:`interp.circuits.edge_scores`.
+        sizes: numbers of them; by default 0, 1, MIB's shares, and all.
+        absolute: the largest score in size first; False: the largest score first, so that what lowers
+            the metric comes last.
         ablation, means, metric, batch_size, progress: see :func:`interp.circuits.run_circuits`.
 
     Returns:
@@ -150,7 +164,7 @@ def faithfulness_curve(
         unit, 0 for the empty circuit and 1 for the full one. See MIB, arXiv 2504.13151.
 
     Raises:
-        InterpError: a node without a score, sizes that cannot be, and what
+        InterpError: a node or an edge without a score, sizes that cannot be, and what
             :func:`interp.circuits.run_circuits` refuses.
 
     Example:
@@ -158,17 +172,19 @@ def faithfulness_curve(
         >>> curve = faithfulness_curve(model, pairs[12:], scores)      # doctest: +SKIP
         >>> curve.cpr, curve.cmd                                        # doctest: +SKIP
     """
-    nodes = circuit_nodes(model)
-    order = rank_nodes(scores_of(scores, nodes), absolute=absolute)
-    sizes = require_sizes(sizes, len(nodes))
+    unit = unit_of_table(scores)
+    units = circuit_units(model, unit)
+    order = rank_units(scores_of(scores, units), absolute=absolute)
+    sizes = require_sizes(sizes, len(units))
     runs = run_circuits(
         model,
         pairs,
         nested_circuits(order, sizes),
+        unit=unit,
         ablation=ablation,
         means=means,
         metric=metric,
         batch_size=batch_size,
         progress=progress,
     )
-    return FaithfulnessCurve(tuple(nodes[k] for k in order), tuple(sizes), runs)
+    return FaithfulnessCurve(tuple(units[k] for k in order), tuple(sizes), runs)

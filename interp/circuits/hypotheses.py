@@ -4,7 +4,7 @@
 :func:`circuit_sufficiency`    H0: as far from the model as the best random circuits. Good: rejected
 :func:`circuit_equivalence`    H0: it beats the model as often as the reverse. Good: retained
 :func:`circuit_independence`   H0: what is left without it says nothing of the model. Good: retained
-:func:`circuit_minimality`     H0: a node matters more than most random ones. Good: retained, of all
+:func:`circuit_minimality`     H0: each matters more than most random ones. Good: retained, of all
 ============================== ==============================================================
 
 How far a circuit is from the model is the mean over pairs of the squared difference of their metrics,
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import binom
 
-from interp.circuits.nodes import CircuitNode
+from interp.circuits.units import CircuitUnit, unit_columns
 from interp.errors import InterpError
 from interp.stats import ALPHA, FloatArray, holm, rng
 
@@ -171,23 +171,23 @@ def circuit_minimality(
     circuit: npt.ArrayLike,
     without: npt.ArrayLike,
     inflated: npt.ArrayLike,
-    nodes: Sequence[CircuitNode],
+    units: Sequence[CircuitUnit],
     *,
     quantile: float = QUANTILE,
 ) -> pd.DataFrame:
-    """Whether every node of a circuit is needed: one row per node.
+    """Whether every node or edge of a circuit is needed: one row each.
 
-    A node's ``effect`` is the distance between the circuit and the circuit without it. It is compared
-    with random inflated circuits: one node that is not in the circuit is added, and taken out again. H0:
-    the node's effect is beyond such an effect with a chance of at least ``quantile``; ``beyond`` is the
-    share of them that it exceeds, ``p`` the binomial tail up to there, ``p_holm`` corrected over the
-    nodes. Where that is below 5 % the node does no more than others would: the circuit is not minimal.
+    Its ``effect`` is the distance between the circuit and the circuit without it. It is compared with
+    random inflated circuits: one that is not in the circuit is added, and taken out again. H0: the
+    effect is beyond such an effect with a chance of at least ``quantile``; ``beyond`` is the share of
+    them that it exceeds, ``p`` the binomial tail up to there, ``p_holm`` corrected over the rows. Where
+    that is below 5 % it does no more than others would: the circuit is not minimal.
 
     Args:
         circuit: the circuit's metric ``[pair]``.
-        without: that of the circuit without each of its nodes ``[node, pair]``.
-        inflated: that of the circuit with one other node more ``[draw, pair]``.
-        nodes: the circuit's nodes.
+        without: that of the circuit without each of them ``[unit, pair]``.
+        inflated: that of the circuit with one other more ``[draw, pair]``.
+        units: the circuit's nodes or edges.
         quantile: see above.
 
     Raises:
@@ -197,17 +197,15 @@ def circuit_minimality(
     without = _draws("without", without, len(base))
     inflated = _draws("inflated", inflated, len(base))
     _require_share("quantile", quantile)
-    if len(without) != len(nodes):
-        raise InterpError(f"{len(without)} runs without a node for {len(nodes)} nodes")
+    if len(without) != len(units):
+        raise InterpError(f"{len(without)} runs without one for {len(units)} nodes or edges")
     effects, n = distance(without, base), len(inflated)
     others = distance(inflated, base)
     beyond = (effects[:, None] > others[None] + _tie(base) ** 2).sum(-1)
     p = binom.cdf(beyond, n, quantile)
     return pd.DataFrame(
         {
-            "node": [node.label for node in nodes],
-            "layer": [node.layer for node in nodes],
-            "head": pd.array([node.head for node in nodes], dtype="Int64"),
+            **unit_columns(units),
             "effect": effects,
             "beyond": beyond / n,
             "n": n,

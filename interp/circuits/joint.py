@@ -15,7 +15,8 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.names import Ablation
-from interp.circuits.nodes import CircuitNode, circuit_nodes, mask_of
+from interp.circuits.nodes import CircuitNode, circuit_nodes
+from interp.circuits.units import mask_of
 from interp.circuits.runs import run_circuits
 from interp.errors import InterpError
 from interp.prompts import PromptPair

@@ -15,3 +15,6 @@ ScoreMethod: TypeAlias = Literal["attribution", "exact"]
 
 OverPairs: TypeAlias = Literal["mean", "mean_absolute"]
 """How the effects of a node on several pairs become a score."""
+
+UnitKind: TypeAlias = Literal["nodes", "edges"]
+"""What circuits are made of: heads and MLPs, or the edges between them."""

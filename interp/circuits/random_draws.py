@@ -1,4 +1,4 @@
-"""Random circuits: what any nodes in such number would do."""
+"""Random circuits: what any nodes or edges in such number would do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.circuits.ablation import NodeOutputs
 from interp.circuits.areas import cmd, cpr
 from interp.circuits.curve import require_sizes
-from interp.circuits.names import Ablation
-from interp.circuits.nodes import CircuitMasks, circuit_nodes, nested_circuits
+from interp.circuits.names import Ablation, UnitKind
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
+from interp.circuits.units import CircuitMasks, n_units, nested_circuits
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
@@ -25,22 +25,22 @@ from interp.stats import FloatArray, Interval, cluster_mean, interval_columns, r
 class RandomCircuits:
     """Curves of random rankings: ``faithfulness [draw, size]``, of the means over pairs.
 
-    A draw is one order of all nodes; its circuits are the first nodes of it.
+    A draw is one order of all nodes or edges; its circuits are the first of it.
     """
 
     sizes: tuple[int, ...]
-    n_nodes: int
+    n_units: int
     faithfulness: FloatArray
 
     @classmethod
-    def of_runs(cls, sizes: Sequence[int], n_nodes: int, runs: CircuitRuns) -> RandomCircuits:
+    def of_runs(cls, sizes: Sequence[int], n_units: int, runs: CircuitRuns) -> RandomCircuits:
         """Of the runs of :func:`random_masks`."""
-        return cls(tuple(sizes), n_nodes, runs.faithfulness().reshape(-1, len(sizes)))
+        return cls(tuple(sizes), n_units, runs.faithfulness().reshape(-1, len(sizes)))
 
     @property
     def shares(self) -> FloatArray:
-        """The share of all nodes that circuits of each size keep, ``[size]``."""
-        return np.asarray(self.sizes) / self.n_nodes
+        """The share of all nodes or edges that circuits of each size keep, ``[size]``."""
+        return np.asarray(self.sizes) / self.n_units
 
     def mean(self) -> Interval:
         """Mean faithfulness per size, with a t interval over draws (of these pairs)."""
@@ -62,7 +62,7 @@ class RandomCircuits:
         return pd.DataFrame(
             {
                 "size": self.sizes,
-                "share_of_nodes": self.shares,
+                "share_kept": self.shares,
                 "draws": len(self.faithfulness),
                 **interval_columns(self.mean()),
                 "lowest": self.faithfulness.min(0),
@@ -71,8 +71,8 @@ class RandomCircuits:
         )
 
 
-def random_masks(sizes: Sequence[int], n_nodes: int, *, draws: int, seed: int) -> CircuitMasks:
-    """The circuits of ``draws`` random rankings, ``[draw * size, node]``, those of a draw together.
+def random_masks(sizes: Sequence[int], n_units: int, *, draws: int, seed: int) -> CircuitMasks:
+    """The circuits of ``draws`` random rankings, ``[draw * size, unit]``, those of a draw together.
 
     Raises:
         InterpError: fewer than two draws.
@@ -80,7 +80,7 @@ def random_masks(sizes: Sequence[int], n_nodes: int, *, draws: int, seed: int) -
     if draws < 2:
         raise InterpError(f"draws is {draws}: a spread needs at least 2 random rankings")
     generator = rng(seed, "random circuits")
-    orders = [generator.permutation(n_nodes) for _ in range(draws)]
+    orders = [generator.permutation(n_units) for _ in range(draws)]
     return np.concatenate([nested_circuits(order, sizes) for order in orders])
 
 
@@ -88,6 +88,7 @@ def random_circuits(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
+    unit: UnitKind = "nodes",
     sizes: Sequence[int] | None = None,
     draws: int = 10,
     seed: int = 0,
@@ -102,12 +103,13 @@ def random_circuits(
     Raises:
         InterpError: fewer than two draws, and what :func:`interp.circuits.faithfulness_curve` refuses.
     """
-    n = len(circuit_nodes(model))
+    n = n_units(model, unit)
     sizes = require_sizes(sizes, n)
     runs = run_circuits(
         model,
         pairs,
         random_masks(sizes, n, draws=draws, seed=seed),
+        unit=unit,
         ablation=ablation,
         means=means,
         metric=metric,

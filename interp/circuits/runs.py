@@ -1,11 +1,17 @@
-"""Runs of a model in which only a circuit's nodes speak for the source prompt.
+"""Runs of a model in which only a circuit's nodes or edges speak for the source prompt.
 
 The source prompt (the instructed one) is run with the outputs of all nodes outside the circuit replaced
 (:mod:`interp.circuits.ablation`) at every position. The embeddings always stay the source's, so the
 empty circuit is not the placebo's run: what it answers is measured.
 
+Of a circuit of edges every node computes its output in this run, and along an edge outside the circuit
+its receiver reads the replacement (:mod:`interp.circuits.streams`). The embedding's edges are edges too,
+so that the empty circuit with ``resample`` is the placebo's run. A circuit of all edges but those out
+of some nodes is the circuit of nodes without these.
+
 Many circuits of one pair are one batch: they are rows of the same prompt, so nothing is padded. Memory:
-one pair at a time; the outputs of its nodes, and the activations of ``batch_size`` runs.
+one pair at a time; the outputs of its nodes, and the activations of ``batch_size`` runs, of edges as
+many as have 1 GB of differences together.
 """
 
 from __future__ import annotations
@@ -27,8 +33,9 @@ from interp.circuits.ablation import (
     mean_outputs,
     require_ablation,
 )
-from interp.circuits.names import Ablation
-from interp.circuits.nodes import CircuitMasks, circuit_nodes
+from interp.circuits.names import Ablation, UnitKind
+from interp.circuits.streams import Streams, require_edges
+from interp.circuits.units import CircuitMasks, n_units
 from interp.errors import InterpError
 from interp.models.by_row import hooks_act_by_row
 from interp.models.limits import require_finite
@@ -48,6 +55,8 @@ from interp.stats import FloatArray, Interval
 from interp.stats import share as share_of
 
 BATCH_SIZE = 16
+
+_EDGE_BYTES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,18 +118,21 @@ def run_circuits(
     pairs: PromptPair | Sequence[PromptPair],
     circuits: CircuitMasks,
     *,
+    unit: UnitKind = "nodes",
     ablation: Ablation = "resample",
     means: NodeOutputs | None = None,
     metric: str | Metric = "margin",
     batch_size: int = BATCH_SIZE,
     progress: bool = True,
 ) -> CircuitRuns:
-    """Run the source prompt of every pair with each circuit, all other nodes ablated.
+    """Run the source prompt of every pair with each circuit, all other nodes or edges ablated.
 
     Args:
         model: a bridge in evaluation mode.
         pairs: source (the instructed prompt) and destination (its placebo).
-        circuits: rows over :func:`circuit_nodes`, ``[circuit, node]``, true for the nodes kept.
+        circuits: rows over :func:`circuit_nodes` or :func:`circuit_edges`, ``[circuit, unit]``, true
+            for those that are kept.
+        unit: which of the two.
         ablation: what the other nodes' outputs become, see :mod:`interp.circuits.ablation`.
         means: of ``"mean"``, to take them from other pairs; by default those of these pairs.
         metric: as in a sweep, one of them.
@@ -129,13 +141,14 @@ def run_circuits(
 
     Raises:
         InterpError: see :func:`interp.circuits.ablation.require_ablation`; circuits that are no rows
-            over the model's nodes; several metrics; a pair without what the metric reads.
+            over the model's nodes or edges; several metrics; a pair without what the metric reads;
+            edges of a model whose stream is not the sum of its nodes (:func:`require_edges`).
     """
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
     if several:
         raise InterpError(f"circuits are run with one metric, not {len(metrics)}: name one")
-    masks = _require_masks(circuits, len(circuit_nodes(model)))
+    masks = _require_masks(circuits, n_units(model, unit), unit)
     if batch_size < 1:
         raise InterpError(f"batch_size is {batch_size}: at least one circuit runs at a time")
     require_ablation(model, pairs, ablation)
@@ -149,7 +162,7 @@ def run_circuits(
     distinct, index = np.unique(np.concatenate([ends, masks]), axis=0, return_inverse=True)
     columns = []
     for pair in tqdm(pairs, desc="circuits", disable=not progress):
-        found = _run_pair(model, pair, distinct, metrics, ablation, means, batch_size)
+        found = run_pair(model, pair, distinct, unit, metrics, ablation, means, batch_size)
         columns.append(found[index.reshape(-1)])
     values = np.stack(columns, axis=-1)
     return CircuitRuns(
@@ -164,10 +177,11 @@ def run_circuits(
     )
 
 
-def _run_pair(
+def run_pair(
     model: TransformerBridge,
     pair: PromptPair,
     masks: CircuitMasks,
+    unit: UnitKind,
     metrics: dict[str, Metric],
     ablation: Ablation,
     means: NodeOutputs | None,
@@ -178,6 +192,11 @@ def _run_pair(
         reading_of(p.ids, pair, metrics) for p in (pair.source, pair.destination)
     )
     require_one_prompt(model, source)
+    if unit == "edges":
+        require_edges(model, source.prompt)
+        batch_size = min(
+            batch_size, _edge_batch(model, max(len(each.ids) for each in source.forwards))
+        )
     # a hook of the user's may address the first row of a batch, say
     if not hooks_act_by_row(model, [source.prompt]):
         batch_size = 1
@@ -186,33 +205,53 @@ def _run_pair(
     found = []
     for start in range(0, len(masks), batch_size):
         kept = torch.from_numpy(masks[start : start + batch_size])
-        kept = kept.reshape(len(kept), int(model.cfg.n_layers), -1)
-        logits = [_logits(model, forward, read, put, kept) for forward, read, put in forwards]
+        logits = [
+            _logits(model, forward, read, len(kept), _hooks(model, unit, put, kept))
+            for forward, read, put in forwards
+        ]
         found.append(evaluate_metrics(metrics, torch.cat(logits, dim=1), pair)[0])
     values = torch.cat(found)
     require_finite(values, "the metric", f"a circuit of {pair.label}")
     return values.double().numpy()
 
 
+def _edge_batch(model: TransformerBridge, n: int) -> int:
+    """How many circuits' differences of ``n`` positions fit into memory."""
+    cfg = model.cfg
+    senders = 1 + int(cfg.n_layers) * (int(cfg.n_heads) + 1)
+    return max(1, _EDGE_BYTES // (senders * n * int(cfg.d_model) * cfg.dtype.itemsize))
+
+
 def _logits(
     model: TransformerBridge,
     forward: OwnForward,
     read: Tensor,
-    outputs: NodeOutputs,
-    kept: Bool[Tensor, "circuit layer slot"],
+    n_circuits: int,
+    hooks: list[tuple[str, Callable[..., Any]]],
 ) -> Float[Tensor, "circuit read d_vocab"]:
-    """Logits of a batch of circuits; ``slot`` goes over a layer's heads, then its MLP."""
+    """Logits of a batch of circuits."""
     device = model.cfg.device
     reset_rope(model)
-    with model.hooks(fwd_hooks=circuit_hooks(outputs, kept)):
-        ids = forward.ids[None].expand(len(kept), -1).to(device)
+    with model.hooks(fwd_hooks=hooks):
+        ids = forward.ids[None].expand(n_circuits, -1).to(device)
         return wrapped_logits(model, ids, logits_to_keep=read.to(device)).float()
+
+
+def _hooks(
+    model: TransformerBridge, unit: UnitKind, put: NodeOutputs, kept: Bool[Tensor, "circuit unit"]
+) -> list[tuple[str, Callable[..., Any]]]:
+    if unit == "edges":
+        return Streams(model, (~kept).float().to(model.cfg.device), put).hooks()
+    return circuit_hooks(put, kept.reshape(len(kept), int(model.cfg.n_layers), -1))
 
 
 def circuit_hooks(
     outputs: NodeOutputs, kept: Bool[Tensor, "circuit layer slot"]
 ) -> list[tuple[str, Callable[..., Tensor]]]:
-    """TransformerLens hooks that put ``outputs`` in the place of every node that is not kept."""
+    """TransformerLens hooks that put ``outputs`` in the place of every node that is not kept.
+
+    ``slot`` goes over a layer's heads, then its MLP.
+    """
     hooks = []
     for layer in range(kept.shape[1]):
         heads, mlp = kept[:, layer, :-1], kept[:, layer, -1]
@@ -232,12 +271,12 @@ def _putting(values: Tensor, kept: Tensor) -> Callable[..., Tensor]:
     return write
 
 
-def _require_masks(circuits: CircuitMasks, n_nodes: int) -> CircuitMasks:
+def _require_masks(circuits: CircuitMasks, n: int, unit: UnitKind) -> CircuitMasks:
     masks = np.asarray(circuits)
-    if masks.dtype != np.bool_ or masks.ndim != 2 or masks.shape[1] != n_nodes:
+    if masks.dtype != np.bool_ or masks.ndim != 2 or masks.shape[1] != n:
         raise InterpError(
-            f"circuits are {masks.dtype} {list(masks.shape)}: give booleans [circuit, {n_nodes}], a "
-            "column for each of circuit_nodes(model)"
+            f"circuits are {masks.dtype} {list(masks.shape)}: give booleans [circuit, {n}], a column "
+            f"for each of circuit_{unit}(model)"
         )
     return masks
 

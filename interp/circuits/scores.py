@@ -1,4 +1,4 @@
-"""Scores of heads and MLPs by patching, exact or estimated."""
+"""Scores of heads and MLPs, and of the edges between them, by patching, exact or estimated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.circuits.names import OverPairs, ScoreMethod
-from interp.circuits.nodes import circuit_nodes, score_table
+from interp.circuits.ablation import require_ablation
+from interp.circuits.edge_effects import estimated_edge_effects, exact_edge_effects
+from interp.circuits.names import OverPairs, ScoreMethod, UnitKind
+from interp.circuits.units import circuit_units, require_unit, score_table
 from interp.errors import InterpError
 from interp.patching.attribution import attribute
-from interp.patching.metrics import Metric
+from interp.patching.metrics import Metric, named_metrics, require_target
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
 from interp.patching.sweep import sweep
@@ -56,37 +58,114 @@ def node_scores(
         InterpError: no pairs, an unknown method, steps of an exact method, prompts that are the same,
             and what a sweep refuses.
     """
+    return _scores(model, pairs, "nodes", method, steps, over_pairs, metric, progress)
+
+
+def edge_scores(
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    *,
+    method: ScoreMethod = "attribution",
+    steps: int = 1,
+    over_pairs: OverPairs = "mean",
+    metric: str | Metric = "margin",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The mean effect of patching each edge from source into destination.
+
+    An edge is patched alone, at all positions: see :mod:`interp.circuits.edge_effects`. For the effect
+    of taking it out of the source's run give ``[pair.swap() for pair in pairs]``.
+
+    Args:
+        model: a bridge in evaluation mode.
+        pairs: one pair or several, aligned by index.
+        method: ``"attribution"`` (EAP; with ``steps`` EAP-IG inputs), or ``"exact"``, a run for each of
+            the model's edges: of a large model there are too many.
+        steps, over_pairs, metric, progress: as in :func:`node_scores`.
+
+    Returns:
+        ``edge``, ``source``, ``destination``, ``input``, ``score``: one row per edge.
+
+    Raises:
+        InterpError: as :func:`node_scores`; a model whose stream is not the sum of its nodes.
+    """
+    return _scores(model, pairs, "edges", method, steps, over_pairs, metric, progress)
+
+
+def _scores(
+    model: TransformerBridge,
+    pairs: PromptPair | Sequence[PromptPair],
+    unit: UnitKind,
+    method: ScoreMethod,
+    steps: int,
+    over_pairs: OverPairs,
+    metric: str | Metric,
+    progress: bool,
+) -> pd.DataFrame:
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     if not pairs:
-        raise InterpError("no pairs to score nodes on: the list is empty")
+        raise InterpError(f"no pairs to score {unit} on: the list is empty")
     if over_pairs not in get_args(OverPairs):
         raise InterpError(f"over_pairs is {over_pairs!r}; known: {', '.join(get_args(OverPairs))}")
-    each = [
-        node_effects(model, pair, method=method, steps=steps, metric=metric)
-        for pair in tqdm(pairs, desc="node scores", disable=not progress)
-    ]
-    effects = np.abs(each) if over_pairs == "mean_absolute" else np.asarray(each)
-    return score_table(circuit_nodes(model), effects.mean(0))
+    # added up one by one: of edges there may be many, on many pairs
+    total = np.zeros(1)
+    for pair in tqdm(pairs, desc=f"{unit[:-1]} scores", disable=not progress):
+        effects = unit_effects(model, pair, unit=unit, method=method, steps=steps, metric=metric)
+        total = total + (np.abs(effects) if over_pairs == "mean_absolute" else effects)
+    return score_table(circuit_units(model, unit), total / len(pairs))
 
 
-def node_effects(
+def unit_effects(
     model: TransformerBridge,
     pair: PromptPair,
     *,
+    unit: UnitKind = "nodes",
     method: ScoreMethod = "attribution",
     steps: int = 1,
     metric: str | Metric = "margin",
 ) -> FloatArray:
-    """The effect of patching each node of one pair, ``[node]`` in the order of ``circuit_nodes``."""
+    """The effect of patching each node or edge of one pair, ``[unit]`` as in ``circuit_units``."""
+    require_unit(unit)
     if method not in get_args(ScoreMethod):
         raise InterpError(f"no method {method!r}; known: {', '.join(get_args(ScoreMethod))}")
     if pair.alignment.first_difference is None:
         raise InterpError(
-            f"{pair.label}: its two prompts are the same, so that no node has an effect"
+            f"{pair.label}: its two prompts are the same, so that no {unit[:-1]} has an effect"
         )
+    if method == "exact" and steps != 1:
+        raise InterpError("steps is for method='attribution': an exact patch takes none")
+    if steps < 1:
+        raise InterpError(f"steps is {steps}: the gradient is taken at one point at least")
+    if unit == "edges":
+        return _edge_effects(model, pair, method, steps, metric)
+    return _node_effects(model, pair, method, steps, metric)
+
+
+def _edge_effects(
+    model: TransformerBridge,
+    pair: PromptPair,
+    method: ScoreMethod,
+    steps: int,
+    metric: str | Metric,
+) -> FloatArray:
+    metrics, several = named_metrics(metric)
+    if several:
+        raise InterpError(f"edges are scored with one metric, not {len(metrics)}: name one")
+    require_ablation(model, [pair], "resample")
+    require_target(model, [pair], metrics)
     if method == "exact":
-        if steps != 1:
-            raise InterpError("steps is for method='attribution': an exact patch takes none")
+        return exact_edge_effects(model, pair, metrics)
+    return estimated_edge_effects(model, pair, metrics, steps)
+
+
+def _node_effects(
+    model: TransformerBridge,
+    pair: PromptPair,
+    method: ScoreMethod,
+    steps: int,
+    metric: str | Metric,
+) -> FloatArray:
+    if method == "exact":
         heads = sweep(model, pair, site="z", metric=metric, progress=False)
         mlps = sweep(model, pair, site="mlp_out", spans=[ALL], metric=metric, progress=False)
     else:

@@ -172,7 +172,7 @@ def _truth(
 
 
 def _node(program: Program, entry: Mapping[str, Any]) -> TruthNode:
-    layer, _, head = entry["node"][1:].replace("MLP", "").partition("H")
+    layer, _, head = entry["node"][1:].removesuffix(" MLP").partition("H")
     where = {p for name in entry["writes"] for p in program.positions.get(name, ())}
     return TruthNode(
         layer=int(layer),

@@ -39,8 +39,8 @@ class TruthNode:
 
     @property
     def label(self) -> str:
-        """``L0H1`` or ``L0MLP``."""
-        return f"L{self.layer}{'MLP' if self.head is None else f'H{self.head}'}"
+        """``L0H1`` or ``L0 MLP``."""
+        return f"L{self.layer}{' MLP' if self.head is None else f'H{self.head}'}"
 
     @property
     def hook(self) -> str:

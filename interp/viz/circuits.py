@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,13 @@ import plotly.graph_objects as go
 
 from interp.circuits.areas import FIRST_SHARE
 from interp.circuits.curve import FaithfulnessCurve
-from interp.circuits.nodes import CircuitNode, node_of_row, nodes_of_table
+from interp.circuits.nodes import CircuitNode
 from interp.circuits.random_draws import RandomCircuits
+from interp.circuits.units import CircuitUnit, unit_of_table, units_of_table
 from interp.errors import InterpError
+from interp.stats import FloatArray
 from interp.viz.curves import band
+from interp.viz.edge_circuits import edge_graph
 from interp.viz.theme import DIVERGING, FAINT, INK, MUTED, apply_style, colour_of, fade
 
 _RANDOM = "random circuits"
@@ -24,10 +27,10 @@ _ONE_COLUMN_OF_TICKS = 24
 def faithfulness(
     curve: FaithfulnessCurve, random: RandomCircuits | None = None, *, title: str = "Faithfulness"
 ) -> go.Figure:
-    """Faithfulness over the number of nodes kept, with CPR and CMD in the title of a whole curve.
+    """Faithfulness over the number of nodes or edges kept, with CPR and CMD in a whole curve's title.
 
-    0 is the empty circuit, 1 (dashed) the full one. The axis of sizes is logarithmic and starts at one
-    node; the areas are over the share of nodes on a linear scale. ``random``: the mean over draws with
+    0 is the empty circuit, 1 (dashed) the full one. The axis of sizes is logarithmic and starts at
+    one; the areas are over the share of nodes on a linear scale. ``random``: the mean over draws with
     its 95 % interval, and each draw as a thin line. The circuit's own band is Fieller's 95 % interval
     over clusters of items, which is not there where the full circuit does not differ from the empty one.
     """
@@ -36,7 +39,7 @@ def faithfulness(
     figure = go.Figure()
     ranges = [table["faithfulness"].to_numpy()]
     if random is not None:
-        _add_random(figure, random)
+        _add_random(figure, random, curve.unit)
         ranges.append(random.faithfulness[:, np.asarray(random.sizes) > 0].ravel())
     colour = colour_of("instructed")
     low, high = table["low"].to_numpy(float), table["high"].to_numpy(float)
@@ -52,16 +55,17 @@ def faithfulness(
             name=_CIRCUIT,
             legendgroup=_CIRCUIT,
             legendrank=1,
-            customdata=np.stack([100 * table["share_of_nodes"], low, high], axis=-1),
+            customdata=np.stack([100 * table["share_kept"], low, high], axis=-1),
             hovertemplate=(
-                "%{x} nodes (%{customdata[0]:.1f} %): %{y:.3f} [%{customdata[1]:.3f}, "
+                f"%{{x}} {curve.unit} "
+                "(%{customdata[0]:.1f} %): %{y:.3f} [%{customdata[1]:.3f}, "
                 "%{customdata[2]:.3f}]"
             ),
         )
     )
     figure.add_hline(y=1, line={"color": MUTED, "width": 1, "dash": "dash"})
     figure.update_xaxes(
-        title=f"nodes kept, of {len(curve.ranking)} (log scale)",
+        title=f"{curve.unit} kept, of {len(curve.ranking)} (log scale)",
         type="log",
         tickvals=table["size"].tolist(),
         ticktext=[str(n) for n in table["size"]],
@@ -98,7 +102,7 @@ def faithfulness(
     )
 
 
-def _add_random(figure: go.Figure, random: RandomCircuits) -> None:
+def _add_random(figure: go.Figure, random: RandomCircuits, unit: str) -> None:
     table = random.to_dataframe()
     drawn = (table["size"] > 0).to_numpy()
     table, sizes = table[drawn], table["size"][drawn].tolist()
@@ -127,31 +131,42 @@ def _add_random(figure: go.Figure, random: RandomCircuits) -> None:
             marker={"size": 5, "symbol": "square"},
             name=_RANDOM,
             legendgroup=_RANDOM,
-            hovertemplate="%{x} random nodes: %{y:.3f} (mean of draws)",
+            hovertemplate=f"%{{x}} random {unit}: %{{y:.3f}} (mean of draws)",
         )
     )
 
 
 def circuit_graph(
-    scores: pd.DataFrame, circuit: Collection[CircuitNode], *, title: str = "The circuit"
+    scores: pd.DataFrame, circuit: Collection[CircuitUnit], *, title: str = "The circuit"
 ) -> go.Figure:
     """The nodes of a model, layers upwards and heads across (the MLP last), those of a circuit filled.
 
     Colour is the score, RdBu around 0 (blue: patching the node raises the metric). Nodes outside the
-    circuit are small and hollow.
+    circuit are small and hollow. A circuit of edges is drawn as lines between them:
+    :func:`interp.viz.edge_circuits.edge_graph`.
 
     Raises:
-        InterpError: a node of the circuit that has no score.
+        InterpError: a node or an edge of the circuit that has no score.
     """
-    nodes = nodes_of_table(scores)
-    missing = [node for node in circuit if node not in nodes]
+    units = units_of_table(scores)
+    missing = set(circuit) - set(units)
     if missing:
-        raise InterpError(f"the table of scores has no row for {missing[0]} of the circuit")
+        first = next(unit for unit in circuit if unit in missing)
+        raise InterpError(f"the table of scores has no row for {first} of the circuit")
+    if unit_of_table(scores) == "edges":
+        return edge_graph(scores, circuit, title=title)
+    nodes = [unit for unit in units if isinstance(unit, CircuitNode)]
+    return _node_graph(nodes, scores["score"].to_numpy(float), circuit, title)
+
+
+def _node_graph(
+    nodes: Sequence[CircuitNode], score: FloatArray, circuit: Collection[CircuitUnit], title: str
+) -> go.Figure:
     n_heads = 1 + max((node.head for node in nodes if node.head is not None), default=-1)
     n_layers = 1 + max(node.layer for node in nodes)
-    kept = np.array([node_of_row(row) in circuit for row in scores.to_dict("records")])
+    kept = np.array([node in circuit for node in nodes])
     x = np.array([n_heads if node.head is None else node.head for node in nodes])
-    y, score = np.array([node.layer for node in nodes]), scores["score"].to_numpy(float)
+    y = np.array([node.layer for node in nodes])
     symbols = np.array(["square" if node.head is None else "circle" for node in nodes])
     labels = np.array([node.label for node in nodes])
     reach = float(np.abs(score).max()) or 1.0
@@ -196,7 +211,7 @@ def circuit_graph(
     figure.update_yaxes(
         title="layer", range=[-0.7, n_layers - 0.3], dtick=1 + n_layers // _ONE_COLUMN_OF_TICKS
     )
-    n = sum(node.head is not None for node in circuit)
+    n = sum(node in circuit and node.head is not None for node in nodes)
     kinds = [f"{k} {kind}{'s' * (k != 1)}" for k, kind in ((n, "head"), (len(circuit) - n, "MLP"))]
     return apply_style(
         figure,

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from interp.circuits import CircuitNode, circuit_nodes, edge_auroc, node_auroc, node_scores
-from interp.circuits.nodes import score_table
+from interp.circuits.units import score_table
 from interp.errors import InterpError
 from interp.known import TruthEdge, names
 from interp.known.registry import PROGRAMS

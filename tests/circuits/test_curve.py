@@ -17,10 +17,10 @@ from interp.circuits import (
     faithfulness_curve,
     random_circuits,
     run_circuits,
-    top_nodes,
+    top_units,
 )
 from interp.circuits.curve import default_sizes
-from interp.circuits.nodes import mask_of, score_table
+from interp.circuits.units import mask_of, score_table
 from interp.errors import InterpError
 from interp.stats import share
 from tests.circuits.by_hand import pairs_of
@@ -52,7 +52,7 @@ def test_circuits_are_the_nodes_of_the_largest_score(load_tiny: Callable[..., An
         progress=False,
     )
     assert signed.circuit(1)[0].label == scores.loc[scores["score"].idxmax(), "node"]
-    assert top_nodes(scores, 1, absolute=False) == signed.circuit(1)
+    assert top_units(scores, 1, absolute=False) == signed.circuit(1)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -67,7 +67,7 @@ def test_the_curve_runs_from_0_to_1_exactly(
     table = curve.to_dataframe()
     assert table["size"].tolist() == [0, 1, 2, 4, 10, 20]
     assert (table["faithfulness"].iloc[0], table["faithfulness"].iloc[-1]) == (0.0, 1.0)
-    assert table["share_of_nodes"].tolist() == [n / 20 for n in curve.sizes]
+    assert table["share_kept"].tolist() == [n / 20 for n in curve.sizes]
     assert curve.cpr == cpr(curve.shares, curve.faithfulness)
     assert curve.cmd == cmd(curve.shares, curve.faithfulness)
 
@@ -171,4 +171,4 @@ def test_scores_and_sizes_that_cannot_be_are_refused(load_tiny: Callable[..., An
             faithfulness_curve(model, pairs, table, sizes=sizes, progress=False)
         assert "\n" not in str(caught.value)
     with pytest.raises(InterpError, match="a circuit of 30 nodes"):
-        top_nodes(scores, 30)
+        top_units(scores, 30)

@@ -13,7 +13,7 @@ from interp.circuits import (
     joint_ablation,
     run_circuits,
 )
-from interp.circuits.nodes import mask_of
+from interp.circuits.units import mask_of
 from interp.errors import InterpError
 from tests.circuits.by_hand import margin_of, pairs_of
 from tests.known.interchange import answers_differ, known, pair_of, random_pairs

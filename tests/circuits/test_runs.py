@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interp.circuits import CircuitNode, circuit_nodes, mean_outputs, run_circuits
-from interp.circuits.nodes import mask_of
+from interp.circuits.units import mask_of
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.prompts import make_pair

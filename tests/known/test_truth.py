@@ -134,7 +134,7 @@ def reading_weight(model: TransformerBridge, node: str, kind: str) -> tuple[Tens
     }
     if node == "logits":
         return parameters["head.weight"], slice(None)
-    layer, _, head = node[1:].replace("MLP", "").partition("H")
+    layer, _, head = node[1:].removesuffix(" MLP").partition("H")
     if not head:
         return parameters[f"layers.{layer}.mlp.fc_in.weight"], slice(None)
     size = int(model.cfg.d_head)
@@ -204,7 +204,7 @@ def node_effects(model: TransformerBridge, truth: Truth, pairs: Any) -> dict[str
             effects = heads.values[layer, head] - heads.baseline
             found[f"L{layer}H{head}"] = float(effects.nan_to_num().abs().max())
         effects = mlps.values[layer] - mlps.baseline
-        found[f"L{layer}MLP"] = float(effects.nan_to_num().abs().max())
+        found[f"L{layer} MLP"] = float(effects.nan_to_num().abs().max())
     return found
 
 

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from interp.circuits import CircuitNode, CircuitRuns, FaithfulnessCurve, RandomCircuits
-from interp.circuits.nodes import score_table
+from interp.circuits import (
+    CircuitEdge,
+    CircuitNode,
+    CircuitRuns,
+    FaithfulnessCurve,
+    RandomCircuits,
+)
+from interp.circuits.units import score_table
 from interp.errors import InterpError
 from interp.viz import circuit_graph, faithfulness
 
@@ -68,3 +74,30 @@ def test_the_graph_fills_the_nodes_of_the_circuit() -> None:
     assert figure.layout.xaxis.ticktext[-1] == "MLP"
     with pytest.raises(InterpError, match="no row for L9 MLP"):
         circuit_graph(scores, [CircuitNode(9)])
+
+
+def test_edges_are_lines_between_their_ends_coloured_by_sign() -> None:
+    edges = [CircuitEdge("embed", f"L0H{k}", "q") for k in range(2)]
+    edges += [CircuitEdge("L0H1", "L0 MLP", "mlp"), CircuitEdge("L0 MLP", "logits", "logits")]
+    scores = score_table(edges, [1.0, -2.0, 0.5, 3.0])
+    figure = circuit_graph(scores, edges[1:])
+    raised, lowered = (
+        by_name(figure, "raises the metric")[0],
+        by_name(figure, "lowers the metric")[0],
+    )
+    assert len(raised.x) == 2 * 3
+    assert lowered.text[0] == "embed -> L0H1 (q): -2.0000"
+    assert list(lowered.y[:1]) == [-1]
+    assert "3 of 4 edges" in figure.layout.title.subtitle.text
+    nodes = by_name(figure, "nodes")[0]
+    sizes = dict(zip(nodes.customdata, nodes.marker.size, strict=True))
+    assert sizes["L0H0"] < sizes["L0H1"] == sizes["logits"]
+    with pytest.raises(InterpError, match="no row for L0H1 -> logits"):
+        circuit_graph(scores, [CircuitEdge("L0H1", "logits", "logits")])
+
+
+def test_a_curve_of_edges_says_so() -> None:
+    curve = make_curve()
+    edges = tuple(CircuitEdge("embed", f"L{k} MLP", "mlp") for k in range(9))
+    figure = faithfulness(FaithfulnessCurve(edges, curve.sizes, curve.runs))
+    assert "edges kept, of 9" in figure.layout.xaxis.title.text

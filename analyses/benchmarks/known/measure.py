@@ -1,4 +1,4 @@
-"""Both measurements over all compiled programs and variants."""
+"""All measurements over all compiled programs and variants."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.known.directions import direction_rows
+from analyses.benchmarks.known.edges import edge_rows
 from analyses.benchmarks.known.joint import joint_row
 from analyses.benchmarks.known.nodes import node_rows
 from interp.known import Truth, load_known
@@ -23,7 +24,7 @@ from interp.stats import rng
 KEPT = Path(__file__).parents[3] / "docs" / "rows" / "known"
 """The rows behind the tables of ``docs/validity.md``."""
 
-NODES, DIRECTIONS = "nodes.parquet", "directions.parquet"
+NODES, EDGES, DIRECTIONS = "nodes.parquet", "edges.parquet", "directions.parquet"
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "compiled": {},
@@ -33,10 +34,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 def measure(
     programs: Sequence[str], *, n_pairs: int, progress: bool = True
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of the cells and of the directions, each with ``program``, ``variant`` and ``backup``."""
-    nodes: list[dict[str, object]] = []
-    directions: list[dict[str, object]] = []
+) -> dict[str, pd.DataFrame]:
+    """By file, rows of cells, edges and directions, each with ``program``, ``variant``, ``backup``."""
+    rows: dict[str, list[dict[str, object]]] = {NODES: [], EDGES: [], DIRECTIONS: []}
     tasks = [(program, variant) for program in programs for variant in VARIANTS]
     for program, variant in tqdm(tasks, desc="known models", disable=not progress):
         model, truth = load_known(program, **VARIANTS[variant])
@@ -44,9 +44,10 @@ def measure(
         backup = bool(truth.program.backups)
         labels = {"program": program, "variant": variant, "backup": backup}
         joint = joint_row(model, truth, pairs) if backup else {}
-        nodes += [labels | row | joint for row in node_rows(model, truth, pairs)]
-        directions += [labels | row for row in direction_rows(model, truth)]
-    return pd.DataFrame(nodes), pd.DataFrame(directions)
+        rows[NODES] += [labels | row | joint for row in node_rows(model, truth, pairs)]
+        rows[EDGES] += [labels | row for row in edge_rows(model, truth, pairs)]
+        rows[DIRECTIONS] += [labels | row for row in direction_rows(model, truth)]
+    return {name: pd.DataFrame(found) for name, found in rows.items()}
 
 
 def input_pairs(truth: Truth, n: int) -> list[tuple[Int[Tensor, " pos"], Int[Tensor, " pos"]]]:

@@ -8,8 +8,16 @@ import pandas as pd
 import pytest
 
 from analyses.benchmarks.known.__main__ import main
+from analyses.benchmarks.known.edges import edge_rows
 from analyses.benchmarks.known.joint import joint_row
-from analyses.benchmarks.known.measure import DIRECTIONS, NODES, input_pairs, measure, pair_of
+from analyses.benchmarks.known.measure import (
+    DIRECTIONS,
+    EDGES,
+    NODES,
+    input_pairs,
+    measure,
+    pair_of,
+)
 from analyses.benchmarks.known.nodes import METHODS, exact, true_cells
 from interp.known import load_known
 
@@ -24,6 +32,17 @@ def test_exact_patching_scores_the_true_cells_and_no_other() -> None:
     )
     assert scores[true].min() > 0.1
     assert scores[~true].max() < 1e-3
+
+
+def test_an_edge_that_carries_positions_alone_counts_as_false() -> None:
+    model, truth = load_known("copy_previous")
+    pairs = [pair_of(model, truth, *both) for both in input_pairs(truth, 4)]
+    rows = pd.DataFrame(edge_rows(model, truth, pairs)).set_index("method")
+    # of q, k and v, the MLP's two and the logits' three inputs: values, and the head to the logits
+    assert (rows["true"] == 2).all()
+    assert (rows["scored"] == 8).all()
+    assert rows.loc["exact, noising", "auroc"] == rows.loc["attribution", "auroc"] == 1.0
+    assert set(rows["missed"]) == {""}
 
 
 def test_pairs_of_a_program_with_back_up_differ_in_the_instruction_alone() -> None:
@@ -46,13 +65,16 @@ def test_rows_of_all_methods_with_the_truth_beside(
 ) -> None:
     main(["--programs", "late_rewrite", "either_route", "--pairs", "6", "--into", str(tmp_path)])
     printed = capsys.readouterr().out
-    nodes, directions = (pd.read_parquet(tmp_path / name) for name in (NODES, DIRECTIONS))
+    nodes, edges, directions = (
+        pd.read_parquet(tmp_path / name) for name in (NODES, EDGES, DIRECTIONS)
+    )
     for name in METHODS:
         assert name in printed
-    plain = nodes[~nodes["backup"]].set_index(["variant", "method"])["auroc"]
-    for variant in ("compiled", "rotated, noise"):
-        assert plain[variant, "exact, denoising"] == plain[variant, "exact, noising"] == 1.0
-        assert 0.3 < plain[variant, "random"] < 0.7
+    for rows in (nodes, edges):
+        plain = rows[~rows["backup"]].set_index(["variant", "method"])["auroc"]
+        for variant in ("compiled", "rotated, noise"):
+            assert plain[variant, "exact, denoising"] == plain[variant, "exact, noising"] == 1.0
+            assert 0.3 < plain[variant, "random"] < 0.7
     hidden = nodes[nodes["backup"] & (nodes["method"] == "exact, noising")]
     assert (hidden["found"] < 1).all()
     assert (hidden["joint"] > 1.9).all()
@@ -64,5 +86,6 @@ def test_rows_of_all_methods_with_the_truth_beside(
 
 def test_measuring_again_gives_the_same_rows() -> None:
     first, again = (measure(["copy_previous"], n_pairs=3, progress=False) for _ in range(2))
-    for one, other in zip(first, again, strict=True):
-        pd.testing.assert_frame_equal(one, other)
+    assert list(first) == [NODES, EDGES, DIRECTIONS]
+    for name, rows in first.items():
+        pd.testing.assert_frame_equal(rows, again[name])

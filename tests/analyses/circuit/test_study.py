@@ -21,11 +21,12 @@ from analyses.runner import load, run
 from interp.circuits import (
     CircuitNode,
     check_circuit,
+    edge_scores,
     faithfulness_curve,
     node_scores,
     random_circuits,
 )
-from interp.circuits.nodes import score_table
+from interp.circuits.units import score_table
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
@@ -57,20 +58,29 @@ def both_halves(settings: CircuitConfig) -> tuple[Any, list[Any], list[Any]]:
             bank, item, "instructed", against="placebo", slot=k % settings.texts
         )
         pair = pair_of_conditions(model, item, *texts)
-        if pair.target is not None and (pair.alignment.by_index or settings.ablation != "resample"):
+        any_length = settings.ablation != "resample" and settings.unit == "nodes"
+        if pair.target is not None and (pair.alignment.by_index or any_length):
             halves[item.cluster not in first].append(pair)
     return model, *halves
 
 
-@pytest.mark.parametrize("changes", [{"ablation": "zero"}, {"ablation": "mean", "method": "exact"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ablation": "zero"},
+        {"ablation": "mean", "method": "exact"},
+        {"ablation": "mean", "unit": "edges"},
+    ],
+)
 def test_the_run_holds_what_the_library_gives(
     tiny_folder: Folder, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     settings = config(tiny_folder("llama"), tmp_path / "run", size=4, **changes)
     done = run(Circuit(), settings, progress=False)
     model, scoring, running = both_halves(settings)
-    scores = node_scores(model, scoring, method=settings.method, progress=False)
-    assert done.scores["node"].tolist() == scores["node"].tolist()
+    score, label = (node_scores, "node") if settings.unit == "nodes" else (edge_scores, "edge")
+    scores = score(model, scoring, method=settings.method, progress=False)
+    assert done.scores[label].tolist() == scores[label].tolist()
     np.testing.assert_allclose(done.scores["score"], scores["score"], atol=1e-5)
     options: dict[str, Any] = {"ablation": settings.ablation, "progress": False}
     curve = faithfulness_curve(model, running, scores, sizes=done.curve.sizes, **options)
@@ -79,13 +89,15 @@ def test_the_run_holds_what_the_library_gives(
     for cluster, full in zip(done.curve.runs.clusters, done.curve.runs.full, strict=True):
         assert full == pytest.approx(by_label[cluster], abs=1e-5)
     np.testing.assert_allclose(done.curve.faithfulness, curve.faithfulness, atol=1e-4)
-    random = random_circuits(model, running, sizes=done.curve.sizes, draws=2, **options)
+    random = random_circuits(
+        model, running, unit=settings.unit, sizes=done.curve.sizes, draws=2, **options
+    )
     np.testing.assert_allclose(done.random.faithfulness, random.faithfulness, atol=1e-4)
     tests = check_circuit(model, running, curve.circuit(4), n_random=30, **options)
     found = done.tests.to_dataframe()
     assert found["test"].tolist() == tests.to_dataframe()["test"].tolist()
     np.testing.assert_allclose(found["statistic"], tests.to_dataframe()["statistic"], atol=1e-4)
-    assert set(done.minimality["node"]) == {node.label for node in curve.circuit(4)}
+    assert set(done.minimality[label]) == {unit.label for unit in curve.circuit(4)}
 
 
 def test_the_folder_holds_tables_figures_graph_and_report(
@@ -108,6 +120,27 @@ def test_the_folder_holds_tables_figures_graph_and_report(
     assert "shown but not interpreted" in report  # two wordings of few items
     again = load(out)
     assert again.curve.ranking == done.curve.ranking
+    pd.testing.assert_frame_equal(again.areas, done.areas)
+
+
+def test_a_circuit_of_edges_is_told_as_one(tiny_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = config(tiny_folder("llama"), out, unit="edges", limit=12)
+    done = run(Circuit(), settings, progress=False)
+    assert len(done.scores) == 343
+    assert len(done.circuit) == 3  # a hundredth
+    graph = ElementTree.parse(out / "circuit.graphml").getroot()
+    scored = [d for d in graph.iter() if d.attrib.get("key") == "edge_score"]
+    assert len(scored) == 3
+    report = done.report.read_text()
+    for words in (
+        "Which edges between heads",
+        "every edge (from the embedding",
+        "3 edges with the",
+    ):
+        assert words in report
+    again = load(out)
+    assert again.circuit == done.circuit
     pd.testing.assert_frame_equal(again.areas, done.areas)
 
 
