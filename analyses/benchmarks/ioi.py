@@ -110,10 +110,10 @@ def save(
         table.to_parquet(folder / f"{name}.parquet", index=False)
 
 
-def load(folder: Path = KEPT) -> tuple[pd.DataFrame, FaithfulnessCurve, RandomCircuits]:
+def load(folder: str | Path = KEPT) -> tuple[pd.DataFrame, FaithfulnessCurve, RandomCircuits]:
     """What :func:`save` wrote, as :func:`measure` gave it."""
     scores, runs, random = (
-        pd.read_parquet(folder / f"{name}.parquet") for name in ("scores", "runs", "random")
+        pd.read_parquet(Path(folder) / f"{name}.parquet") for name in ("scores", "runs", "random")
     )
     sizes, pairs = tuple(map(int, random.columns)), tuple(runs["pair"])
     found = CircuitRuns(

@@ -27,11 +27,15 @@ from analyses.report.claims import Claim
 from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
 from analyses.tables.validity import (
+    known_arms,
     known_backup,
     known_cells,
     known_directions,
     known_edges,
     known_missed_edges,
+    known_shares,
+    known_trained_directions,
+    known_trained_places,
 )
 from analyses.totals import claim_of
 from interp.behaviour import OptionScores, prompt_tables
@@ -344,6 +348,10 @@ TABLES: dict[str, Entry] = {
     "known-missed-edges": Entry((), lambda _: known_missed_edges()),
     "known-backup": Entry((), lambda _: known_backup()),
     "known-directions": Entry((), lambda _: known_directions()),
+    "known-arms": Entry((), lambda _: known_arms()),
+    "known-shares": Entry((), lambda _: known_shares()),
+    "known-trained-places": Entry((), lambda _: known_trained_places()),
+    "known-trained-directions": Entry((), lambda _: known_trained_directions()),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),
     "transfer-words": Entry(("transfer",), partial(transfer, reader="bag of words")),

@@ -83,3 +83,79 @@ def known_directions() -> str:
             }
         )
     return markdown.table(pd.DataFrame(found))
+
+
+def known_arms() -> str:
+    """Every arm, and whether its ten models are what their truth says."""
+    rows = pd.read_parquet(KEPT / "fidelity.parquet")
+    found = []
+    for arm, part in rows.groupby("arm", sort=False):
+        trained = bool(part["localised"].iloc[0])
+        unseen = part["unseen"]
+        found.append(
+            {
+                "arm": arm,
+                "answers as the program, lowest": markdown.number(part["accuracy"].min(), 3),
+                "exchanges as the program, mean": markdown.number(part["agreement"].mean(), 3),
+                "lowest": markdown.number(part["agreement"].min(), 3),
+                "exchanges trained": "yes" if trained else "no",
+                "judges never asked in training": (
+                    "" if unseen.isna().all() else markdown.number(unseen.mean(), 3)
+                ),
+                "models": len(part),
+            }
+        )
+    return markdown.table(pd.DataFrame(found))
+
+
+def known_shares() -> str:
+    """The share of an instruction's effect that passes the content's position, by every method."""
+    rows = pd.read_parquet(KEPT / "shares.parquet")
+    rows = rows[rows["localised"] & (rows["method"] != "random")]
+    found = []
+    for arm, part in rows.groupby("arm", sort=False):
+        true = part["true_content"].iloc[0]
+        row = {"arm": arm, "true share": "either" if pd.isna(true) else markdown.number(true, 2)}
+        for method, own in part.groupby("method", sort=False):
+            mean, sd = own["content"].mean(), own["content"].std()
+            row[str(method)] = f"{markdown.number(mean, 2)} ± {markdown.number(sd, 2)}"
+        found.append(row)
+    return markdown.table(pd.DataFrame(found))
+
+
+def known_trained_places() -> str:
+    """Every method's area under the ROC curve over positions, on trained models."""
+    rows = pd.read_parquet(KEPT / "shares.parquet")
+    rows = rows[rows["localised"]]
+    found = []
+    for (backup, method), part in rows.groupby(["backup", "method"], sort=False):
+        off = (part["content"] - part["true_content"]).abs().mean()
+        found.append(
+            {
+                "arms": "with back-up" if backup else "without back-up",
+                "method": method,
+                "AUROC, mean": markdown.number(part["auroc"].mean(), 3),
+                "lowest": markdown.number(part["auroc"].min(), 3),
+                "share of the content off by": "" if pd.isna(off) else markdown.number(off, 3),
+                "models": len(part),
+            }
+        )
+    return markdown.table(pd.DataFrame(found))
+
+
+def known_trained_directions() -> str:
+    """Every fitting method on trained models, where sentences' labels are the concept's and not."""
+    rows = pd.read_parquet(KEPT / "trained_directions.parquet")
+    rows = rows[rows["localised"]]
+    found = []
+    for (valid, method), part in rows.groupby(["valid", "method"], sort=False):
+        found.append(
+            {
+                "labels": "of the concept" if valid else "of something else",
+                "method": method,
+                "cosine with the truth, mean": markdown.number(part["cosine"].mean(), 3),
+                "interchange agreement, mean": markdown.number(part["agreement"].mean(), 3),
+                "full agreement in": f"{int((part['agreement'] == 1).sum())} of {len(part)}",
+            }
+        )
+    return markdown.table(pd.DataFrame(found))

@@ -16,8 +16,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.names import Ablation
 from interp.circuits.nodes import CircuitNode, circuit_nodes
-from interp.circuits.units import mask_of
 from interp.circuits.runs import run_circuits
+from interp.circuits.units import mask_of
 from interp.errors import InterpError
 from interp.prompts import PromptPair
 from interp.stats import FloatArray, Interval, interval_columns
