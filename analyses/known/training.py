@@ -28,7 +28,6 @@ from interp.known.trained import D_MODEL, model_config
 from interp.known.trained_truth import Place, projection
 from interp.stats import rng
 
-N_STEPS = 800
 N_BASES = 64
 LEARNING_RATE = 5e-3
 
@@ -89,11 +88,12 @@ class Lessons:
         return float(run.values["answer"][QUERY])
 
 
-def train(arm: Arm, seed: int, *, n_steps: int = N_STEPS) -> dict[str, Tensor]:
+def train(arm: Arm, seed: int, *, n_steps: int | None = None) -> dict[str, Tensor]:
     """The weights of a model that does as the arm's program does; ``seed`` also picks its norm.
 
-    Even seeds have LayerNorm, odd ones RMSNorm.
+    Even seeds have LayerNorm, odd ones RMSNorm. ``n_steps``: None takes the arm's.
     """
+    n_steps = n_steps or arm.n_steps
     config = TransformerBridgeConfig.from_dict({**model_config(seed), "seed": seed})
     with torch.random.fork_rng(devices=[]):
         model = NativeModel(config)

@@ -69,7 +69,7 @@ class Arm:
     can be asked. ``labels``: the attribute by which sentences are labelled, and ``contents`` those that
     occur in them. ``pinned``: variables whose coordinate is trained to be their number, and which are
     also set to numbers that no input has. ``interchanged``: exchanges are trained; if not, only the data
-    decide, and where a variable lies is not known.
+    decide, and where a variable lies is not known. ``n_steps``: of training.
     """
 
     program: Program
@@ -81,6 +81,7 @@ class Arm:
     contents: tuple[str, ...] = CONTENTS
     pinned: tuple[str, ...] = ()
     interchanged: bool = True
+    n_steps: int = 800
 
     @property
     def name(self) -> str:
@@ -215,6 +216,7 @@ for _share in (0.25, 0.5, 0.75):
     content_share=1.0,
     verdict=DEEP,
     judged=False,
+    n_steps=1600,  # four coordinates at once
 )
 def rank_4(run: ProgramRun) -> float:
     """The concept has four parts, all of which the instruction changes; every query reads another."""
@@ -280,6 +282,7 @@ _ALIKE = tuple(c for c in CONTENTS if attribute(c, 0) == attribute(c, 1) or int(
     content_share=0.0,
     verdict=SUPERFICIAL,
     contents=_ALIKE,
+    n_steps=1600,  # two readings of the content, by other queries
 )
 def correlated_valence(run: ProgramRun) -> float:
     """The instruction changes a valence that goes with the concept in sentences, and shifts answers.
