@@ -18,6 +18,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import tests.typechecked  # noqa: F401  pyproject.toml names its function to jaxtyping's hook
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # no test asserts wall-clock time: a busy machine is no fault
 settings.register_profile("project", deadline=None)

@@ -47,9 +47,11 @@ def one_line(run: Callable[[], object]) -> str:
 
 
 @pytest.fixture(
-    params=[n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in OPTIONS]
+    scope="module",
+    params=[n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in OPTIONS],
 )
 def model(request: pytest.FixtureRequest) -> TransformerBridge:
+    """Tests leave it as it is."""
     return interp.load_model(native(**OPTIONS[request.param]))
 
 
