@@ -6,6 +6,7 @@ above rounding. Everything is built in a few seconds and needs no network.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import defaultdict
 from collections.abc import Callable
@@ -50,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out.update(cases[ceil(len(cases) / config.getoption("--one-in")) :])
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Modules live to the end: to look through them again takes a full collection most of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "opt", "phi")
