@@ -224,6 +224,14 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
+def bbq() -> tuple[Any, ...]:
+    """All items of BBQ, read once: a minute where every row's types are checked."""
+    from interp.data import load_items
+
+    return load_items("bbq")
+
+
+@pytest.fixture(scope="session")
 def default_model() -> Any:
     """The real default model, fetched once into the cache."""
     from interp.models import load_model

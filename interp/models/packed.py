@@ -119,10 +119,10 @@ def supports_packing(model: TransformerBridge, n_tokens: int = 1) -> bool:
 
 def supports_trees(model: TransformerBridge, n_tokens: int) -> tuple[bool, bool]:
     """:func:`supports_packing`, and whether a packed forward on the KV cache of a prefix does so too."""
-    limit, plain = attention_window(model), PlainRuns(model)
-    packed = supports(model, "packed prompts", packing_error, n_tokens, limit, plain)
+    limit, shared = attention_window(model), (model_state(model), PlainRuns(model))
+    packed = supports(model, "packed prompts", packing_error, n_tokens, limit, *shared)
     return packed, packed and supports(
-        model, "cached prefix", cached_prefix_error, n_tokens, limit, plain
+        model, "cached prefix", cached_prefix_error, n_tokens, limit, *shared
     )
 
 
@@ -143,12 +143,14 @@ def supports(
     error: Error,
     n_tokens: int,
     limit: int,
+    state: State | None = None,
     plain: PlainRuns | None = None,
 ) -> bool:
     """Whether a way of running prompts up to this length is exact, and lengths do not matter."""
     if is_native(model):  # its forward takes no more tokens than the context: no tree of prompts
         return False
-    state, plain = model_state(model), PlainRuns(model) if plain is None else plain
+    state = model_state(model) if state is None else state
+    plain = PlainRuns(model) if plain is None else plain
     return ignores_later_tokens(model, n_tokens, state, plain) and _holds(
         model, way, error, n_tokens, limit, state, plain
     )
