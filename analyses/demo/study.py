@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,14 @@ from analyses.behaviour.asked import BehaviourAsked, require_asked
 from analyses.behaviour.study import Behaviour
 from analyses.composition import Part, bench_parts, derived_tables, part_steps, read_results
 from analyses.config import INSTRUCTED, StudyConfig
-from analyses.contrast import CONTROL, Question, Specs, prompt_hashes, require_contrast
+from analyses.contrast import (
+    CONTROL,
+    Question,
+    Specs,
+    control_arms,
+    prompt_hashes,
+    require_contrast,
+)
 from analyses.demo import story
 from analyses.demo.config import DemoConfig
 from analyses.demo.tables import DemoResult, over_studies
@@ -154,7 +161,7 @@ class Demo:
         scores = saved.table("behaviour-scores")
         given = dict.fromkeys(READINGS, _readings(scores, asked.inside[: asked.config.read]))
         own = in_turn(_readings(scores, asked.inside), asked.inside)
-        arms = [saved.table(ARMS)] if saved.has(ARMS) else []
+        arms = [saved.table(ARMS)] if _has_arms(asked, set(own["item"])) else []
         given["patch-readings"] = pd.concat([own, *arms], ignore_index=True)
         results = over_studies(read_results(asked.parts(saved.card.n_layers), saved, given))
         identities = saved.table("identities")
@@ -190,6 +197,13 @@ def score_arms(bench: DemoBench, item: str) -> pd.DataFrame:
     patch: PatchBench = bench.benches["patch"]
     asked, sides = patch.sides[item]
     return score_sides(patch.model, asked, _arms_alone(sides), placement=patch.config.placement)
+
+
+def _has_arms(asked: DemoAsked, patched: Container[str]) -> bool:
+    """Whether some patched item was asked an arm of :data:`_MAPS_ALONE`."""
+    items = [item for item in asked.inside if item.id in patched]
+    arms = control_arms(asked.specs, items, beside=INSTRUCTED)
+    return any(name in _MAPS_ALONE for name in arms)
 
 
 def _arms_alone(sides: Sides) -> Sides:
