@@ -16,7 +16,6 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-import torch
 from hypothesis import settings
 
 import tests.typechecked  # noqa: F401  pyproject.toml names its function to jaxtyping's hook
@@ -25,7 +24,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # no test asserts wall-clock time: a busy machine is no fault
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
-if "PYTEST_XDIST_WORKER" in os.environ:
+if "PYTEST_XDIST_WORKER" in os.environ:  # the process that starts the workers needs no torch
+    import torch
+
     torch.set_num_threads(1)  # the workers share the cores
 
 
@@ -157,6 +158,7 @@ def build_folder(
 
     ``random_vectors``: biases and norm weights are random too, not the 0 and 1 they start from.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = make_tokenizer(chat=chat)
