@@ -4,7 +4,8 @@ PYTHON ?= python3
 TORCH_SPEC ?= torch==2.13.0
 VENV ?= .venv
 BIN = $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest
+# Compiled files are kept: to prepare all modules and their checks again takes each worker 15 seconds.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 .PHONY: demo test test-fast test-whole lint bench simulations tables nulls matrix clean
 

@@ -6,6 +6,7 @@ above rounding. Everything is built in a few seconds and needs no network.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,14 +16,17 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-import torch
 from hypothesis import settings
+
+import tests.typechecked  # noqa: F401  pyproject.toml names its function to jaxtyping's hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # no test asserts wall-clock time: a busy machine is no fault
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
-if "PYTEST_XDIST_WORKER" in os.environ:
+if "PYTEST_XDIST_WORKER" in os.environ:  # the process that starts the workers needs no torch
+    import torch
+
     torch.set_num_threads(1)  # the workers share the cores
 
 
@@ -48,6 +52,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out.update(cases[ceil(len(cases) / config.getoption("--one-in")) :])
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Modules live to the end: to look through them again takes a full collection most of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "opt", "phi")
@@ -148,6 +158,7 @@ def build_folder(
 
     ``random_vectors``: biases and norm weights are random too, not the 0 and 1 they start from.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = make_tokenizer(chat=chat)
@@ -212,6 +223,14 @@ def tiny_model(load_tiny: Callable[..., Any]) -> Any:
 def tokenizer() -> Any:
     """The tiny byte-level tokenizer with a chat template."""
     return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def bbq() -> tuple[Any, ...]:
+    """All items of BBQ, read once: a minute where every row's types are checked."""
+    from interp.data import load_items
+
+    return load_items("bbq")
 
 
 @pytest.fixture(scope="session")

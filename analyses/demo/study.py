@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
+from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.attention.study import Attention
 from analyses.behaviour.asked import BehaviourAsked, require_asked
 from analyses.behaviour.study import Behaviour
 from analyses.composition import Part, bench_parts, derived_tables, part_steps, read_results
 from analyses.config import INSTRUCTED, StudyConfig
-from analyses.contrast import CONTROL, Question, Specs, prompt_hashes, require_contrast
+from analyses.contrast import (
+    CONTROL,
+    Question,
+    Specs,
+    control_arms,
+    prompt_hashes,
+    require_contrast,
+)
 from analyses.demo import story
 from analyses.demo.config import DemoConfig
 from analyses.demo.tables import DemoResult, over_studies
 from analyses.lens.study import Lens
-from analyses.patch.study import Patch
+from analyses.patch.study import Patch, PatchBench, item_key
 from analyses.project.study import Project
 from analyses.project.tables import ProjectQuestion
 from analyses.study import Lab, Saved, Step, Steps, Story, Study
-from analyses.totals import CONTROLS, METRICS, SIDE_LABELS, TREATED
+from analyses.totals import CONTROLS, METRICS, SIDE_LABELS, TREATED, Sides, score_sides
 from interp.data import ChoiceItem, dataset_hash, load_items, load_texts
 from interp.errors import InterpError
+from interp.models.packed import supports_trees
 from interp.patching.identities import measure_identities
-from interp.prompts import PromptPair, load_conditions
+from interp.prompts import PromptPair, TextBank, condition_prompt, load_conditions
 
 STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "behaviour": Behaviour(),
@@ -35,11 +45,17 @@ STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "project": Project(),
     "attention": Attention(),
 }
-READINGS = ("lens-readings", "project-readings")
+READINGS = ("patch-readings", "lens-readings", "project-readings")
 """Scores of prompts that the behaviour part asks too: made of its table, not computed again."""
+
+ARMS = "arm-readings"
+"""The scores of :data:`_MAPS_ALONE`, which that part does not ask."""
 
 MOST_LAYERS = 6
 """Layers of a map: two maps of 6 layers x 3 spans are 36 cells, each patched in every pair."""
+
+_MORE_TOKENS = 32
+"""What an instruction and an answer add to a prompt, about: longer ones are measured again."""
 
 _MAPS_ALONE = ("mentions", "paraphrases")
 """Arms of the control that only the maps, which are of more items, are read beside."""
@@ -125,20 +141,28 @@ class Demo:
 
     def bench(self, asked: DemoAsked, lab: Lab) -> DemoBench:
         """The bench of every study."""
+        _measure_packing(lab.model, asked)
         parts = asked.parts(lab.model.cfg.n_layers)
         return DemoBench(parts, bench_parts(parts, lab))
 
     def steps(self, asked: DemoAsked, bench: DemoBench) -> Steps:
-        """The studies' steps, and identities measured on one of the patched pairs."""
+        """The studies' steps, the control's other arms, identities of one of the patched pairs."""
         yield from part_steps(bench.parts, bench.benches, given=READINGS)
+        patch: PatchBench = bench.benches["patch"]
+        items = [item for item, (_, sides) in patch.sides.items() if _arms_alone(sides)]
+        if items:
+            yield Step(ARMS, items, key=partial(item_key, patch), compute=score_arms)
         pair = _first_pair(bench)
         texts = (pair.source.text, pair.destination.text)
         yield Step("identities", [texts], key=list, compute=measure_first_pair)
 
     def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
         """The studies' results."""
-        readings = _readings(saved.table("behaviour-scores"), asked.inside[: asked.config.read])
-        given = dict.fromkeys(READINGS, readings)
+        scores = saved.table("behaviour-scores")
+        given = dict.fromkeys(READINGS, _readings(scores, asked.inside[: asked.config.read]))
+        own = in_turn(_readings(scores, asked.inside), asked.inside)
+        arms = [saved.table(ARMS)] if _has_arms(asked, set(own["item"])) else []
+        given["patch-readings"] = pd.concat([own, *arms], ignore_index=True)
         results = over_studies(read_results(asked.parts(saved.card.n_layers), saved, given))
         identities = saved.table("identities")
         return DemoResult(
@@ -159,6 +183,42 @@ class Demo:
         return story.tell(
             result, {name: study.story(getattr(result, name)) for name, study in STUDIES.items()}
         )
+
+
+def _measure_packing(model: TransformerBridge, asked: DemoAsked) -> None:
+    """Once for the longest prompts of all studies, not again for every longer one that comes up."""
+    bank = TextBank(model.tokenizer, conditions=asked.specs, n_ctx=model.cfg.n_ctx)
+    clean = [condition_prompt(model, item, *bank.texts("clean", item, 1)) for item in asked.items]
+    supports_trees(model, max(map(len, clean)) + _MORE_TOKENS)
+
+
+def score_arms(bench: DemoBench, item: str) -> pd.DataFrame:
+    """The metrics of one patched item under the arms that the behaviour part does not ask."""
+    patch: PatchBench = bench.benches["patch"]
+    asked, sides = patch.sides[item]
+    return score_sides(patch.model, asked, _arms_alone(sides), placement=patch.config.placement)
+
+
+def _has_arms(asked: DemoAsked, patched: Container[str]) -> bool:
+    """Whether some patched item was asked an arm of :data:`_MAPS_ALONE`."""
+    items = [item for item in asked.inside if item.id in patched]
+    arms = control_arms(asked.specs, items, beside=INSTRUCTED)
+    return any(name in _MAPS_ALONE for name in arms)
+
+
+def _arms_alone(sides: Sides) -> Sides:
+    return {name: both for name, both in sides.items() if name in _MAPS_ALONE}
+
+
+def in_turn(readings: pd.DataFrame, items: Sequence[ChoiceItem]) -> pd.DataFrame:
+    """Of each item's readings those of its own wording, which its number chooses, as maps have it.
+
+    Without the items that have no margin: they are not patched.
+    """
+    numbers = readings["item"].map({item.id: number for number, item in enumerate(items)})
+    n_wordings = readings.groupby("condition")["slot"].transform("max") + 1
+    rows = readings[(readings["slot"] == numbers % n_wordings) & readings["margin"].notna()]
+    return rows.reset_index(drop=True)
 
 
 def measure_first_pair(bench: DemoBench, texts: tuple[str, str]) -> pd.DataFrame:

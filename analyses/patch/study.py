@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ from analyses.patch.config import PatchConfig
 from analyses.patch.health import REVERSED
 from analyses.patch.tables import PatchResult, arms_of, table_name
 from analyses.study import Lab, Saved, Step, Steps, Story
-from analyses.totals import Sides, control_sides, score_sides
+from analyses.totals import Sides, control_sides, score_sides, texts_of_sides
 from interp.behaviour.options import option_form
 from interp.data import ChoiceItem
 from interp.errors import InterpError
@@ -106,16 +107,8 @@ class Patch:
     def steps(self, asked: Question[PatchConfig], bench: PatchBench) -> Steps:
         """The metrics of the unpatched prompts; a sweep per site and condition; notes; an example."""
         config = bench.config
-
-        def item_key(item: str) -> dict[str, str]:
-            texts = [
-                text for both in bench.sides[item][1].values() for side in both for text in side
-            ]
-            tokenizer, place = bench.model.tokenizer, config.placement
-            digest = digest_prompts(tokenizer, bench.sides[item][0], texts, placement=place)
-            return {"item": item, "prompts": digest}
-
-        yield Step("readings", list(bench.sides), key=item_key, compute=score_item)
+        key = partial(item_key, bench)
+        yield Step("readings", list(bench.sides), key=key, compute=score_item)
         for site in config.site:
             for condition, pairs in bench.arms.items():
                 yield Step(
@@ -149,6 +142,14 @@ class Patch:
     def story(self, result: PatchResult) -> Story:
         """Order of the gates: an effect to localise, the control's map, the cells that survive."""
         return story.tell(result)
+
+
+def item_key(bench: PatchBench, item: str) -> dict[str, str]:
+    """What decides the rows of :func:`score_item`: the rendered texts too."""
+    asked, sides = bench.sides[item]
+    texts, place = texts_of_sides(sides), bench.config.placement
+    prompts = digest_prompts(bench.model.tokenizer, asked, texts, placement=place)
+    return {"item": item, "prompts": prompts}
 
 
 def score_item(bench: PatchBench, item: str) -> pd.DataFrame:

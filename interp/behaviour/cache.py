@@ -14,7 +14,7 @@ under hooks that address positions or prompts of a batch, every prompt runs whol
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +26,13 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import require_finite
 from interp.models.packed import (
+    Error,
+    PlainRuns,
     deviation,
     forward_packed,
     probe_ids,
-    run_whole,
     supports,
-    supports_cached_prefix,
-    supports_packing,
+    supports_trees,
 )
 from interp.models.precision import widened_model, wider
 from interp.models.prefix import CachedPrefix, build_cache, prefix_from_cache
@@ -196,11 +196,7 @@ def forward_branches(
 
 def supports_branches(model: TransformerBridge, n_pos: int) -> bool:
     """Whether continuations that reach this length can be packed on a cached prefix."""
-    return (
-        supports_cache_reuse(model, n_pos)
-        and supports_packing(model, n_pos)
-        and supports_cached_prefix(model, n_pos)
-    )
+    return supports_cache_reuse(model, n_pos) and all(supports_trees(model, n_pos))
 
 
 def separate_size(model: TransformerBridge, n_tokens: int, batch_size: int) -> int:
@@ -244,7 +240,7 @@ def supports_ragged(model: TransformerBridge, n_tokens: int = 1) -> bool:
 def _supports(
     model: TransformerBridge,
     way: str,
-    error: Callable[[TransformerBridge, int], float],
+    error: Error,
     n_tokens: int,
 ) -> bool:
     limit = int(model.cfg.n_ctx)
@@ -254,11 +250,14 @@ def _supports(
 
 
 @torch.no_grad()
-def reuse_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+def reuse_error(
+    model: TransformerBridge, n_tokens: int = LEAST, plain: PlainRuns | None = None
+) -> float:
     """Largest |continued - whole| logit of two prompts in a batch, relative to the logit range.
 
     Infinity when the model refuses the cache, NaN when a logit is not finite.
     """
+    plain = PlainRuns(model) if plain is None else plain
     ids = probe_ids(model, n_tokens)
     rows_of = [ids, ids.flip(0)]
     cut = max(1, n_tokens // 2)
@@ -270,16 +269,19 @@ def reuse_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
         return rows.feed(new, ["a self-check"] * 2, keep=n_tokens - cut)
 
     with widened_model(model, wider(model.cfg.dtype)):
-        whole = torch.stack([run_whole(model, row)[cut:] for row in rows_of])
+        whole = torch.stack([plain(row)[cut:] for row in rows_of])
         return deviation(continued, whole)
 
 
 @torch.no_grad()
-def ragged_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+def ragged_error(
+    model: TransformerBridge, n_tokens: int = LEAST, plain: PlainRuns | None = None
+) -> float:
     """Largest |together - whole| logit of two rows of different lengths, relative to the range.
 
     Infinity when the model refuses the padded keys, NaN when a logit is not finite.
     """
+    plain = PlainRuns(model) if plain is None else plain
     ids = probe_ids(model, n_tokens)
     half = max(1, (n_tokens - 2) // 2)
     begun, more = [ids[: n_tokens - 2], ids[half : 2 * half]], ids[:2].repeat(2, 1)
@@ -290,7 +292,7 @@ def ragged_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
         return rows.feed(more[:, 1:], ["a self-check"] * 2)[:, 0]
 
     with widened_model(model, wider(model.cfg.dtype)):
-        alone = [run_whole(model, torch.cat([before, ids[:2]]))[-1] for before in begun]
+        alone = [plain(torch.cat([before, ids[:2]]))[-1] for before in begun]
         return deviation(together, torch.stack(alone))
 
 

@@ -163,15 +163,17 @@ def _choices(
 ) -> tuple[Choice, ...]:
     if target != _NO_TARGET and groups[int(target)] == "unknown":
         raise InterpError(f"{where}: target_loc {target} is the 'unknown' option")
+    return tuple(
+        Choice(_text(row, f"ans{i}", where), _role(i, groups[i], target)) for i in _CHOICES
+    )
 
-    def role(i: int) -> Role:
-        if groups[i] == "unknown":
-            return "unknown"
-        if target == _NO_TARGET:
-            return "other"
-        return "stereotyped" if i == int(target) else "counter"
 
-    return tuple(Choice(_text(row, f"ans{i}", where), role(i)) for i in _CHOICES)
+def _role(option: int, group: str, target: str) -> Role:
+    if group == "unknown":
+        return "unknown"
+    if target == _NO_TARGET:
+        return "other"
+    return "stereotyped" if option == int(target) else "counter"
 
 
 def _scalars(row: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations import places_of, read_states, stream
+from interp.activations import places_of, stream
 from interp.directions.components import (
     DOT,
     Component,
@@ -30,7 +30,7 @@ from interp.directions.components import (
 )
 from interp.directions.decompose import part_readings, parts_table, require_sums
 from interp.directions.direction import Direction, DirectionStack
-from interp.directions.moments import Moments, read_moments
+from interp.directions.moments import Moments, read_moments_and_states
 from interp.directions.nulls import covariance_nulls, placebo_nulls
 from interp.directions.project import pad_measures
 from interp.prompts import TokenizedPrompt
@@ -193,18 +193,21 @@ def contrast_reader(
     Raises:
         InterpError: a direction that cannot be decomposed, or a component or position there is not.
     """
-    moments = read_moments(
+    layers = tuple(sorted({0, *stack.layers}))
+    moments, states = read_moments_and_states(
         model,
         _by_item(by_text),
         components=[c for c in components if c != "head"],
+        keep=[] if contrasts is None else [stack.site],
         positions=position,
-        layers=tuple(sorted({0, *stack.layers})),
+        layers=layers,
         progress=False,
     )
     if contrasts is None:
         nulls = NullDirections(torch.empty(len(stack.layers), 0, stack.vectors.shape[1]), (), ())
     else:
-        nulls = read_nulls(model, stack, by_text, contrasts, position, seed)
+        own = states[stack.site][[layers.index(layer) for layer in stack.layers]]
+        nulls = draw_nulls(own, len(by_text), contrasts, seed)
     return ContrastReader(
         model,
         stack,
@@ -216,33 +219,23 @@ def contrast_reader(
     )
 
 
-def read_nulls(
-    model: TransformerBridge,
-    stack: DirectionStack,
-    by_text: Sequence[Sequence[TokenizedPrompt]],
+def draw_nulls(
+    states: Float[Tensor, "layer prompt d_model"],
+    n_texts: int,
     contrasts: Mapping[str, Float[Tensor, "layer d_model"]],
-    position: str,
     seed: int,
 ) -> NullDirections:
-    """Null directions of every layer, from the placebo prompts' states at one position.
+    """Null directions of every layer, from the states of placebo prompts.
 
-    ``by_text[text][item]`` are placebo prompts, ``contrasts`` the vectors ``[layer, d_model]`` of
-    non-moral contrasts.
+    ``states``: of the prompts of ``n_texts`` texts, one item after the other; ``contrasts``: the
+    vectors of non-moral contrasts by name.
     """
-    states = read_states(
-        model,
-        _by_item(by_text),
-        site=stack.site,
-        positions=position,
-        layers=stack.layers,
-        progress=False,
-    ).values
     drawn = covariance_nulls(states, N_NULLS, seed=seed)
     groups = [drawn, torch.stack(list(contrasts.values()), dim=1)]
     kinds = ["covariance"] * drawn.shape[1] + ["contrast"] * len(contrasts)
     names = [f"covariance {k + 1}" for k in range(drawn.shape[1])] + list(contrasts)
-    if len(by_text) > 1:
-        between = placebo_nulls(states.unflatten(1, (-1, len(by_text))).transpose(1, 2))
+    if n_texts > 1:
+        between = placebo_nulls(states.unflatten(1, (-1, n_texts)).transpose(1, 2))
         groups.append(between)
         kinds += ["placebo"] * between.shape[1]
         names += [f"placebo texts {k + 1}" for k in range(between.shape[1])]

@@ -66,6 +66,25 @@ def read_moments(
         InterpError: no component, heads (their outputs are never formed), or see
             :func:`interp.activations.stream`.
     """
+    options = {"positions": positions, "layers": layers, "progress": progress}
+    return read_moments_and_states(model, prompts, components=components, keep=(), **options)[0]  # type: ignore[arg-type]
+
+
+def read_moments_and_states(
+    model: TransformerBridge,
+    prompts: Sequence[Prompt],
+    *,
+    components: Sequence[Component],
+    keep: Sequence[Component],
+    positions: str = "mean",
+    layers: Sequence[int] | None = None,
+    progress: bool = True,
+) -> tuple[Moments, dict[Component, Float[Tensor, "layer prompt d_model"]]]:
+    """:func:`read_moments`, and from the same pass the states of some of these components.
+
+    The states are those of :func:`interp.activations.read_states`, where a prompt has one place; the
+    mean over its places where it has several.
+    """
     layers = tuple(range(model.cfg.n_layers)) if layers is None else tuple(layers)
     hooks = {c: [_hook(model, c, layer) for layer in layers] for c in components}
     names = list(dict.fromkeys(name for at in hooks.values() for name in at))
@@ -75,16 +94,19 @@ def read_moments(
     _, first = next(iter(stream(model, prompts[:1], dict.fromkeys(names), **read)))  # type: ignore[arg-type]
     origin = {name: rows.mean(0) for name, rows in first.items()}
     sums = {name: torch.zeros(2, len(origin[name]), dtype=torch.float64) for name in names}
+    states: dict[str, list[Tensor]] = {name: [] for c in keep for name in hooks[c]}
     for _, found in stream(
         model,
         prompts,
-        {name: _powers(origin[name]) for name in names},
+        {name: _powers(origin[name], with_rows=name in states) for name in names},
         positions=positions,
         progress=progress,
         description="moments",
     ):
         for name, rows in found.items():
-            sums[name] += rows.double().mean(0)
+            sums[name] += rows[:, :2].double().mean(0)
+            if name in states:
+                states[name].append(rows[:, 2].mean(0))
     mean: dict[str, Tensor] = {}
     std: dict[str, Tensor] = {}
     for component, at in hooks.items():
@@ -93,7 +115,8 @@ def read_moments(
         shift = torch.stack([origin[name] for name in at]).double()
         mean[component] = (shift + powers[:, 0]).float()
         std[component] = variance.sqrt().float()
-    return Moments(mean, std, layers, positions, len(prompts))
+    kept = {c: torch.stack([torch.stack(states[name]) for name in hooks[c]]) for c in keep}
+    return Moments(mean, std, layers, positions, len(prompts)), kept
 
 
 def _hook(model: TransformerBridge, component: Component, layer: int) -> str:
@@ -105,9 +128,9 @@ def _hook(model: TransformerBridge, component: Component, layer: int) -> str:
     return hook_name(model, component, layer)
 
 
-def _powers(origin: Tensor) -> Reducer:
+def _powers(origin: Tensor, *, with_rows: bool) -> Reducer:
     def reduce(rows: Tensor) -> Tensor:
         moved = rows.float() - origin.to(rows.device)
-        return torch.stack([moved, moved * moved], dim=1)
+        return torch.stack([moved, moved * moved, *([rows.float()] if with_rows else [])], dim=1)
 
     return reduce

@@ -65,10 +65,9 @@ def load_known(
         raise InterpError(f"load_known: noise is {noise}: give a size of 0 or more")
     card = load_card(name)
     model = _boot(card, NOISE_DIMENSIONS if noise else 0)
-    small = {
-        key: weight.shape for key, weight in _boot(card, 0).original_model.state_dict().items()
-    }
-    shapes = {_plain(key): shape for key, shape in small.items()}
+    compiled = _boot(card, 0) if noise else model  # the stored weights have no noise beside them
+    stored = compiled.original_model.state_dict()
+    shapes = {_plain(key): weight.shape for key, weight in stored.items()}
     weights = load_weights(name, shapes)
     basis = _Basis.drawn(int(card["config"]["d_model"]), rotated, noise, seed)
     weights = {key: basis.of(key, weight) for key, weight in weights.items()}

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
 from interp.display import html_paragraph, html_table
 from interp.errors import InterpError
-from interp.lens.divergence import TOP_K, compare
+from interp.lens.divergence import TOP_K, LensDistributions, compare_distributions
 from interp.lens.options import LensMetric
 from interp.lens.trajectory import (
     each_lens_logits,
@@ -257,12 +255,15 @@ def lens_item(
     for contrast, group in groups:
         before = None
         for texts in group:
-            found = {text: next(in_turn) for text in texts}
-            own = next((x for text, x in found.items() if text.name == "placebo"), None)
-            for text, logits in found.items():
+            found: dict[Condition, LensDistributions] = {}
+            for text in texts:
+                logits = next(in_turn)
                 frames.append(option_readings(logits, targets[len(frames)]))
+                found[text] = LensDistributions.of(logits, k=k)
+            own = next((x for text, x in found.items() if text.name == "placebo"), None)
+            for text, here in found.items():
                 partner = before if text.name == "placebo" else own
-                divergences.append(_divergences(logits, partner, clean, k))
+                divergences.append(_divergences(here, partner, clean))
             before = own
             if contrast == "":
                 clean = next(iter(found.values()))
@@ -312,14 +313,11 @@ def _groups(conditions: Sequence[Condition]) -> Iterator[tuple[str, list[list[Co
 
 
 def _divergences(
-    logits: Float[Tensor, "entry d_vocab"],
-    partner: Float[Tensor, "entry d_vocab"] | None,
-    clean: Float[Tensor, "entry d_vocab"] | None,
-    k: int,
+    here: LensDistributions, partner: LensDistributions | None, clean: LensDistributions | None
 ) -> dict[str, FloatArray | float]:
     columns: dict[str, FloatArray | float] = {}
     for other, suffix in ((partner, ""), (clean, "_clean")):
-        numbers = None if other is None else compare(logits, other, k=k)
+        numbers = None if other is None else compare_distributions(here, other)
         for name in _DIVERGENCES:
             value = np.nan if numbers is None else numbers[name].to_numpy(float)
             columns[f"{name}{suffix}"] = value

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -50,6 +51,30 @@ def lens_divergence(
     return pd.concat(frames, ignore_index=True)
 
 
+@dataclass(frozen=True, eq=False)
+class LensDistributions:
+    """The distributions of a stack of logits, made once for all that they are compared with.
+
+    ``log_p`` and ``p``: float64; ``top``: the likeliest tokens.
+    """
+
+    log_p: Float[Tensor, "entry d_vocab"]
+    p: Float[Tensor, "entry d_vocab"]
+    top: Int[Tensor, "entry k"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "entry d_vocab"], *, k: int = TOP_K) -> LensDistributions:
+        """The distributions, and lists of ``k`` tokens.
+
+        Raises:
+            InterpError: a ``k`` outside the vocabulary.
+        """
+        if not 1 <= k <= logits.shape[-1]:
+            raise InterpError(f"k is {k}: the top list takes 1 to {logits.shape[-1]} tokens")
+        log_p = logits.double().log_softmax(-1)
+        return cls(log_p, log_p.exp(), logits.topk(int(k), dim=-1).indices)
+
+
 def compare(
     source: Float[Tensor, "entry d_vocab"],
     destination: Float[Tensor, "entry d_vocab"],
@@ -63,10 +88,16 @@ def compare(
     Raises:
         InterpError: a ``k`` outside the vocabulary.
     """
-    if not 1 <= k <= source.shape[-1]:
-        raise InterpError(f"k is {k}: the top list takes 1 to {source.shape[-1]} tokens")
-    log_p, log_q = (logits.double().log_softmax(-1) for logits in (source, destination))
-    p, q, ratio = log_p.exp(), log_q.exp(), log_q - log_p
+    return compare_distributions(
+        LensDistributions.of(source, k=k), LensDistributions.of(destination, k=k)
+    )
+
+
+def compare_distributions(
+    source: LensDistributions, destination: LensDistributions
+) -> pd.DataFrame:
+    """:func:`compare` of stacks whose distributions are there already, with lists of one length."""
+    p, q, ratio = source.p, destination.p, destination.log_p - source.log_p
     over_p = torch.logaddexp(ratio, torch.zeros(())).sub_(math.log(2))  # the log of middle over p
     over_q = (over_p - ratio).nan_to_num(nan=-math.log(2))  # where p is 0, and the ratio infinite
     js = -(_mean_under(p, over_p) + _mean_under(q, over_q)) / 2
@@ -74,7 +105,7 @@ def compare(
         {
             "kl": _mean_under(p, -ratio).clamp(min=0.0).numpy(),
             "js": js.clamp(min=0.0, max=math.log(2)).numpy(),
-            "overlap": _overlap(source, destination, k).numpy(),
+            "overlap": _overlap(source.top, destination.top).numpy(),
         }
     )
 
@@ -84,6 +115,5 @@ def _mean_under(p: Tensor, values: Tensor) -> Tensor:
     return torch.where(p > 0, p * values, 0.0).sum(-1)
 
 
-def _overlap(source: Tensor, destination: Tensor, k: int) -> Tensor:
-    a, b = (logits.topk(int(k), dim=-1).indices for logits in (source, destination))
+def _overlap(a: Tensor, b: Tensor) -> Tensor:
     return (a[:, :, None] == b[:, None, :]).any(-1).double().mean(-1)

@@ -19,8 +19,8 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
 from interp.models.limits import out_of_memory
-from interp.models.packed import TOLERANCE, cached_prefix_error, packing_error
-from interp.models.verdicts import user_hooks
+from interp.models.packed import TOLERANCE, PlainRuns, cached_prefix_error, packing_error
+from interp.models.verdicts import LEAST, user_hooks
 from interp.models.wrapped import wrapped_logits
 
 _N_TOKENS = 16
@@ -115,7 +115,7 @@ def _run(model: TransformerBridge) -> tuple[Check, ...]:
     ids = _probe(model)
     tolerance = TOLERANCE.get(model.cfg.dtype, 1e-2)
     logits, cache = model.run_with_cache(ids, names_filter=_residual_name)
-    wrapped = wrapped_logits(model, ids)
+    wrapped, plain = wrapped_logits(model, ids), PlainRuns(model)
     return (
         Check("logits equal the wrapped model's", _relative(wrapped, logits), tolerance),
         Check(
@@ -127,10 +127,15 @@ def _run(model: TransformerBridge) -> tuple[Check, ...]:
             _relative(_self_patch(model, ids, cache), logits),
             tolerance,
         ),
-        Check("packed prompts = separate prompts", packing_error(model), tolerance, required=False),
+        Check(
+            "packed prompts = separate prompts",
+            packing_error(model, LEAST, plain),
+            tolerance,
+            required=False,
+        ),
         Check(
             "prompts on a cached prefix = whole",
-            cached_prefix_error(model),
+            cached_prefix_error(model, LEAST, plain),
             tolerance,
             required=False,
         ),

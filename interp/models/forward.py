@@ -42,8 +42,7 @@ from interp.models.limits import NotFiniteError
 from interp.models.packed import (
     forward_alone,
     forward_packed,
-    supports_cached_prefix,
-    supports_packing,
+    supports_trees,
 )
 from interp.models.prefix import CachedPrefix
 from interp.models.steps import Step, plan_steps
@@ -257,14 +256,18 @@ def _steps(
     places = [*request.logits_at, *(place for places in request.read.values() for place in places)]
     prompts = sorted({index for index, _ in places})
     longest = max((len(sequences[index]) for index in prompts), default=0)
-    if not together or len(prompts) == 1 or not supports_packing(model, longest):
-        return iter([Step((index,)) for index in prompts])
+    alone = iter([Step((index,)) for index in prompts])
+    if not together or len(prompts) == 1:
+        return alone
+    packed, stems = supports_trees(model, longest)
+    if not packed:
+        return alone
     return plan_steps(
         sequences,
         prompts=prompts,
         share_until=request.share_until,
         max_nodes=max_nodes,
-        stems=supports_cached_prefix(model, longest),
+        stems=stems,
     )
 
 

@@ -38,6 +38,28 @@ _REFUSALS = (TypeError, ValueError, RuntimeError, IndexError, KeyError, Attribut
 _Run: TypeAlias = Callable[[TransformerBridge, Tensor, Sequence[Tensor]], Tensor]
 
 
+class PlainRuns:
+    """Logits of whole prompts, as any forward computes them without a cache, each run once.
+
+    What several measurements of one length are compared with; let go of with the last of them.
+    """
+
+    def __init__(self, model: TransformerBridge) -> None:
+        self._model = model
+        self._found: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, ids: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_vocab"]:
+        """Those of one prompt."""
+        key = tuple(ids.tolist())
+        if key not in self._found:
+            self._found[key] = run_whole(self._model, ids)
+        return self._found[key]
+
+
+Error: TypeAlias = Callable[[TransformerBridge, int, PlainRuns], float]
+"""How far a way of running prompts up to a length is off."""
+
+
 def forward_alone(
     model: TransformerBridge, packed: PackedPrompts, rows: Tensor, hooks: Sequence[tuple[str, Any]]
 ) -> Float[Tensor, "row d_vocab"]:
@@ -95,47 +117,59 @@ def supports_packing(model: TransformerBridge, n_tokens: int = 1) -> bool:
     return supports(model, "packed prompts", packing_error, n_tokens, attention_window(model))
 
 
-def supports_cached_prefix(model: TransformerBridge, n_tokens: int = 1) -> bool:
-    """Whether a packed forward on the KV cache of a prefix does so too."""
-    return supports(model, "cached prefix", cached_prefix_error, n_tokens, attention_window(model))
+def supports_trees(model: TransformerBridge, n_tokens: int) -> tuple[bool, bool]:
+    """:func:`supports_packing`, and whether a packed forward on the KV cache of a prefix does so too."""
+    limit, shared = attention_window(model), (model_state(model), PlainRuns(model))
+    packed = supports(model, "packed prompts", packing_error, n_tokens, limit, *shared)
+    return packed, packed and supports(
+        model, "cached prefix", cached_prefix_error, n_tokens, limit, *shared
+    )
 
 
 def ignores_later_tokens(
-    model: TransformerBridge, n_tokens: int = 1, state: State | None = None
+    model: TransformerBridge,
+    n_tokens: int = 1,
+    state: State | None = None,
+    plain: PlainRuns | None = None,
 ) -> bool:
     """Whether what is computed at a token is the same in forwards of any length up to this one."""
     limit = int(model.cfg.n_ctx)
-    return _holds(model, "length of the forward", length_error, n_tokens, limit, state)
+    return _holds(model, "length of the forward", length_error, n_tokens, limit, state, plain)
 
 
 def supports(
     model: TransformerBridge,
     way: str,
-    error: Callable[[TransformerBridge, int], float],
+    error: Error,
     n_tokens: int,
     limit: int,
+    state: State | None = None,
+    plain: PlainRuns | None = None,
 ) -> bool:
     """Whether a way of running prompts up to this length is exact, and lengths do not matter."""
     if is_native(model):  # its forward takes no more tokens than the context: no tree of prompts
         return False
-    state = model_state(model)
-    return ignores_later_tokens(model, n_tokens, state) and _holds(
-        model, way, error, n_tokens, limit, state
+    state = model_state(model) if state is None else state
+    plain = PlainRuns(model) if plain is None else plain
+    return ignores_later_tokens(model, n_tokens, state, plain) and _holds(
+        model, way, error, n_tokens, limit, state, plain
     )
 
 
 def _holds(
     model: TransformerBridge,
     way: str,
-    error: Callable[[TransformerBridge, int], float],
+    error: Error,
     n_tokens: int,
     limit: int,
     state: State | None,
+    plain: PlainRuns | None,
 ) -> bool:
+    runs = PlainRuns(model) if plain is None else plain
     return holds(
         model,
         way,
-        lambda n: error(model, n),
+        lambda n: error(model, n, runs),
         n_tokens,
         limit=limit,
         tolerance=TOLERANCE[torch.float32],
@@ -143,32 +177,39 @@ def _holds(
     )
 
 
-def packing_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+def packing_error(
+    model: TransformerBridge, n_tokens: int = LEAST, plain: PlainRuns | None = None
+) -> float:
     """Largest |packed - separate| logit over a small tree, relative to the logit range.
 
     Infinity when the model refuses the mask or the position ids, NaN when a logit is not finite.
     """
-    return _error(model, n_tokens, _packed)
+    return _error(model, n_tokens, _packed, plain)
 
 
-def cached_prefix_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+def cached_prefix_error(
+    model: TransformerBridge, n_tokens: int = LEAST, plain: PlainRuns | None = None
+) -> float:
     """The same where the branches of that tree continue the KV cache of its stem."""
-    return _error(model, n_tokens, _on_stem)
+    return _error(model, n_tokens, _on_stem, plain)
 
 
 @torch.no_grad()
-def length_error(model: TransformerBridge, n_tokens: int = LEAST) -> float:
+def length_error(
+    model: TransformerBridge, n_tokens: int = LEAST, plain: PlainRuns | None = None
+) -> float:
     """Largest change of a logit by later tokens, relative to the logit range.
 
     Over a prompt and its first half, quarter and so on: causality says that there is none.
     """
+    plain = PlainRuns(model) if plain is None else plain
     ids = probe_ids(model, n_tokens)
     n_tokens = len(ids)
     with widened_model(model, wider(model.cfg.dtype)):
-        whole = run_whole(model, ids)
+        whole = plain(ids)
         worst, n = 0.0, n_tokens // 2
         while n >= 2:
-            part = run_whole(model, ids[:n])
+            part = plain(ids[:n])
             error = float((whole[:n] - part).abs().max() / (part.max() - part.min()))
             worst = error if error != error else max(worst, error)
             n //= 2
@@ -209,8 +250,9 @@ def run_whole(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Float[Tenso
 
 
 @torch.no_grad()
-def _error(model: TransformerBridge, n_tokens: int, run: _Run) -> float:
+def _error(model: TransformerBridge, n_tokens: int, run: _Run, plain: PlainRuns | None) -> float:
     """Over a prompt of this length and another that leaves it half way."""
+    plain = PlainRuns(model) if plain is None else plain
     ids = probe_ids(model, n_tokens)
     n_tokens = len(ids)
     if n_tokens < 4:
@@ -221,7 +263,7 @@ def _error(model: TransformerBridge, n_tokens: int, run: _Run) -> float:
         other = (other + 1) % int(model.cfg.d_vocab)
     tails = [tail, other]
     with widened_model(model, wider(model.cfg.dtype)):
-        alone = [run_whole(model, torch.cat([stem, more]))[len(stem) :] for more in tails]
+        alone = [plain(torch.cat([stem, more]))[len(stem) :] for more in tails]
         return deviation(lambda: run(model, stem, tails), torch.cat(alone))
 
 

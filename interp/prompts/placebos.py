@@ -133,11 +133,16 @@ class PlaceboPool:
         fillers: Sequence[str] = REQUEST_FILLERS,
     ) -> None:
         self._count = count
-        self._bank = tuple(Placebo(name, text, count(text), name) for name, text in placebos)
+        self._texts = tuple(placebos)
         self._filler_texts = tuple(fillers)
 
+    @cached_property
+    def _bank(self) -> tuple[Placebo, ...]:
+        """Counted when the first placebo is drawn: most banks are asked for one kind or none."""
+        return tuple(Placebo(name, text, self._count(text), name) for name, text in self._texts)
+
     def __len__(self) -> int:
-        return len(self._bank)
+        return len(self._texts)
 
     def nearest(self, wanted: int, used: Collection[str], rank: Ranking) -> Placebo | None:
         """The unused placebo of the bank whose count is nearest; the lowest rank in a tie."""

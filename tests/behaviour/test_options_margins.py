@@ -12,6 +12,7 @@ from interp.behaviour.options import option_form
 from interp.data import load_items
 from interp.data.bundle import bundled_choices
 from interp.data.items import Choice, ChoiceItem
+from interp.data.sample import sample_items
 from interp.patching import sweep
 from interp.prompts import TextBank, make_pair
 from tests.behaviour.test_scoring import DISAMBIGUATED, PREFIX, SHARED_START, item_of
@@ -93,6 +94,6 @@ def test_winogender_is_a_single_token_task_of_the_default_model(default_model: A
 
 
 @pytest.mark.dataset
-def test_bbq_has_names_and_the() -> None:
-    forms = {option_form(item) for item in load_items("bbq", limit=200, seed=0)}
+def test_bbq_has_names_and_the(bbq: tuple[ChoiceItem, ...]) -> None:
+    forms = {option_form(item) for item in sample_items(bbq, 200, seed=0)}
     assert {"name", "the"} <= forms

@@ -9,7 +9,6 @@ import pytest
 
 from interp.data.bbq import read_bbq
 from interp.data.items import ChoiceItem
-from interp.data.load import load_items
 from interp.errors import InterpError
 
 COLUMNS = ["category", "question_index", "example_id", "target_loc", "label_type", "full_cond"]
@@ -187,11 +186,6 @@ def test_missing_files_and_categories_are_named(write: Writer, tmp_path: Path) -
     (folder / "additional_metadata.csv").unlink()
     with pytest.raises(InterpError, match="no such file; BBQ's metadata"):
         read_bbq(folder)
-
-
-@pytest.fixture(scope="module")
-def bbq() -> tuple[ChoiceItem, ...]:
-    return load_items("bbq")
 
 
 def with_target(items: tuple[ChoiceItem, ...]) -> list[ChoiceItem]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp.activations import read_states
 from interp.data import load_items, load_texts
 from interp.directions import DirectionStack, decompose, fit_direction, project
 from interp.directions.contrast_reader import (
@@ -17,6 +18,7 @@ from interp.directions.contrast_reader import (
     contrast_reader,
     is_fixed,
 )
+from interp.directions.moments import read_moments, read_moments_and_states
 from interp.prompts import TextBank, TokenizedPrompt, condition_prompt
 
 COMPONENTS = ("resid_post", "head", "mlp_out", "embedding")
@@ -82,6 +84,24 @@ def test_null_directions_are_unit_vectors_named_by_kind_and_read_at_the_stacks_s
     expected = torch.einsum("lnd,ld->ln", nulls.vectors, states)
     found = reader.read([by_text[1][0]]).nulls[0]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("position", ["last", "instruction"])
+def test_states_from_the_pass_of_the_moments_are_those_of_a_pass_of_their_own(
+    tiny_model: Any, by_text: list[list[TokenizedPrompt]], position: str
+) -> None:
+    options: dict[str, Any] = {"positions": position, "layers": (0, 2), "progress": False}
+    components: list[Any] = ["resid_post", "mlp_out"]
+    found, states = read_moments_and_states(
+        tiny_model, by_text[0], components=components, keep=["resid_post"], **options
+    )
+    alone = read_states(tiny_model, by_text[0], site="resid_post", **options).values
+    torch.testing.assert_close(states["resid_post"], alone, atol=1e-6, rtol=1e-6)
+    assert list(states) == ["resid_post"]
+    moments = read_moments(tiny_model, by_text[0], components=components, **options)
+    for component in components:
+        assert torch.equal(found.mean[component], moments.mean[component])
+        assert torch.equal(found.std[component], moments.std[component])
 
 
 def test_where_nothing_can_change_no_null_directions_are_drawn(

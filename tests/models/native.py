@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "few tokens": {"d_vocab": 4, "n_ctx": 6},
 }  # fmt: skip
 
-USUAL = ("plain", "other outputs", "layer norm, gated", "rotary, grouped", "short context")
+USUAL = ("plain", "rotary, grouped", "short context")
 """Those that the fast tests run; the others are slow."""
 
 TARGET = (1, 3)

@@ -132,7 +132,7 @@ def test_branches_on_kept_stems_equal_separate_runs(
 ) -> None:
     """Two stems deep; every site is read on the stems as well as behind them."""
     model = load_tiny(architecture, compatibility_mode=compatibility_mode)
-    assert packed_model.supports_cached_prefix(model)
+    assert packed_model.supports_trees(model, 1) == (True, True)
     before = attached_hooks(model)
     inner = [
         torch.cat([ids, tail]) for ids in prompts(30, 28, stem=40) for tail in prompts(4, 6, 5)
@@ -247,7 +247,7 @@ def test_a_model_that_fails_the_self_check_runs_alone_and_gives_the_same_numbers
     read = {POST: places}
     packed = forward(tiny_model, sequences, logits_at=places, read=read)
     model = load_model(tiny_folder("llama"))
-    monkeypatch.setattr(packed_model, "packing_error", lambda model, n_tokens: error)
+    monkeypatch.setattr(packed_model, "packing_error", lambda model, n_tokens, plain: error)
     count_runs.update(packed=0, alone=0)
     assert not supports_packing(model)
     assert_equal_outputs(forward(model, sequences, logits_at=places, read=read), packed)

@@ -47,9 +47,11 @@ def one_line(run: Callable[[], object]) -> str:
 
 
 @pytest.fixture(
-    params=[n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in OPTIONS]
+    scope="module",
+    params=[n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in OPTIONS],
 )
 def model(request: pytest.FixtureRequest) -> TransformerBridge:
+    """Tests leave it as it is."""
     return interp.load_model(native(**OPTIONS[request.param]))
 
 
@@ -365,6 +367,10 @@ def test_rooms_that_read_texts_say_that_there_is_no_tokenizer() -> None:
 # Bridges with a tokenizer, with hooks, and ordinary ones
 
 
+KNOCKED_OUT = 3
+"""Where :func:`through_the_rooms` has the knockout."""
+
+
 def through_the_rooms(
     model: TransformerBridge, pair: PromptPair, *, knocked_out: bool = True
 ) -> list[Any]:
@@ -397,31 +403,41 @@ def booted(kind: str, tiny_folder: Callable[..., Any]) -> TransformerBridge:
     return TransformerBridge.boot_transformers(str(tiny_folder("llama")), device="cpu")
 
 
-KINDS = ("native", "native with tokenizer", "ordinary")
+@pytest.fixture(scope="module", params=["native", "native with tokenizer", "ordinary"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_any_bridge_goes_through_every_room_and_no_hook_stays(
+@pytest.fixture(scope="module")
+def without_hooks(
     kind: str, tiny_folder: Callable[..., Any]
-) -> None:
+) -> tuple[list[torch.Tensor], dict[str, Any]]:
+    """What every room says of a bridge of this kind, and the hooks before and after."""
     model = interp.load_model(booted(kind, tiny_folder))
     before = hook_counts(model)
-    for values in through_the_rooms(model, native_pair(model, spans={"instruction": slice(1, 2)})):
+    found = through_the_rooms(model, native_pair(model, spans={"instruction": slice(1, 2)}))
+    return found, {"before": before, "after": hook_counts(model)}
+
+
+def test_any_bridge_goes_through_every_room_and_no_hook_stays(without_hooks: Any) -> None:
+    found, hooks = without_hooks
+    for values in found:
         assert bool(torch.isfinite(values).all())
-    assert hook_counts(model) == before
+    assert hooks["before"] == hooks["after"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("addressed", [False, True])
 def test_hooks_of_the_user_act_in_every_room(
-    kind: str, addressed: bool, tiny_folder: Callable[..., Any]
+    kind: str, addressed: bool, without_hooks: Any, tiny_folder: Callable[..., Any]
 ) -> None:
     """Hooks that add a vector everywhere, or at the last position only."""
     model = interp.load_model(booted(kind, tiny_folder))
     pair = native_pair(model, spans={"instruction": slice(1, 2)})
     # its scores pass through no hook, and under a hook that addresses positions only hooks will do
     opaque = addressed and kind != "ordinary"
-    without = through_the_rooms(model, pair, knocked_out=not opaque)
+    without = list(without_hooks[0])
+    if opaque:
+        del without[KNOCKED_OUT]
     push = torch.linspace(-1, 1, int(model.cfg.d_model))
 
     def steer(activation: torch.Tensor, hook: Any) -> torch.Tensor:

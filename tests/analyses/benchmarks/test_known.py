@@ -84,6 +84,7 @@ def test_rows_of_all_methods_with_the_truth_beside(
     assert (directions["exchanged"] > 0).all()
 
 
+@pytest.mark.slow
 def test_measuring_again_gives_the_same_rows() -> None:
     first, again = (measure(["copy_previous"], n_pairs=3, progress=False) for _ in range(2))
     assert list(first) == [NODES, EDGES, DIRECTIONS]

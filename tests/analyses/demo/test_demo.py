@@ -18,16 +18,19 @@ import pandas as pd
 import pytest
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.contrast import PromptBench
+from analyses.contrast import CONTROL_ARMS, PromptBench
 from analyses.demo.config import DemoConfig
 from analyses.demo.story import SECTIONS
-from analyses.demo.study import STUDIES, Demo, spread_layers
+from analyses.demo.study import STUDIES, Demo, in_turn, spread_layers
 from analyses.demo.tables import DemoResult
 from analyses.lens.study import score_item
+from analyses.patch.study import Patch
+from analyses.patch.study import score_item as score_patched
 from analyses.report.claims import corrected_for
 from analyses.runner import run as run_study
 from analyses.study import Lab
 from analyses.totals import totals_of
+from interp.data import load_items
 from interp.errors import InterpError
 from interp.runs import read_manifest
 
@@ -90,7 +93,7 @@ def test_demo_runs_on_every_architecture(
     result = run(config(folder, out, compatibility_mode=compatibility_mode), progress=False)
     assert result.report == out / "report.html"
     parts = {p.stem.partition("-")[0] for p in out.glob("*.parquet")}
-    assert parts == {*STUDIES, "identities"}
+    assert parts == {*STUDIES, "arm", "identities"}
     assert read_manifest(out)["status"] == "complete"
     assert read_manifest(out)["model"]["mode"] == ("compatibility" if compatibility_mode else "raw")
     deviations = result.identities["largest deviation"]
@@ -149,6 +152,43 @@ def test_lens_and_projections_take_their_answers_from_the_behaviour_part(
         found = found.set_index(["condition", "context", "metric"])["estimate"]
         wanted = expected.set_index(["condition", "context", "metric"])["estimate"]
         pd.testing.assert_series_equal(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_maps_take_their_answers_from_the_behaviour_part_and_ask_the_other_arms(
+    done: DemoResult, load_tiny: Callable[..., TransformerBridge]
+) -> None:
+    model = load_tiny("llama")
+    asked = Demo().ask(done.config, progress=False)
+    question = asked.parts(model.cfg.n_layers)["patch"].asked
+    bench = Patch().bench(question, Lab(model, done.config.out))
+    own = pd.concat([score_patched(bench, item) for item in bench.sides])
+    keys = ["condition", "context", "metric"]
+    expected = totals_of(own).set_index(keys)
+    found = done.patch.totals.set_index(keys)
+    assert list(found.index) == list(expected.index)
+    assert {name for name, *_ in found.index} == {"instructed", *CONTROL_ARMS}
+    numbers = expected.select_dtypes("number").columns.difference(["p_raw", "p_corrected"])
+    pd.testing.assert_frame_equal(found[numbers], expected[numbers], rtol=1e-4, atol=1e-5)
+
+
+def test_an_item_of_a_map_has_the_wording_of_its_number_in_every_condition() -> None:
+    items = load_items("bundled", limit=3, seed=0)
+    readings = pd.DataFrame(
+        [
+            {"item": item.id, "condition": condition, "slot": slot, "margin": margin}
+            for item, margin in zip(items, (1.0, 2.0, 3.0), strict=True)
+            for condition, n in (("instructed", 2), ("revealing", 1))
+            for slot in range(n)
+        ]
+    )
+    rows = in_turn(readings, items)
+    assert rows.groupby("condition")["slot"].apply(list).to_dict() == {
+        "instructed": [0, 1, 0],
+        "revealing": [0, 0, 0],
+    }
+    without = readings.assign(margin=readings["margin"].where(readings["item"] != items[1].id))
+    assert set(in_turn(without, items)["item"]) == {items[0].id, items[2].id}
 
 
 def test_items_looked_into_are_ambiguous_and_come_with_others_up_to_the_limit() -> None:

@@ -92,8 +92,11 @@ def test_a_table_without_rows_says_so(tmp_path: Path) -> None:
 
 
 def test_committed_rows_say_which_placebos_they_had() -> None:
-    kept = Kept("rq1-qwen2.5-0.5b")
-    assert placebo_kind(kept.scores()) == "statements, first edition"
+    assert placebo_kind(Kept("rq1-qwen2.5-0.5b").scores()) == "statements, first edition"
+
+
+@pytest.mark.slow
+def test_a_table_says_which_placebos_its_rows_had() -> None:
     rows = [line for line in render("main-effects").splitlines() if "Qwen" in line]
     assert rows
     assert all("statements, first edition" in line for line in rows)
