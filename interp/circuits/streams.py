@@ -55,7 +55,8 @@ class _Sent:
         self, gone: Float[Tensor, "circuit receiver sender"]
     ) -> Float[Tensor, "circuit receiver pos d_model"]:
         """What each receiver's stream is changed by."""
-        mixed = torch.einsum("crs,cspd->crpd", gone, self.differences)
+        differences = self.differences.expand(len(gone), -1, -1, -1)
+        mixed = torch.einsum("crs,cspd->crpd", gone, differences)
         if self.norm is None or self.before is None:
             return mixed
         return _apply(self.norm, self.before[:, None] + mixed) - self.norm(self.before)[:, None]
@@ -81,7 +82,7 @@ class Streams:
         put: NodeOutputs,
         *,
         fixed: bool = False,
-        embeddings: Float[Tensor, "1 pos d_model"] | None = None,
+        embeddings: Float[Tensor, "circuit pos d_model"] | None = None,
     ) -> None:
         self._model, self._graph = model, EdgeGraph.of(model)
         self._gone, self._put, self._fixed = gone, put, fixed
