@@ -144,7 +144,8 @@ def read_total(done: CircuitResult) -> str:
     metric = named(done.config.metric)
     return (
         f"All {done.config.unit} together carry {format_interval(done.total)}"
-        f"{UNITS[done.config.metric]} of the {metric}: that of the model minus that with every one of them ablated."
+        f"{UNITS[done.config.metric]} of the {metric}: that of the model minus that with "
+        "every one of them ablated."
     )
 
 

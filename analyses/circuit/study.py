@@ -122,7 +122,7 @@ class Circuit:
         return CircuitBench(config, model, scoring, running, means, left_out)
 
     def steps(self, asked: Question[CircuitConfig], bench: CircuitBench) -> Steps:
-        """Effects on one half of the pairs; then circuits on the other; the circuit's graph; an example."""
+        """Effects on one half of the pairs; circuits on the other; the circuit's graph; an example."""
         effects = yield Step(
             "effects", _units(bench.scoring), key=lambda unit: unit.key, compute=score_pair
         )

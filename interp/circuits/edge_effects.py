@@ -20,7 +20,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.ablation import NodeOutputs, record_outputs
 from interp.circuits.edges import EdgeGraph
-from interp.circuits.runs import run_pair
+from interp.circuits.runs import edge_batch, run_pair
 from interp.circuits.streams import Streams, require_edges
 from interp.errors import InterpError
 from interp.models.limits import require_finite
@@ -37,6 +37,9 @@ _EDGES_AT_ONCE = 512
 
 _BATCH_SIZE = 128
 """Runs in one forward where memory allows."""
+
+_GRAPH = 4
+"""What a run with its graph takes, in runs without."""
 
 
 @torch.no_grad()
@@ -61,7 +64,7 @@ def exact_edge_effects(
 def estimated_edge_effects(
     model: TransformerBridge, pair: PromptPair, metrics: dict[str, Metric], steps: int = 1
 ) -> FloatArray:
-    """First-order estimates ``[edge]`` of :func:`exact_edge_effects`, in one backward per step.
+    """First-order estimates ``[edge]`` of :func:`exact_edge_effects`, in one backward for many steps.
 
     Raises:
         InterpError: a metric without a gradient.
@@ -76,15 +79,14 @@ def estimated_edge_effects(
         for reading in (source, destination)
     )
     differences = [a.minus(b) for a, b in zip(there, here, strict=True)]
-    total: Tensor | float = 0.0
-    for step in range(steps):
-        share = 0.0 if steps == 1 else (step + 0.5) / steps
-        embeddings = [
-            b.embed + share * (a.embed - b.embed) for a, b in zip(there, here, strict=True)
-        ]
+    shares = torch.zeros(1) if steps == 1 else (torch.arange(steps) + 0.5) / steps
+    longest = max(len(forward.ids) for forward in destination.forwards)
+    effects = torch.zeros(EdgeGraph.of(model).n_edges, dtype=torch.float64)
+    for some in shares.split(max(1, edge_batch(model, longest) // _GRAPH)):
+        path = some[:, None, None].to(model.cfg.device)
+        embeddings = [b.embed + path * c.embed for b, c in zip(here, differences, strict=True)]
         gradient = _gradient(model, pair, destination, differences, embeddings, metrics)
-        total = total + gradient.double().cpu()
-    effects = torch.as_tensor(total) / steps
+        effects += gradient.double().cpu() / steps
     require_finite(effects, "the gradient", f"an edge of {pair.label}")
     found: FloatArray = effects.numpy()
     return found
@@ -98,9 +100,12 @@ def _gradient(
     embeddings: list[Tensor],
     metrics: dict[str, Metric],
 ) -> Float[Tensor, " edge"]:
-    """Derivative of the metric by the share of every difference that is read, at none."""
-    device = model.cfg.device
-    gone = torch.zeros(1, EdgeGraph.of(model).n_edges, device=device, requires_grad=True)
+    """Derivative of the metric by the share of every difference that is read, at none.
+
+    Summed over the steps of the path, whose ``embeddings`` are ``[step, pos, d_model]`` per forward.
+    """
+    device, n = model.cfg.device, len(embeddings[0])
+    gone = torch.zeros(n, EdgeGraph.of(model).n_edges, device=device, requires_grad=True)
     logits = []
     with torch.enable_grad():
         for forward, read, put, start in zip(
@@ -109,14 +114,14 @@ def _gradient(
             streams = Streams(model, gone, put, fixed=True, embeddings=start)
             reset_rope(model)
             # copies, because a tensor that was made under inference_mode can be in no graph
-            ids, rows = forward.ids.clone()[None].to(device), read.clone().to(device)
+            ids, rows = forward.ids.clone().expand(n, -1).to(device), read.clone().to(device)
             with model.hooks(fwd_hooks=streams.hooks()):
-                logits.append(wrapped_logits(model, ids, logits_to_keep=rows)[0].float())
-        values = apply_metrics(metrics, torch.cat(logits)[None], pair)
+                logits.append(wrapped_logits(model, ids, logits_to_keep=rows).float())
+        values = apply_metrics(metrics, torch.cat(logits, dim=1), pair)
         name, value = next(iter(values.items()))
         if not value.requires_grad:
             raise InterpError(
                 f"metric {name} has no gradient: compute it from the logits with torch, without "
                 "detach, argmax or item"
             )
-        return torch.autograd.grad(value.sum(), gone)[0][0]
+        return torch.autograd.grad(value.sum(), gone)[0].sum(0)

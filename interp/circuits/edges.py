@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -23,7 +23,8 @@ from interp.circuits.nodes import CircuitNode
 EdgeInput: TypeAlias = Literal["q", "k", "v", "mlp", "logits"]
 """What an edge leads into."""
 
-EMBEDDING, LOGITS = "embed", "logits"
+EMBEDDING: Final = "embed"
+LOGITS: Final = "logits"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class EdgeGraph:
         """By layer and input: ``q``, ``k``, ``v``, ``mlp`` of a layer; the logits behind the last."""
         found: dict[tuple[int, EdgeInput], Receivers] = {}
         start = 0
-        places = [
+        places: list[tuple[int, EdgeInput]] = [
             (layer, name) for layer in range(self.n_layers) for name in get_args(EdgeInput)[:-1]
         ]
         for layer, name in [*places, (self.n_layers, LOGITS)]:

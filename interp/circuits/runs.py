@@ -195,7 +195,7 @@ def run_pair(
     if unit == "edges":
         require_edges(model, source.prompt)
         batch_size = min(
-            batch_size, _edge_batch(model, max(len(each.ids) for each in source.forwards))
+            batch_size, edge_batch(model, max(len(each.ids) for each in source.forwards))
         )
     # a hook of the user's may address the first row of a batch, say
     if not hooks_act_by_row(model, [source.prompt]):
@@ -215,7 +215,7 @@ def run_pair(
     return values.double().numpy()
 
 
-def _edge_batch(model: TransformerBridge, n: int) -> int:
+def edge_batch(model: TransformerBridge, n: int) -> int:
     """How many circuits' differences of ``n`` positions fit into memory."""
     cfg = model.cfg
     senders = 1 + int(cfg.n_layers) * (int(cfg.n_heads) + 1)

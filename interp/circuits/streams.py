@@ -55,7 +55,8 @@ class _Sent:
         self, gone: Float[Tensor, "circuit receiver sender"]
     ) -> Float[Tensor, "circuit receiver pos d_model"]:
         """What each receiver's stream is changed by."""
-        mixed = torch.einsum("crs,cspd->crpd", gone, self.differences)
+        differences = self.differences.expand(len(gone), -1, -1, -1)
+        mixed = torch.einsum("crs,cspd->crpd", gone, differences)
         if self.norm is None or self.before is None:
             return mixed
         return _apply(self.norm, self.before[:, None] + mixed) - self.norm(self.before)[:, None]
@@ -81,7 +82,7 @@ class Streams:
         put: NodeOutputs,
         *,
         fixed: bool = False,
-        embeddings: Float[Tensor, "1 pos d_model"] | None = None,
+        embeddings: Float[Tensor, "circuit pos d_model"] | None = None,
     ) -> None:
         self._model, self._graph = model, EdgeGraph.of(model)
         self._gone, self._put, self._fixed = gone, put, fixed
@@ -222,10 +223,9 @@ def require_edges(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> None:
         return
     found = _recorded(model, ids)
     for layer in range(int(model.cfg.n_layers)):
-        for what, here, there in _terms(model, layer, found):
+        for what, here, there, scale in _terms(model, layer, found):
             apart = (here - there).float().abs().max()
-            scale = there.float().abs().max()
-            if not apart <= 10 * TOLERANCE.get(model.cfg.dtype, 1e-2) * scale:
+            if not apart <= TOLERANCE.get(model.cfg.dtype, 1e-2) * scale:
                 raise _no_edges(model, f"{what} of layer {layer} (a hook on the model there?)")
     compared.add(True)
 
@@ -254,8 +254,8 @@ def _recorded(model: TransformerBridge, ids: Tensor) -> dict[str, Tensor]:
 
 def _terms(
     model: TransformerBridge, layer: int, found: dict[str, Tensor]
-) -> list[tuple[str, Tensor, Tensor]]:
-    """What is compared of a layer: name, from its terms, as it is."""
+) -> list[tuple[str, Tensor, Tensor, float]]:
+    """What is compared of a layer: name, from its terms, as it is, and the size of what is summed."""
     block, graph = model.blocks[layer], EdgeGraph.of(model)
     stream, z = found[hook_of("resid_pre", layer)], found[hook_of("z", layer)]
     normed = block.ln1(stream)
@@ -267,14 +267,23 @@ def _terms(
         n = len(graph.receivers[layer, name].labels)  # type: ignore[index]
         streams = normed[:, None].expand(-1, n, -1, -1)
         own = project_streams(block.attn, name, streams)
-        compared.append((name, own, found[hook_of(name, layer)]))
+        # terms may cancel, so that their sum is no measure of how far it may be rounded
+        scale = _size(normed) * _size(getattr(block.attn, f"W_{name.upper()}").transpose(1, 2))
+        compared.append((name, own, found[hook_of(name, layer)], scale + _size(own)))
     read = stream if graph.parallel else stream + attention
     read = read if hasattr(block, "ln2") else normed
-    compared.append(("the MLP's input", read, found[mlp_input(model, layer)]))
+    parts = [stream, attention, found[hook_of("mlp_out", layer)]]
+    scale = sum(_size(part) for part in parts)
+    of_norm = scale if hasattr(block, "ln2") else _size(normed)
+    compared.append(("the MLP's input", read, found[mlp_input(model, layer)], of_norm))
     last = layer == graph.n_layers - 1
     after = found[_FINAL] if last else found[hook_of("resid_pre", layer + 1)]
-    total = stream + attention + found[hook_of("mlp_out", layer)]
-    return [*compared, ("the stream behind it", total, after)]
+    return [*compared, ("the stream behind it", parts[0] + parts[1] + parts[2], after, scale)]
+
+
+def _size(rows: Float[Tensor, "*row d"]) -> float:
+    """The norm of the longest row."""
+    return float(rows.float().norm(dim=-1).max())
 
 
 def _no_edges(model: TransformerBridge, where: str) -> InterpError:

@@ -45,8 +45,8 @@ def edge_graph(
         figure,
         title=title,
         subtitle=(
-            f"{len(kept)} of {len(scores)} edges{more}; blue: patching it raises the metric, red: "
-            "lowers it",
+            f"{len(kept)} of {len(scores)} edges{more}; blue: patching it raises the "
+            "metric, red: lowers it",
         ),
         height=max(360, 200 + 26 * (max(layers) + 1)),
         legend=True,

@@ -74,7 +74,7 @@ def test_edges_are_told_by_source_destination_and_input() -> None:
     assert edge_auroc(scores, true, absolute=False) == 0.0
     with pytest.raises(InterpError, match=r"no row for the true edge a -> c \(q\)"):
         edge_auroc(scores, [TruthEdge("a", "c", "x", "q", used=True)])
-    with pytest.raises(InterpError, match="an edge twice"):
+    with pytest.raises(InterpError, match=r"has a -> b \(q\) twice: give every edge"):
         edge_auroc(pd.concat([scores, scores]), true)
 
 
