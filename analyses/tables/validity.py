@@ -22,7 +22,7 @@ def known_missed_edges() -> str:
     """Which true edges exact patching scores at 0."""
     rows = pd.read_parquet(KEPT / EDGES)
     rows = rows[rows["method"].str.startswith("exact") & (rows["missed"] != "")]
-    found = rows.groupby(["program", "method", "missed"], sort=False)["variant"].agg(", ".join)
+    found = rows.groupby(["program", "method", "missed"], sort=False)["variant"].agg(" and ".join)
     table = found.reset_index().rename(
         columns={"missed": "true edges that score 0", "variant": "basis"}
     )
