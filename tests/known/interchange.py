@@ -7,11 +7,12 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.known import Truth, TruthNode, load_known
+from interp.known import Truth, TruthNode, load_known, names
 from interp.prompts import PromptPair, make_pair
 from interp.stats import rng
 
@@ -20,6 +21,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rotated": {"rotated": True},
     "rotated, noise": {"rotated": True, "noise": 2.0},
 }
+
+
+QUICK = ("copy_previous", "early_rewrite", "relayed_flag", "decodable_unused")
+"""A head that copies, an MLP that rewrites, a chain of nodes, a node that nothing reads."""
+
+
+def of_programs(variants: Sequence[str] | None = None) -> list[Any]:
+    """Cases by program, and variant where these are given; those of :data:`QUICK` are not slow."""
+    cases = (
+        [(name, v) for name in names() for v in variants]
+        if variants
+        else [(name,) for name in names()]
+    )
+    return [
+        pytest.param(*case, marks=() if case[0] in QUICK else pytest.mark.slow) for case in cases
+    ]
 
 
 @cache

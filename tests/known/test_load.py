@@ -13,11 +13,10 @@ from interp.known import load_known, names
 from interp.known.load import NOISE_DIMENSIONS
 from interp.models import model_card
 from interp.patching import get_act_patch_resid_pre
-from tests.known.interchange import VARIANTS, known, last_logits, pair_of
+from tests.known.interchange import VARIANTS, known, last_logits, of_programs, pair_of
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(("name", "variant"), of_programs(list(VARIANTS)))
 def test_the_model_computes_what_the_program_answers(name: str, variant: str) -> None:
     model, truth = known(name, variant)
     inputs = truth.inputs()

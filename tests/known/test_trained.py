@@ -166,10 +166,10 @@ def test_a_model_does_as_its_truth_says(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", ["deep", "superficial", "self_repairing"])
 def test_the_first_model_of_an_arm_does_as_its_truth_says(name: str) -> None:
-    check(name, 0)
+    check(name, 0, one_in=6)
 
 
-def check(name: str, seed: int) -> None:
+def check(name: str, seed: int, *, one_in: int = 1) -> None:
     model, task = load_trained(name, seed)
     truth = open_truth(name, seed)
     told = [(tokens, margin) for tokens, margin in truth.answers if margin]
@@ -177,17 +177,17 @@ def check(name: str, seed: int) -> None:
     right = found.sign() == torch.tensor([margin for _, margin in told]).sign()
     assert right.float().mean() >= 0.99
     if truth.localised:
-        assert agreement(model, task, truth) >= 0.95
+        assert agreement(model, task, truth, one_in) >= 0.95
 
 
-def agreement(model: object, task: Task, truth: TrainedTruth) -> float:
+def agreement(model: object, task: Task, truth: TrainedTruth, one_in: int) -> float:
     """By hooks written here: every exchange on its own, in the stream behind a block."""
     hits = 0
-    for one in truth.interventions:
+    for one in truth.interventions[::one_in]:
         places = [truth.places[k] for k in one.exchanged]
         found = exchanged_by_hand(model, task, one.base, one.source, places, truth.places)
         hits += abs(found - one.margin) <= TOLERANCE and found * one.margin >= 0
-    return hits / len(truth.interventions)
+    return hits / len(truth.interventions[::one_in])
 
 
 def exchanged_by_hand(
@@ -199,11 +199,7 @@ def exchanged_by_hand(
     every: tuple[Place, ...],
 ) -> float:
     """All states of a site by their coordinates: an orthonormal basis that begins with the vectors."""
-    own_cache, source_cache = (
-        model.run_with_cache(task.ids(tokens)[None])[1]  # type: ignore[attr-defined]
-        for tokens in (base, source)
-    )
-    del own_cache
+    _, source_cache = model.run_with_cache(task.ids(source)[None])  # type: ignore[attr-defined]
     hooks = []
     for block, position in {(p.block, p.position) for p in places}:
         here = [p for p in every if (p.block, p.position) == (block, position)]

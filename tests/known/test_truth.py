@@ -15,11 +15,13 @@ from interp.known.causal import BOS
 from interp.known.registry import PROGRAMS
 from interp.patching import ALL
 from tests.known.interchange import (
+    QUICK,
     VARIANTS,
     answers_differ,
     interchanged,
     known,
     last_logits,
+    of_programs,
     pair_of,
     random_pairs,
 )
@@ -29,7 +31,7 @@ N_SWEPT = 20
 CLOSE = 5e-4
 """A rotation rounds weights of up to 10^4 in float32."""
 
-EVERY = [(name, "compiled") for name in names()] + [(name, "rotated, noise") for name in names()]
+EVERY = of_programs(["compiled", "rotated, noise"])
 TWO_ROUTES = [name for name in names() if PROGRAMS[name].backups]
 
 
@@ -108,7 +110,7 @@ def test_an_interchange_at_a_node_gives_what_the_program_predicts(name: str, var
         assert changed == node.used, node.label
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", of_programs())
 def test_interchanges_of_several_nodes_are_predicted_too(name: str) -> None:
     model, truth = known(name, "rotated")
     pairs = random_pairs(truth, N_PAIRS)
@@ -162,7 +164,7 @@ def misread(
         weight.copy_(kept)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", of_programs())
 def test_the_edges_are_all_along_which_a_variable_reaches_the_answer(name: str) -> None:
     """A node that misreads a variable changes answers just where the truth has a used edge."""
     model, truth = known(name, "rotated")
@@ -220,8 +222,6 @@ def require_found(name: str, variant: str) -> None:
 
 
 ONE_ROUTE = [name for name in names() if name not in TWO_ROUTES]
-QUICK = ("copy_previous", "early_rewrite", "relayed_flag", "decodable_unused")
-"""A head that copies, an MLP that rewrites, a chain of nodes, a node that nothing reads."""
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -17,12 +17,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="methods on models of known truth")
     parser.add_argument("--programs", nargs="*", default=names(), help="all by default")
     parser.add_argument("--arms", nargs="*", default=trained_names(), help="all by default")
+    parser.add_argument("--arm-pairs", type=int, default=8, help="of prompts, per trained model")
     parser.add_argument("--seeds", type=int, default=N_SEEDS, help="models of each arm")
     parser.add_argument("--pairs", type=int, default=20, help="of inputs, per program")
     parser.add_argument("--into", type=Path, default=KEPT, help="folder of the rows")
     asked = parser.parse_args(arguments)
     asked.into.mkdir(parents=True, exist_ok=True)
-    trained = measure_trained(asked.arms, seeds=asked.seeds, n_pairs=asked.pairs)
+    trained = measure_trained(asked.arms, seeds=asked.seeds, n_pairs=asked.arm_pairs)
     for name, rows in trained.items():
         rows.to_parquet(asked.into / f"{name}.parquet", index=False)
         by = ["localised", "valid"] if name == "trained_directions" else ["arm"]

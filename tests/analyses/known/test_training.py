@@ -20,7 +20,9 @@ from interp.known.trained import N_SEEDS
 from interp.known.trained_truth import TRUTHS
 
 
-@pytest.mark.parametrize("arm", ["deep", "mixture_50", "dormant_path"])
+@pytest.mark.parametrize(
+    "arm", ["dormant_path", *(pytest.param(a, marks=pytest.mark.slow) for a in ("deep", "rank_4"))]
+)
 def test_training_is_the_same_twice_and_leaves_the_global_generator(arm: str) -> None:
     before = torch.random.get_rng_state()
     first, again, other = (train(ARMS[arm], seed, n_steps=2) for seed in (0, 0, 2))
@@ -31,6 +33,7 @@ def test_training_is_the_same_twice_and_leaves_the_global_generator(arm: str) ->
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
+@pytest.mark.slow
 def test_judges_stand_under_no_instruction_where_they_are_kept_for_later() -> None:
     for name, arm in ARMS.items():
         lessons = Lessons(arm, places_of(arm, 0))
@@ -55,6 +58,7 @@ def test_an_exchange_is_the_program_with_the_source_s_variables() -> None:
     assert lessons.set_to(base, "concept", 0.5) == 1.5
 
 
+@pytest.mark.slow
 def test_projections_of_a_site_add_up_to_the_whole_state() -> None:
     for arm in ARMS.values():
         lessons = Lessons(arm, places_of(arm, 1))
@@ -68,7 +72,7 @@ def test_projections_of_a_site_add_up_to_the_whole_state() -> None:
             np.testing.assert_allclose(total.numpy(), np.eye(len(total)), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["superficial", "rank_4"])
+@pytest.mark.parametrize("name", ["deep", pytest.param("rank_4", marks=pytest.mark.slow)])
 def test_the_kept_truth_files_are_what_the_recipe_writes(name: str, tmp_path: Path) -> None:
     files.write_truth(ARMS[name], tmp_path)
     assert (tmp_path / f"{name}.json").read_text() == (TRUTHS / f"{name}.json").read_text()
