@@ -264,7 +264,7 @@ def _terms(
         attention = block.ln1_post(attention)
     compared = []
     for name in ("q", "k", "v"):
-        n = len(graph.receivers[layer, name].labels)  # type: ignore[index]
+        n = len(graph.receivers[layer, name].labels)
         streams = normed[:, None].expand(-1, n, -1, -1)
         own = project_streams(block.attn, name, streams)
         # terms may cancel, so that their sum is no measure of how far it may be rounded

@@ -114,5 +114,5 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
         circuit_equivalence(FULL, FULL, range(4), epsilon=0.5)
     with pytest.raises(InterpError, match="permutations is 0"):
         circuit_independence(FULL, FULL, range(4), permutations=0)
-    with pytest.raises(InterpError, match="2 runs without a node for 1 nodes"):
+    with pytest.raises(InterpError, match="2 runs without one for 1 nodes or edges"):
         circuit_minimality(FULL, np.stack([FULL] * 2), FULL[None], [CircuitNode(0)])
