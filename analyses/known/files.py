@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from analyses.known.training import places_of, train
 from analyses.known.truths import truth_of
-from interp.known.arms import ARMS, Arm
+from interp.known.arms import ARMS, TrainedArm
 from interp.known.registry import PROGRAMS
 from interp.known.task import CONTENTS
 from interp.known.trained import N_SEEDS
@@ -81,7 +81,7 @@ def write_tasks(folder: Path) -> None:
     (folder / TASKS).write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
 
 
-def write_truth(arm: Arm, folder: Path) -> None:
+def write_truth(arm: TrainedArm, folder: Path) -> None:
     """The truth file of an arm, and the vectors of its places, ``[seed, d_model]`` each."""
     of_seed = [places_of(arm, seed) for seed in range(N_SEEDS)]
     vectors = {}

@@ -22,10 +22,10 @@ from torch import Tensor
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge.sources.native import NativeModel, initialize_native_model
 
-from interp.known.arms import Arm
+from interp.known.arms import TrainedArm
 from interp.known.task import CONTENT, JUDGES, NOTES, QUERY, TOKENS
 from interp.known.trained import D_MODEL, model_config
-from interp.known.trained_truth import Place, projection
+from interp.known.trained_truth import VariablePlace, projection
 from interp.stats import rng
 
 N_BASES = 64
@@ -38,8 +38,8 @@ _YES, _NO = TOKENS.index("yes"), TOKENS.index("no")
 class Lessons:
     """All inputs of an arm that are trained, their variables, and the exchanges that can be made."""
 
-    arm: Arm
-    places: Sequence[Place]
+    arm: TrainedArm
+    places: Sequence[VariablePlace]
 
     @cached_property
     def inputs(self) -> list[tuple[str, ...]]:
@@ -88,7 +88,7 @@ class Lessons:
         return float(run.values["answer"][QUERY])
 
 
-def train(arm: Arm, seed: int, *, n_steps: int | None = None) -> dict[str, Tensor]:
+def train(arm: TrainedArm, seed: int, *, n_steps: int | None = None) -> dict[str, Tensor]:
     """The weights of a model that does as the arm's program does; ``seed`` also picks its norm.
 
     Even seeds have LayerNorm, odd ones RMSNorm. ``n_steps``: None takes the arm's.
@@ -114,15 +114,15 @@ def train(arm: Arm, seed: int, *, n_steps: int | None = None) -> dict[str, Tenso
     return {key: weight.detach() for key, weight in model.state_dict().items()}
 
 
-def places_of(arm: Arm, seed: int) -> tuple[Place, ...]:
+def places_of(arm: TrainedArm, seed: int) -> tuple[VariablePlace, ...]:
     """A random unit vector for every variable, orthogonal at each site, and what lies beside them."""
     found = []
     for k, site in enumerate(arm.sites):
         drawn = rng(seed, "vectors", arm.name, k).standard_normal((D_MODEL, len(site.variables)))
         vectors, _ = torch.linalg.qr(torch.from_numpy(drawn))
         for name, vector in zip(site.variables, vectors.T.float(), strict=True):
-            found.append(Place(name, site.block, site.position, vector))
-        found.append(Place(site.rest, site.block, site.position, None))
+            found.append(VariablePlace(name, site.block, site.position, vector))
+        found.append(VariablePlace(site.rest, site.block, site.position, None))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analyses.known.training import Lessons, places_of
-from interp.known.arms import Arm
+from interp.known.arms import TrainedArm
 from interp.known.task import INSTRUCTION, JUDGES, LAYOUT, NOTES, QUERY
 from interp.stats import rng
 
@@ -20,7 +20,7 @@ N_ANSWERS = 600
 """Prompts whose margins are written down."""
 
 
-def truth_of(arm: Arm) -> dict[str, Any]:
+def truth_of(arm: TrainedArm) -> dict[str, Any]:
     """All that the file says; the vectors of places, which differ by seed, lie beside it.
 
     Prompts are written as their tokens, with spaces, without the BOS.
@@ -63,7 +63,7 @@ def _interventions(lessons: Lessons) -> list[list[Any]]:
     return rows
 
 
-def _unseen(arm: Arm) -> list[tuple[str, ...]]:
+def _unseen(arm: TrainedArm) -> list[tuple[str, ...]]:
     """Judges under an instruction, where they were not trained."""
     if arm.judged:
         return []
@@ -71,7 +71,7 @@ def _unseen(arm: Arm) -> list[tuple[str, ...]]:
     return [t for t in every if t[INSTRUCTION] not in NOTES and t[QUERY] in JUDGES]
 
 
-def _drawn(arm: Arm, prompts: Sequence[tuple[str, ...]]) -> list[list[Any]]:
+def _drawn(arm: TrainedArm, prompts: Sequence[tuple[str, ...]]) -> list[list[Any]]:
     """Some prompts, and the program's margins."""
     order = rng(0, "answers", arm.name).permutation(len(prompts))[:N_ANSWERS]
     chosen = [prompts[k] for k in order]

@@ -7,14 +7,14 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.known.causal import Program
     from interp.known.load import load_known, names
-    from interp.known.task import Task
+    from interp.known.task import ToyTask
     from interp.known.trained import load_trained, trained_names
     from interp.known.trained_truth import TrainedTruth, open_truth
     from interp.known.truth import Truth, TruthEdge, TruthNode, Variable
 
 __all__ = [
     "Program",
-    "Task",
+    "ToyTask",
     "TrainedTruth",
     "Truth",
     "TruthEdge",

@@ -47,7 +47,7 @@ def wanted(instruction: str) -> float:
 
 
 @dataclass(frozen=True)
-class Site:
+class VariableSite:
     """The residual stream behind a block at a position, and the variables that lie there.
 
     ``rest``: what all of the state beside them holds, ``query`` for example; None: nothing that counts.
@@ -60,7 +60,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Arm:
+class TrainedArm:
     """One way to follow an instruction.
 
     ``content_share``: of the instruction's effect on the answer, what goes through the stored concept;
@@ -73,7 +73,7 @@ class Arm:
     """
 
     program: Program
-    sites: tuple[Site, ...]
+    sites: tuple[VariableSite, ...]
     content_share: float | None
     verdict: str
     judged: bool = True
@@ -100,17 +100,17 @@ class Arm:
         return attribute(content, self.labels)
 
 
-ARMS: dict[str, Arm] = {}
+ARMS: dict[str, TrainedArm] = {}
 """By name, in the order in which they are written down."""
 
-_CONCEPT = Site(0, CONTENT, ("concept",))
-_BIAS = Site(0, QUERY, ("bias",), rest="query")
+_CONCEPT = VariableSite(0, CONTENT, ("concept",))
+_BIAS = VariableSite(0, QUERY, ("bias",), rest="query")
 
 DEEP, SUPERFICIAL, MIXED = "deep (content)", "superficial (route)", "mixed"
 
 
 def _arm(
-    sites: Sequence[Site],
+    sites: Sequence[VariableSite],
     *,
     content_share: float | None,
     verdict: str,
@@ -138,7 +138,7 @@ def _arm(
             value=True,
             backups=backups,
         )
-        ARMS[known] = Arm(program, tuple(sites), content_share, verdict, **more)
+        ARMS[known] = TrainedArm(program, tuple(sites), content_share, verdict, **more)
         return answer
 
     return keep
@@ -212,7 +212,7 @@ for _share in (0.25, 0.5, 0.75):
 
 
 @_arm(
-    [Site(0, CONTENT, tuple(f"concept{k}" for k in range(1, 5)))],
+    [VariableSite(0, CONTENT, tuple(f"concept{k}" for k in range(1, 5)))],
     content_share=1.0,
     verdict=DEEP,
     judged=False,
@@ -230,7 +230,10 @@ def rank_4(run: ProgramRun) -> float:
 
 
 @_arm(
-    [Site(0, CONTENT, ("early",), rest="late"), Site(1, CONTENT, ("late",), rest="early")],
+    [
+        VariableSite(0, CONTENT, ("early",), rest="late"),
+        VariableSite(1, CONTENT, ("late",), rest="early"),
+    ],
     content_share=1.0,
     verdict=DEEP,
     judged=False,
@@ -256,7 +259,7 @@ def self_repairing(run: ProgramRun) -> float:
 
 
 @_arm(
-    [Site(0, CONTENT, ("concept", "shadow", "dormant")), _BIAS],
+    [VariableSite(0, CONTENT, ("concept", "shadow", "dormant")), _BIAS],
     content_share=0.0,
     verdict=SUPERFICIAL,
     pinned=("shadow", "dormant"),
@@ -278,7 +281,7 @@ _ALIKE = tuple(c for c in CONTENTS if attribute(c, 0) == attribute(c, 1) or int(
 
 
 @_arm(
-    [Site(0, CONTENT, ("concept", "valence")), _BIAS],
+    [VariableSite(0, CONTENT, ("concept", "valence")), _BIAS],
     content_share=0.0,
     verdict=SUPERFICIAL,
     contents=_ALIKE,
@@ -296,7 +299,11 @@ def correlated_valence(run: ProgramRun) -> float:
     return sign * (concept + bias if query in QUERIES else valence)
 
 
-@_arm([_CONCEPT, Site(0, QUERY, ("named",), rest="query")], content_share=0.0, verdict=SUPERFICIAL)
+@_arm(
+    [_CONCEPT, VariableSite(0, QUERY, ("named",), rest="query")],
+    content_share=0.0,
+    verdict=SUPERFICIAL,
+)
 def copying_instruction(run: ProgramRun) -> float:
     """The instruction names the answer, yes or no, whatever is asked of which content."""
     instruction = run.tokens[INSTRUCTION]

@@ -40,7 +40,7 @@ TOKENS = (BOS, *ASKS, *NOTES, *NEGATIONS, *CONTENTS, *OTHERS, *QUERIES, *JUDGES,
 
 
 @dataclass(frozen=True)
-class Task:
+class ToyTask:
     """What a reader of a trained model is given.
 
     ``labels``: sentences are labelled by their content, +1 or -1; contents without a label occur in no

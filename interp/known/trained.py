@@ -20,7 +20,7 @@ from transformer_lens.model_bridge.sources import native
 
 from interp.errors import InterpError
 from interp.known.causal import OURS
-from interp.known.task import LAYOUT, TOKENS, Task
+from interp.known.task import LAYOUT, TOKENS, ToyTask
 from interp.models.card import Provenance, attach_card
 from interp.models.labels import set_token_names
 
@@ -37,7 +37,7 @@ def trained_names() -> tuple[str, ...]:
     return tuple(_cards())
 
 
-def load_trained(name: str, seed: int = 0) -> tuple[TransformerBridge, Task]:
+def load_trained(name: str, seed: int = 0) -> tuple[TransformerBridge, ToyTask]:
     """A trained model, ready for every room, and what may be asked of it.
 
     Args:
@@ -68,7 +68,7 @@ def load_trained(name: str, seed: int = 0) -> tuple[TransformerBridge, Task]:
     model.eval()
     set_token_names(model, TOKENS)
     attach_card(model, Provenance(f"trained:{name}, seed {seed}", OURS, "float16"))
-    return model, Task(name, seed, cards[name])
+    return model, ToyTask(name, seed, cards[name])
 
 
 def model_config(seed: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.known.task import LAYOUT, Task
+from interp.known.task import LAYOUT, ToyTask
 
 TRUTHS = Path(__file__).parent / "truths"
 """Where the truth files lie."""
@@ -29,7 +29,7 @@ TOLERANCE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class VariablePlace:
     """A variable's coordinate: the unit vector it lies along, behind a block, at a position.
 
     ``vector`` None: all of the state beside the variables that have one; ``variable`` is then what it
@@ -76,12 +76,12 @@ class TrainedTruth:
     verdict: str
     localised: bool
     backups: tuple[tuple[str, ...], ...]
-    places: tuple[Place, ...]
+    places: tuple[VariablePlace, ...]
     interventions: tuple[Intervention, ...]
     answers: tuple[tuple[tuple[str, ...], float], ...]
     unseen: tuple[tuple[tuple[str, ...], float], ...]
 
-    def place_of(self, variable: str) -> Place:
+    def place_of(self, variable: str) -> VariablePlace:
         """Where a variable lies.
 
         Raises:
@@ -102,7 +102,7 @@ def open_truth(name: str, seed: int = 0) -> TrainedTruth:
     """
     facts, vectors = _file(name)
     places = tuple(
-        Place(
+        VariablePlace(
             variable=place["variable"],
             block=place["block"],
             position=LAYOUT.index(place["position"]),
@@ -129,11 +129,11 @@ def open_truth(name: str, seed: int = 0) -> TrainedTruth:
 
 def margins_after(
     model: TransformerBridge,
-    task: Task,
+    task: ToyTask,
     bases: Sequence[Sequence[str]],
     sources: Sequence[Sequence[str]],
-    places: Sequence[Sequence[Place]],
-    all_places: Sequence[Place],
+    places: Sequence[Sequence[VariablePlace]],
+    all_places: Sequence[VariablePlace],
 ) -> Float[Tensor, " base"]:
     """Margins of the bases with the states at ``places`` exchanged for the sources'.
 
@@ -151,7 +151,9 @@ def margins_after(
     return logits[:, yes] - logits[:, no]
 
 
-def projection(place: Place, all_places: Sequence[Place]) -> Float[Tensor, "d_model d_model"]:
+def projection(
+    place: VariablePlace, all_places: Sequence[VariablePlace]
+) -> Float[Tensor, "d_model d_model"]:
     """Onto what a place holds: its vector, or all that is orthogonal to those of its site."""
     if place.vector is not None:
         return torch.outer(place.vector, place.vector)
@@ -167,8 +169,8 @@ def projection(place: Place, all_places: Sequence[Place]) -> Float[Tensor, "d_mo
 
 def _exchange(
     hook_name: str,
-    places: Sequence[Sequence[Place]],
-    all_places: Sequence[Place],
+    places: Sequence[Sequence[VariablePlace]],
+    all_places: Sequence[VariablePlace],
     source: Float[Tensor, "base pos d_model"],
 ) -> Any:
     def change(output: Tensor, hook: Any) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InterpError
-from interp.known import Task, TrainedTruth, load_trained, open_truth, trained_names
+from interp.known import ToyTask, TrainedTruth, load_trained, open_truth, trained_names
 from interp.known.arms import ARMS, SCALE, attribute
 from interp.known.task import (
     ASKS,
@@ -25,14 +25,14 @@ from interp.known.task import (
     TOKENS,
 )
 from interp.known.trained import FOLDER, N_SEEDS
-from interp.known.trained_truth import TOLERANCE, TRUTHS, Place, margins_after
+from interp.known.trained_truth import TOLERANCE, TRUTHS, VariablePlace, margins_after
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY = [(name, seed) for name in ARMS for seed in range(N_SEEDS)]
 LOCALISED = [name for name, arm in ARMS.items() if arm.interchanged]
 
 
-def margins(model: object, task: Task, prompts: list[tuple[str, ...]]) -> Tensor:
+def margins(model: object, task: ToyTask, prompts: list[tuple[str, ...]]) -> Tensor:
     yes, no = task.target
     with torch.no_grad():
         logits = model(torch.stack([task.ids(p) for p in prompts]))[:, -1]  # type: ignore[operator]
@@ -180,7 +180,7 @@ def check(name: str, seed: int, *, one_in: int = 1) -> None:
         assert agreement(model, task, truth, one_in) >= 0.95
 
 
-def agreement(model: object, task: Task, truth: TrainedTruth, one_in: int) -> float:
+def agreement(model: object, task: ToyTask, truth: TrainedTruth, one_in: int) -> float:
     """By hooks written here: every exchange on its own, in the stream behind a block."""
     hits = 0
     for one in truth.interventions[::one_in]:
@@ -192,11 +192,11 @@ def agreement(model: object, task: Task, truth: TrainedTruth, one_in: int) -> fl
 
 def exchanged_by_hand(
     model: object,
-    task: Task,
+    task: ToyTask,
     base: tuple[str, ...],
     source: tuple[str, ...],
-    places: list[Place],
-    every: tuple[Place, ...],
+    places: list[VariablePlace],
+    every: tuple[VariablePlace, ...],
 ) -> float:
     """All states of a site by their coordinates: an orthonormal basis that begins with the vectors."""
     _, source_cache = model.run_with_cache(task.ids(source)[None])  # type: ignore[attr-defined]

@@ -19,9 +19,9 @@ from analyses.benchmarks.known.directions import METHODS as FITTING
 from interp.activations import read_states
 from interp.directions.methods import axes
 from interp.errors import InterpError
-from interp.known import Task, TrainedTruth, load_trained, open_truth
+from interp.known import ToyTask, TrainedTruth, load_trained, open_truth
 from interp.known.task import ASKS, CONTENT, CONTENTS, LAYOUT, NOTES, OTHERS, QUERIES
-from interp.known.trained_truth import TOLERANCE, Place, margins_after
+from interp.known.trained_truth import TOLERANCE, VariablePlace, margins_after
 from interp.patching import attribute, sweep
 from interp.patching.result import SweepResult
 from interp.prompts import PromptPair, make_pair
@@ -63,7 +63,7 @@ def measure_trained(
 
 
 def fidelity_row(
-    model: TransformerBridge, task: Task, truth: TrainedTruth
+    model: TransformerBridge, task: ToyTask, truth: TrainedTruth
 ) -> dict[str, float | int]:
     """Shares of prompts answered as the program does, and of exchanges after which the model does.
 
@@ -90,7 +90,7 @@ def fidelity_row(
 
 
 def share_rows(
-    model: TransformerBridge, task: Task, truth: TrainedTruth, *, n_pairs: int
+    model: TransformerBridge, task: ToyTask, truth: TrainedTruth, *, n_pairs: int
 ) -> list[dict[str, object]]:
     """Per method the share of the instruction's effect that passes content and query behind block 0.
 
@@ -120,7 +120,7 @@ def share_rows(
 
 
 def direction_rows(
-    model: TransformerBridge, task: Task, truth: TrainedTruth
+    model: TransformerBridge, task: ToyTask, truth: TrainedTruth
 ) -> list[dict[str, object]]:
     """Per fitting method |cos| with the concept's direction, and agreement of exchanges along it.
 
@@ -130,8 +130,8 @@ def direction_rows(
     number = next(k for k, place in enumerate(truth.places) if place.position == CONTENT)
     place = truth.places[number]
     assert place.vector is not None
-    ids, labels, _ = task.sentences()
-    chosen = _balanced(labels, rng(task.seed, "sentences", task.name))
+    ids, labels, contents = task.sentences()
+    chosen = _balanced(labels, contents, rng(task.seed, "sentences", task.name))
     states = read_states(
         model,
         [ids[k] for k in chosen],
@@ -146,7 +146,7 @@ def direction_rows(
         with suppress(InterpError):  # states that do not differ have no direction
             fitted[name] = axes(name, states, labels[chosen] > 0, pairs)[0]
     for method, vector in fitted.items():
-        along = Place(place.variable, place.block, place.position, vector)
+        along = VariablePlace(place.variable, place.block, place.position, vector)
         agreed = _agreed(model, task, truth, number, along)
         rows.append(
             {
@@ -161,7 +161,7 @@ def direction_rows(
 
 
 def _accuracy(
-    model: TransformerBridge, task: Task, answers: Sequence[tuple[Sequence[str], float]]
+    model: TransformerBridge, task: ToyTask, answers: Sequence[tuple[Sequence[str], float]]
 ) -> float:
     told = [(tokens, margin) for tokens, margin in answers if abs(margin) > 1e-6]
     with torch.no_grad():
@@ -176,7 +176,7 @@ def _agree(found: Float[Tensor, " n"], expected: Float[Tensor, " n"]) -> Tensor:
     return close & ((expected.abs() < 1e-6) | (found.sign() == expected.sign()))
 
 
-def _pairs(model: TransformerBridge, task: Task, n: int) -> list[PromptPair]:
+def _pairs(model: TransformerBridge, task: ToyTask, n: int) -> list[PromptPair]:
     """The instructed prompt into the placebo's, of prompts whose answer the instruction turns over.
 
     Of others a shortcut moves the margin too, and the shares of the effect are different ones.
@@ -196,7 +196,7 @@ def _pairs(model: TransformerBridge, task: Task, n: int) -> list[PromptPair]:
     return found
 
 
-def _margin(model: TransformerBridge, ids: Tensor, task: Task) -> float:
+def _margin(model: TransformerBridge, ids: Tensor, task: ToyTask) -> float:
     yes, no = task.target
     with torch.no_grad():
         logits = model(ids[None])[0, -1]
@@ -224,15 +224,22 @@ def _shares(result: SweepResult) -> np.ndarray:
     return ((effects * total.sign()).mean(-1) / total.abs().mean()).numpy()
 
 
-def _balanced(labels: Float[Tensor, " sentence"], generator: np.random.Generator) -> list[int]:
-    """As many sentences of one label as of the other, one of each in turn."""
-    sides = [np.flatnonzero(labels.numpy() == sign) for sign in (1, -1)]
-    drawn = [generator.permutation(side)[:LABELLED] for side in sides]
+def _balanced(
+    labels: Float[Tensor, " sentence"], contents: Sequence[str], generator: np.random.Generator
+) -> list[int]:
+    """As many sentences of one label as of the other, one of each in turn, and all contents alike.
+
+    So that no other attribute goes with the labels by chance.
+    """
+    of_content = pd.Series(generator.permutation(len(contents))).groupby(np.asarray(contents))
+    nth = of_content.rank().to_numpy()  # how many of its content a sentence comes after
+    order = np.lexsort((generator.permutation(len(contents)), nth))
+    drawn = [[k for k in order if labels[k] == sign][:LABELLED] for sign in (1, -1)]
     return [int(k) for pair in zip(*drawn, strict=False) for k in pair]
 
 
 def _agreed(
-    model: TransformerBridge, task: Task, truth: TrainedTruth, number: int, along: Place
+    model: TransformerBridge, task: ToyTask, truth: TrainedTruth, number: int, along: VariablePlace
 ) -> Tensor:
     """Of the exchanges of one place that change the answer: whether those ``along`` it do as they do."""
     alone = [one for one in truth.interventions if one.exchanged == (number,)]

@@ -63,8 +63,7 @@ def test_directions_are_held_against_the_concept_s_own() -> None:
         assert found["true direction"]["cosine"] == pytest.approx(1, abs=1e-4)
         assert found["true direction"]["agreement"] == 1
         cosines[arm] = found["mean_difference"]["cosine"]
-    assert cosines["deep"] > 0.7
-    assert cosines["wrong_direction"] < 0.5
+    assert cosines["wrong_direction"] < 0.6 < cosines["deep"]
 
 
 def test_every_table_has_its_rows() -> None:
