@@ -79,7 +79,7 @@ def rounds(
     rows = frame[(frame["measure"] == measure) & frame["estimate"].notna()]
     require_rows(rows, "rounds", f"no {measure} over rounds")
     subsets = subsets_of(rows)
-    figure = _curves(rows, "items", subsets, {s: f"{s}: {_LABELS[measure]}" for s in subsets})
+    figure = _curves(rows, "items", subsets, {s: _panel_title(s, measure) for s in subsets})
     if measure in _PROPORTIONS:
         figure.add_hline(y=chance, line=DASHED)
     title = f"{_LABELS[measure][0].upper()}{_LABELS[measure][1:]} over the rounds"
@@ -116,7 +116,7 @@ def round_effects(
                 figure.add_trace(trace.update(showlegend=False), row=row, col=col)
     figure.update_yaxes(**ZERO)
     for row, subset in enumerate(subsets, start=1):
-        figure.update_yaxes(title=f"{subset}: {_LABELS[measure]}", row=row, col=1)
+        figure.update_yaxes(title=_panel_title(subset, measure), row=row, col=1)
     return _round_style(
         figure,
         f"Effect on the {_LABELS[measure].split(' (')[0]}, round by round",
@@ -126,6 +126,11 @@ def round_effects(
             "panel has its own scale"
         ),
     )
+
+
+def _panel_title(subset: str, measure: str) -> str:
+    """In lines, so that the titles of panels above each other do not meet."""
+    return f"{subset}:<br>{_LABELS[measure].replace(' (', '<br>(')}"
 
 
 def toxicity(frame: pd.DataFrame) -> go.Figure:
