@@ -116,12 +116,12 @@ def _interacting(table: pd.DataFrame) -> list[str]:
     said = []
     if more:
         said.append(
-            "Check: taken out of the instructed run these cost less than they bring when put into the "
-            f"other, as cells do that are backed up: {'; '.join(more)}."
+            "Check: taken out of the source's run these cost less than they bring when put into the "
+            f"destination's, as cells do that are backed up: {'; '.join(more)}."
         )
     if less:
         said.append(
-            "Check: taken out of the instructed run these cost more than they bring when put into the "
-            f"other, as cells do that need others to act: {'; '.join(less)}."
+            "Check: taken out of the source's run these cost more than they bring when put into the "
+            f"destination's, as cells do that need others to act: {'; '.join(less)}."
         )
     return said

@@ -192,9 +192,9 @@ def map_section(
 
 HEALTH = (
     "Checks of the largest cells. Moved against: pairs whose effect has the other sign than the cell's "
-    "mean. With --checks: what a cell brings when put into the placebo's run minus what it costs to "
-    "take it out of the instructed one, p corrected over these cells (Holm); and the norm of the "
-    "patch's change relative to the state it changes."
+    "mean. With --checks: what a cell brings when put into the destination's run minus what it costs "
+    "to take it out of the source's, p corrected over these cells (Holm); and the norm of the patch's "
+    "change relative to the state it changes."
 )
 
 

@@ -146,10 +146,10 @@ def test_run_folder_holds_tables_figures_report_and_the_control(
         ("revealing", "z"),
     ]
     assert {p.stem for p in out.glob("*.parquet")} == {
-        "totals", "summary", "top", "notes", "example", "readings",
+        "totals", "summary", "top", "health", "notes", "example", "readings",
         *(f"patching-{c}-{s}" for c, s in done.results),
     }  # fmt: skip
-    for name in ("totals", "summary", "top"):
+    for name in ("totals", "summary", "top", "health"):
         pd.testing.assert_frame_equal(read_table(out, name), getattr(done, name))
         assert len(pd.read_csv(out / f"{name}.csv")) == len(getattr(done, name))
     frame = read_table(out, "patching-instructed-z")
