@@ -26,6 +26,7 @@ from interp.prompts import PromptPair, make_pair
 from tests.circuits.by_hand import TARGET, edge_margin_of, means_of, pairs_of, prompts
 from tests.known.interchange import answers_differ, known, pair_of, random_pairs
 
+ABLATIONS = ["resample", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mean", "zero"))]
 ARCHITECTURES = ["gpt2", "llama", "qwen2", "gemma2", "gemma3", "neox", "phi", "opt"]
 """With positions in the embedding, grouped queries, biases, post-norms, head norms, parallel blocks."""
 
@@ -84,7 +85,7 @@ def test_heads_do_not_feed_a_parallel_mlp(load_tiny: Callable[..., Any]) -> None
 # What a circuit of edges is
 
 
-@pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
+@pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "neox"])
 def test_a_circuit_of_edges_is_a_run_for_every_receiver(
     load_tiny: Callable[..., Any], architecture: str, ablation: Any
@@ -120,7 +121,7 @@ def test_no_edges_are_the_placebo_and_all_the_model_itself(
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
+@pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "native"])
 def test_all_edges_out_of_some_nodes_are_the_circuit_of_these_nodes(
     load_tiny: Callable[..., Any], architecture: str, ablation: Any

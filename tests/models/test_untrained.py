@@ -12,7 +12,14 @@ from interp.known import load_trained
 from interp.models import load_model, model_card, untrained_copy
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2", "gemma2", "neox"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "gpt2",
+        "llama",
+        *(pytest.param(a, marks=pytest.mark.slow) for a in ("qwen2", "gemma2", "neox")),
+    ],
+)
 def test_an_untrained_copy_has_the_shape_and_other_weights(
     load_tiny: Callable[..., Any], architecture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -35,7 +35,10 @@ def test_fidelity_is_low_for_the_truth_of_another_arm() -> None:
     assert row["agreement"] < 0.9
 
 
-@pytest.mark.parametrize("arm", ["deep", "superficial", "mixture_25"])
+@pytest.mark.parametrize(
+    "arm",
+    ["mixture_25", *(pytest.param(a, marks=pytest.mark.slow) for a in ("deep", "superficial"))],
+)
 def test_exact_patching_gives_the_planted_share(arm: str) -> None:
     model, task = load_trained(arm)
     truth = open_truth(arm)
@@ -47,6 +50,7 @@ def test_exact_patching_gives_the_planted_share(arm: str) -> None:
         assert rows[method]["auroc"] == 1
 
 
+@pytest.mark.slow
 def test_back_up_hides_both_routes_from_noising() -> None:
     model, task = load_trained("self_repairing")
     rows = share_rows(model, task, open_truth("self_repairing"), n_pairs=6)
@@ -55,6 +59,7 @@ def test_back_up_hides_both_routes_from_noising() -> None:
     assert found["exact, noising"] == pytest.approx((0, 0), abs=0.1)
 
 
+@pytest.mark.slow
 def test_directions_are_held_against_the_concept_s_own() -> None:
     cosines = {}
     for arm in ("deep", "wrong_direction"):
@@ -66,6 +71,7 @@ def test_directions_are_held_against_the_concept_s_own() -> None:
     assert cosines["wrong_direction"] < 0.6 < cosines["deep"]
 
 
+@pytest.mark.slow
 def test_every_table_has_its_rows() -> None:
     tables = measure_trained(["deep"], seeds=1, n_pairs=4, progress=False)
     assert tuple(tables) == TRAINED

@@ -50,6 +50,7 @@ def bytes_of(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for pattern in ("*.parquet", "*.csv") for p in out.glob(pattern)}
 
 
+@pytest.mark.slow
 def test_checks_patch_both_ways_and_measure_every_patch(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
