@@ -13,7 +13,6 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import native
 from transformer_lens.model_bridge.sources.native import initialize_native_model
-from transformers import set_seed
 
 from interp.errors import InterpError, first_line
 from interp.models.card import Provenance, attach_card, model_card
@@ -40,6 +39,7 @@ def untrained_copy(model: TransformerBridge, seed: int = 0) -> TransformerBridge
     parameter = next(model.original_model.parameters())
     device, dtype = parameter.device, parameter.dtype
     with torch.random.fork_rng():
+        torch.manual_seed(seed)
         boot = _native if is_native(model) else _of_transformers
         fresh = boot(model, seed, device, dtype)
     fresh.eval()
@@ -64,10 +64,9 @@ def _native(
 
 
 def _of_transformers(
-    model: TransformerBridge, seed: int, device: torch.device, dtype: torch.dtype
+    model: TransformerBridge, _: int, device: torch.device, dtype: torch.dtype
 ) -> TransformerBridge:
     wrapped: Any = model.original_model
-    set_seed(seed)
     try:
         fresh = type(wrapped)._from_config(copy.deepcopy(wrapped.config), dtype=dtype)
     except Exception as error:
