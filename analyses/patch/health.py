@@ -37,25 +37,28 @@ def health_table(
 
     Columns: ``cell``, its ``effect``, ``moved_against`` (share of pairs moved the other way) and, with
     checks, ``interaction`` (restored minus lost, with the p of no interaction corrected over these cells
-    by Holm) and ``dose`` (relative norm of the change). The ranking's ``overlap`` between resamples is
-    the same in every row; NaN where it cannot be asked.
+    by Holm; NaN where the other way round has other cells) and ``dose`` (relative norm of the change).
+    The ranking's ``overlap`` between resamples is the same in every row; NaN where it cannot be asked.
     """
     names = np.array([cell_name(row) for row in result.index_df.to_dict("records")])
-    free = np.flatnonzero(~is_ceiling(result))
+    among = ~is_ceiling(result)
+    free = np.flatnonzero(among)
     means = np.nan_to_num(np.nanmean(_flat(result.effect().double().numpy()), -1))
     top = free[np.argsort(-np.abs(means[free]), kind="stable")][:TOP]
     against = moved_against(result).reshape(-1)[top]
     table = pd.DataFrame({"cell": names[top], "effect": means[top], "moved_against": against})
-    table["overlap"] = _overlap(result)
+    table["overlap"] = _overlap(result, among)
     table["pairs"] = len(result.pair_labels)
-    if reversed_ is not None and reversed_.axis_labels == result.axis_labels:
-        both = interaction(result, reversed_)
-        table["interaction"] = np.asarray(both.estimate, dtype=float).reshape(-1)[top]
-        p = np.asarray(both.p, dtype=float).reshape(-1)[top]
-        table["p_interaction"] = holm(p)
+    if reversed_ is not None:
+        both, p = np.full(len(names), np.nan), np.full(len(names), np.nan)
+        if reversed_.axis_labels == result.axis_labels:
+            found = interaction(result, reversed_)
+            both, p = (np.asarray(v, dtype=float).reshape(-1) for v in (found.estimate, found.p))
+        table["interaction"], table["p_interaction"] = both[top], holm(p[top])
     if doses is not None:
-        own = pd.Series([cell_name(row) for row in doses.to_dict("records")], index=doses.index)
-        table["dose"] = doses.groupby(own)["dose"].mean().reindex(names[top]).to_numpy()
+        mean = doses.groupby(list(result.axis_names), sort=False)["dose"].mean().reset_index()
+        mean.index = pd.Index([cell_name(row) for row in mean.to_dict("records")])
+        table["dose"] = mean["dose"].reindex(names[top]).to_numpy()
     return table
 
 
@@ -63,9 +66,9 @@ def _flat(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return values.reshape(-1, values.shape[-1])
 
 
-def _overlap(result: SweepResult) -> float:
+def _overlap(result: SweepResult, among: npt.NDArray[np.bool_]) -> float:
     try:
-        return top_overlap(result, TOP)
+        return top_overlap(result, TOP, among=among)
     except InterpError:  # too few cells or clusters, or cells that some pairs lack
         return float("nan")
 
@@ -107,6 +110,11 @@ def _against(table: pd.DataFrame) -> list[str]:
 def _interacting(table: pd.DataFrame) -> list[str]:
     if "interaction" not in table:
         return []
+    if table["interaction"].isna().all():
+        return [
+            "Check: patched the other way round the prompts have other cells, so that what a cell "
+            "brings cannot be compared with what it costs."
+        ]
     rows = table[table["p_interaction"] < ALPHA]
     if not len(rows):
         return []

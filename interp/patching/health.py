@@ -31,7 +31,12 @@ JACCARD_BAR = 0.8
 
 
 def top_overlap(
-    result: SweepResult, k: int = 10, *, n_resamples: int = 1000, seed: int = 0
+    result: SweepResult,
+    k: int = 10,
+    *,
+    among: npt.NDArray[np.bool_] | None = None,
+    n_resamples: int = 1000,
+    seed: int = 0,
 ) -> float:
     """Mean Jaccard index of the top ``k`` cells of a resample and those of the whole sample.
 
@@ -39,12 +44,20 @@ def top_overlap(
     every sample of this kind would name these cells; two random lists of k out of n cells share
     k / (2n - k).
 
+    Args:
+        result: one metric's.
+        k: how many cells are named.
+        among: which cells count, in the order of ``result.index_df``; None: all. Cells that restore the
+            source run by identity name nothing.
+        n_resamples, seed: of the bootstrap.
+
     Raises:
         InterpError: several metrics, a ``k`` that is not below the number of cells, a single cluster,
             or a cell that is undefined for some pair.
     """
     effects = _effects(result)
     flat = effects.reshape(-1, effects.shape[-1])
+    flat = flat if among is None else flat[among]
     if not 1 <= k < len(flat):
         raise InterpError(f"top_overlap: k is {k}, and there are {len(flat)} cells: choose fewer")
     if np.isnan(flat).any():
@@ -59,9 +72,9 @@ def top_overlap(
     whole = _top(flat.mean(-1), k)
     even = np.full(len(groups), 1.0 / len(groups))
     weights = rng(seed, "top overlap", result.site).multinomial(len(groups), even, size=n_resamples)
-    sizes = weights @ groups.sums(np.ones(flat.shape[-1]))
-    means = (groups.sums(flat) @ weights.T) / sizes
-    shared = [len(whole & _top(draw, k)) for draw in means.T]
+    sums, counts = groups.sums(flat), groups.sums(np.ones(flat.shape[-1]))
+    # draw by draw: of all at once a map of many cells would be hundreds of megabytes
+    shared = [len(whole & _top(sums @ draw / (draw @ counts), k)) for draw in weights]
     return float(np.mean([n / (2 * k - n) for n in shared]))
 
 

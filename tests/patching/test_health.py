@@ -57,6 +57,16 @@ def test_the_overlap_counts_shared_cells_over_all_named() -> None:
     assert found == pytest.approx(0.75 * 1 + 0.25 * (1 / 3), abs=0.01)
 
 
+def test_cells_that_name_nothing_are_left_out_of_the_overlap() -> None:
+    """The first two cells lead in every resample and hide that the others are noise."""
+    noise = np.random.default_rng(0).standard_normal((40, 8))
+    effects = np.concatenate([np.full((2, 8), 100.0), noise])
+    among = np.arange(len(effects)) >= 2
+    found = top_overlap(result_of(effects), 3, among=among, seed=0)
+    assert found == top_overlap(result_of(noise), 3, seed=0)
+    assert found < top_overlap(result_of(effects), 3, seed=0)
+
+
 def test_pairs_moved_the_other_way_are_counted_among_those_moved() -> None:
     effects = [[1.0, 1.0, 1.0, -0.5], [-1.0, -1.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]]
     np.testing.assert_allclose(moved_against(result_of(effects)), [0.25, 1 / 3, np.nan])

@@ -85,3 +85,11 @@ def test_doses_are_means_over_pairs_of_the_same_cell() -> None:
     assert table.loc["L0", "dose"] == pytest.approx(0.2)
     assert table.loc["L1", "dose"] == pytest.approx(0.6)
     assert np.isnan(table.loc["L2", "dose"])
+
+
+def test_other_cells_the_other_way_round_are_told_of() -> None:
+    result = stable()
+    other = replace(result, axis_labels={"layer": [f"{k}'" for k in range(LAYERS)]})
+    table = health_table(result, other, None)
+    assert table["interaction"].isna().all()
+    assert "cannot be compared with what it costs" in " ".join(read_health(table))
