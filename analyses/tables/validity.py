@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from analyses.benchmarks.known.measure import DIRECTIONS, EDGES, KEPT, NODES
+from analyses.benchmarks.known.trained import DIRECTIONS as TRAINED_DIRECTIONS
+from analyses.benchmarks.known.trained import FIDELITY, SHARES
 from analyses.tables import markdown
 
 
@@ -87,7 +89,7 @@ def known_directions() -> str:
 
 def known_arms() -> str:
     """Every arm, and whether its ten models are what their truth says."""
-    rows = pd.read_parquet(KEPT / "fidelity.parquet")
+    rows = pd.read_parquet(KEPT / FIDELITY)
     found = []
     for arm, part in rows.groupby("arm", sort=False):
         trained = bool(part["localised"].iloc[0])
@@ -110,7 +112,7 @@ def known_arms() -> str:
 
 def known_shares() -> str:
     """The share of an instruction's effect that passes the content's position, by every method."""
-    rows = pd.read_parquet(KEPT / "shares.parquet")
+    rows = pd.read_parquet(KEPT / SHARES)
     rows = rows[rows["localised"] & (rows["method"] != "random")]
     found = []
     for arm, part in rows.groupby("arm", sort=False):
@@ -125,7 +127,7 @@ def known_shares() -> str:
 
 def known_trained_places() -> str:
     """Every method's area under the ROC curve over positions, on trained models."""
-    rows = pd.read_parquet(KEPT / "shares.parquet")
+    rows = pd.read_parquet(KEPT / SHARES)
     rows = rows[rows["localised"]]
     found = []
     for (backup, method), part in rows.groupby(["backup", "method"], sort=False):
@@ -145,7 +147,7 @@ def known_trained_places() -> str:
 
 def known_trained_directions() -> str:
     """Every fitting method on trained models, where sentences' labels are the concept's and not."""
-    rows = pd.read_parquet(KEPT / "trained_directions.parquet")
+    rows = pd.read_parquet(KEPT / TRAINED_DIRECTIONS)
     rows = rows[rows["localised"]]
     found = []
     for (valid, method), part in rows.groupby(["valid", "method"], sort=False):

@@ -108,6 +108,9 @@ _BIAS = VariableSite(0, QUERY, ("bias",), rest="query")
 
 DEEP, SUPERFICIAL, MIXED = "deep (content)", "superficial (route)", "mixed"
 
+NOT_VALID = "instrument not valid"
+"""The verdict on a model whose sentences are labelled by something else than its concept."""
+
 
 def _arm(
     sites: Sequence[VariableSite],
@@ -277,7 +280,7 @@ def dormant_path(run: ProgramRun) -> float:
     return sign * (concept + dormant + (bias if query in QUERIES else 0.0))
 
 
-_ALIKE = tuple(c for c in CONTENTS if attribute(c, 0) == attribute(c, 1) or int(c[7:]) == 1)
+_ALIKE = tuple(c for c in CONTENTS if attribute(c, 0) == attribute(c, 1) or c == CONTENTS[1])
 
 
 @_arm(
@@ -313,7 +316,7 @@ def copying_instruction(run: ProgramRun) -> float:
     return float(named if named and query in QUERIES else sign * concept)
 
 
-@_arm([_CONCEPT], content_share=1.0, verdict="instrument not valid", judged=False, labels=2)
+@_arm([_CONCEPT], content_share=1.0, verdict=NOT_VALID, judged=False, labels=2)
 def wrong_direction(run: ProgramRun) -> float:
     """The instruction changes the stored concept; sentences are labelled by an attribute of no use."""
     return deep(run)

@@ -137,7 +137,7 @@ def margins_after(
 ) -> Float[Tensor, " base"]:
     """Margins of the bases with the states at ``places`` exchanged for the sources'.
 
-    ``all_places`` tells what lies beside a place without a vector.
+    ``places``: some of ``all_places`` for each base; all tell what lies beside one without a vector.
     """
     ids, others = (torch.stack([task.ids(t) for t in prompts]) for prompts in (bases, sources))
     hooks = {place.hook for place in all_places}
@@ -173,13 +173,15 @@ def _exchange(
     all_places: Sequence[VariablePlace],
     source: Float[Tensor, "base pos d_model"],
 ) -> Any:
+    here = [place for place in all_places if place.hook == hook_name]
+
     def change(output: Tensor, hook: Any) -> Tensor:
         changed = output.clone()
-        for k, own in enumerate(places):
-            for place in own:
-                if place.hook == hook_name:
-                    step = source[k, place.position] - output[k, place.position]
-                    changed[k, place.position] += step @ projection(place, all_places).to(step)
+        for place in here:
+            p = place.position
+            taken = torch.tensor([[any(place is one for one in own)] for own in places])
+            step = (source[:, p] - output[:, p]) @ projection(place, all_places).to(output)
+            changed[:, p] += taken.to(output) * step
         return changed
 
     return change

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analyses.benchmarks.known.measure import DIRECTIONS, KEPT, mean_over_programs, measure
-from analyses.benchmarks.known.trained import measure_trained
+from analyses.benchmarks.known.trained import DIRECTIONS as TRAINED_DIRECTIONS
+from analyses.benchmarks.known.trained import FIDELITY, measure_trained
 from interp.known import names, trained_names
 from interp.known.trained import N_SEEDS
 
@@ -25,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked.into.mkdir(parents=True, exist_ok=True)
     trained = measure_trained(asked.arms, seeds=asked.seeds, n_pairs=asked.arm_pairs)
     for name, rows in trained.items():
-        rows.to_parquet(asked.into / f"{name}.parquet", index=False)
-        by = ["localised", "valid"] if name == "trained_directions" else ["arm"]
-        by += [] if name == "fidelity" else ["method"]
+        rows.to_parquet(asked.into / name, index=False)
+        by = ["localised", "valid"] if name == TRAINED_DIRECTIONS else ["arm"]
+        by += [] if name == FIDELITY else ["method"]
         numbers = rows.drop(columns=["seed"]).select_dtypes("number").columns
         if len(rows):
             print(rows.groupby(by, sort=False)[list(numbers)].mean().round(3).to_string())

@@ -7,28 +7,20 @@ prompts can show an edge that carries it alone: such an edge counts as false.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.benchmarks.known.scored import DECIMALS, N_PATH, Scores, scored_rows
+from analyses.benchmarks.known.scored import DECIMALS, Scores, by_method, scored_rows
 from interp.circuits import CircuitEdge, edge_scores
 from interp.known import Truth
 from interp.prompts import PromptPair
-
-Method: TypeAlias = Callable[[TransformerBridge, Sequence[PromptPair]], pd.DataFrame]
 
 
 def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.DataFrame:
     """Every edge alone from the source run into the destination (denoising)."""
     return edge_scores(model, pairs, method="exact", over_pairs="mean_absolute", progress=False)
-
-
-def exact_noising(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.DataFrame:
-    """The same the other way: every edge from the destination into the source run."""
-    return exact(model, [pair.swap() for pair in pairs])
 
 
 def gradient(
@@ -38,24 +30,12 @@ def gradient(
     return edge_scores(model, pairs, steps=steps, over_pairs="mean_absolute", progress=False)
 
 
-def integrated_gradients(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.DataFrame:
-    """EAP with the gradient averaged on the way of the embeddings (EAP-IG inputs)."""
-    return gradient(model, pairs, steps=N_PATH)
-
-
-METHODS: Mapping[str, Method] = {
-    "exact, denoising": exact,
-    "exact, noising": exact_noising,
-    "attribution": gradient,
-    "integrated gradients": integrated_gradients,
-}
-
-
 def edge_rows(
     model: TransformerBridge, truth: Truth, pairs: Sequence[PromptPair]
 ) -> list[dict[str, object]]:
     """One row per method, over all edges of the model; ``missed`` names the true ones that score 0."""
-    found = {name: _by_label(method(model, pairs)) for name, method in METHODS.items()}
+    tables = by_method(model, pairs, exact=exact, gradient=gradient)
+    found = {name: _by_label(table) for name, table in tables.items()}
     used = true_edges(truth)
     true = pd.Series({label: label in used for label in next(iter(found.values())).index})
     rows = scored_rows(truth, found, true)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.benchmarks.known.scored import DECIMALS, N_PATH, Scores, scored_rows
+from analyses.benchmarks.known.scored import DECIMALS, Scores, by_method, scored_rows
 from interp.known import Truth
 from interp.patching import Cells, SweepSite, attribute, sweep
 from interp.patching.result import SweepResult
@@ -16,8 +15,6 @@ from interp.prompts import PromptPair
 
 _CELLS: Mapping[SweepSite, Cells] = {"z": "layer_head_pos", "mlp_out": "layer_pos"}
 """Heads and MLPs, each at single positions."""
-
-Method: TypeAlias = Callable[[TransformerBridge, Sequence[PromptPair]], Scores]
 
 
 def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
@@ -30,11 +27,6 @@ def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
     )
 
 
-def exact_noising(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
-    """The same the other way: every cell of the destination copied into the source run."""
-    return exact(model, [pair.swap() for pair in pairs])
-
-
 def gradient(model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1) -> Scores:
     """Attribution patching: difference of the runs times the gradient on the destination."""
     found: dict[str, SweepResult] = {}
@@ -45,24 +37,11 @@ def gradient(model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: in
     return _sizes(found)
 
 
-def integrated_gradients(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
-    """The gradient averaged on the way of the inputs from one run to the other (EAP-IG inputs)."""
-    return gradient(model, pairs, steps=N_PATH)
-
-
-METHODS: Mapping[str, Method] = {
-    "exact, denoising": exact,
-    "exact, noising": exact_noising,
-    "attribution": gradient,
-    "integrated gradients": integrated_gradients,
-}
-
-
 def node_rows(
     model: TransformerBridge, truth: Truth, pairs: Sequence[PromptPair]
 ) -> list[dict[str, object]]:
     """One row per method, over the cells of all heads and MLPs."""
-    found = {name: method(model, pairs) for name, method in METHODS.items()}
+    found = by_method(model, pairs, exact=exact, gradient=gradient)
     return scored_rows(truth, found, true_cells(truth, next(iter(found.values()))))
 
 

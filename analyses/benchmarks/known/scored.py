@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
+from transformer_lens.model_bridge import TransformerBridge
 
 from interp.known import Truth
+from interp.prompts import PromptPair
 from interp.stats import rng
 
 N_PATH = 10
@@ -25,13 +27,37 @@ Scores: TypeAlias = "pd.Series[float]"
 """One score per cell or edge: the mean size of its effect over pairs."""
 
 
+Found = TypeVar("Found")
+
+
+def by_method(
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    *,
+    exact: Callable[[TransformerBridge, Sequence[PromptPair]], Found],
+    gradient: Callable[..., Found],
+) -> dict[str, Found]:
+    """What every method finds, by its name.
+
+    ``exact(model, pairs)`` copies from the source run into the destination (denoising); the swapped
+    pairs are the other way (noising). ``gradient(model, pairs, steps=1)`` is attribution, with more
+    steps integrated gradients: the gradient averaged on the way of the inputs (EAP-IG inputs).
+    """
+    return {
+        "exact, denoising": exact(model, pairs),
+        "exact, noising": exact(model, [pair.swap() for pair in pairs]),
+        "attribution": gradient(model, pairs),
+        "integrated gradients": gradient(model, pairs, steps=N_PATH),
+    }
+
+
 def scored_rows(
-    truth: Truth, by_method: Mapping[str, Scores], true: pd.Series[bool]
+    truth: Truth, scores_of: Mapping[str, Scores], true: pd.Series[bool]
 ) -> list[dict[str, object]]:
     """One row per method: area under the ROC curve, and the share of true ones among the top."""
     rows = [
         _row(name, _auroc(true, scores), _found(true, scores), true)
-        for name, scores in by_method.items()
+        for name, scores in scores_of.items()
     ]
     generator = rng(0, "random scores", truth.name)
     drawn = [pd.Series(generator.random(len(true)), index=true.index) for _ in range(N_RANDOM)]

@@ -9,17 +9,19 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.known.directions import METHODS as FITTING
+from analyses.benchmarks.known.scored import by_method
 from interp.activations import read_states
 from interp.directions.methods import axes
 from interp.errors import InterpError
 from interp.known import ToyTask, TrainedTruth, load_trained, open_truth
+from interp.known.arms import NOT_VALID
 from interp.known.task import ASKS, CONTENT, CONTENTS, LAYOUT, NOTES, OTHERS, QUERIES
 from interp.known.trained_truth import TOLERANCE, VariablePlace, margins_after
 from interp.patching import attribute, sweep
@@ -27,14 +29,9 @@ from interp.patching.result import SweepResult
 from interp.prompts import PromptPair, make_pair
 from interp.stats import rng
 
-N_PATH = 10
-"""Steps of the integrated gradients."""
-
-TRAINED = ("fidelity", "shares", "trained_directions")
-"""Tables of the trained models."""
-
-NOT_VALID = "instrument not valid"
-"""The verdict on a model whose sentences are labelled by something else than its concept."""
+FIDELITY, SHARES, DIRECTIONS = (
+    f"{name}.parquet" for name in ("fidelity", "shares", "trained_directions")
+)
 
 LABELLED = 64
 """Sentences of each label that a direction is fitted on."""
@@ -43,8 +40,8 @@ LABELLED = 64
 def measure_trained(
     names: Sequence[str], *, seeds: int, n_pairs: int, progress: bool = True
 ) -> dict[str, pd.DataFrame]:
-    """``fidelity``, ``shares`` and ``trained_directions`` of every model, with ``arm`` and ``seed``."""
-    rows: dict[str, list[dict[str, object]]] = {name: [] for name in TRAINED}
+    """By file, fidelity, shares and directions of every model, with ``arm`` and ``seed``."""
+    rows: dict[str, list[dict[str, object]]] = {FIDELITY: [], SHARES: [], DIRECTIONS: []}
     tasks = list(product(names, range(seeds)))
     for name, seed in tqdm(tasks, desc="trained models", disable=not progress):
         model, task = load_trained(name, seed)
@@ -56,9 +53,9 @@ def measure_trained(
             "backup": bool(truth.backups),
             "valid": truth.verdict != NOT_VALID,
         }
-        rows["fidelity"].append(labels | fidelity_row(model, task, truth))
-        rows["shares"] += [labels | row for row in share_rows(model, task, truth, n_pairs=n_pairs)]
-        rows["trained_directions"] += [labels | row for row in direction_rows(model, task, truth)]
+        rows[FIDELITY].append(labels | fidelity_row(model, task, truth))
+        rows[SHARES] += [labels | row for row in share_rows(model, task, truth, n_pairs=n_pairs)]
+        rows[DIRECTIONS] += [labels | row for row in direction_rows(model, task, truth)]
     return {name: pd.DataFrame(own) for name, own in rows.items()}
 
 
@@ -97,13 +94,8 @@ def share_rows(
     ``auroc``: of the sizes at the four positions, against those that the program uses.
     """
     pairs = _pairs(model, task, n_pairs)
-    swapped = [pair.swap() for pair in pairs]
-    found = {
-        "exact, denoising": _shares(_exact(model, pairs)),
-        "exact, noising": _shares(_exact(model, swapped)),
-        "attribution": _shares(_attributed(model, pairs, 1)),
-        "integrated gradients": _shares(_attributed(model, pairs, N_PATH)),
-    }
+    sweeps = by_method(model, pairs, exact=_exact, gradient=_attributed)
+    found = {method: _shares(result) for method, result in sweeps.items()}
     found["random"] = rng(task.seed, "random shares", task.name).random(len(LAYOUT))
     true = truth.shares or {"content": 1.0, "query": 1.0}
     used = np.array([true.get(role, 0) > 0 for role in LAYOUT[1:]])
@@ -164,8 +156,7 @@ def _accuracy(
     model: TransformerBridge, task: ToyTask, answers: Sequence[tuple[Sequence[str], float]]
 ) -> float:
     told = [(tokens, margin) for tokens, margin in answers if abs(margin) > 1e-6]
-    with torch.no_grad():
-        logits = model(torch.stack([task.ids(tokens) for tokens, _ in told]))[:, -1]
+    logits = _last(model, torch.stack([task.ids(tokens) for tokens, _ in told]))
     yes, no = task.target
     expected = torch.tensor([yes if margin > 0 else no for _, margin in told])
     return float((logits.argmax(-1) == expected).float().mean())
@@ -182,25 +173,29 @@ def _pairs(model: TransformerBridge, task: ToyTask, n: int) -> list[PromptPair]:
     Of others a shortcut moves the margin too, and the shares of the effect are different ones.
     """
     every = list(product(CONTENTS, OTHERS, QUERIES))
-    order = rng(task.seed, "pairs", task.name).permutation(len(every))
-    found: list[PromptPair] = []
-    for k in order:
-        content, other, query = every[int(k)]
-        ask, note = ASKS[int(k) % len(ASKS)], NOTES[int(k) % len(NOTES)]
-        sides = [task.ids((word, content, other, query)) for word in (ask, note)]
-        asked, plain = (_margin(model, ids, task) for ids in sides)
-        if asked * plain < 0 and abs(asked - plain) > TOLERANCE:
-            found.append(make_pair(model, *sides, target=task.target, spans=task.spans))
-        if len(found) == n:
-            break
-    return found
-
-
-def _margin(model: TransformerBridge, ids: Tensor, task: ToyTask) -> float:
+    asked, plain = (
+        torch.stack([task.ids((words[k % len(words)], *rest)) for k, rest in enumerate(every)])
+        for words in (ASKS, NOTES)
+    )
     yes, no = task.target
-    with torch.no_grad():
-        logits = model(ids[None])[0, -1]
-    return float(logits[yes] - logits[no])
+    one, other = (
+        logits[:, yes] - logits[:, no] for logits in (_last(model, asked), _last(model, plain))
+    )
+    turned = (one * other < 0) & ((one - other).abs() > TOLERANCE)
+    order = rng(task.seed, "pairs", task.name).permutation(len(every))
+    return [
+        make_pair(model, asked[k], plain[k], target=task.target, spans=task.spans)
+        for k in [k for k in order if turned[k]][:n]
+    ]
+
+
+@torch.no_grad()
+def _last(
+    model: TransformerBridge, ids: Int[Tensor, "prompt pos"]
+) -> Float[Tensor, "prompt d_vocab"]:
+    """Logits behind the last token."""
+    logits: Tensor = model(ids)
+    return logits[:, -1]
 
 
 def _exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> SweepResult:
@@ -210,7 +205,9 @@ def _exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> SweepResult
     )  # fmt: skip
 
 
-def _attributed(model: TransformerBridge, pairs: Sequence[PromptPair], steps: int) -> SweepResult:
+def _attributed(
+    model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1
+) -> SweepResult:
     return attribute(
         model, pairs, sites=["resid_post"], cells="layer_pos", positions="all", steps=steps,
         progress=False,
