@@ -184,22 +184,25 @@ def map_section(
                 "cell was picked for its size."
                 + (undefined if summary["share"].isna().any() else ""),
             ),
-            *([] if health is None else [(_health(health), HEALTH)]),
+            *([] if health is None else [_health(health)]),
         ],
         figures=[(figure, caption) for _, figure, caption in figures],
     )
 
 
-HEALTH = (
+_HEALTH = (
     "Checks of the largest cells. Moved against: pairs whose effect has the other sign than the cell's "
-    "mean. With --checks: what a cell brings when put into the destination's run minus what it costs "
-    "to take it out of the source's, p corrected over these cells (Holm); and the norm of the patch's "
-    "change relative to the state it changes."
+    "mean."
+)
+_CHECKED = (
+    " Brings - costs: what a cell brings when put into the destination's run minus what it costs to "
+    "take it out of the source's, p corrected over these cells (Holm). Relative norm: of the patch's "
+    "change, by the state it changes."
 )
 
 
-def _health(health: pd.DataFrame) -> pd.DataFrame:
-    """The health table as it is shown."""
+def _health(health: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The health table as it is shown, and its caption."""
     names = {
         "cell": "cell",
         "effect": "effect (nats)",
@@ -209,7 +212,8 @@ def _health(health: pd.DataFrame) -> pd.DataFrame:
         "dose": "relative norm",
     }
     columns = [name for name in names if name in health]
-    return health[columns].rename(columns=names).reset_index(drop=True)
+    table = health[columns].rename(columns=names).reset_index(drop=True)
+    return table, _HEALTH + (_CHECKED if "interaction" in health else "")
 
 
 def _too_few_to_read(result: SweepResult) -> list[str]:

@@ -38,8 +38,12 @@ def edge_graph(
     ends = {*drawn["source"], *drawn["destination"]} & places.keys()
     _add_nodes(figure, {label: places[label] for label in places if "KV" not in label}, ends)
     layers = [int(y) for _, y in places.values()]
-    figure.update_xaxes(title="head (the MLP last)", showticklabels=False, showgrid=False)
-    figure.update_yaxes(title="layer", range=[min(layers) - 0.6, max(layers) + 0.6])
+    figure.update_xaxes(title="head (the MLP last)", showticklabels=False, ticks="", showgrid=False)
+    figure.update_yaxes(
+        title="layer",
+        range=[min(layers) - 0.6, max(layers) + 0.6],
+        tickvals=list(range(max(layers))),  # embedding and logits are no layers
+    )
     more = f", the largest {len(drawn)} drawn" if len(drawn) < len(kept) else ""
     return apply_style(
         figure,
