@@ -42,10 +42,37 @@ def truth_of(arm: TrainedArm) -> dict[str, Any]:
             }
             for place in lessons.places
         ],
+        "edges": [[LAYOUT[a], LAYOUT[b]] for a, b in _edges(lessons)],
         "answers": _drawn(arm, lessons.inputs),
         "unseen": _drawn(arm, _unseen(arm)),
         "interventions": _interventions(lessons),
     }
+
+
+def _edges(lessons: Lessons) -> list[tuple[int, int]]:
+    """(from, to): the token there changes a variable behind block 0 elsewhere, and that the answer."""
+    behind = [k for k, place in enumerate(lessons.places) if place.block == 0 and place.variable]
+    found = {
+        (position, lessons.places[k].position)
+        for k in behind
+        for position in range(INSTRUCTION, lessons.places[k].position)
+        if _carries(lessons, k, position)
+    }
+    return sorted(found)
+
+
+def _carries(lessons: Lessons, number: int, position: int) -> bool:
+    """Whether some prompt answers otherwise with a place's variable as another token there makes it."""
+    number_of = {tokens: k for k, tokens in enumerate(lessons.inputs)}
+    taken = [k == number for k in range(len(lessons.places))]
+    words = lessons.arm.program.inputs[position - 1]
+    generator = rng(0, "edges", lessons.arm.name, position)
+    for base, tokens in enumerate(lessons.inputs):
+        other = (*tokens[:position], str(generator.choice(words)), *tokens[position + 1 :])
+        source = number_of.get(other)
+        if source is not None and lessons.exchanged(base, source, taken) != lessons.answers[base]:
+            return True
+    return False
 
 
 def _interventions(lessons: Lessons) -> list[list[Any]]:

@@ -35,6 +35,7 @@ from analyses.tables.validity import (
     known_missed_edges,
     known_shares,
     known_trained_directions,
+    known_trained_edges,
     known_trained_places,
 )
 from analyses.totals import claim_of
@@ -351,6 +352,7 @@ TABLES: dict[str, Entry] = {
     "known-arms": Entry((), lambda _: known_arms()),
     "known-shares": Entry((), lambda _: known_shares()),
     "known-trained-places": Entry((), lambda _: known_trained_places()),
+    "known-trained-edges": Entry((), lambda _: known_trained_edges()),
     "known-trained-directions": Entry((), lambda _: known_trained_directions()),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),

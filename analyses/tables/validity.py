@@ -6,6 +6,7 @@ import pandas as pd
 
 from analyses.benchmarks.known.measure import DIRECTIONS, EDGES, KEPT, NODES
 from analyses.benchmarks.known.trained import DIRECTIONS as TRAINED_DIRECTIONS
+from analyses.benchmarks.known.trained import EDGES as TRAINED_EDGES
 from analyses.benchmarks.known.trained import FIDELITY, SHARES
 from analyses.tables import markdown
 
@@ -41,13 +42,20 @@ def _methods(rows: pd.DataFrame, what: str) -> str:
                 "programs": "with back-up" if backup else "without back-up",
                 "basis": variant,
                 "method": method,
-                "AUROC, mean": markdown.number(part["auroc"].mean(), 3),
-                "lowest": markdown.number(part["auroc"].min(), 3),
-                f"true {what} among the top": markdown.number(part["found"].mean(), 3),
-                "all found in": f"{int((part['found'] == 1).sum())} of {len(part)}",
+                **_found(part, what),
             }
         )
     return markdown.table(pd.DataFrame(found))
+
+
+def _found(part: pd.DataFrame, what: str) -> dict[str, str]:
+    """How well one method's scores tell true cells or edges from the others."""
+    return {
+        "AUROC, mean": markdown.number(part["auroc"].mean(), 3),
+        "lowest": markdown.number(part["auroc"].min(), 3),
+        f"true {what} among the top": markdown.number(part["found"].mean(), 3),
+        "all found in": f"{int((part['found'] == 1).sum())} of {len(part)}",
+    }
 
 
 def known_backup() -> str:
@@ -140,6 +148,21 @@ def known_trained_places() -> str:
                 "lowest": markdown.number(part["auroc"].min(), 3),
                 "share of the content off by": "" if pd.isna(off) else markdown.number(off, 3),
                 "models": len(part),
+            }
+        )
+    return markdown.table(pd.DataFrame(found))
+
+
+def known_trained_edges() -> str:
+    """Every method's area under the ROC curve over edges between positions, on trained models."""
+    rows = pd.read_parquet(KEPT / TRAINED_EDGES)
+    found = []
+    for (localised, method), part in rows.groupby(["localised", "method"], sort=False):
+        found.append(
+            {
+                "exchanges trained": "yes" if localised else "no",
+                "method": method,
+                **_found(part, "edges"),
             }
         )
     return markdown.table(pd.DataFrame(found))

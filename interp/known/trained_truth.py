@@ -66,8 +66,10 @@ class TrainedTruth:
 
     ``shares``: of the instruction's effect on queries, what passes each position behind block 0; None
     where two routes are each enough (``backups``). ``localised``: exchanges were trained, so that
-    ``places`` are the model's; without, they are a hypothesis. ``answers``: some prompts with the
-    program's margins; ``unseen``: such as were not trained.
+    ``places`` are the model's; without, they are a hypothesis. ``edges``: positions (from, to) between
+    which block 0 has to carry something: a variable behind it, which answers follow, depends on the
+    token there. ``answers``: some prompts with the program's margins; ``unseen``: such as were not
+    trained.
     """
 
     name: str
@@ -77,6 +79,7 @@ class TrainedTruth:
     localised: bool
     backups: tuple[tuple[str, ...], ...]
     places: tuple[VariablePlace, ...]
+    edges: tuple[tuple[int, int], ...]
     interventions: tuple[Intervention, ...]
     answers: tuple[tuple[tuple[str, ...], float], ...]
     unseen: tuple[tuple[tuple[str, ...], float], ...]
@@ -118,6 +121,7 @@ def open_truth(name: str, seed: int = 0) -> TrainedTruth:
         localised=facts["localised"],
         backups=tuple(map(tuple, facts["backups"])),
         places=places,
+        edges=tuple((LAYOUT.index(a), LAYOUT.index(b)) for a, b in facts["edges"]),
         interventions=tuple(
             Intervention(tuple(base.split()), tuple(source.split()), tuple(exchanged), margin)
             for base, source, exchanged, margin in facts["interventions"]

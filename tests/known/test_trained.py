@@ -16,12 +16,14 @@ from interp.known.task import (
     ASKS,
     CONTENT,
     CONTENTS,
+    INSTRUCTION,
     JUDGES,
     LAYOUT,
     NEGATIONS,
     NOTES,
     OTHERS,
     QUERIES,
+    QUERY,
     TOKENS,
 )
 from interp.known.trained import FOLDER, N_SEEDS
@@ -125,6 +127,16 @@ def test_a_truth_file_says_what_the_program_says(name: str) -> None:
         assert run.values["answer"][-1] == one.margin
     alone = {one.exchanged for one in truth.interventions if len(one.exchanged) == 1}
     assert alone == {(k,) for k in range(len(truth.places))}
+
+
+def test_edges_of_block_0_end_where_the_instruction_changes_what_answers_follow() -> None:
+    into_content, into_query = (INSTRUCTION, CONTENT), (INSTRUCTION, QUERY)
+    assert open_truth("deep").edges == (into_content,)
+    assert open_truth("superficial").edges == (into_query,)
+    assert open_truth("mixture_25").edges == (into_content, into_query)
+    assert open_truth("dormant_path").edges == (into_query,)  # nothing reads the shadow
+    assert open_truth("correlated_valence").edges == (into_content, into_query)  # judges do
+    assert open_truth("self_repairing").edges == (into_content, into_query)
 
 
 @pytest.mark.parametrize("name", ARMS)

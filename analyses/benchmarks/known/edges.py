@@ -38,7 +38,7 @@ def edge_rows(
     found = {name: _by_label(table) for name, table in tables.items()}
     used = true_edges(truth)
     true = pd.Series({label: label in used for label in next(iter(found.values())).index})
-    rows = scored_rows(truth, found, true)
+    rows = scored_rows(truth.name, found, true)
     for row in rows:
         scores = found.get(str(row["method"]))
         missed = [] if scores is None else [k for k in true.index[true] if scores[k] == 0]

@@ -42,7 +42,7 @@ def node_rows(
 ) -> list[dict[str, object]]:
     """One row per method, over the cells of all heads and MLPs."""
     found = by_method(model, pairs, exact=exact, gradient=gradient)
-    return scored_rows(truth, found, true_cells(truth, next(iter(found.values()))))
+    return scored_rows(truth.name, found, true_cells(truth, next(iter(found.values()))))
 
 
 def true_cells(truth: Truth, scores: Scores) -> pd.Series[bool]:

@@ -10,7 +10,6 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.known import Truth
 from interp.prompts import PromptPair
 from interp.stats import rng
 
@@ -52,14 +51,17 @@ def by_method(
 
 
 def scored_rows(
-    truth: Truth, scores_of: Mapping[str, Scores], true: pd.Series[bool]
+    name: str, scores_of: Mapping[str, Scores], true: pd.Series[bool]
 ) -> list[dict[str, object]]:
-    """One row per method: area under the ROC curve, and the share of true ones among the top."""
+    """One row per method: area under the ROC curve, and the share of true ones among the top.
+
+    ``name``: the model's, by which the random scores are drawn.
+    """
     rows = [
-        _row(name, _auroc(true, scores), _found(true, scores), true)
-        for name, scores in scores_of.items()
+        _row(method, _auroc(true, scores), _found(true, scores), true)
+        for method, scores in scores_of.items()
     ]
-    generator = rng(0, "random scores", truth.name)
+    generator = rng(0, "random scores", name)
     drawn = [pd.Series(generator.random(len(true)), index=true.index) for _ in range(N_RANDOM)]
     areas = [_auroc(true, one) for one in drawn]
     found = [_found(true, one) for one in drawn]

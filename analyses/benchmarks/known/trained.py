@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.known.directions import METHODS as FITTING
+from analyses.benchmarks.known.position_edges import position_edge_rows
 from analyses.benchmarks.known.scored import by_method
 from interp.activations import read_states
 from interp.directions.methods import axes
@@ -29,9 +30,12 @@ from interp.patching.result import SweepResult
 from interp.prompts import PromptPair, make_pair
 from interp.stats import rng
 
-FIDELITY, SHARES, DIRECTIONS = (
-    f"{name}.parquet" for name in ("fidelity", "shares", "trained_directions")
+FIDELITY, SHARES, EDGES, DIRECTIONS = (
+    f"{name}.parquet" for name in ("fidelity", "shares", "trained_edges", "trained_directions")
 )
+
+EDGE_PAIRS = 40
+"""Pairs of any two prompts; one batch."""
 
 LABELLED = 64
 """Sentences of each label that a direction is fitted on."""
@@ -40,8 +44,10 @@ LABELLED = 64
 def measure_trained(
     names: Sequence[str], *, seeds: int, n_pairs: int, progress: bool = True
 ) -> dict[str, pd.DataFrame]:
-    """By file, fidelity, shares and directions of every model, with ``arm`` and ``seed``."""
-    rows: dict[str, list[dict[str, object]]] = {FIDELITY: [], SHARES: [], DIRECTIONS: []}
+    """By file, fidelity, shares, edges and directions of every model, with ``arm`` and ``seed``."""
+    rows: dict[str, list[dict[str, object]]] = {
+        name: [] for name in (FIDELITY, SHARES, EDGES, DIRECTIONS)
+    }
     tasks = list(product(names, range(seeds)))
     for name, seed in tqdm(tasks, desc="trained models", disable=not progress):
         model, task = load_trained(name, seed)
@@ -55,6 +61,8 @@ def measure_trained(
         }
         rows[FIDELITY].append(labels | fidelity_row(model, task, truth))
         rows[SHARES] += [labels | row for row in share_rows(model, task, truth, n_pairs=n_pairs)]
+        edges = position_edge_rows(model, task, truth, n_pairs=EDGE_PAIRS)
+        rows[EDGES] += [labels | row for row in edges]
         rows[DIRECTIONS] += [labels | row for row in direction_rows(model, task, truth)]
     return {name: pd.DataFrame(own) for name, own in rows.items()}
 

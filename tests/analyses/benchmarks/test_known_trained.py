@@ -7,6 +7,7 @@ import pytest
 
 from analyses.benchmarks.known.trained import (
     DIRECTIONS,
+    EDGES,
     FIDELITY,
     SHARES,
     direction_rows,
@@ -76,7 +77,7 @@ def test_directions_are_held_against_the_concept_s_own() -> None:
 @pytest.mark.slow
 def test_every_table_has_its_rows() -> None:
     tables = measure_trained(["deep"], seeds=1, n_pairs=4, progress=False)
-    assert tuple(tables) == (FIDELITY, SHARES, DIRECTIONS)
+    assert tuple(tables) == (FIDELITY, SHARES, EDGES, DIRECTIONS)
     for name, rows in tables.items():
         assert {"arm", "seed"} <= set(rows.columns)
         kept = pd.read_parquet(validity.KEPT / name)
