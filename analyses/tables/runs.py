@@ -74,7 +74,7 @@ RUNS: dict[str, RowsRun] = {
         ("scores.parquet", "stereotype_questions.parquet"),
         model=LARGER_MODEL,
         items="bbq",
-        limit=66,
+        limit=110,
         orders=1,  # every prompt costs four times that of the default model
         rounds=0,
         conditions=_CONDITIONS,
