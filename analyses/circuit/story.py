@@ -17,7 +17,7 @@ from analyses.report.verdicts import untested
 from analyses.study import Story
 from interp import viz
 from interp.circuits import CircuitNode
-from interp.stats import intervals_of
+from interp.stats import interval_column_names, intervals_of
 from interp.viz import Section
 from interp.viz.report import format_interval
 
@@ -81,6 +81,22 @@ def tell(done: CircuitResult) -> Story:
                         "Hypothesis tests of arXiv 2410.13032 at 5 %. Where the null hypothesis is the "
                         "good case, retaining it on few items shows little.",
                     )
+                ],
+            ),
+            Section(
+                "Can the circuit be relied on?",
+                paragraphs=[read_joint(done), read_ablations(done)],
+                tables=[
+                    (
+                        _with_intervals(done.joint_table),
+                        f"What the {named(done.config.metric)} of the instructed prompt loses when the "
+                        f"largest {unit} of the circuit are ablated in the whole model: one by one, as "
+                        "a sum, and together.",
+                    ),
+                    (
+                        _with_intervals(done.by_ablation),
+                        "The circuit's faithfulness by what stands in for the rest.",
+                    ),
                 ],
             ),
             _limits(done),
@@ -189,10 +205,54 @@ def read_tests(done: CircuitResult) -> str:
     return f"It passes: {', '.join(passed) or 'none'}. It fails: {', '.join(failed) or 'none'}."
 
 
+def read_joint(done: CircuitResult) -> str:
+    """Whether the circuit's largest parts do more together than one by one."""
+    few, joint = untested(done.total), done.joint
+    if len(joint.units) < 2:
+        return "Of one alone it cannot be asked whether it is backed up."
+    largest = f"The {len(joint.units)} largest {done.config.unit} of the circuit"
+    if few:
+        return f"Whether {largest[0].lower()}{largest[1:]} back each other up is not read: {few}."
+    excess = format_interval(joint.excess)
+    if joint.backed_up:
+        return (
+            f"{largest} back each other up: what they carry together less the sum of what each carries "
+            f"alone is {excess}{UNITS[done.config.metric]}. Scores of single ones are too small."
+        )
+    return (
+        f"{largest} are not seen to back each other up: what they carry together less the sum of what "
+        f"each carries alone is {excess}{UNITS[done.config.metric]}."
+    )
+
+
+def read_ablations(done: CircuitResult) -> str:
+    """Whether the circuit's faithfulness depends on what stands in for the rest."""
+    if blocked(done):
+        return "The faithfulness by ablation value is shown but not interpreted (see above)."
+    intervals = dict(zip(done.by_ablation["ablation"], intervals_of(done.by_ablation), strict=True))
+    told = {name: found for name, found in intervals.items() if found.low == found.low}
+    own = told.get(done.config.ablation)
+    apart = [
+        name
+        for name, found in told.items()
+        if own is not None and (found.low > own.high or found.high < own.low)
+    ]
+    if not apart:
+        return "Intervals of its faithfulness with other ablation values overlap this one's."
+    return (
+        f"Its faithfulness holds for this ablation value alone: with {' and '.join(apart)} ablation its "
+        "interval lies apart."
+    )
+
+
 def _areas(done: CircuitResult) -> pd.DataFrame:
-    areas = done.areas
-    columns = {name: areas[name] for name in ("measure", "of", "area")}
-    return pd.DataFrame({**columns, "95 % interval": intervals_of(areas)})
+    return _with_intervals(done.areas)
+
+
+def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """What names its rows, and each row's interval in one column."""
+    own = [name for name in table.columns if name not in interval_column_names()]
+    return pd.DataFrame({**table[own], "95 % interval": intervals_of(table)})
 
 
 def _top(done: CircuitResult) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 from safetensors.torch import load_file, save_file
@@ -17,9 +17,10 @@ from analyses.circuit.tables import CircuitResult, Plan, score_means
 from analyses.contrast import PromptBench, Question, ask_contrast, example_step, slots_of
 from analyses.study import Lab, Saved, Step, Steps, Story
 from interp.circuits import NodeOutputs, circuit_units, graphml_of, mean_outputs, run_circuits
+from interp.circuits.names import Ablation
 from interp.circuits.scores import unit_effects
 from interp.circuits.streams import require_edges
-from interp.circuits.units import n_units, unit_columns
+from interp.circuits.units import CircuitMasks, n_units, unit_columns
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.lens.conditions import no_margin
@@ -37,15 +38,15 @@ Name = tuple[str, int]
 class CircuitBench:
     """The model, the pairs of the scoring and those that circuits are run on.
 
-    ``means``: what replaces a node with mean ablation, None with another. ``left_out``: how many pairs
-    were left out because they are not aligned.
+    ``means``: what replaces a node with mean ablation. ``left_out``: how many pairs were left out
+    because they are not aligned.
     """
 
     config: CircuitConfig
     model: TransformerBridge
     scoring: Mapping[Name, PromptPair]
     running: Mapping[Name, PromptPair]
-    means: NodeOutputs | None
+    means: NodeOutputs
     left_out: int
 
 
@@ -118,7 +119,7 @@ class Circuit:
         if config.unit == "edges":
             require_edges(model, next(iter(running.values())).source.ids)
         require_target(model, [p for _, p in pairs.values()], named_metrics(config.metric)[0])
-        means = _means(lab, list(running.values())) if config.ablation == "mean" else None
+        means = _means(lab, list(running.values()))
         return CircuitBench(config, model, scoring, running, means, left_out)
 
     def steps(self, asked: Question[CircuitConfig], bench: CircuitBench) -> Steps:
@@ -135,6 +136,12 @@ class Circuit:
             running,
             key=lambda unit: unit.of.key | {"circuits": digest(chosen)},
             compute=run_pair,
+        )
+        yield Step(
+            "ablations",
+            running,
+            key=lambda unit: unit.of.key | {"circuits": digest(chosen), "of": "ablations"},
+            compute=run_ablations,
         )
         graph = GraphUnit(tuple(scores["score"].tolist()), plan)
         yield Step(
@@ -160,7 +167,10 @@ class Circuit:
 
     def tables(self, result: CircuitResult) -> Mapping[str, pd.DataFrame]:
         """Everything but the runs themselves."""
-        names = ("scores", "curve_table", "random_table", "areas", "tests_table", "minimality")
+        names = [
+            *("scores", "curve_table", "random_table", "areas", "tests_table", "minimality"),
+            *("joint_table", "by_ablation"),
+        ]
         return {name.removesuffix("_table"): getattr(result, name) for name in names}
 
     def story(self, result: CircuitResult) -> Story:
@@ -189,14 +199,26 @@ def score_pair(bench: CircuitBench, unit: ScoreUnit) -> pd.DataFrame:
 
 def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
     """One row per circuit: its metric, and both ends' beside it."""
-    pair, plan = bench.running[unit.of.name], unit.plan
+    return _run(bench, unit, unit.plan.masks, bench.config.ablation)
+
+
+def run_ablations(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
+    """The same of the tested circuit, with every value that can stand in for the rest."""
+    own = unit.plan.checked.circuit[None]
+    values = [a for a in get_args(Ablation) if a != "resample" or _by_index(bench, unit)]
+    return pd.concat([_run(bench, unit, own, a).assign(ablation=a) for a in values])
+
+
+def _run(
+    bench: CircuitBench, unit: RunUnit, masks: CircuitMasks, ablation: Ablation
+) -> pd.DataFrame:
     runs = run_circuits(
         bench.model,
-        pair,
-        plan.masks,
+        bench.running[unit.of.name],
+        masks,
         unit=bench.config.unit,
-        ablation=bench.config.ablation,
-        means=bench.means,
+        ablation=ablation,
+        means=bench.means if ablation == "mean" else None,
         metric=bench.config.metric,
         progress=False,
     )
@@ -205,12 +227,17 @@ def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
             "item": unit.of.name[0],
             "slot": unit.of.name[1],
             "cluster": runs.clusters[0],
-            "circuit": range(len(plan.masks)),
+            "circuit": range(len(masks)),
             "value": runs.values[:, 0],
             "full": runs.full[0],
             "empty": runs.empty[0],
         }
     )
+
+
+def _by_index(bench: CircuitBench, unit: RunUnit) -> bool:
+    """Whether a placebo's outputs can take the place of the instructed prompt's."""
+    return bench.running[unit.of.name].alignment.by_index
 
 
 def draw_graph(bench: CircuitBench, unit: GraphUnit) -> pd.DataFrame:

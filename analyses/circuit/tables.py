@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,12 @@ from interp.circuits import (
     CircuitTests,
     CircuitUnit,
     FaithfulnessCurve,
+    JointAblation,
     RandomCircuits,
 )
 from interp.circuits.curve import default_sizes
+from interp.circuits.joint import joint_masks
+from interp.circuits.names import Ablation
 from interp.circuits.random_draws import random_masks
 from interp.circuits.units import (
     CircuitMasks,
@@ -38,6 +41,10 @@ from interp.prompts import ConditionSpec
 from interp.stats import Interval, cluster_mean, interval_columns
 
 __all__ = ["CircuitResult", "Plan", "read", "score_means", "score_table"]
+
+
+MOST_TAKEN = 20
+"""Units of a circuit that are taken out one by one and together."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +98,19 @@ class Plan:
         return CheckedCircuits.of(own, n_random=self.random, seed=self.seed)
 
     @property
-    def parts(self) -> tuple[CircuitMasks, CircuitMasks, CircuitMasks]:
-        """The curve's circuits, the random rankings', the tests'."""
+    def taken(self) -> tuple[int, ...]:
+        """The largest units of the circuit, which are also taken out one by one and together."""
+        return self.order[: min(self.size, MOST_TAKEN)]
+
+    @property
+    def parts(self) -> tuple[CircuitMasks, CircuitMasks, CircuitMasks, CircuitMasks]:
+        """The curve's circuits, the random rankings', the tests', and those without some units."""
         n = len(self.order)
         return (
             nested_circuits(np.array(self.order), self.sizes),
             random_masks(self.sizes, n, draws=self.draws, seed=self.seed),
             self.checked.masks,
+            joint_masks(np.array(self.taken), n),
         )
 
     @property
@@ -117,7 +130,8 @@ class CircuitResult:
     ``scores``: a row per node or edge, its mean effect on the half of the scoring, its rank and
     whether the circuit keeps it. ``total``: m(full) - m(empty) on the other half, in the metric's unit,
     which all faithfulness is a share of. ``curve``, ``random``: faithfulness over sizes. ``tests``: of
-    the circuit.
+    the circuit. ``joint``: its largest units taken out of the model, one by one and together.
+    ``by_ablation``: the circuit's faithfulness by what stands in for the rest, with intervals.
     """
 
     config: CircuitConfig
@@ -130,6 +144,8 @@ class CircuitResult:
     curve: FaithfulnessCurve
     random: RandomCircuits
     tests: CircuitTests
+    joint: JointAblation
+    by_ablation: pd.DataFrame
     n_scored: int
     left_out: int
     example: dict[str, str]
@@ -149,6 +165,11 @@ class CircuitResult:
     def tests_table(self) -> pd.DataFrame:
         """The tests of the circuit."""
         return self.tests.to_dataframe()
+
+    @property
+    def joint_table(self) -> pd.DataFrame:
+        """What the model loses without each of the largest units, their sum, and without any."""
+        return self.joint.to_dataframe()
 
     @property
     def minimality(self) -> pd.DataFrame:
@@ -197,7 +218,7 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
     units = units_of_table(scores)
     runs = runs_of(saved.table("circuits"), config)
     ends = np.cumsum([len(part) for part in plan.parts])
-    curve, random, tested = (
+    curve, random, tested, without = (
         runs.of(slice(int(start), int(stop)))
         for start, stop in zip([0, *ends[:-1]], ends, strict=True)
     )
@@ -214,11 +235,28 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
         curve=FaithfulnessCurve(tuple(units[k] for k in plan.order), plan.sizes, curve),
         random=RandomCircuits.of_runs(plan.sizes, len(units), random),
         tests=plan.checked.outcome(tested, units, seed=config.seed),
+        joint=JointAblation.of_runs([units[k] for k in plan.taken], without),
+        by_ablation=_by_ablation(saved.table("ablations"), config),
         n_scored=len(effects.drop_duplicates(["item", "slot"])),
         left_out=plan.left_out,
         example=read_example(saved),
         report=saved.report,
     )
+
+
+def _by_ablation(rows: pd.DataFrame, config: CircuitConfig) -> pd.DataFrame:
+    """The circuit's faithfulness with each ablation value; NaN where there is nothing to explain.
+
+    A value that no pair allows is left out: resampling needs prompts aligned by index.
+    """
+    found: list[dict[str, object]] = []
+    for ablation in get_args(Ablation):
+        own = rows[rows["ablation"] == ablation]
+        if len(own):
+            interval = runs_of(own, config).interval().at(0)
+            row: dict[str, object] = {"ablation": ablation, "pairs": len(own)}
+            found.append(row | interval_columns(interval))
+    return pd.DataFrame(found)
 
 
 def runs_of(rows: pd.DataFrame, config: CircuitConfig) -> CircuitRuns:

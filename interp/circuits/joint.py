@@ -1,4 +1,4 @@
-"""Nodes taken out one by one and all together: do they back each other up?
+"""Nodes or edges taken out one by one and all together: do they back each other up?
 
 Where a second route does the work of one that is taken out (self-repair, arXiv 2307.15771), no single
 ablation shows what the nodes do, and they do more together than the sum of what each does alone.
@@ -15,24 +15,23 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.names import Ablation
-from interp.circuits.nodes import CircuitNode, circuit_nodes
-from interp.circuits.runs import run_circuits
-from interp.circuits.units import mask_of
+from interp.circuits.runs import CircuitRuns, run_circuits
+from interp.circuits.units import CircuitMasks, CircuitUnit, circuit_units, mask_of, unit_of
 from interp.errors import InterpError
 from interp.prompts import PromptPair
-from interp.stats import FloatArray, Interval, interval_columns
+from interp.stats import FloatArray, IntArray, Interval, interval_columns
 from interp.stats.means import cluster_mean
 
 
 @dataclass(frozen=True, eq=False)
 class JointAblation:
-    """What the metric of the source prompt loses without some nodes, in the metric's unit.
+    """What the metric of the source prompt loses without some nodes or edges, in the metric's unit.
 
-    ``single`` ``[node, pair]``: without one of them; ``joint`` ``[pair]``: without any. Positive: the
-    nodes raise the metric.
+    ``single`` ``[unit, pair]``: without one of them; ``joint`` ``[pair]``: without any. Positive: they
+    raise the metric.
     """
 
-    nodes: tuple[CircuitNode, ...]
+    units: tuple[CircuitUnit, ...]
     single: FloatArray
     joint: FloatArray
     clusters: tuple[str, ...]
@@ -40,21 +39,35 @@ class JointAblation:
     metric: str
     ablation: Ablation
 
+    @classmethod
+    def of_runs(cls, units: Sequence[CircuitUnit], runs: CircuitRuns) -> JointAblation:
+        """The losses, of the runs of :func:`joint_masks` of these units."""
+        lost = runs.full - runs.values
+        return cls(
+            tuple(units),
+            lost[:-1],
+            lost[-1],
+            runs.clusters,
+            runs.wordings,
+            runs.metric,
+            runs.ablation,
+        )
+
     @property
     def excess(self) -> Interval:
-        """The joint loss minus the sum of the single ones. 0 where nodes act independently."""
+        """The joint loss minus the sum of the single ones. 0 where they act independently."""
         return self._mean(self.joint - self.single.sum(0))
 
     @property
     def backed_up(self) -> bool:
-        """Whether the nodes do more together than one by one, in the joint loss's own direction."""
+        """Whether they do more together than one by one, in the joint loss's own direction."""
         sign = np.sign(self.joint.mean())
         excess = self.excess
         return bool(min(sign * excess.low, sign * excess.high) > 0)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row per node, then the sum of these, the joint loss, and the excess, with intervals."""
-        losses = {node.label: values for node, values in zip(self.nodes, self.single, strict=True)}
+        """A row per unit, then the sum of these, the joint loss, and the excess, with intervals."""
+        losses = {unit.label: values for unit, values in zip(self.units, self.single, strict=True)}
         losses |= {"sum": self.single.sum(0), "joint": self.joint}
         rows = [{"without": name} | interval_columns(self._mean(v)) for name, v in losses.items()]
         return pd.DataFrame([*rows, {"without": "joint - sum"} | interval_columns(self.excess)])
@@ -64,64 +77,60 @@ class JointAblation:
         return cluster_mean(values, self.clusters, wordings=wordings)
 
 
+def joint_masks(taken: IntArray, n: int) -> CircuitMasks:
+    """All of a model's ``n`` units but one of those at ``taken``, one by one; then all but these."""
+    masks = np.ones((len(taken) + 1, n), dtype=bool)
+    masks[np.arange(len(taken)), taken] = False
+    masks[-1, taken] = False
+    return masks
+
+
 def joint_ablation(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
-    nodes: Collection[CircuitNode],
+    units: Collection[CircuitUnit],
     **options: Any,
 ) -> JointAblation:
-    """Ablate every node alone and all together in the source prompt.
+    """Ablate every node or edge alone and all together in the source prompt.
 
     Args:
         model: a bridge in evaluation mode.
         pairs: source (the instructed prompt) and destination (its placebo).
-        nodes: at least two.
+        units: at least two nodes, or two edges.
         options: ``ablation``, ``means``, ``metric``, ``batch_size``, ``progress`` of
             :func:`interp.circuits.run_circuits`.
 
     Raises:
-        InterpError: fewer than two nodes, one that the model does not have, and what
+        InterpError: fewer than two, one that the model does not have, and what
             :func:`interp.circuits.run_circuits` refuses.
 
     Example:
         >>> joint = joint_ablation(model, pairs, [CircuitNode(9, 3), CircuitNode(10)])  # doctest: +SKIP
         >>> joint.backed_up                                                             # doctest: +SKIP
     """
-    every = circuit_nodes(model)
-    taken = mask_of(nodes, every)
-    if taken.sum() < 2:
-        raise InterpError("joint_ablation: give at least two nodes, or there is nothing to compare")
-    places = np.flatnonzero(taken)
-    masks = np.ones((len(places) + 1, len(every)), dtype=bool)
-    masks[np.arange(len(places)), places] = False
-    masks[-1, places] = False
-    runs = run_circuits(model, pairs, masks, **options)
-    lost = runs.full - runs.values
-    return JointAblation(
-        nodes=tuple(every[k] for k in places),
-        single=lost[:-1],
-        joint=lost[-1],
-        clusters=runs.clusters,
-        wordings=runs.wordings,
-        metric=runs.metric,
-        ablation=runs.ablation,
-    )
+    kind = unit_of(list(units))
+    every = circuit_units(model, kind)
+    places = np.flatnonzero(mask_of(units, every))
+    if len(places) < 2:
+        raise InterpError(f"joint_ablation: give at least two {kind}, or nothing is compared")
+    runs = run_circuits(model, pairs, joint_masks(places, len(every)), unit=kind, **options)
+    return JointAblation.of_runs([every[k] for k in places], runs)
 
 
 def faithfulness_by_ablation(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
-    circuit: Collection[CircuitNode],
+    circuit: Collection[CircuitUnit],
     **options: Any,
 ) -> pd.DataFrame:
-    """Faithfulness of one circuit with the other nodes resampled, at their mean, and at zero.
+    """Faithfulness of one circuit with all else resampled, at its mean, and at zero.
 
     A circuit's faithfulness depends on what stands in for the rest (arXiv 2407.08734): one that holds
     with a single ablation value holds for that value.
 
     Args:
         model, pairs: see :func:`joint_ablation`.
-        circuit: its nodes.
+        circuit: its nodes, or its edges.
         options: ``metric``, ``batch_size``, ``progress`` of :func:`interp.circuits.run_circuits`.
 
     Returns:
@@ -129,11 +138,12 @@ def faithfulness_by_ablation(
         differ from the empty circuit.
 
     Raises:
-        InterpError: a node that the model does not have, and what :func:`run_circuits` refuses.
+        InterpError: a unit that the model does not have, and what :func:`run_circuits` refuses.
     """
-    mask = mask_of(circuit, circuit_nodes(model))[None]
+    kind = unit_of(list(circuit))
+    mask = mask_of(circuit, circuit_units(model, kind))[None]
     rows = []
     for ablation in get_args(Ablation):
-        found = run_circuits(model, pairs, mask, ablation=ablation, **options)
+        found = run_circuits(model, pairs, mask, unit=kind, ablation=ablation, **options)
         rows.append({"ablation": ablation} | interval_columns(found.interval().at(0)))
     return pd.DataFrame(rows)

@@ -36,7 +36,7 @@ PARTS = {
     "patch": {"notes": "condition"},
     "lens": {"lens": "item"},
     "attention": {"attention": "item", "patterns": "layers"},
-    "circuit": {"effects": "slot", "circuits": "circuits"},
+    "circuit": {"effects": "slot", "circuits": "circuits", "ablations": "circuits"},
     "project": {"projections": "item", "null_directions": "position"},
     "direction steer": {"place": "place", "nulls": "kind", "steering": "strength"},
 }  # fmt: skip

@@ -33,11 +33,11 @@ def test_losses_are_those_of_hooks_on_the_nodes(
         return [margin_of(model, pair, every - set(nodes), "resample") for pair in pairs]
 
     full = np.array(without())
-    for k, node in enumerate(found.nodes):
+    for k, node in enumerate(found.units):
         np.testing.assert_allclose(found.single[k], full - without(node), atol=1e-4)
     np.testing.assert_allclose(found.joint, full - without(*TWO), atol=1e-4)
     table = found.to_dataframe().set_index("without")["estimate"]
-    assert list(table.index) == [*map(str, found.nodes), "sum", "joint", "joint - sum"]
+    assert list(table.index) == [*map(str, found.units), "sum", "joint", "joint - sum"]
     assert table["joint - sum"] == pytest.approx(table["joint"] - table["sum"], abs=1e-6)
 
 

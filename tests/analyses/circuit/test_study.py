@@ -22,7 +22,9 @@ from interp.circuits import (
     CircuitNode,
     check_circuit,
     edge_scores,
+    faithfulness_by_ablation,
     faithfulness_curve,
+    joint_ablation,
     node_scores,
     random_circuits,
 )
@@ -37,7 +39,7 @@ from interp.runs import read_manifest, read_table
 pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
 
 Folder = Callable[..., Path]
-TABLES = ("scores", "curve", "random", "areas", "tests", "minimality")
+TABLES = ("scores", "curve", "random", "areas", "tests", "minimality", "joint", "by_ablation")
 
 
 def config(folder: Path, out: Path, **changes: Any) -> CircuitConfig:
@@ -97,6 +99,17 @@ def test_the_run_holds_what_the_library_gives(
     found = done.tests.to_dataframe()
     assert found["test"].tolist() == tests.to_dataframe()["test"].tolist()
     np.testing.assert_allclose(found["statistic"], tests.to_dataframe()["statistic"], atol=1e-4)
+    joint = joint_ablation(model, running, curve.circuit(4), **options)
+    assert [str(unit) for unit in done.joint.units] == [str(u) for u in curve.circuit(4)]
+    both = [t.set_index("without")["estimate"] for t in (done.joint_table, joint.to_dataframe())]
+    pd.testing.assert_series_equal(both[0].sort_index(), both[1].sort_index(), atol=1e-4)
+    kinds = faithfulness_by_ablation(
+        model, [p for p in running if p.alignment.by_index], curve.circuit(4), progress=False
+    )
+    own = done.by_ablation.set_index("ablation")["estimate"]
+    zero = kinds.set_index("ablation")["estimate"]["zero"]
+    if len(running) == int(done.by_ablation["pairs"].min()):  # else of other pairs
+        assert own["zero"] == pytest.approx(zero, abs=1e-4, nan_ok=True)
     assert set(done.minimality[label]) == {unit.label for unit in curve.circuit(4)}
 
 
@@ -115,7 +128,12 @@ def test_the_folder_holds_tables_figures_graph_and_report(
     assert (curve["faithfulness"].iloc[0], curve["faithfulness"].iloc[-1]) == (0.0, 1.0)
     assert read_manifest(out)["status"] == "complete"
     report = done.report.read_text()
-    for title in ("How faithful are circuits?", "What is in the circuit?", "Which tests"):
+    for title in (
+        "How faithful are circuits?",
+        "What is in the circuit?",
+        "Which tests",
+        "relied on",
+    ):
         assert title in report
     assert "shown but not interpreted" in report  # two wordings of few items
     again = load(out)
@@ -193,11 +211,12 @@ def test_a_plan_survives_its_row_and_names_every_circuit() -> None:
     assert Plan.of_row(plan.row()) == plan
     assert plan.size == 3
     assert plan.size in plan.sizes
-    n_curve, n_random, n_tests = map(len, plan.parts)
+    n_curve, n_random, n_tests, n_joint = map(len, plan.parts)
     assert n_curve == len(plan.sizes)
     assert n_random == 3 * n_curve
     assert n_tests == 2 + 3 + 27 + 30
-    assert len(plan.masks) == n_curve + n_random + n_tests
+    assert n_joint == plan.size + 1
+    assert len(plan.masks) == n_curve + n_random + n_tests + n_joint
 
 
 def test_a_curve_without_an_effect_is_not_read(tiny_folder: Folder, tmp_path: Path) -> None:
