@@ -16,11 +16,11 @@ metric that reads more rows in a patched run (a maximum over positions) says so 
 computed again in full besides; where any of that goes wrong, or the metric has no gradient, every row
 of every cell is computed.
 
-Two differences are meant. ``resid_mid`` always sets the residual stream itself; TransformerLens 4.3 writes
-in place and does so only while gradients are off, and reaches the MLP alone while they are on. And on
-models whose attention shows its pattern only after use (OPT, say), where TransformerLens's ``pattern``
-functions change nothing and give the unpatched value everywhere, ours refuse. Direct paths also run
-where TransformerLens has no fork of the attention's input.
+Two differences are meant. ``resid_mid`` always sets the residual stream itself; TransformerLens 4.3
+writes in place and does so only while gradients are off, and reaches the MLP alone while they are on.
+And on models whose attention shows its pattern only after use (OPT, say), where TransformerLens's
+``pattern`` functions change nothing and give the unpatched value everywhere, ours refuse. Direct paths
+also run where TransformerLens has no fork of the attention's input.
 
 More keywords than TransformerLens has: ``padding`` (where its results hold zeros that no run gave: the
 heads that ``k`` and ``v`` lack, the layers not behind a direct path's source), ``max_bytes`` and
