@@ -1,4 +1,4 @@
-"""The drop-in functions against TransformerLens's own, argument by argument."""
+"""Metrics of any rows, several metrics, reductions: against TransformerLens's own functions."""
 
 from __future__ import annotations
 
@@ -13,30 +13,15 @@ from transformer_lens.patching import PatchingResult
 
 import interp.patching as ours
 from interp.errors import InterpError
-from interp.patching import drop_in
+from interp.patching.drop_in import metric_sweep
+from tests.patching.drop_in.both_ways import A, B, assert_close, margin, margins, tokens
+from tests.patching.drop_in.both_ways import both as both_ways
 
 pytestmark = pytest.mark.slow  # exhaustive or end to end; left out of the everyday tests
 
-NAMES = ["resid_pre", "attn_out", "mlp_out", "attn_head_out_all_pos", "attn_head_out_by_pos"]
-ARCHITECTURES = ["gpt2", "llama", "gemma2", "neox", "opt"]
-A, B = 20, 90
 
-
-def tokens(batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Clean and corrupted tokens; the examples differ from position 4 and from position 6 on."""
-    corrupted = torch.randint(100, 400, (batch, 10), generator=torch.Generator().manual_seed(seed))
-    clean = corrupted.clone()
-    clean[:, 6] = 77
-    clean[0, 4] = 66
-    return clean, corrupted
-
-
-def margin(logits: Tensor) -> Tensor:
-    return (logits[:, -1, A] - logits[:, -1, B]).mean()
-
-
-def margins(logits: Tensor) -> Tensor:
-    return logits[:, -1, A] - logits[:, -1, B]
+def both(model: Any, name: str, metric: Any, **options: Any) -> tuple[Any, Any]:
+    return both_ways(model, f"get_act_patch_{name}", metric, **options)
 
 
 def next_token_loss(corrupted: Tensor) -> Callable[[Tensor], Tensor]:
@@ -53,35 +38,6 @@ def middle_rows(logits: Tensor) -> Tensor:
 
 def accuracy(logits: Tensor) -> Tensor:
     return (logits.argmax(-1) % 3 == 0).float().mean()
-
-
-def both(model: Any, name: str, metric: Any, *, batch: int = 2, **options: Any) -> tuple[Any, Any]:
-    clean, corrupted = tokens(batch)
-    with torch.no_grad():
-        _, cache = model.run_with_cache(clean)
-        expected = getattr(upstream, f"get_act_patch_{name}")(
-            model, corrupted, cache, metric, **options
-        )
-    found = getattr(ours, f"get_act_patch_{name}")(
-        model, corrupted, cache, metric, progress=False, **options
-    )
-    return found, expected
-
-
-def assert_close(found: Tensor, expected: Tensor) -> None:
-    assert found.shape == expected.shape
-    allowed = max(1e-4 * float(expected.max() - expected.min()), 5e-6)
-    assert float((found - expected).abs().max()) <= allowed
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_tensor_is_transformer_lenss(
-    load_tiny: Callable[..., Any], architecture: str, name: str
-) -> None:
-    found, expected = both(load_tiny(architecture), name, margin)
-    assert_close(found, expected)
-    assert float(expected.max() - expected.min()) > 1e-2
 
 
 @pytest.mark.parametrize("metric", [margin, middle_rows, accuracy], ids=lambda m: m.__name__)
@@ -123,9 +79,9 @@ def largest_that_takes_no_nan(logits: Tensor) -> Tensor:
 def test_a_maximum_over_positions_reads_other_rows_in_patched_runs(
     load_tiny: Callable[..., Any], metric: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drop_in, "_CHECKED_CELLS", 0)  # every cell is seen to, not two
+    monkeypatch.setattr(metric_sweep, "_CHECKED_ROWS", 0)  # every cell is seen to, not two
     model = load_tiny("llama", random_vectors=True)
-    clean, corrupted = tokens(2, seed)
+    clean, corrupted = tokens(2, seed=seed)
     with torch.no_grad():
         _, cache = model.run_with_cache(clean)
         expected = upstream.get_act_patch_resid_pre(model, corrupted, cache, metric)
@@ -163,8 +119,8 @@ def test_examples_that_wait_for_each_other_fit_a_small_budget(tiny_model: Any) -
 
 
 def test_resid_mid_is_the_residual_stream_itself(tiny_model: Any) -> None:
-    """TransformerLens's own write misses the skip connection; at one position it equals the next
-    layer's resid_pre."""
+    """At one position it equals the next layer's resid_pre. With gradients on, TransformerLens's own
+    write misses the skip connection."""
     clean, corrupted = tokens(1)
     _, cache = tiny_model.run_with_cache(clean)
     mid = ours.get_act_patch_resid_mid(tiny_model, corrupted, cache, margin, progress=False)
