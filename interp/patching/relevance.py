@@ -49,35 +49,37 @@ from interp.models.wrapped import wrapped_logits
 
 _Function = Callable[..., Any]
 
-_ACTIVATIONS = frozenset(
-    "silu gelu relu relu6 leaky_relu elu celu selu mish hardswish hardtanh tanh".split()
-)
+_ACTIVATIONS = frozenset({
+    "silu", "gelu", "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "mish", "hardswish",
+    "hardtanh", "tanh",
+})  # fmt: skip
 """Functions of one number with f(0) = 0."""
 
-_PRODUCTS = frozenset("mul imul rmul multiply".split())
+_PRODUCTS = frozenset({"mul", "imul", "rmul", "multiply"})
 
-_QUOTIENTS = frozenset("div truediv itruediv divide true_divide".split())
+_QUOTIENTS = frozenset({"div", "truediv", "itruediv", "divide", "true_divide"})
 
-_ROOTS = frozenset("sqrt rsqrt".split())
+_ROOTS = frozenset({"sqrt", "rsqrt"})
 
-_NORMS = frozenset("layer_norm rms_norm".split())
+_NORMS = frozenset({"layer_norm", "rms_norm"})
 
-_ATTENTION = frozenset("softmax scaled_dot_product_attention".split())
+_ATTENTION = frozenset({"softmax", "scaled_dot_product_attention"})
 
-_LINEAR = frozenset(
+_LINEAR = frozenset({
     # sums and weights
-    "add iadd radd sub isub rsub neg sum mean cumsum dropout linear addmm matmul rmatmul mm bmm baddbmm "
-    "einsum conv1d embedding "
+    "add", "iadd", "radd", "sub", "isub", "rsub", "neg", "sum", "mean", "cumsum", "dropout",
+    "linear", "addmm", "matmul", "rmatmul", "mm", "bmm", "baddbmm", "einsum", "conv1d", "embedding",
     # shapes and copies
-    "get set view view_as reshape reshape_as transpose permute movedim swapaxes flatten unflatten t "
-    "contiguous expand expand_as repeat repeat_interleave unsqueeze squeeze chunk split tensor_split "
-    "unbind cat concat stack getitem setitem index_select select narrow gather pad roll flip clone "
-    "detach requires_grad "
+    "get", "set", "view", "view_as", "reshape", "reshape_as", "transpose", "permute", "movedim",
+    "swapaxes", "flatten", "unflatten", "t", "contiguous", "expand", "expand_as", "repeat",
+    "repeat_interleave", "unsqueeze", "squeeze", "chunk", "split", "tensor_split", "unbind", "cat",
+    "concat", "stack", "getitem", "setitem", "index_select", "select", "narrow", "gather", "pad",
+    "roll", "flip", "clone", "detach", "requires_grad",
     # types
-    "to float double half bfloat16 type type_as cpu cuda "
+    "to", "float", "double", "half", "bfloat16", "type", "type_as", "cpu", "cuda",
     # masks
-    "where masked_fill tril triu zeros_like ones_like full_like nan_to_num".split()
-)
+    "where", "masked_fill", "tril", "triu", "zeros_like", "ones_like", "full_like", "nan_to_num",
+})  # fmt: skip
 """Functions that are linear in an activation. A matrix product of two activations is attention's."""
 
 
