@@ -237,8 +237,8 @@ def require_relevance(model: TransformerBridge, ids: Int[Tensor, " pos"]) -> Non
     for part, expected in _expected(model).items():
         if met[part] < expected:
             raise InterpError(
-                f"RelP found {met[part]} of {expected} {part}s of {name}: a kernel of its own computes "
-                "the others; use method='gradient'"
+                f"RelP has rules for {met[part]} of {expected} {part}s of {name}, the others are "
+                "computed by functions that it does not know: use method='gradient'"
             )
     measured.add(True)
 
