@@ -41,7 +41,7 @@ from interp.stats import FloatArray
 
 KEPT = Path(__file__).parents[2] / "docs" / "rows" / "attribution"
 
-SITES = ("resid_pre", "attn_out", "mlp_out", "z")
+SITES: tuple[SweepSite, ...] = ("resid_pre", "attn_out", "mlp_out", "z")
 
 STEPS = 5
 """Of the integrated gradients."""
@@ -118,16 +118,17 @@ def pair_rows(
 ) -> list[dict[str, Any]]:
     """One row per site and method, ``exact`` among them."""
     once = _seconds_of_a_forward(model, pair)
-    exact, rows = {}, []
+    exact: dict[str, FloatArray] = {}
+    rows: list[dict[str, Any]] = []
+    cells = {site: _open_cells(model, pair, site) for site in sites}
     for site in sites:
         started = time.perf_counter()
-        exact[site] = sweep(model, pair, site=site, progress=False)
+        result = sweep(model, pair, site=site, progress=False)
         seconds = time.perf_counter() - started
-        cells = len(_open_cells(model, pair, site))
-        rows.append(
-            {"site": site, "method": "exact", "cells": cells, "forwards": cells}
-            | {"times a forward": seconds / once}
-        )
+        exact[site] = _values(result, cells[site])
+        n = len(cells[site])
+        cost = {"forwards": n, "times a forward": seconds / once}
+        rows.append({"site": site, "method": "exact", "cells": n} | cost)
     for name, options in METHODS.items():
         own = [s for s in sites if s in SOFTMAX_SITES or "exact_softmax" not in options]
         if not own:
@@ -135,11 +136,11 @@ def pair_rows(
         started = time.perf_counter()
         maps = attribute(model, pair, sites=own, progress=False, **options)
         seconds = time.perf_counter() - started
-        for site, estimate in maps.items():
-            cells = _open_cells(model, pair, site)  # type: ignore[arg-type]
-            measured = agreement(_values(exact[site], cells), _values(estimate, cells))
-            cost = {"forwards": forwards_of(own, options), "times a forward": seconds / once}
-            rows.append({"site": site, "method": name, "cells": len(cells)} | measured | cost)
+        cost = {"forwards": forwards_of(own, options), "times a forward": seconds / once}
+        for site in own:
+            measured = agreement(exact[site], _values(maps[site], cells[site]))
+            n = len(cells[site])
+            rows.append({"site": site, "method": name, "cells": n} | measured | cost)
     return rows
 
 

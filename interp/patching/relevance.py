@@ -130,7 +130,7 @@ class _Rules(TorchFunctionMode):
         if name in _ACTIVATIONS:
 
             def f(x: Tensor) -> Tensor:
-                return func(x.clone(), *args[1:], **kwargs)  # type: ignore[no-any-return]
+                return func(x.clone(), *args[1:], **kwargs)
 
             return self.activation(f, args[0], f(args[0].detach()))
         if name in _NORMS:
@@ -141,7 +141,7 @@ class _Rules(TorchFunctionMode):
             return out.detach()
         if name in _PRODUCTS and _both_activations(*args[:2]):
             self.met["gate"] += 1
-            return _Valued.apply(out / 2, out)  # type: ignore[no-untyped-call]
+            return _Valued.apply(out / 2, out)
         if name in _QUOTIENTS and len(args) > 1 and _depends(args[1]):
             return _refused(out, "division by an activation")
         if name in _LINEAR | _ATTENTION | _PRODUCTS | _QUOTIENTS:
@@ -154,7 +154,7 @@ class _Rules(TorchFunctionMode):
             return value
         self.met["activation"] += 1
         ratio = torch.where(x == 0, _slope_at_zero(f, x), value / x).detach()
-        return _Valued.apply(x * ratio, value)  # type: ignore[no-any-return, no-untyped-call]
+        return _Valued.apply(x * ratio, value)
 
     def norm(self, func: _Function, name: str, args: Any, kwargs: Any) -> Tensor:
         """A fused norm, divided by its size in this run."""
@@ -163,7 +163,7 @@ class _Rules(TorchFunctionMode):
             given["eps"] = given.pop("bias")
         given |= kwargs
         x = given.pop("input", given.get("x"))
-        shape = given.get("shape", given.get("normalized_shape"))
+        shape = given["normalized_shape"] if "normalized_shape" in given else given["shape"]
         value: Tensor = func(*args, **kwargs)
         self.met["norm"] += 1
         axes = tuple(range(-len(shape), 0))
@@ -175,7 +175,7 @@ class _Rules(TorchFunctionMode):
         linear = centred * size
         weight = given.get("weight")
         linear = linear if weight is None else linear * weight.detach()
-        return _Valued.apply(linear.to(value.dtype), value)  # type: ignore[no-any-return, no-untyped-call]
+        return _Valued.apply(linear.to(value.dtype), value)
 
 
 @contextmanager
@@ -312,7 +312,7 @@ def _both_activations(a: Any, b: Any) -> bool:
 
 def _refused(out: Any, name: str) -> Any:
     if isinstance(out, Tensor):
-        return _Refused.apply(out, name) if out.requires_grad else out  # type: ignore[no-untyped-call]
+        return _Refused.apply(out, name) if out.requires_grad else out
     if isinstance(out, (tuple, list)):
         return type(out)(_refused(part, name) for part in out)
     return out
