@@ -174,6 +174,8 @@ def estimates() -> str:
         rows = summary(pd.read_parquet(path))
         model = path.stem.removesuffix(f"-{rows['task'].iloc[0]}")
         found += [_estimate_row(model, row) for row in rows.to_dict("records")]
+    if not found:
+        return "*No rows are committed: `python -m analyses.benchmarks.attribution` makes them.*"
     return markdown.table(pd.DataFrame(found))
 
 
