@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -179,7 +180,7 @@ def estimates() -> str:
     return markdown.table(pd.DataFrame(found))
 
 
-def _estimate_row(model: str, row: dict[str, Any]) -> dict[str, Any]:
+def _estimate_row(model: str, row: Mapping[Any, Any]) -> dict[str, Any]:
     exact = row["method"] == "exact"
     numbers = {
         "Pearson": row["pearson"],

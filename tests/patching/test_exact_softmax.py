@@ -18,6 +18,8 @@ from tests.models.native import native, native_pair
 from tests.patching.by_hand import N_LAYERS, TARGET, random_ids
 from tests.patching.test_attribution import close_to, effects, equal_length_pair, unequal_pair
 
+pytestmark = pytest.mark.slow  # every architecture; make test runs it
+
 ARCHITECTURES = ("gpt2", "llama", "qwen2", "gemma", "gemma2", "gemma3", "neox", "phi")
 
 

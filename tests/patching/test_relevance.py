@@ -32,6 +32,8 @@ from tests.patching.test_attribution import (
     unequal_pair,
 )
 
+pytestmark = pytest.mark.slow  # every architecture; make test runs it
+
 BY_HAND = ("gpt2", "llama", "qwen2", "gemma2", "gemma3", "neox")
 WITHOUT_BIASES = ("llama", "gemma", "gemma2", "gemma3")
 CAPS = {"gemma2": {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}}
