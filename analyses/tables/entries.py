@@ -27,6 +27,7 @@ from analyses.report.claims import Claim
 from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
 from analyses.tables.validity import (
+    estimates,
     known_arms,
     known_backup,
     known_cells,
@@ -354,6 +355,7 @@ TABLES: dict[str, Entry] = {
     "known-trained-places": Entry((), lambda _: known_trained_places()),
     "known-trained-edges": Entry((), lambda _: known_trained_edges()),
     "known-trained-directions": Entry((), lambda _: known_trained_directions()),
+    "estimates": Entry((), lambda _: estimates()),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),
     "transfer-words": Entry(("transfer",), partial(transfer, reader="bag of words")),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
+from analyses.benchmarks.attribution import KEPT as ESTIMATES
+from analyses.benchmarks.attribution import TOP, summary
 from analyses.benchmarks.known.measure import DIRECTIONS, EDGES, KEPT, NODES
 from analyses.benchmarks.known.trained import DIRECTIONS as TRAINED_DIRECTIONS
 from analyses.benchmarks.known.trained import EDGES as TRAINED_EDGES
@@ -184,3 +189,35 @@ def known_trained_directions() -> str:
             }
         )
     return markdown.table(pd.DataFrame(found))
+
+
+def estimates() -> str:
+    """How near estimates of every method come to exact sweeps, by model, task and site."""
+    found = []
+    for path in sorted(ESTIMATES.glob("*.parquet")):
+        rows = summary(pd.read_parquet(path))
+        model = path.stem.removesuffix(f"-{rows['task'].iloc[0]}")
+        found += [_estimate_row(model, row) for row in rows.to_dict("records")]
+    if not found:
+        return "*No rows are committed: `python -m analyses.benchmarks.attribution` makes them.*"
+    return markdown.table(pd.DataFrame(found))
+
+
+def _estimate_row(model: str, row: Mapping[Any, Any]) -> dict[str, Any]:
+    exact = row["method"] == "exact"
+    numbers = {
+        "Pearson": row["pearson"],
+        "lowest": row["lowest"],
+        "Spearman": row["spearman"],
+        "slope": row["slope"],
+        f"top {TOP} found": row["recall"],
+    }
+    return {
+        "model": model,
+        "pairs": f"{row['pairs']}, {row['task']}",
+        "site": row["site"],
+        "method": row["method"],
+        **{name: "" if exact else markdown.number(value) for name, value in numbers.items()},
+        "forwards": f"{row['forwards']:.0f}",
+        "time, in forwards": f"{row['times a forward']:.0f}",
+    }

@@ -7,7 +7,8 @@ which the sender gives what it gives in the source's run.
 difference the receiver reads, at 0, which is (source - destination) of what the sender writes times the
 gradient at the receiver's input (EAP, edge attribution patching, arXiv 2310.10348). ``steps`` takes the
 gradient's mean on the way of the embeddings from the destination's to the source's, with the same
-differences ("EAP-IG inputs", arXiv 2403.17806).
+differences ("EAP-IG inputs", arXiv 2403.17806). ``relp``: the coefficients of relevance propagation in
+the gradient's place (:mod:`interp.patching.relevance`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from interp.circuits.ablation import NodeOutputs, record_outputs
 from interp.circuits.edges import EdgeGraph
 from interp.circuits.runs import edge_batch, run_pair
 from interp.circuits.streams import Streams, require_edges
-from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
 from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading
+from interp.patching.gradients import require_gradient, require_rules, rules_of
 from interp.patching.hooked import require_one_prompt
 from interp.patching.metrics import Metric, apply_metrics, reading_of
+from interp.patching.sites import AttributionMethod
 from interp.prompts import PromptPair
 from interp.stats import FloatArray
 
@@ -62,18 +64,23 @@ def exact_edge_effects(
 
 @torch.inference_mode(False)  # gradients are needed, whatever mode the caller is in
 def estimated_edge_effects(
-    model: TransformerBridge, pair: PromptPair, metrics: dict[str, Metric], steps: int = 1
+    model: TransformerBridge,
+    pair: PromptPair,
+    metrics: dict[str, Metric],
+    steps: int = 1,
+    method: AttributionMethod = "gradient",
 ) -> FloatArray:
     """First-order estimates ``[edge]`` of :func:`exact_edge_effects`, in one backward for many steps.
 
     Raises:
-        InterpError: a metric without a gradient.
+        InterpError: a metric without a gradient; a model that RelP has no rules for.
     """
     source, destination = (
         reading_of(p.ids, pair, metrics) for p in (pair.source, pair.destination)
     )
     require_one_prompt(model, destination)
     require_edges(model, destination.prompt)
+    require_rules(model, method, destination.prompt)
     there, here = (
         [record_outputs(model, forward.ids) for forward in reading.forwards]
         for reading in (source, destination)
@@ -85,7 +92,7 @@ def estimated_edge_effects(
     for some in shares.split(max(1, edge_batch(model, longest) // _GRAPH)):
         path = some[:, None, None].to(model.cfg.device)
         embeddings = [b.embed + path * c.embed for b, c in zip(here, differences, strict=True)]
-        gradient = _gradient(model, pair, destination, differences, embeddings, metrics)
+        gradient = _gradient(model, pair, destination, differences, embeddings, metrics, method)
         effects += gradient.double().cpu() / steps
     require_finite(effects, "the gradient", f"an edge of {pair.label}")
     found: FloatArray = effects.numpy()
@@ -99,6 +106,7 @@ def _gradient(
     differences: list[NodeOutputs],
     embeddings: list[Tensor],
     metrics: dict[str, Metric],
+    method: AttributionMethod,
 ) -> Float[Tensor, " edge"]:
     """Derivative of the metric by the share of every difference that is read, at none.
 
@@ -115,13 +123,9 @@ def _gradient(
             reset_rope(model)
             # copies, because a tensor that was made under inference_mode can be in no graph
             ids, rows = forward.ids.clone().expand(n, -1).to(device), read.clone().to(device)
-            with model.hooks(fwd_hooks=streams.hooks()):
+            with model.hooks(fwd_hooks=streams.hooks()), rules_of(model, method):
                 logits.append(wrapped_logits(model, ids, logits_to_keep=rows).float())
         values = apply_metrics(metrics, torch.cat(logits, dim=1), pair)
         name, value = next(iter(values.items()))
-        if not value.requires_grad:
-            raise InterpError(
-                f"metric {name} has no gradient: compute it from the logits with torch, without "
-                "detach, argmax or item"
-            )
+        require_gradient(name, value)
         return torch.autograd.grad(value.sum(), gone)[0].sum(0)

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 Ablation: TypeAlias = Literal["resample", "mean", "zero"]
 """What a node outside a circuit gives instead of its own output: the placebo's, a mean, or nothing."""
 
-ScoreMethod: TypeAlias = Literal["attribution", "exact"]
-"""How nodes are scored: first-order estimates, or a patched run each."""
+ScoreMethod: TypeAlias = Literal["attribution", "relp", "exact"]
+"""How nodes and edges are scored: estimates by gradients, by relevance propagation, or a run each."""
 
 OverPairs: TypeAlias = Literal["mean", "mean_absolute"]
 """How the effects of a node on several pairs become a score."""

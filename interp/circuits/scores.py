@@ -19,6 +19,7 @@ from interp.patching.attribution import attribute
 from interp.patching.metrics import Metric, named_metrics, require_target
 from interp.patching.plan import ALL
 from interp.patching.result import SweepResult
+from interp.patching.sites import AttributionMethod
 from interp.patching.sweep import sweep
 from interp.prompts import PromptPair
 from interp.stats import FloatArray
@@ -44,7 +45,9 @@ def node_scores(
         model: a bridge in evaluation mode.
         pairs: one pair or several.
         method: ``"attribution"`` (:func:`interp.patching.attribute`, first-order estimates at the cost
-            of three forwards a pair) or ``"exact"`` (:func:`interp.patching.sweep`, a patched run each).
+            of four forwards a pair, the backward counted as two), ``"relp"`` (the same with the
+            coefficients of relevance propagation) or ``"exact"`` (:func:`interp.patching.sweep`, a
+            patched run each).
         steps: of the attribution's path (integrated gradients).
         over_pairs: ``"mean"``, or ``"mean_absolute"``: the mean of absolute effects, for
             pairs whose metric has no common direction, so that effects would cancel.
@@ -55,8 +58,8 @@ def node_scores(
         ``node``, ``layer``, ``head`` (missing for an MLP), ``score``: one row per node.
 
     Raises:
-        InterpError: no pairs, an unknown method, steps of an exact method, prompts that are the same,
-            and what a sweep refuses.
+        InterpError: no pairs, an unknown method, steps of another method than ``"attribution"``,
+            prompts that are the same, and what a sweep or an attribution refuses.
     """
     return _scores(model, pairs, "nodes", method, steps, over_pairs, metric, progress)
 
@@ -79,8 +82,9 @@ def edge_scores(
     Args:
         model: a bridge in evaluation mode.
         pairs: one pair or several, aligned by index.
-        method: ``"attribution"`` (EAP; with ``steps`` EAP-IG inputs), or ``"exact"``, a run for each of
-            the model's edges: of a large model there are too many.
+        method: ``"attribution"`` (EAP; with ``steps`` EAP-IG inputs), ``"relp"`` (EAP with the
+            coefficients of relevance propagation), or ``"exact"``, a run for each of the model's edges:
+            of a large model there are too many.
         steps, over_pairs, metric, progress: as in :func:`node_scores`.
 
     Returns:
@@ -132,8 +136,8 @@ def unit_effects(
         raise InterpError(
             f"{pair.label}: its two prompts are the same, so that no {unit[:-1]} has an effect"
         )
-    if method == "exact" and steps != 1:
-        raise InterpError("steps is for method='attribution': an exact patch takes none")
+    if method != "attribution" and steps != 1:
+        raise InterpError(f"steps is for method='attribution': {method!r} takes none")
     if steps < 1:
         raise InterpError(f"steps is {steps}: the gradient is taken at one point at least")
     if unit == "edges":
@@ -155,7 +159,7 @@ def _edge_effects(
     require_target(model, [pair], metrics)
     if method == "exact":
         return exact_edge_effects(model, pair, metrics)
-    return estimated_edge_effects(model, pair, metrics, steps)
+    return estimated_edge_effects(model, pair, metrics, steps, _rules_of(method))
 
 
 def _node_effects(
@@ -171,11 +175,21 @@ def _node_effects(
     else:
         # of an MLP one cell a position: first-order effects add up over positions
         found = attribute(
-            model, pair, sites=("z", "mlp_out"), steps=steps, metric=metric, progress=False
+            model,
+            pair,
+            sites=("z", "mlp_out"),
+            method=_rules_of(method),
+            steps=steps,
+            metric=metric,
+            progress=False,
         )
         heads, mlps = found["z"], found["mlp_out"]
     by_layer = np.concatenate([_effects(heads), _effects(mlps).sum(-1, keepdims=True)], axis=1)
     return by_layer.reshape(-1)
+
+
+def _rules_of(method: ScoreMethod) -> AttributionMethod:
+    return "relp" if method == "relp" else "gradient"
 
 
 def _effects(result: SweepResult) -> FloatArray:

@@ -12,9 +12,21 @@ nothing of how the effect bends on the way there. Where the difference is large 
 positions at once) or a norm or softmax is saturated, compare it with exact cells
 (:func:`interp.patching.screen.screen`).
 
-With ``steps`` the gradient is averaged along a path on which the input embeddings go from the
-destination's to the source's (integrated gradients, "EAP-IG inputs" of arXiv 2403.17806). At the
-first ``resid_pre`` the estimates then add up to source - destination.
+Three ways bend with it:
+
+- ``steps``: the gradient is averaged along a path on which the input embeddings go from the
+  destination's to the source's (integrated gradients, "EAP-IG inputs" of arXiv 2403.17806). At the
+  first ``resid_pre`` the estimates then add up to source - destination.
+- ``method="relp"``: the coefficients of relevance propagation take the gradient's place, at the same
+  cost (arXiv 2508.21258; its rules are in :mod:`interp.patching.relevance`). Norms are held fixed, and
+  activations and gates count with their ratio instead of their slope. That suits prompts that differ
+  much. Where they differ little (an instruction and its placebo, far behind it) the gradient is nearer,
+  and a gate's half makes RelP's effects too small: compare both with exact cells.
+- ``exact_softmax``: at ``q`` and ``k`` the pattern's change is computed and not estimated
+  (:mod:`interp.patching.exact_softmax`).
+
+Edges between heads and MLPs (EAP, EAP-IG, RelP) are estimated by
+:func:`interp.circuits.edge_scores`.
 
 Memory: the graph of one forward (of the option margin two, one per option), and per pair the
 activations of the chosen sites and layers.
@@ -23,7 +35,8 @@ activations of the chosen sites and layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +47,12 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
+from interp.patching.exact_softmax import (
+    SOFTMAX_SITES,
+    SoftmaxEffects,
+    require_scores,
+    softmax_effects,
+)
 from interp.patching.gradients import Node, along_path, differentiate, read_states
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.hooked import supports_hook
@@ -47,7 +66,7 @@ from interp.patching.metrics import (
 )
 from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
 from interp.patching.result import SweepResult, alignment_notes
-from interp.patching.sites import PatchSite
+from interp.patching.sites import AttributionMethod, PatchSite
 from interp.prompts import PromptPair
 
 
@@ -64,7 +83,9 @@ def attribute(
     spans: Sequence[str] | None = None,
     heads: Sequence[int] | None = None,
     positions: Positions = "aligned",
+    method: AttributionMethod = "gradient",
     steps: int = 1,
+    exact_softmax: bool = False,
     metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
     seed: int = 0,
     progress: bool = True,
@@ -74,16 +95,20 @@ def attribute(
     Args:
         model: a bridge in evaluation mode.
         pairs: one pair or several.
-        sites: any site of a sweep but ``"edges"``.
+        sites: any site of a sweep but ``"edges"`` (the attention's; for the edges between heads and
+            MLPs see :func:`interp.circuits.edge_scores`).
         grid: ``cells`` to ``positions`` as one :class:`interp.patching.Grid`, instead of them.
         cells: the grid of every site; None takes each site's own, as :func:`interp.patching.sweep`.
         layers: which layers; None takes all.
         spans: the columns of ``"layer_span"``.
         heads: which heads (key/value heads at ``k`` and ``v``); None takes all.
         positions: which positions of the destination.
+        method: ``"gradient"`` (attribution patching), or ``"relp"`` (relevance patching).
         steps: 1 takes the gradient on the destination. More takes its mean over that many midpoints
             of the straight line between both runs' input embeddings, one forward and backward each;
-            for prompts that are aligned by index.
+            for prompts that are aligned by index. Of the gradient alone.
+        exact_softmax: at ``q`` and ``k`` the exact change of the pattern times the metric's derivative
+            by it. One forward and backward more, and a forward for each of the two sites.
         metric: as in a sweep; a function has to be differentiable. Every metric is one backward.
         seed: seed of the results' max-t.
         progress: show a bar.
@@ -96,11 +121,14 @@ def attribute(
 
     Raises:
         InterpError: what a sweep refuses; ``"edges"``; a site that the model's hooks cannot set; a
-            metric without a gradient; ``steps`` on prompts that are not aligned by index.
+            metric without a gradient; ``steps`` on prompts that are not aligned by index, or of
+            ``"relp"``; a model of which RelP does not know every part; ``exact_softmax`` without
+            ``q`` or ``k``, with ``steps``, or on a model that does not show its attention scores.
 
     Example:
         >>> maps = attribute(model, pair, sites=["z", "mlp_out"])   # doctest: +SKIP
         >>> maps["z"].top(5)                                        # doctest: +SKIP
+        >>> attribute(model, pair, method="relp")["mlp_out"].top(5)  # doctest: +SKIP
     """
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
@@ -115,12 +143,20 @@ def attribute(
         for site in sites
     }
     require_target(model, pairs, metrics)
+    _require_method(method, steps)
     _require_path(pairs, steps)
+    if exact_softmax:
+        require_scores(model, sites)
+        if steps > 1:
+            raise InterpError(
+                f"exact_softmax takes the derivative on the destination alone, not steps={steps}"
+            )
+    how = _How(method, steps, exact_softmax)
     to_run = {site: _by_pair(plan) for site, plan in plans.items()}
     tables = {site: Table.empty(plan, len(metrics)) for site, plan in plans.items()}
     for number, pair in enumerate(tqdm(pairs, desc="attribution", disable=not progress)):
         chosen = {site: by_pair[number] for site, by_pair in to_run.items()}
-        estimates = _estimate(model, pair, chosen, metrics, steps)
+        estimates = _estimate(model, pair, chosen, metrics, how)
         for site, table in tables.items():
             table.source[:, number] = estimates.source
             table.destination[:, number] = estimates.destination
@@ -136,12 +172,25 @@ def attribute(
             pairs,
             metric_names=list(metrics),
             several=several,
-            title=f"{names}, {site}, attribution",
+            title=f"{names}, {site}, {'RelP' if method == 'relp' else 'attribution'}",
             seed=seed,
-            notes=(_note(steps), *alignment_notes(model, pairs)),
+            notes=(_note(how, site), *alignment_notes(model, pairs)),
         )
         for site, plan in plans.items()
     }
+
+
+@dataclass(frozen=True)
+class _How:
+    """How an effect is estimated: the arguments of :func:`attribute`."""
+
+    method: AttributionMethod
+    steps: int
+    exact_softmax: bool
+
+    def through_softmax(self, site: str) -> bool:
+        """Whether a site is estimated through the softmax itself."""
+        return self.exact_softmax and site in SOFTMAX_SITES
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +204,12 @@ class _Estimates:
     row_of: npt.NDArray[np.int64]
     source: Float[Tensor, " metric"]
     destination: Float[Tensor, " metric"]
+    softmax: SoftmaxEffects = field(default_factory=lambda: SoftmaxEffects({}, 1))
 
     def of(self, site: str, cell: PlannedCell) -> Float[Tensor, " metric"]:
         """The estimated effect of a cell: the sum over its positions and heads."""
+        if (site, cell.layers[0]) in self.softmax.attention:
+            return self.softmax.of((site, cell.layers[0]), cell.heads, cell.destination)
         rows = self.terms[site, cell.layers[0]][:, self.row_of[cell.destination.numpy()]]
         rows = rows[..., list(cell.heads)] if cell.heads else rows
         return torch.from_numpy(rows.sum(axis=(1, 2))).float()
@@ -168,20 +220,22 @@ def _estimate(
     pair: PromptPair,
     chosen: Mapping[str, Sequence[PlannedCell]],
     metrics: Mapping[str, Metric],
-    steps: int,
+    how: _How,
 ) -> _Estimates:
     nodes = sorted({(site, layer) for site, cs in chosen.items() for c in cs for layer in c.layers})
     source_rows, rows = _moved([cell for cs in chosen.values() for cell in cs])
     readings = [reading_of(p.ids, pair, metrics) for p in (pair.source, pair.destination)]
     source, source_logits = read_states(model, readings[0], nodes, source_rows)
-    if steps == 1:
-        run = differentiate(model, pair, nodes, rows, metrics)
+    through = [node for node in nodes if how.through_softmax(node[0])]
+    linear = [node for node in nodes if not how.through_softmax(node[0])]
+    if how.steps == 1 and linear:
+        run = differentiate(model, pair, linear, rows, metrics, method=how.method)
         states, logits, gradients = run.states, run.logits, run.gradients
     else:
-        states, logits = read_states(model, readings[1], nodes, rows)
-        gradients = along_path(model, pair, nodes, rows, metrics, steps)
+        states, logits = read_states(model, readings[1], linear, rows)
+        gradients = along_path(model, pair, linear, rows, metrics, how.steps) if linear else {}
     terms = {}
-    for node in nodes:
+    for node in linear:
         difference = source[node].float() - states[node].float()
         products = (gradients[node] * difference).sum(-1)
         terms[node] = products.view(*products.shape[:2], -1).double().cpu().numpy()
@@ -192,6 +246,11 @@ def _estimate(
         row_of,
         evaluate_metrics(metrics, source_logits[None], pair)[:, 0],
         evaluate_metrics(metrics, logits[None], pair)[:, 0],
+        *(
+            [softmax_effects(model, pair, through, source, rows, metrics, how.method)]
+            if through
+            else []
+        ),
     )
 
 
@@ -214,9 +273,27 @@ def _by_pair(plan: SweepPlan) -> list[list[PlannedCell]]:
     return cells
 
 
-def _note(steps: int) -> str:
-    how = "" if steps == 1 else f", gradients averaged over {steps} steps of the embeddings"
-    return f"attribution: first-order estimates, not patched runs{how}"
+def _note(how: _How, site: str) -> str:
+    kind = (
+        "RelP: estimates by relevance propagation"
+        if how.method == "relp"
+        else "attribution: first-order estimates"
+    )
+    more = (
+        "" if how.steps == 1 else f", gradients averaged over {how.steps} steps of the embeddings"
+    )
+    if how.through_softmax(site):
+        more += ", the pattern's change exact"
+    return f"{kind}, not patched runs{more}"
+
+
+def _require_method(method: str, steps: int) -> None:
+    if method not in get_args(AttributionMethod):
+        raise InterpError(f"no method {method!r}; known: {', '.join(get_args(AttributionMethod))}")
+    if method == "relp" and steps != 1:
+        raise InterpError(
+            f"steps={steps} averages gradients: method='relp' takes none, leave it out"
+        )
 
 
 def _require_sites(model: TransformerBridge, sites: Sequence[str]) -> None:
@@ -226,7 +303,8 @@ def _require_sites(model: TransformerBridge, sites: Sequence[str]) -> None:
         raise InterpError("no sites to attribute to: the list is empty")
     if "edges" in sites:
         raise InterpError(
-            "edges cannot be attributed: they are removed and not copied; use knockout()"
+            "attention edges cannot be attributed: they are removed and not copied; use knockout(), or "
+            "edge_scores() for the edges between heads and MLPs"
         )
     for site in sites:
         if not supports_hook(model, site):

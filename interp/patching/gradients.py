@@ -2,11 +2,15 @@
 
 The option margin is read in one forward per option (:mod:`interp.patching.branches`): the gradient at
 an activation of the prompt, which is the same in both, is the sum of theirs.
+
+With ``method="relp"`` the same backward gives the coefficients of relevance propagation
+(:mod:`interp.patching.relevance`), which stand where the gradients stand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,12 +26,15 @@ from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading
 from interp.patching.hooked import hook_of, require_one_prompt
 from interp.patching.metrics import Metric, apply_metrics, reading_of
+from interp.patching.relevance import relevance_rules, require_relevance
+from interp.patching.sites import AttributionMethod
 from interp.prompts import PromptPair
 
 Node: TypeAlias = tuple[str, int]
 """A site of a layer."""
 
-_Hook: TypeAlias = tuple[str, Callable[..., Any]]
+Hook: TypeAlias = tuple[str, Callable[..., Any]]
+"""A forward hook: its name and function."""
 
 
 @torch.no_grad()
@@ -45,7 +52,7 @@ def read_states(
         # every forward has the prompt's states; the first one's serve
         hooks = [] if logits else _readers(nodes, rows, len(reading.prompt), states)
         with model.hooks(fwd_hooks=hooks):
-            logits.append(_logits_at(model, forward.ids, read))
+            logits.append(logits_at(model, forward.ids, read))
     _require_finite(states, "activation")
     return states, torch.cat(logits)
 
@@ -66,6 +73,7 @@ def differentiate(
     rows: Int[Tensor, " row"],
     metrics: Mapping[str, Metric],
     embeddings: Float[Tensor, "1 pos d_model"] | None = None,
+    method: AttributionMethod = "gradient",
 ) -> Derivatives:
     """Forwards and backwards of the destination, from given embeddings if there are any.
 
@@ -74,6 +82,7 @@ def differentiate(
     """
     reading = reading_of(pair.destination.ids, pair, metrics)
     require_one_prompt(model, reading)
+    require_rules(model, method, reading.prompt)
     n = len(reading.prompt)
     start = hook_of("resid_pre", min((layer for _, layer in nodes), default=0))
     names = {node: _gradient_hook(*node) for node in nodes}
@@ -94,15 +103,15 @@ def differentiate(
 
         return keep
 
-    hooks: list[_Hook] = [(hook_of("resid_pre", 0), replace)] if embeddings is not None else []
+    hooks: list[Hook] = [(hook_of("resid_pre", 0), replace)] if embeddings is not None else []
     hooks += _readers(nodes, rows, n, states)
     hooks += [(name, keeper(name)) for name in dict.fromkeys([start, *names.values()])]
     read_logits = []
     with torch.enable_grad():
         for forward, read in zip(reading.forwards, reading.reads(), strict=True):
             kept.append({})
-            with model.hooks(fwd_hooks=hooks):
-                read_logits.append(_logits_at(model, forward.ids, read))
+            with model.hooks(fwd_hooks=hooks), rules_of(model, method):
+                read_logits.append(logits_at(model, forward.ids, read))
         logits = torch.cat(read_logits)
         values = {m: v.sum() for m, v in apply_metrics(metrics, logits[None], pair).items()}
     gradients = _backward(values, kept)
@@ -117,6 +126,32 @@ def differentiate(
     return Derivatives(states, found, logits.detach())
 
 
+def rules_of(model: TransformerBridge, method: AttributionMethod) -> AbstractContextManager[Any]:
+    """What a forward runs under, for the backward of a method."""
+    return relevance_rules(model) if method == "relp" else nullcontext()
+
+
+def require_rules(
+    model: TransformerBridge, method: AttributionMethod, ids: Int[Tensor, " pos"]
+) -> None:
+    """Refuse a model for which a method has no rules.
+
+    Raises:
+        InterpError: as :func:`interp.patching.relevance.require_relevance`.
+    """
+    if method == "relp":
+        require_relevance(model, ids)
+
+
+def require_gradient(name: str, value: Tensor) -> None:
+    """Refuse a metric that no gradient reaches."""
+    if not value.requires_grad:
+        raise InterpError(
+            f"metric {name} has no gradient: compute it from the logits with torch, without "
+            "detach, argmax or item"
+        )
+
+
 def _backward(
     values: Mapping[str, Tensor], kept: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, list[list[Tensor]]]:
@@ -129,11 +164,7 @@ def _backward(
     activations = [(name, tensor) for forward in kept for name, tensor in forward.items()]
     left = len(values)
     for name, value in values.items():
-        if not value.requires_grad:
-            raise InterpError(
-                f"metric {name} has no gradient: compute it from the logits with torch, without "
-                "detach, argmax or item"
-            )
+        require_gradient(name, value)
         left -= 1
         gradients = torch.autograd.grad(
             value, [tensor for _, tensor in activations], retain_graph=left > 0, allow_unused=True
@@ -179,7 +210,7 @@ def along_path(
 
 def _readers(
     nodes: Sequence[Node], rows: Int[Tensor, " row"], n: int, states: dict[Node, Tensor]
-) -> list[_Hook]:
+) -> list[Hook]:
     """Hooks that note every node's activation at some positions of the ``n`` of a prompt."""
 
     def reader(node: Node) -> Callable[..., None]:
@@ -206,9 +237,10 @@ def _gradient_hook(site: str, layer: int) -> str:
     return hook_of("attn_out" if site == "resid_mid" else site, layer)
 
 
-def _logits_at(
+def logits_at(
     model: TransformerBridge, ids: Int[Tensor, " pos"], read: Int[Tensor, " read"]
 ) -> Float[Tensor, "read d_vocab"]:
+    """Logits of one forward at some positions, with a graph where gradients are on."""
     reset_rope(model)
     device = model.cfg.device
     # copies, because a tensor that was made under inference_mode can be in no graph

@@ -38,6 +38,10 @@ MetricName = Literal["margin", "option_margin", "log_prob"]
 """What is read at the end of a run, by name: the margin (logit difference) of two options, the mean
 log-probability per token of one's full text minus the other's, and that of the first one's token."""
 
+AttributionMethod = Literal["gradient", "relp"]
+"""What an attribution multiplies differences with: the gradient (AtP, with steps integrated
+gradients), or the coefficients of relevance propagation (RelP)."""
+
 SweepMethod = Literal["exact", "hooked"]
 """Cells in one pass over the layers, or one forward through hooks for each."""
 

@@ -23,18 +23,21 @@ def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.DataFrame
     return edge_scores(model, pairs, method="exact", over_pairs="mean_absolute", progress=False)
 
 
-def gradient(
-    model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1
+def estimate(
+    model: TransformerBridge, pairs: Sequence[PromptPair], *, relp: bool = False, steps: int = 1
 ) -> pd.DataFrame:
-    """Edge attribution patching (EAP)."""
-    return edge_scores(model, pairs, steps=steps, over_pairs="mean_absolute", progress=False)
+    """Edge attribution patching (EAP), or the same with RelP's coefficients."""
+    return edge_scores(
+        model, pairs, method="relp" if relp else "attribution", steps=steps,
+        over_pairs="mean_absolute", progress=False,
+    )  # fmt: skip
 
 
 def edge_rows(
     model: TransformerBridge, truth: Truth, pairs: Sequence[PromptPair]
 ) -> list[dict[str, object]]:
     """One row per method, over all edges of the model; ``missed`` names the true ones that score 0."""
-    tables = by_method(model, pairs, exact=exact, gradient=gradient)
+    tables = by_method(model, pairs, exact=exact, estimate=estimate)
     found = {name: _by_label(table) for name, table in tables.items()}
     used = true_edges(truth)
     true = pd.Series({label: label in used for label in next(iter(found.values())).index})

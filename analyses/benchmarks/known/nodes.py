@@ -11,6 +11,7 @@ from analyses.benchmarks.known.scored import DECIMALS, Scores, by_method, scored
 from interp.known import Truth
 from interp.patching import Cells, SweepSite, attribute, sweep
 from interp.patching.result import SweepResult
+from interp.patching.sites import AttributionMethod
 from interp.prompts import PromptPair
 
 _CELLS: Mapping[SweepSite, Cells] = {"z": "layer_head_pos", "mlp_out": "layer_pos"}
@@ -27,13 +28,17 @@ def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
     )
 
 
-def gradient(model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1) -> Scores:
-    """Attribution patching: difference of the runs times the gradient on the destination."""
+def estimate(
+    model: TransformerBridge, pairs: Sequence[PromptPair], *, relp: bool = False, steps: int = 1
+) -> Scores:
+    """Difference of the runs times the gradient on the destination, or RelP's coefficient."""
+    method: AttributionMethod = "relp" if relp else "gradient"
     found: dict[str, SweepResult] = {}
     for site, cells in _CELLS.items():
         found |= attribute(
-            model, pairs, sites=[site], cells=cells, positions="all", steps=steps, progress=False
-        )
+            model, pairs, sites=[site], cells=cells, positions="all", method=method, steps=steps,
+            progress=False,
+        )  # fmt: skip
     return _sizes(found)
 
 
@@ -41,7 +46,7 @@ def node_rows(
     model: TransformerBridge, truth: Truth, pairs: Sequence[PromptPair]
 ) -> list[dict[str, object]]:
     """One row per method, over the cells of all heads and MLPs."""
-    found = by_method(model, pairs, exact=exact, gradient=gradient)
+    found = by_method(model, pairs, exact=exact, estimate=estimate)
     return scored_rows(truth.name, found, true_cells(truth, next(iter(found.values()))))
 
 

@@ -10,7 +10,7 @@ arXiv 2304.05969)::
 
 Exact patching adds ``moved[p, q]`` and runs on. Attribution takes its product with the gradient at the
 attention's output (EAP, arXiv 2310.10348), integrated gradients the gradient's mean on the way of the
-embeddings from destination to source (arXiv 2403.17806).
+embeddings from destination to source (arXiv 2403.17806), RelP its coefficient there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from analyses.benchmarks.known.scored import Scores, by_method, scored_rows
 from interp.known import ToyTask, TrainedTruth
 from interp.known.task import INSTRUCTION, LAYOUT
 from interp.known.trained_truth import TOLERANCE
+from interp.patching.gradients import require_rules, rules_of
 from interp.patching.hooked import hook_of
+from interp.patching.sites import AttributionMethod
 from interp.prompts import MarginTarget, PromptPair, make_pair
 from interp.stats import rng
 
@@ -50,7 +52,7 @@ def position_edge_rows(
 ) -> list[dict[str, object]]:
     """One row per method: how well the mean sizes of effects tell the true edges of :data:`EDGES`."""
     pairs = _pairs(model, task, truth, n_pairs)
-    found = by_method(model, pairs, exact=exact, gradient=gradient)
+    found = by_method(model, pairs, exact=exact, estimate=estimate)
     true = pd.Series([edge in truth.edges for edge in EDGES])
     return scored_rows(f"{task.name} {task.seed}", found, true)
 
@@ -60,9 +62,18 @@ def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
     return _sizes(_patched(model, *_prompts(pairs)))
 
 
-def gradient(model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1) -> Scores:
+def estimate(
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    *,
+    relp: bool = False,
+    steps: int = 1,
+) -> Scores:
     """The same to first order; with more steps by the mean gradient at midpoints of the path."""
-    return _sizes(_estimated(model, *_prompts(pairs), steps=steps))
+    method: AttributionMethod = "relp" if relp else "gradient"
+    require_rules(model, method, pairs[0].destination.ids)
+    with rules_of(model, method):
+        return _sizes(_estimated(model, *_prompts(pairs), steps=steps))
 
 
 def _pairs(

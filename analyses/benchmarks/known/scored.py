@@ -34,19 +34,21 @@ def by_method(
     pairs: Sequence[PromptPair],
     *,
     exact: Callable[[TransformerBridge, Sequence[PromptPair]], Found],
-    gradient: Callable[..., Found],
+    estimate: Callable[..., Found],
 ) -> dict[str, Found]:
     """What every method finds, by its name.
 
     ``exact(model, pairs)`` copies from the source run into the destination (denoising); the swapped
-    pairs are the other way (noising). ``gradient(model, pairs, steps=1)`` is attribution, with more
-    steps integrated gradients: the gradient averaged on the way of the inputs (EAP-IG inputs).
+    pairs are the other way (noising). ``estimate(model, pairs, relp=False, steps=1)`` is attribution,
+    with more steps integrated gradients: the gradient averaged on the way of the inputs (EAP-IG inputs);
+    with ``relp`` relevance patching.
     """
     return {
         "exact, denoising": exact(model, pairs),
         "exact, noising": exact(model, [pair.swap() for pair in pairs]),
-        "attribution": gradient(model, pairs),
-        "integrated gradients": gradient(model, pairs, steps=N_PATH),
+        "attribution": estimate(model, pairs),
+        "integrated gradients": estimate(model, pairs, steps=N_PATH),
+        "relp": estimate(model, pairs, relp=True),
     }
 
 

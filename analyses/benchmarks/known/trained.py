@@ -102,7 +102,7 @@ def share_rows(
     ``auroc``: of the sizes at the four positions, against those that the program uses.
     """
     pairs = _pairs(model, task, n_pairs)
-    sweeps = by_method(model, pairs, exact=_exact, gradient=_attributed)
+    sweeps = by_method(model, pairs, exact=_exact, estimate=_attributed)
     found = {method: _shares(result) for method, result in sweeps.items()}
     found["random"] = rng(task.seed, "random shares", task.name).random(len(LAYOUT))
     true = truth.shares or {"content": 1.0, "query": 1.0}
@@ -214,11 +214,11 @@ def _exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> SweepResult
 
 
 def _attributed(
-    model: TransformerBridge, pairs: Sequence[PromptPair], *, steps: int = 1
+    model: TransformerBridge, pairs: Sequence[PromptPair], *, relp: bool = False, steps: int = 1
 ) -> SweepResult:
     return attribute(
-        model, pairs, sites=["resid_post"], cells="layer_pos", positions="all", steps=steps,
-        progress=False,
+        model, pairs, sites=["resid_post"], cells="layer_pos", positions="all",
+        method="relp" if relp else "gradient", steps=steps, progress=False,
     )["resid_post"]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.known import position_edges
-from analyses.benchmarks.known.position_edges import EDGES, exact, gradient, position_edge_rows
+from analyses.benchmarks.known.position_edges import EDGES, estimate, exact, position_edge_rows
 from interp.known import ToyTask, load_trained, open_truth
 from interp.known.task import CONTENT, INSTRUCTION, OTHER, QUERY
 from interp.prompts import PromptPair, make_pair
@@ -109,7 +109,7 @@ def test_what_a_prompt_shares_with_its_source_moves_nothing() -> None:
         task.ids(f"{word} content2 other1 query1".split()) for word in ("ask1", "note2")
     )
     pair = make_pair(model, source, destination, target=task.target, spans=task.spans)
-    for scores in (exact(model, [pair]), gradient(model, [pair], steps=4)):
+    for scores in (exact(model, [pair]), estimate(model, [pair], steps=4)):
         for edge, size in zip(EDGES, scores, strict=True):
             if edge[0] in (CONTENT, OTHER):
                 assert size == 0
