@@ -40,9 +40,8 @@ from analyses.tables.validity import (
     known_trained_places,
 )
 from analyses.totals import claim_of
-from interp.behaviour import OptionScores, prompt_tables
+from interp.behaviour import prompt_tables
 from interp.behaviour.scores import PRIMARY
-from interp.data.bundle import bundled_instructions
 from interp.directions import DirectionStack
 from interp.directions.swings import LEARNED, swing_table
 from interp.errors import InterpError, did_you_mean
@@ -96,7 +95,6 @@ def effects(rows: Rows, *, whole: bool = True) -> str:
                     "n": main.n,
                     "clusters": main.n_clusters,
                     "wordings": " x ".join(map(str, main.texts or ())),
-                    "placebos": placebo_kind(scores),
                 }
             )
     return markdown.table(pd.DataFrame(found))
@@ -107,14 +105,6 @@ def _effect_key(group: Any) -> tuple[str, bool, int]:
     (items, _), part = group
     row = part.iloc[0]
     return items, row["against"] == "clean", _ORDER.get(row["condition"], len(_ORDER))
-
-
-def placebo_kind(rows: OptionScores | pd.DataFrame) -> str:
-    """What the placebos of kept rows are: those of the first edition were statements."""
-    frame = rows if isinstance(rows, pd.DataFrame) else rows.frame
-    used = set(frame.loc[frame["condition"] == "placebo", "text_id"])
-    requests = {one.id for one in bundled_instructions() if one.kind == "placebo"}
-    return "requests" if used <= requests else "statements, first edition"
 
 
 def placebo_kinds(_: Rows) -> str:
@@ -157,7 +147,7 @@ def nulls(_: Rows) -> str:
 
 
 def rank_gains(rows: Rows) -> str:
-    """Where the instruction gains, by the rank of the right answer before."""
+    """Where the instruction gains, by the rank of the right answer before, of models asked in orders."""
     found = []
     for run, name in MODELS.items():
         scores = rows[run].scores()
@@ -166,6 +156,8 @@ def rank_gains(rows: Rows) -> str:
         table = table[(table["condition"] == "instructed") & (table["items"] != "all")]
         for (items, rank), part in table.groupby(["items", "rank"], sort=False):
             by_measure = {row["measure"]: interval_of(row) for row in part.to_dict("records")}
+            if not by_measure["gain"].n:
+                continue  # asked in one order, from which ranks and gains cannot both be read
             claim = claims.get((str(items), "instructed")) if rank == "top - rest" else None
             found.append(
                 {
@@ -176,7 +168,6 @@ def rank_gains(rows: Rows) -> str:
                     f"in {_MARGIN}": markdown.interval(by_measure["gain_margin"]),
                     "verdict": "-" if claim is None else claim.verdict,
                     "n": by_measure["gain"].n,
-                    "placebos": placebo_kind(scores),
                 }
             )
     return markdown.table(pd.DataFrame(found))
@@ -201,7 +192,6 @@ def flips(rows: Rows) -> str:
                     "incorrect -> correct": gained,
                     "of": of,
                     "net": markdown.interval(interval_of(row, "net"), 3),
-                    "placebos": placebo_kind(scores),
                 }
             )
     return markdown.table(pd.DataFrame(found))
