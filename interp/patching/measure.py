@@ -72,28 +72,61 @@ def run_plan(
         disable=not progress,
     ) as bar:
         for batch in pair_batches(model, plan, max_bytes):
-            sources = {
-                number: read_source(model, pairs[number].source.ids, plan, number)
-                for number in batch
-            }
-            for number, source in sources.items():
-                table.source[:, number] = source_values(model, pairs[number], metrics, source)
-            measure(
+            runs = PlanRuns(
                 model,
-                {number: pairs[number] for number in batch},
-                [
-                    (cell, patches_of(plan.site, cell, sources[cell.pair], part))
-                    for cell in plan.to_run
-                    if cell.pair in sources
-                ],
+                pairs,
+                plan,
+                batch,
                 metrics,
                 table,
+                part=part,
                 method=method,
                 max_bytes=max_bytes,
-                advance=bar.update,
             )
+            runs.run([cell for cell in plan.to_run if cell.pair in runs.sources], bar.update)
     enter_zeros(plan, table)
     return table
+
+
+class PlanRuns:
+    """The unpatched runs of some pairs of a plan, made once, and its cells patched into them on demand.
+
+    Both runs' metrics are entered into the table at the beginning, a cell's when it is run.
+    """
+
+    def __init__(
+        self,
+        model: TransformerBridge,
+        pairs: Sequence[PromptPair],
+        plan: SweepPlan,
+        batch: Sequence[int],
+        metrics: Mapping[str, Metric],
+        table: Table,
+        *,
+        part: Part | None = None,
+        method: SweepMethod = "exact",
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._plan, self._part = plan, part
+        self.sources = {
+            number: read_source(model, pairs[number].source.ids, plan, number) for number in batch
+        }
+        for number, source in self.sources.items():
+            table.source[:, number] = source_values(model, pairs[number], metrics, source)
+        self._runs = BoundRuns(
+            model,
+            {number: pairs[number] for number in batch},
+            metrics,
+            table,
+            method=method,
+            max_bytes=max_bytes,
+        )
+
+    def run(self, cells: Sequence[PlannedCell], advance: Callable[[int], object]) -> None:
+        """Run some cells of these pairs and enter their metrics."""
+        site, part = self._plan.site, self._part
+        bound = [(cell, patches_of(site, cell, self.sources[cell.pair], part)) for cell in cells]
+        self._runs.run(bound, advance)
 
 
 def source_values(
@@ -110,40 +143,51 @@ def source_values(
     return evaluate_metrics(metrics, logits[None], pair)[:, 0]
 
 
-def measure(
-    model: TransformerBridge,
-    pairs: Mapping[int, PromptPair],
-    bound: Sequence[tuple[PlannedCell, tuple[Patch, ...]]],
-    metrics: Mapping[str, Metric],
-    table: Table,
-    *,
-    method: SweepMethod,
-    max_bytes: int,
-    advance: Callable[[int], object],
-) -> None:
-    """Run the cells of some pairs and enter their metrics, and the destinations', into the table."""
-    numbers = list(pairs)
-    readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs.values()]
-    runs = PatchedRuns(
-        model,
-        [reading.prompt for reading in readings],
-        [reading.read for reading in readings],
-        branches=[reading.branches for reading in readings],
-        method=method,
-        max_bytes=max_bytes,
-    )
-    for number, logits in zip(numbers, runs.logits, strict=True):
-        table.destination[:, number] = evaluate_metrics(metrics, logits[None], pairs[number])[:, 0]
+class BoundRuns:
+    """The destinations' runs of some pairs, made once, for cells that are bound to their patches."""
 
-    def enter(indices: list[int], logits: Tensor) -> None:
-        number = bound[indices[0]][0].pair  # the engine hands over runs of one prompt
-        values = evaluate_metrics(metrics, logits, pairs[number])
-        for k, index in enumerate(indices):
-            table.enter(bound[index][0], values[:, k])
+    def __init__(
+        self,
+        model: TransformerBridge,
+        pairs: Mapping[int, PromptPair],
+        metrics: Mapping[str, Metric],
+        table: Table,
+        *,
+        method: SweepMethod,
+        max_bytes: int,
+    ) -> None:
+        self._pairs, self._metrics, self._table = pairs, metrics, table
+        self._numbers = list(pairs)
+        readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs.values()]
+        self._runs = PatchedRuns(
+            model,
+            [reading.prompt for reading in readings],
+            [reading.read for reading in readings],
+            branches=[reading.branches for reading in readings],
+            method=method,
+            max_bytes=max_bytes,
+        )
+        for number, logits in zip(self._numbers, self._runs.logits, strict=True):
+            own = evaluate_metrics(metrics, logits[None], pairs[number])[:, 0]
+            table.destination[:, number] = own
 
-    cells = [Cell(numbers.index(cell.pair), patches) for cell, patches in bound]
-    runs.run(cells, enter, advance=advance)
-    table.notes.extend(note for note in runs.notes if note not in table.notes)
+    def run(
+        self,
+        bound: Sequence[tuple[PlannedCell, tuple[Patch, ...]]],
+        advance: Callable[[int], object],
+    ) -> None:
+        """Run cells and enter their metrics into the table."""
+
+        def enter(indices: list[int], logits: Tensor) -> None:
+            number = bound[indices[0]][0].pair  # the engine hands over runs of one prompt
+            values = evaluate_metrics(self._metrics, logits, self._pairs[number])
+            for k, index in enumerate(indices):
+                self._table.enter(bound[index][0], values[:, k])
+
+        cells = [Cell(self._numbers.index(cell.pair), patches) for cell, patches in bound]
+        self._runs.run(cells, enter, advance=advance)
+        notes = self._table.notes
+        notes.extend(note for note in self._runs.notes if note not in notes)
 
 
 def enter_zeros(plan: SweepPlan, table: Table) -> None:

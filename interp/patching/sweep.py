@@ -48,6 +48,7 @@ def sweep(
     metric: str | Metric | Sequence[str] | Mapping[str, Metric] = "margin",
     method: SweepMethod | Literal["screened"] = "exact",
     k: int = 20,
+    recall: float = 0.95,
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     progress: bool = True,
@@ -74,9 +75,10 @@ def sweep(
             teacher-forced), a function of the last position's logits
             (:data:`interp.patching.Metric`), or several by name: they share the runs.
         method: ``"exact"``, ``"hooked"`` for one forward per cell through hooks, or
-            ``"screened"`` for the ``k`` cells of largest attribution
+            ``"screened"`` to run cells until the ``k`` largest are expected to be among them
             (:func:`interp.patching.screen.screen`).
-        k: how many cells a screened sweep runs.
+        k: how many of the largest cells a screened sweep looks for.
+        recall: the share of them that it is to find, in expectation.
         seed: seed of the result's max-t.
         max_bytes: budget for what a sweep holds at a time; it is halved when memory runs out.
         progress: show a bar.
@@ -104,6 +106,7 @@ def sweep(
             model,
             pairs,
             k=k,
+            recall=recall,
             grid=grid,
             metric=metric,
             seed=seed,

@@ -1,4 +1,4 @@
-"""Attribution: the derivative of the exact patch, sums that have to come out, screened sweeps."""
+"""Attribution: the derivative of the exact patch, sums that have to come out."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 from transformer_lens.tools.analysis.attribution_patching import attribution_patch
 
-from interp.data import load_items
 from interp.errors import InterpError
 from interp.patching import ALL, PatchSite, plan_sweep, sweep
 from interp.patching.attribution import attribute
 from interp.patching.hooked import run_cell, supports_hook
 from interp.patching.plan import SweepPlan
-from interp.patching.screen import screen
 from interp.patching.source import patches_of, read_source
 from interp.prompts import PromptPair, make_pair
 from tests.conftest import ARCHITECTURES
@@ -309,7 +305,6 @@ def test_equal_prompts_have_no_attribution(tiny_model: Any) -> None:
     for steps in (1, 2):
         result = attribute(tiny_model, pair, sites=["z"], steps=steps, progress=False)["z"]
         assert bool((result.effect() == 0).all())
-    assert bool((screen(tiny_model, pair, site="z", progress=False).effect() == 0).all())
 
 
 def test_refusals_name_the_remedy(load_tiny: Callable[..., Any], tiny_model: Any) -> None:
@@ -328,66 +323,3 @@ def test_refusals_name_the_remedy(load_tiny: Callable[..., Any], tiny_model: Any
     refused(r"use steps=1", pair=unequal_pair(tiny_model), steps=4)
     opaque = load_tiny("opt")
     refused(r"use z or v", model=opaque, pair=equal_length_pair(opaque), sites=["pattern"])
-    with pytest.raises(InterpError, match="k is 0"):
-        screen(tiny_model, pair, k=0)
-
-
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
-def test_screened_cells_are_exact_and_the_others_are_not_there(
-    load_tiny: Callable[..., Any], architecture: str
-) -> None:
-    model = load_tiny(architecture)
-    pairs = [equal_length_pair(model, seed) for seed in (0, 1, 2)]
-    exact = sweep(model, pairs, site="z", progress=False)
-    estimate = attribute(model, pairs, sites=["z"], progress=False)["z"].effect().mean(-1)
-    found = screen(model, pairs, k=6, site="z", progress=False)
-    there = ~found.values.isnan()
-    assert torch.equal(there.any(-1), there.all(-1))
-    assert torch.allclose(found.values[there], exact.values[there], atol=1e-4)
-    chosen = there.all(-1)
-    assert int(chosen.sum()) == 6
-    assert float(estimate[chosen].abs().min()) >= float(estimate[~chosen].abs().max())
-    rho = spearmanr(estimate[chosen].numpy(), exact.effect().mean(-1)[chosen].numpy()).statistic
-    assert found.notes[0].startswith("screened: the 6 of 16 cells of largest attribution")
-    assert f"Spearman {rho:.2f} between" in found.notes[0]
-    assert found.title.endswith("z, screened")
-    top = found.top(8)
-    assert top["estimate"].notna().sum() == 6
-    assert np.isfinite(top["p_corrected"][:6]).all()
-
-
-def test_a_screen_wider_than_the_grid_is_the_exact_sweep(tiny_model: Any) -> None:
-    pair = equal_length_pair(tiny_model)
-    exact = sweep(tiny_model, pair, site="mlp_out", progress=False)
-    found = screen(tiny_model, pair, k=1000, site="mlp_out", progress=False)
-    assert torch.equal(found.values, exact.values)
-    assert "run exactly" in found.notes[0]
-    # at the last layer only the last position matters: what causality knows is there in any case
-    few = screen(tiny_model, pair, k=2, site="mlp_out", progress=False)
-    assert bool((effects(few)[-1, :-1] == 0).all())
-    assert int((~few.values.isnan()).sum()) == 2 + (N - FIRST - 1)
-    assert "too few" in few.notes[0]
-
-
-def test_a_screen_of_unequal_prompts_runs_where_tokens_are_aligned(tiny_model: Any) -> None:
-    pair = unequal_pair(tiny_model)
-    options: dict[str, Any] = {"site": "mlp_out", "spans": ["header", "instruction", "tail"]}
-    exact = sweep(tiny_model, pair, progress=False, **options)
-    found = screen(tiny_model, pair, k=50, progress=False, **options)
-    assert torch.equal(found.values.nan_to_num(-99.0), exact.values.nan_to_num(-99.0))
-
-
-@pytest.mark.model
-def test_on_the_default_model_attribution_ranks_heads_as_the_exact_sweep_does(
-    default_model: Any,
-) -> None:
-    pair = make_pair(default_model, load_items("bundled:choices", limit=1)[0], "instructed")
-    options: dict[str, Any] = {"site": "z", "layers": [11, 13, 15], "progress": False}
-    exact = sweep(default_model, pair, **options)
-    found = screen(default_model, pair, k=5, **options)
-    there = ~found.values.isnan()
-    assert int(there.sum()) == 5
-    assert torch.allclose(found.values[there], exact.values[there], atol=1e-4)
-    assert float(found.effect()[there].abs().max()) == pytest.approx(
-        float(exact.effect().abs().max()), abs=1e-4
-    )

@@ -233,9 +233,9 @@ def test_a_screened_sweep_runs_its_cells_exactly(load_tiny: Callable[..., Any]) 
     pair = option_pair(model)
     options: dict[str, Any] = {"site": "z", "metric": "option_margin", "progress": False}
     whole = sweep(model, pair, **options)
-    result = sweep(model, pair, method="screened", k=5, **options)
+    result = sweep(model, pair, method="screened", k=2, recall=0.5, **options)
     there = ~result.values.isnan()
-    assert int(there.sum()) == 5
+    assert int(there.sum()) >= 2
     assert float((result.values - whole.values)[there].abs().max()) <= 1e-5
 
 
