@@ -10,7 +10,7 @@ import torch
 
 from analyses.benchmarks import machine
 from analyses.benchmarks.gpu.__main__ import main
-from analyses.benchmarks.gpu.models import TINY, random_weights
+from analyses.benchmarks.gpu.models import SHAPES, TINY, Shape, random_weights
 
 
 @pytest.mark.slow
@@ -49,15 +49,25 @@ def test_without_a_card_one_line_names_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("shape", TINY, ids=lambda shape: shape.name)
-def test_random_weights_have_the_shape_and_differ_by_seed(shape: object) -> None:
-    assert shape in TINY
-    models = [random_weights(shape, "cpu", torch.bfloat16, seed) for seed in (0, 0, 1)]  # type: ignore[arg-type]
+def test_random_weights_have_the_shape_and_differ_by_seed(shape: Shape) -> None:
+    models = [random_weights(shape, "cpu", torch.bfloat16, seed) for seed in (0, 0, 1)]
     first, again, other = (model.model.layers[0].mlp.up_proj.weight for model in models)
     assert first.dtype == torch.bfloat16
     assert tuple(first.shape) == (64, 32)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert 0.8 < float(first.detach().float().std()) * 32**0.5 < 1.2
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_parameters"), zip(SHAPES, (1_235_814_400, 6_738_415_616), strict=True)
+)
+def test_a_large_model_is_made_where_it_runs(shape: Shape, n_parameters: int) -> None:
+    """On "meta", where nothing takes memory: a copy on the CPU would be 27 GB of the larger."""
+    parameters = list(random_weights(shape, "meta", torch.bfloat16).parameters())
+    assert {str(weight.device) for weight in parameters} == {"meta"}
+    assert {weight.dtype for weight in parameters} == {torch.bfloat16}
+    assert sum(weight.numel() for weight in parameters) == n_parameters
 
 
 def test_the_matrix_rate_takes_a_device_and_a_type() -> None:

@@ -94,9 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> Tables:
     device = "cpu" if asked.tiny else asked.device
     torch.set_float32_matmul_precision("highest")  # no TensorFloat-32: float32 is to be exact
     shapes = {shape.name: shape for shape in (TINY if asked.tiny else SHAPES)}
-    names = asked.models.split(",") if asked.models else [*shapes]
-    if not asked.models and not asked.tiny:
-        names += model_names()
+    everything = [*shapes, *(() if asked.tiny else model_names())]
+    names = asked.models.split(",") if asked.models else everything
     sizes = TINY_SIZES if asked.tiny else _sizes(asked)
     dtypes = asked.dtypes.split(",")
     sites = asked.sites.split(",")
