@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from analyses.benchmarks import machine
-from analyses.benchmarks.gpu.__main__ import main
+from analyses.benchmarks.gpu.__main__ import TINY_SIZES, main
+from analyses.benchmarks.gpu.measure import fitting_case
 from analyses.benchmarks.gpu.models import SHAPES, TINY, Shape, random_weights
 
 
@@ -68,6 +70,14 @@ def test_a_large_model_is_made_where_it_runs(shape: Shape, n_parameters: int) ->
     assert {str(weight.device) for weight in parameters} == {"meta"}
     assert {weight.dtype for weight in parameters} == {torch.bfloat16}
     assert sum(weight.numel() for weight in parameters) == n_parameters
+
+
+@pytest.mark.parametrize(("flops", "changed"), [(0.0, 2), (1e18, 8)])
+def test_as_many_positions_change_as_the_time_allows(
+    tiny_model: Any, flops: float, changed: int
+) -> None:
+    case = fitting_case(tiny_model, "resid_pre", TINY_SIZES, flops)
+    assert case.lengths == (TINY_SIZES.length, changed)
 
 
 def test_the_matrix_rate_takes_a_device_and_a_type() -> None:

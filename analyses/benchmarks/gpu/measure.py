@@ -142,13 +142,16 @@ def sweep_rows(
 
 
 def fitting_case(model: TransformerBridge, site: str, sizes: Sizes, flops: float) -> Case:
-    """The pair in which as many positions change as this many operations allow (one at least)."""
+    """The pair in which as many positions change as this many operations allow, two at least.
+
+    Of one alone every cell of the residual stream gives the source's value: no range to compare with.
+    """
     changed = sizes.changed
     while True:
         case = Case("random tokens", random_pair(model, sizes.length, changed), site)
         columns = changed if case.axis == "pos" else int(model.cfg.n_heads)
         bound, _ = lower_bound(model, case, int(model.cfg.n_layers) * columns)
-        if bound <= flops or changed == 1:
+        if bound <= flops or changed <= 2:
             return case
         changed //= 2
 
