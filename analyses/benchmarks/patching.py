@@ -210,7 +210,7 @@ def _patched_by_transformer_lens(
     """One sweep, in both runs with the branch's tokens behind the prompt."""
     more = torch.as_tensor(branch, dtype=torch.long)
     source, destination = (
-        torch.cat([prompt.ids, more])[None].repeat(batch, 1)
+        torch.cat([prompt.ids, more])[None].repeat(batch, 1).to(model.cfg.device)
         for prompt in (case.pair.source, case.pair.destination)
     )
     name = f"hook_{case.site}"
@@ -224,7 +224,7 @@ def _patched_by_transformer_lens(
     setter = upstream.layer_pos_patch_setter if case.axis == "pos" else set_head
     return upstream.generic_activation_patch(
         model, destination, cache, metric, setter, case.site, index_df=cells
-    )
+    ).cpu()
 
 
 def _margin(case: Case) -> Callable[[Tensor], Tensor]:

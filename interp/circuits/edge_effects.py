@@ -90,7 +90,7 @@ def estimated_edge_effects(
     longest = max(len(forward.ids) for forward in destination.forwards)
     effects = torch.zeros(EdgeGraph.of(model).n_edges, dtype=torch.float64)
     for some in shares.split(max(1, edge_batch(model, longest) // _GRAPH)):
-        path = some[:, None, None].to(model.cfg.device)
+        path = some[:, None, None].to(here[0].embed)  # its device, and its type
         embeddings = [b.embed + path * c.embed for b, c in zip(here, differences, strict=True)]
         gradient = _gradient(model, pair, destination, differences, embeddings, metrics, method)
         effects += gradient.double().cpu() / steps

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge.sources.native.model import NativeAttention, NativeRotary
 
+from interp.patching.cells import as_index
 from interp.patching.rows import Group, RowWrite
 
 _Qkv: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -121,7 +122,7 @@ def _attend_group(
     asked = n if read is None else len(read)
     keys, values = group.run.keys[layer], group.run.values[layer]
     mask = group.run.masks[layer][group.start : group.stop, : group.stop]
-    mask = mask if read is None else mask[read.to(mask.device)]
+    mask = mask if read is None else mask[as_index(read.tolist(), mask.device)]
     # [kv_head, cell * query * repeat, d_head]: one product over all rows for the shared keys
     q = q.view(cells, asked, kv_heads, repeat, d_head).permute(2, 0, 1, 3, 4)
     q = (q * scale).reshape(kv_heads, -1, d_head)
@@ -159,11 +160,11 @@ def _edit(
     if patch.site != site:
         return
     repeat = grid.shape[3]
-    rows = (patch.positions - group.start).to(grid.device)
+    rows = as_index((patch.positions - group.start).tolist(), grid.device)
+    values = patch.values[..., : group.stop].to(grid.device)
     for k, head in enumerate(patch.heads):
-        values = patch.values[:, k, : group.stop].to(grid.device)
         where = (head // repeat, write.cell, rows, head % repeat)
         if lowest is None:
-            grid[where] = values.to(grid.dtype)
+            grid[where] = values[:, k].to(grid.dtype)
         else:
-            grid[where] = grid[where].masked_fill(values, lowest)
+            grid[where] = grid[where].masked_fill(values[:, k], lowest)

@@ -21,6 +21,7 @@ from interp.models.native import is_native
 from interp.models.rope import reset_rope
 from interp.models.wrapped import text_config, wrapped_logits
 from interp.patching.attend import apply_head_norm, attend, project_heads, rotate
+from interp.patching.cells import as_index
 from interp.patching.rows import Group, RecordedForward, RowWrite, UnpatchedRun, apply_writes
 
 
@@ -268,7 +269,7 @@ def _by_row(
     parts = []
     for g, group in enumerate(groups):
         rows = pick(group.run.calls[layer][1])[0, group.start : group.stop]
-        rows = rows if read is None else rows[read[g].to(rows.device)]
+        rows = rows if read is None else rows[as_index(read[g].tolist(), rows.device)]
         # cell after cell, each with its positions in order: repeat, not repeat_interleave
         parts.append(rows.repeat(len(group.cells), *[1] * (rows.ndim - 1)))
     return torch.cat(parts)[None]

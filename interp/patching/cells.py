@@ -87,6 +87,17 @@ class Cell:
         return any(patch.site in SPREADING_SITES for patch in self.first_patches)
 
 
+def as_index(wanted: Sequence[int], device: torch.device) -> slice | Int[Tensor, " _n"]:
+    """Indices along an axis: a slice where they follow each other.
+
+    A tensor of indices is copied to the device, and a graphics card waits for each such copy: one per
+    cell would be most of a sweep's time there.
+    """
+    if wanted and list(wanted) == list(range(wanted[0], wanted[0] + len(wanted))):
+        return slice(wanted[0], wanted[0] + len(wanted))
+    return torch.tensor(wanted, dtype=torch.long, device=device)
+
+
 def reaches(cell: Cell, positions: Sequence[int], n_layers: int) -> bool:
     """Whether a patched run can differ from its destination at one of the positions."""
     return any(

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.patching.cells import Patch
+from interp.patching.cells import Patch, as_index
 
 Calls: TypeAlias = tuple[tuple[tuple[Any, ...], dict[str, Any]], ...]
 """The arguments of every block behind the residual stream, by place and by name."""
@@ -105,10 +104,13 @@ def apply_writes(
     rows = rows.clone()
     for write in chosen:
         patch = write.patch
-        at = (write.first_row + patch.positions - groups[write.group].start).to(rows.device)
-        if patch.heads:
-            where = (at[:, None], torch.tensor(patch.heads, device=rows.device))
-            rows[where] = patch.apply(rows[where])
-        else:
+        first = write.first_row - groups[write.group].start
+        at = as_index((first + patch.positions).tolist(), rows.device)
+        if not patch.heads:
             rows[at] = patch.apply(rows[at])
+            continue
+        heads = as_index(patch.heads, rows.device)
+        if isinstance(at, Tensor) and isinstance(heads, Tensor):
+            at = at[:, None]
+        rows[at, heads] = patch.apply(rows[at, heads])
     return rows

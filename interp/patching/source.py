@@ -16,7 +16,7 @@ from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
 from interp.models.wrapped import wrapped_logits
-from interp.patching.cells import Part, Patch, PatchSite
+from interp.patching.cells import Part, Patch, PatchSite, as_index
 from interp.patching.hooked import hook_of
 from interp.patching.plan import PlannedCell, SweepPlan
 
@@ -34,8 +34,8 @@ class SourceRun:
 
     def at(self, layer: int, positions: Int[Tensor, " pos"]) -> Tensor:
         """The activations at some positions."""
-        rows = torch.tensor([self.row_of[int(p)] for p in positions], dtype=torch.long)
-        return self.states[layer][rows.to(self.states[layer].device)]
+        states = self.states[layer]
+        return states[as_index([self.row_of[p] for p in positions.tolist()], states.device)]
 
 
 @torch.no_grad()
@@ -51,7 +51,8 @@ def read_source(
     def reader(layer: int) -> Callable[..., None]:
         def read(activation: Tensor, hook: Any) -> None:
             rows = activation[0].transpose(0, 1) if plan.site == "pattern" else activation[0]
-            states[layer] = rows[torch.tensor(positions, device=rows.device)]
+            # a copy: a view would keep the positions that are not copied
+            states[layer] = rows[as_index(positions, rows.device)].clone()
 
         return read
 
@@ -73,7 +74,7 @@ def patches_of(
     for layer in cell.layers:
         values = source.at(layer, cell.source)
         if cell.heads:
-            values = values[:, list(cell.heads)]
+            values = values[:, as_index(cell.heads, values.device)]
         patches.append(
             Patch(
                 layer,
