@@ -9,8 +9,7 @@ the prompt and so compute fewer, in smaller products. Which size is best depends
 :func:`time_by_hand` tries several.
 
 Values are margins (logit differences, source into destination), as :func:`interp.patching.sweep`'s.
-For decoders whose blocks are ``model.model.layers``, all of one kind, with ``self_attn.o_proj`` and
-``mlp`` (Llama, Mistral, Qwen2, SmolLM2); prompts of equal length.
+For decoders of :data:`FAMILIES` (blocks of one kind in ``model.model.layers``), prompts of equal length.
 """
 
 from __future__ import annotations
@@ -24,12 +23,16 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache
 from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from interp.errors import InterpError
 
 HandSite = Literal["resid_pre", "attn_out", "mlp_out", "z"]
+
+
+FAMILIES = ("llama", "mistral", "qwen2")
+"""Model types whose blocks are as this script takes them."""
 
 
 def plain_model(model: TransformerBridge) -> Any:
@@ -43,6 +46,12 @@ def plain_model(model: TransformerBridge) -> Any:
         raise InterpError("a plain copy is read again from the bridge's folder or hub id: load one")
     dtype, device = model.cfg.dtype, model.cfg.device
     return AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device).eval()
+
+
+def is_supported(plain: Any) -> bool:
+    """Whether the script is for this model."""
+    kinds = set(getattr(plain.config, "layer_types", None) or ["full_attention"])
+    return plain.config.model_type in FAMILIES and kinds == {"full_attention"}
 
 
 @dataclass(frozen=True, eq=False)

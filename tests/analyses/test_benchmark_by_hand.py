@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from analyses.benchmarks.by_hand import HandSite, HandSweep, plain_model, time_by_hand
+from analyses.benchmarks.by_hand import (
+    HandSite,
+    HandSweep,
+    is_supported,
+    plain_model,
+    time_by_hand,
+)
 from interp.errors import InterpError
 from interp.patching import sweep
 from interp.prompts import PromptPair, make_pair
@@ -79,3 +85,9 @@ def test_the_best_of_several_batches_is_timed_and_its_values_kept(tiny_model: An
 def test_processed_weights_have_no_plain_copy(load_tiny: Callable[..., Any]) -> None:
     with pytest.raises(InterpError, match="load one"):
         plain_model(load_tiny("llama", compatibility_mode=True))
+
+
+def test_the_script_knows_which_models_it_is_for(load_tiny: Callable[..., Any]) -> None:
+    assert all(is_supported(plain_model(load_tiny(name))) for name in ARCHITECTURES)
+    assert not is_supported(plain_model(load_tiny("gemma2")))
+    assert not is_supported(plain_model(load_tiny("gpt2")))

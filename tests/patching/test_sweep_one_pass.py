@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp.patching import sweep, wavefront
 from interp.activations.sites import Site
+from interp.patching import sweep, wavefront
 from interp.prompts import PromptPair
 from tests.patching.by_hand import N_LAYERS, tolerance
 from tests.patching.options_by_hand import option_pair
