@@ -45,7 +45,6 @@ from interp.prompts import (
 )
 
 CONDITIONS = ("clean", "instructed", "placebo", "negated", "revealing")
-BATCHES = (1, 4, 8, 16, 32)
 
 
 @dataclass
@@ -68,7 +67,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--items", type=int, default=8, help="BBQ items, half of them ambiguous")
     parser.add_argument("--compare", type=int, default=4, help="items scored the slow way too")
+    parser.add_argument("--batches", default="1,4,8,16,32", help="rows of the slow ways' forwards")
     arguments = parser.parse_args()
+    batches = [int(size) for size in arguments.batches.split(",")]
     model = load_model(arguments.model)
     items = load_items("bbq", limit=arguments.items, seed=0)
     bank = TextBank(model.tokenizer)
@@ -77,7 +78,7 @@ def main() -> None:
     few = items[: arguments.compare]
     pairs = _pairs(model, bank, few)
     fast, frame = _packed(model, bank, few)
-    slow = {batch: _batched(model, pairs, batch) for batch in BATCHES}
+    slow = {batch: _batched(model, pairs, batch) for batch in batches}
     best = min(slow, key=lambda batch: slow[batch][0])
     margins = torch.tensor(frame["margin"].to_numpy(), dtype=torch.float64)
     difference = (margins - slow[best][1]).abs().nan_to_num().max()
@@ -93,7 +94,7 @@ def main() -> None:
     print(f"ratio to batch {best}: {slow[best][0] / fast:.1f}x")
     print(f"largest difference of a margin: {difference:.1e} nats")
     print(f"matrix rate of this machine: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
-    print_harness(model, pairs, fast, frame)
+    print_harness(model, pairs, batches, fast, frame)
     if len(items) > len(few):
         seconds, frame = _packed(model, bank, items)
         kinds = pd.Series([item.context_condition for item in items]).value_counts().to_dict()
@@ -103,7 +104,13 @@ def main() -> None:
         )
 
 
-def print_harness(model: TransformerBridge, pairs: Pairs, fast: float, frame: pd.DataFrame) -> None:
+def print_harness(
+    model: TransformerBridge,
+    pairs: Pairs,
+    batches: Sequence[int],
+    fast: float,
+    frame: pd.DataFrame,
+) -> None:
     """The same pairs through lm-evaluation-harness, or how to install it."""
     installed = harness_version()
     if installed is None:
@@ -115,7 +122,7 @@ def print_harness(model: TransformerBridge, pairs: Pairs, fast: float, frame: pd
         for ids, start in zip(pairs.sequences, pairs.starts, strict=True)
     ]
     harness.log_likelihoods(tokens[:2], 1)  # warm up
-    runs = {batch: harness.log_likelihoods(tokens, batch) for batch in BATCHES}
+    runs = {batch: harness.log_likelihoods(tokens, batch) for batch in batches}
     best = min(runs, key=lambda batch: runs[batch][0])
     means = runs[best][1] / torch.tensor([len(continuation) for _, continuation in tokens])
     margins = [
