@@ -21,14 +21,23 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from typing import Any, get_args
 
 import pandas as pd
 import torch
+import transformers
 from torch import Tensor
 from transformer_lens import patching as upstream
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.benchmarks.by_hand import (
+    HandSite,
+    HandSweep,
+    is_supported,
+    plain_model,
+    time_by_hand,
+)
 from analyses.benchmarks.machine import matrix_rate, peak_memory, threads
 from interp.data import load_items
 from interp.models import DEFAULT_MODEL, load_model
@@ -58,6 +67,19 @@ class Case:
         return n, n - (self.pair.alignment.first_difference or 0)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How much is run of each peer, and the budget of ours."""
+
+    batches: Sequence[int] = (1, 4, 8)
+    """TransformerLens's batch sizes."""
+    reference_cells: int = 20
+    hand_batches: Sequence[int] = (1024, 16, 8, 4)
+    """The expert's, in cells; one above the cells of a layer takes them all."""
+    hand_layers: int = 10
+    max_mib: int = 1024
+
+
 def main() -> None:
     """Run the benchmark with the sizes given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
@@ -70,6 +92,10 @@ def main() -> None:
     parser.add_argument("--whole-length", type=int, default=116, help="its tokens")
     parser.add_argument("--reference-cells", type=int, default=20, help="per site and batch size")
     parser.add_argument("--batches", default="1,4,8", help="TransformerLens's batch sizes")
+    parser.add_argument(
+        "--hand-batches", default="1024,16,8,4", help="cells per batch of the expert's script"
+    )
+    parser.add_argument("--hand-layers", type=int, default=10, help="layers it is timed on")
     parser.add_argument("--max-mib", type=int, default=1024, help="budget of ours")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
@@ -83,23 +109,38 @@ def main() -> None:
     ]
     whole = whole_pair(model, arguments.whole_length)
     cases += [Case("all different", whole, site) for site in arguments.whole.split(",") if site]
-    batches = [int(size) for size in arguments.batches.split(",")]
+    sizes = Sizes(
+        [int(size) for size in arguments.batches.split(",")],
+        arguments.reference_cells,
+        [int(size) for size in arguments.hand_batches.split(",")],
+        arguments.hand_layers,
+        arguments.max_mib,
+    )
+    plain = plain_model(model)
+    if not is_supported(plain):
+        print(f"the expert's script is not for a {plain.config.model_type}: without its columns")
+        plain = None
     # warm up, with a site that no line times: its self-check is part of a line's time
     sweep(model, pair, site="resid_post", layers=[0, model.cfg.n_layers - 1], progress=False)
     rows: list[dict[str, Any]] = []
     for case in cases:
-        row = measure(model, case, batches, arguments.reference_cells, arguments.max_mib)
+        row = measure(model, plain, case, sizes)
         if case.metric == "option_margin":  # the margin of the same site has gone before
             row["of margin"] = round(row["ours s"] / rows[-1]["ours s"], 2)
         rows.append(row)
         print(pd.DataFrame(rows).to_string(index=False), flush=True)
+    print(
+        f"TransformerLens {version('transformer-lens')}; the expert's script: "
+        f"transformers {transformers.__version__}, torch {torch.__version__}"
+    )
     print(f"matrix rate: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
 
 
 def measure(
-    model: TransformerBridge, case: Case, batches: Sequence[int], n_cells: int, max_mib: int
+    model: TransformerBridge, plain: Any | None, case: Case, sizes: Sizes
 ) -> dict[str, Any]:
-    """One line of the table."""
+    """One line of the table; without ``plain`` the expert's columns are left out."""
+    batches = sizes.batches
     rate = matrix_rate()
     with peak_memory() as peak:
         started = time.perf_counter()
@@ -108,12 +149,12 @@ def measure(
             case.pair,
             site=case.site,  # type: ignore[arg-type]
             metric=case.metric,
-            max_bytes=max_mib << 20,
+            max_bytes=sizes.max_mib << 20,
             progress=False,
         )
         ours = time.perf_counter() - started
     rate = (rate + matrix_rate()) / 2
-    cells = sampled_cells(case, result, n_cells)
+    cells = sampled_cells(case, result, sizes.reference_cells)
     per_cell, difference = {}, 0.0
     for batch in batches:
         started = time.perf_counter()
@@ -137,10 +178,45 @@ def measure(
         "ratio": round(per_cell[batches[0]] * n / ours, 1),
         "best batch": best,
         "ratio best": round(per_cell[best] * n / ours, 1),
+        **hand_columns(plain, case, result, ours, sizes),
         "bound": round(naive / bound, 1),
         "of matrix rate": f"{bound / ours / rate:.0%}",
         "difference / range": f"{difference / spread:.0e}",
         "peak MiB": round(peak.n_bytes / 2**20),
+    }
+
+
+def hand_columns(
+    plain: Any | None, case: Case, result: SweepResult, ours: float, sizes: Sizes
+) -> dict[str, Any]:
+    """The expert's seconds at each batch size, the ratios of best and first to ours, the difference.
+
+    The script has one metric, the margin.
+    """
+    if plain is None or case.metric != "margin" or case.site not in get_args(HandSite):
+        return {}
+    pair = case.pair
+    assert pair.target is not None  # every case has a margin
+    target = (pair.target.a, pair.target.b)
+    timing = time_by_hand(
+        lambda: HandSweep.of(
+            plain,
+            pair.source.ids,
+            pair.destination.ids,
+            site=case.site,  # type: ignore[arg-type]
+            target=target,
+        ),
+        batches=sizes.hand_batches,
+        n_layers=sizes.hand_layers,
+    )
+    values = result.values[..., 0]
+    difference = (timing.values - values[timing.layers]).abs().max()
+    return {
+        "expert s": ", ".join(f"{size}: {took:.1f}" for size, took in timing.seconds.items()),
+        "expert batch": timing.best,
+        "faster than expert": round(timing.seconds[timing.best] / ours, 1),
+        "than its first batch": round(next(iter(timing.seconds.values())) / ours, 1),
+        "expert difference": f"{float(difference / (values.max() - values.min())):.0e}",
     }
 
 

@@ -4,7 +4,8 @@ BBQ items x five conditions (one text each) x cyclic orders are scored the workb
 few items also as a script would: batched forwards of (prompt, option) pairs, padded on the right, at
 the best batch size. Prints prompts per
 second, the share of tokens computed (tree nodes over the tokens of all pairs), the ratio of the two
-times on the same items, the largest difference of the margins, and the time of the whole job.
+times on the same items, the largest difference of the margins, and the time of the whole job. Where
+lm-evaluation-harness is installed, it scores the same pairs (:mod:`analyses.benchmarks.harness`).
 
     python -m analyses.benchmarks.scoring --items 400     # 200 ambiguous + 200 disambiguated
 """
@@ -20,10 +21,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.benchmarks.by_hand import plain_model
+from analyses.benchmarks.harness import INSTALL, Harness, harness_version
 from analyses.benchmarks.machine import matrix_rate, threads
 from interp.behaviour import score_variants
 from interp.data import ChoiceItem, load_items
@@ -41,7 +45,6 @@ from interp.prompts import (
 )
 
 CONDITIONS = ("clean", "instructed", "placebo", "negated", "revealing")
-BATCHES = (1, 4, 8, 16, 32)
 
 
 @dataclass
@@ -52,6 +55,8 @@ class Pairs:
     starts: list[int] = field(default_factory=list)
     margins: list[tuple[int, int, int, int] | None] = field(default_factory=list)
     """Per prompt: pair, place in it, token of the better option, token of the other."""
+    contrasts: list[tuple[int, int] | None] = field(default_factory=list)
+    """Per prompt: the pairs of the better option and of the other."""
     items: list[int] = field(default_factory=list)
     """The first pair of every item."""
 
@@ -62,7 +67,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--items", type=int, default=8, help="BBQ items, half of them ambiguous")
     parser.add_argument("--compare", type=int, default=4, help="items scored the slow way too")
+    parser.add_argument("--batches", default="1,4,8,16,32", help="rows of the slow ways' forwards")
     arguments = parser.parse_args()
+    batches = [int(size) for size in arguments.batches.split(",")]
     model = load_model(arguments.model)
     items = load_items("bbq", limit=arguments.items, seed=0)
     bank = TextBank(model.tokenizer)
@@ -71,7 +78,7 @@ def main() -> None:
     few = items[: arguments.compare]
     pairs = _pairs(model, bank, few)
     fast, frame = _packed(model, bank, few)
-    slow = {batch: _batched(model, pairs, batch) for batch in BATCHES}
+    slow = {batch: _batched(model, pairs, batch) for batch in batches}
     best = min(slow, key=lambda batch: slow[batch][0])
     margins = torch.tensor(frame["margin"].to_numpy(), dtype=torch.float64)
     difference = (margins - slow[best][1]).abs().nan_to_num().max()
@@ -87,6 +94,7 @@ def main() -> None:
     print(f"ratio to batch {best}: {slow[best][0] / fast:.1f}x")
     print(f"largest difference of a margin: {difference:.1e} nats")
     print(f"matrix rate of this machine: {matrix_rate() / 1e9:.0f} GFLOP/s (float32, {threads()})")
+    print_harness(model, pairs, batches, fast, frame)
     if len(items) > len(few):
         seconds, frame = _packed(model, bank, items)
         kinds = pd.Series([item.context_condition for item in items]).value_counts().to_dict()
@@ -94,6 +102,38 @@ def main() -> None:
             f"all {len(items)} items ({kinds}): {len(frame)} prompts in {seconds / 60:.1f} min, "
             f"{len(frame) / seconds:.1f} prompts per second"
         )
+
+
+def print_harness(
+    model: TransformerBridge,
+    pairs: Pairs,
+    batches: Sequence[int],
+    fast: float,
+    frame: pd.DataFrame,
+) -> None:
+    """The same pairs through lm-evaluation-harness, or how to install it."""
+    installed = harness_version()
+    if installed is None:
+        print(f"lm-evaluation-harness is not installed and not measured: {INSTALL}")
+        return
+    harness = Harness(plain_model(model), model.tokenizer)
+    tokens = [
+        (ids[:start].tolist(), ids[start:].tolist())
+        for ids, start in zip(pairs.sequences, pairs.starts, strict=True)
+    ]
+    harness.log_likelihoods(tokens[:2], 1)  # warm up
+    runs = {batch: harness.log_likelihoods(tokens, batch) for batch in batches}
+    best = min(runs, key=lambda batch: runs[batch][0])
+    means = runs[best][1] / torch.tensor([len(continuation) for _, continuation in tokens])
+    margins = [
+        np.nan if contrast is None else float(means[contrast[0]] - means[contrast[1]])
+        for contrast in pairs.contrasts
+    ]
+    difference = np.nanmax(np.abs(frame["option_margin"].to_numpy() - margins))
+    times = ", ".join(f"batch {batch}: {seconds:.1f} s" for batch, (seconds, _) in runs.items())
+    print(f"lm-evaluation-harness {installed} (transformers {transformers.__version__}): {times}")
+    print(f"ratio to lm-evaluation-harness, batch {best}: {runs[best][0] / fast:.1f}x")
+    print(f"largest difference of an option margin to it: {difference:.1e} nats")
 
 
 def _variants(bank: TextBank, item: ChoiceItem) -> list[Condition]:
@@ -131,14 +171,14 @@ def _add(
         encode_continuation(model.tokenizer, prompt, f" {choice.text.strip()}")
         for choice in item.choices
     ]
-    contrast, margin = item.contrast(), None
+    contrast, margin, first = item.contrast(), None, len(pairs.sequences)
     if contrast is not None:
         a, b = (options[index] for index in contrast)
         shared = margin_token(a, b)
         if shared is not None:
-            pair = len(pairs.sequences) + contrast[0]
-            margin = (pair, len(prompt) - 1 + shared, int(a[shared]), int(b[shared]))
+            margin = (first + contrast[0], len(prompt) - 1 + shared, int(a[shared]), int(b[shared]))
     pairs.margins.append(margin)
+    pairs.contrasts.append(None if contrast is None else (first + contrast[0], first + contrast[1]))
     pairs.sequences += [torch.cat([prompt.ids, ids]) for ids in options]
     pairs.starts += [len(prompt)] * len(options)
 

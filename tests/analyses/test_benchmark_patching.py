@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from analyses.benchmarks import machine, patching
-from analyses.benchmarks.patching import Case, by_transformer_lens, lower_bound, measure
+from analyses.benchmarks.by_hand import plain_model
+from analyses.benchmarks.patching import Case, Sizes, by_transformer_lens, lower_bound, measure
 from interp.patching import sweep
 from interp.patching.sites import MetricName
 from interp.prompts import PromptPair, make_pair
@@ -31,12 +32,20 @@ def test_a_line_has_ratios_and_a_difference_at_rounding(
     tiny_model: Any, pair: PromptPair, site: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patching, "matrix_rate", lambda: 1e9)
-    row = measure(tiny_model, Case("tiny", pair, site), [1, 2], n_cells=5, max_mib=64)
+    sizes = Sizes([1, 2], reference_cells=5, hand_batches=[9, 2], hand_layers=2, max_mib=64)
+    row = measure(tiny_model, plain_model(tiny_model), Case("tiny", pair, site), sizes)
     assert (row["S"], row["T"]) == (S, T)
     assert row["cells"] == 4 * (T if site == "resid_pre" else 4)
     assert row["ratio"] > 0
     assert row["best batch"] in (1, 2)
     assert float(row["difference / range"]) <= 1e-4
+    assert row["expert s"].startswith("4: ")  # a layer's four cells in one batch
+    assert row["expert batch"] in (4, 2)
+    assert float(row["expert difference"]) <= 1e-4
+    without = measure(tiny_model, None, Case("tiny", pair, site), sizes)
+    assert set(row) - set(without) == {
+        "expert s", "expert batch", "faster than expert", "than its first batch", "expert difference",
+    }  # fmt: skip
 
 
 def test_the_bound_is_the_formula_by_hand(tiny_model: Any, pair: PromptPair) -> None:
