@@ -6,6 +6,10 @@ Every method estimates all sites of a pair at once; every cell of the sites is a
 - Pearson's and Spearman's correlation with the exact effects, over the cells that causality leaves open;
 - the slope of the estimates on the exact effects (1: of the right size);
 - the recall of the twenty largest effects by size among as many of the largest estimates;
+- the same of a screened sweep (:func:`interp.patching.screen.screen`), site by site: every cell that it
+  gives is exact, ``run`` is the share of the cells that it ran;
+- how much faster exact and screened sweeps are than TransformerLens, whose time for a cell is that of
+  three random ones, one prompt at a time;
 - the cost of all sites together, in forwards of one prompt (a forward counts 1, a backward 2), and in
   seconds as a multiple of one plain forward's. The exact sweeps' forwards are their cells: what one
   forward per cell would take; their seconds are the engine's.
@@ -30,6 +34,7 @@ from scipy.stats import pearsonr, spearmanr
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.benchmarks.ioi import ioi_pairs
+from analyses.benchmarks.patching import Case, by_transformer_lens, sampled_cells
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import DEFAULT_MODEL, load_model
@@ -122,13 +127,16 @@ def pair_rows(
     rows: list[dict[str, Any]] = []
     cells = {site: _open_cells(model, pair, site) for site in sites}
     for site in sites:
-        started = time.perf_counter()
-        result = sweep(model, pair, site=site, progress=False)
-        seconds = time.perf_counter() - started
-        exact[site] = _values(result, cells[site])
         n = len(cells[site])
-        cost = {"forwards": n, "times a forward": seconds / once}
+        result, seconds = timed_sweep(model, pair, site)
+        exact[site] = _values(result, cells[site])
+        upstream = n * _seconds_of_a_cell(model, pair, site, result)
+        cost = {"forwards": n, "times a forward": seconds / once, "faster": upstream / seconds}
         rows.append({"site": site, "method": "exact", "cells": n} | cost)
+        found, seconds = timed_sweep(model, pair, site, method="screened", k=TOP)
+        measured = screened_recall(exact[site], _values(found, cells[site]))
+        cost = {"times a forward": seconds / once, "faster": upstream / seconds}
+        rows.append({"site": site, "method": "screened", "cells": n} | measured | cost)
     for name, options in METHODS.items():
         own = [s for s in sites if s in SOFTMAX_SITES or "exact_softmax" not in options]
         if not own:
@@ -142,6 +150,33 @@ def pair_rows(
             n = len(cells[site])
             rows.append({"site": site, "method": name, "cells": n} | measured | cost)
     return rows
+
+
+def timed_sweep(
+    model: TransformerBridge, pair: PromptPair, site: SweepSite, **options: Any
+) -> tuple[SweepResult, float]:
+    """A sweep, and the seconds it took."""
+    started = time.perf_counter()
+    result = sweep(model, pair, site=site, progress=False, **options)
+    return result, time.perf_counter() - started
+
+
+def screened_recall(exact: FloatArray, found: FloatArray) -> dict[str, float]:
+    """Share of the largest effects among the cells that were run, and of all cells that were run."""
+    run = ~np.isnan(found)
+    top = np.argsort(-np.abs(exact), kind="stable")[: min(TOP, len(exact))]
+    return {"recall": float(run[top].mean()), "run": float(run.mean())}
+
+
+def _seconds_of_a_cell(
+    model: TransformerBridge, pair: PromptPair, site: SweepSite, result: SweepResult
+) -> float:
+    """TransformerLens's, one prompt at a time."""
+    case = Case("", pair, site)
+    cells = sampled_cells(case, result, 3)
+    started = time.perf_counter()
+    by_transformer_lens(model, case, cells, 1)
+    return (time.perf_counter() - started) / len(cells)
 
 
 def forwards_of(sites: Sequence[str], options: Mapping[str, Any]) -> int:
@@ -174,7 +209,10 @@ def agreement(exact: FloatArray, estimate: FloatArray) -> dict[str, float]:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over pairs by task, site and method; ``lowest``: the pair with the lowest Pearson."""
     by = rows.groupby(["task", "site", "method"], sort=False)
-    numbers = ["pearson", "spearman", "slope", "recall", "cells", "forwards", "times a forward"]
+    numbers = [
+        *("pearson", "spearman", "slope", "recall", "run", "cells", "forwards"),
+        *("times a forward", "faster"),
+    ]
     found = by[numbers].mean()
     found.insert(1, "lowest", by["pearson"].min())
     return found.assign(pairs=by["pair"].nunique()).reset_index()

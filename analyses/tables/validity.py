@@ -204,20 +204,23 @@ def estimates() -> str:
 
 
 def _estimate_row(model: str, row: Mapping[Any, Any]) -> dict[str, Any]:
-    exact = row["method"] == "exact"
     numbers = {
         "Pearson": row["pearson"],
         "lowest": row["lowest"],
         "Spearman": row["spearman"],
         "slope": row["slope"],
         f"top {TOP} found": row["recall"],
+        "cells run": row["run"],
     }
+    shown = {name: "" if pd.isna(v) else markdown.number(v) for name, v in numbers.items()}
+    faster = row["faster"]
     return {
         "model": model,
         "pairs": f"{row['pairs']}, {row['task']}",
         "site": row["site"],
         "method": row["method"],
-        **{name: "" if exact else markdown.number(value) for name, value in numbers.items()},
-        "forwards": f"{row['forwards']:.0f}",
+        **shown,
+        "forwards": "" if pd.isna(row["forwards"]) else f"{row['forwards']:.0f}",
         "time, in forwards": f"{row['times a forward']:.0f}",
+        "faster than TransformerLens": "" if pd.isna(faster) else f"{faster:.0f}x",
     }

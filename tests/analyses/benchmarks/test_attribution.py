@@ -32,6 +32,12 @@ def test_agreement_is_of_sizes_and_order() -> None:
     assert few["recall"] == 1
 
 
+def test_a_screen_finds_what_it_ran() -> None:
+    exact = np.arange(1.0, 101.0)
+    found = np.where(exact > 82, exact, np.nan)
+    assert bench.screened_recall(exact, found) == {"recall": 0.9, "run": 0.18}
+
+
 def test_a_row_holds_the_correlation_of_that_pair_and_site(tiny_model: Any) -> None:
     pair = equal_length_pair(tiny_model)
     rows = pd.DataFrame(bench.pair_rows(tiny_model, pair, SITES)).set_index(["site", "method"])
@@ -46,6 +52,9 @@ def test_a_row_holds_the_correlation_of_that_pair_and_site(tiny_model: Any) -> N
     expected = np.corrcoef(exact[where], found[where])[0, 1]
     assert row["pearson"] == pytest.approx(expected, abs=1e-4)
     assert np.isnan(rows.loc[("mlp_out", "exact"), "pearson"])
+    assert rows.loc[("mlp_out", "screened"), "recall"] >= 0.9
+    assert 0 < rows.loc[("mlp_out", "screened"), "run"] <= 1
+    assert (rows.loc["mlp_out"].loc[["exact", "screened"], "faster"] > 0).all()
     assert ("q", "RelP, exact softmax") in rows.index
     assert ("mlp_out", "RelP, exact softmax") not in rows.index
 
@@ -90,7 +99,7 @@ def test_pairs_that_are_written_are_not_run_again(
     assert set(again["pair"]) == {0}
     assert len(said) == 3
     table = bench.summary(both)
-    assert set(table["method"]) == {"exact", *list(bench.METHODS)[:3]}
+    assert set(table["method"]) == {"exact", "screened", *list(bench.METHODS)[:3]}
     assert (table["lowest"].dropna() <= table["pearson"].dropna()).all()
     assert (table["pairs"] == 3).all()
 
