@@ -2,10 +2,10 @@
 
 Attribution patching (:mod:`interp.patching.attribution`) costs one backward per pair for the whole grid
 and is an estimate; an exact cell costs a run. So the cells of largest estimate are run exactly, with one
-drawn at random at every layer to see how far estimates go wrong; then block after block those that
-are most likely to be among the ``k`` largest, until no more than a stated share of these is expected
-among the others (:mod:`interp.patching.missed`). What was not run stays NaN: an estimate is never mixed
-with measured values.
+drawn at random at every layer to see how far estimates go wrong; then block after block those that are
+most likely to be among the ``k`` largest, for what they cost, until no more than a stated share of these
+is expected among the others (:mod:`interp.patching.missed`). What was not run stays NaN: an estimate is
+never mixed with measured values.
 
 Where estimates fail everywhere the rule has all cells run. It cannot see a single cell far off from
 what its layer and column lead to expect; and a head whose work another one does when it is patched alone
@@ -156,6 +156,15 @@ class _Runner:
     def _batches(self) -> list[list[int]]:
         return list(pair_batches(self.model, self.plan, self.max_bytes))
 
+    @cached_property
+    def costs(self) -> npt.NDArray[np.float64]:
+        """Rows times layers that each candidate takes on all pairs."""
+        found = dict.fromkeys(self.candidates, 0)
+        for cell in self.plan.to_run:
+            rows = self.plan.lengths[cell.pair] - int(cell.destination.min())
+            found[cell.index] += rows * (self.plan.n_layers - cell.layers[0])
+        return np.array([found[index] for index in self.candidates], dtype=np.float64)
+
     def run(self, indices: Sequence[_Index]) -> None:
         """Run some cells on every pair."""
         wanted = set(indices)
@@ -213,8 +222,9 @@ def _run_until(
             missed = float(chances.sum())
             if missed <= (1 - recall) * k:
                 return missed, int(done.sum())
-            likely = np.argsort(-chances, kind="stable")[: max(k, _SMALLEST_BLOCK)]
-            chosen = likely[~done[likely]]
+            # what tells most for its time: cells of late layers and positions are cheap
+            order = np.argsort(-chances / runner.costs, kind="stable")
+            chosen = order[~done[order]][: max(k, _SMALLEST_BLOCK)]
 
 
 def _quietly(_: int) -> None:
