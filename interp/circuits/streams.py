@@ -34,11 +34,9 @@ from interp.models.packed import TOLERANCE
 from interp.models.rope import reset_rope
 from interp.models.verdicts import model_state, remembered
 from interp.models.wrapped import wrapped_logits
-from interp.patching.hooked import hook_of
+from interp.patching.hooked import Hook, hook_of
 
 Norm: TypeAlias = Callable[[Tensor], Tensor]
-
-Hook: TypeAlias = tuple[str, Callable[..., Any]]
 
 _FINAL = "ln_final.hook_in"
 

@@ -29,14 +29,13 @@ from interp.errors import InterpError
 from interp.models.packed import TOLERANCE
 from interp.patching.branches import OwnForward
 from interp.patching.gradients import (
-    Hook,
     Node,
     logits_at,
     require_gradient,
     require_rules,
     rules_of,
 )
-from interp.patching.hooked import hook_of, require_one_prompt, supports_hook
+from interp.patching.hooked import Hook, hook_of, require_one_prompt, supports_hook
 from interp.patching.metrics import Metric, apply_metrics, reading_of
 from interp.patching.plan import n_heads
 from interp.patching.sites import AttributionMethod

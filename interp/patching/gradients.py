@@ -24,7 +24,7 @@ from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
 from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading
-from interp.patching.hooked import hook_of, require_one_prompt
+from interp.patching.hooked import Hook, hook_of, require_one_prompt
 from interp.patching.metrics import Metric, apply_metrics, reading_of
 from interp.patching.relevance import relevance_rules, require_relevance
 from interp.patching.sites import AttributionMethod
@@ -32,9 +32,6 @@ from interp.prompts import PromptPair
 
 Node: TypeAlias = tuple[str, int]
 """A site of a layer."""
-
-Hook: TypeAlias = tuple[str, Callable[..., Any]]
-"""A forward hook: its name and function."""
 
 
 @torch.no_grad()

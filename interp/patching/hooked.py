@@ -23,7 +23,8 @@ from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading, over_all_keys, patches_in
 from interp.patching.cells import Patch
 
-_Hook: TypeAlias = tuple[str, Callable[..., Any]]
+Hook: TypeAlias = tuple[str, Callable[..., Any]]
+"""A hook's name and what is called there, as TransformerLens takes them."""
 
 _HOOKS = {"pattern": "attn.hook_pattern", "edges": "attn.hook_attn_scores"}
 
@@ -118,12 +119,12 @@ def require_one_prompt(model: TransformerBridge, reading: Reading) -> None:
     compared.add(lengths)
 
 
-def patch_hooks(patches: Sequence[Patch]) -> list[_Hook]:
+def patch_hooks(patches: Sequence[Patch]) -> list[Hook]:
     """Hooks that apply patches to the run of one prompt."""
     return [hook for patch in patches for hook in _hooks(patch)]
 
 
-def _hooks(patch: Patch) -> list[_Hook]:
+def _hooks(patch: Patch) -> list[Hook]:
     if patch.site == "resid_mid":
         return _resid_mid_hooks(patch)
     apply = {"pattern": _on_pattern, "edges": _on_scores}.get(patch.site, _on_rows)
@@ -158,7 +159,7 @@ def _on_scores(scores: Tensor, patch: Patch) -> Tensor:
     return scores
 
 
-def _resid_mid_hooks(patch: Patch) -> list[_Hook]:
+def _resid_mid_hooks(patch: Patch) -> list[Hook]:
     """Set through the attention's output, so that the skip connection carries it as well.
 
     TransformerLens's ``hook_resid_mid`` sits on the MLP's input and misses the skip connection.

@@ -31,7 +31,7 @@ from interp.patching.hooked import hook_of
 from interp.patching.patched import MAX_BYTES
 from interp.patching.plan import require_site
 
-Component = Literal["q", "k", "v"]
+ForkInput = Literal["q", "k", "v"]
 _Head: TypeAlias = tuple[int, int]
 
 
@@ -43,7 +43,7 @@ def get_act_patch_direct_path(
     patching_metric: LogitsMetric,
     src_layer: int,
     src_head: int,
-    component: Component = "q",
+    component: ForkInput = "q",
     verbose: bool = True,
     *,
     padding: float = 0.0,
@@ -86,7 +86,7 @@ def get_act_patch_direct_path_all_sources(
     clean_cache: Cache,
     corrupted_cache: Cache,
     patching_metric: LogitsMetric,
-    component: Component = "q",
+    component: ForkInput = "q",
     verbose: bool = True,
     *,
     padding: float = 0.0,
@@ -110,7 +110,7 @@ def _direct_paths(
     corrupted_cache: Cache,
     metric: LogitsMetric,
     sources: Sequence[_Head],
-    component: Component,
+    component: ForkInput,
     progress: bool,
     padding: float,
     max_bytes: int,
@@ -167,7 +167,7 @@ def _cells(
     projections: Callable[[_Head, int], Tensor],
     source: _Head,
     destination: _Head,
-    component: Component,
+    component: ForkInput,
     where: Mapping[int, Tensor],
 ) -> list[Cell]:
     """One edge: the destination's projections of what it reads, one cell per example."""
@@ -183,8 +183,8 @@ def _cells(
 
 def _refuse(model: TransformerBridge, sources: Sequence[_Head], component: str) -> None:
     """What TransformerLens refuses, in its words, and heads that the model does not have."""
-    if component not in get_args(Component):
-        raise InterpError(f"component is {component!r}: choose {', '.join(get_args(Component))}")
+    if component not in get_args(ForkInput):
+        raise InterpError(f"component is {component!r}: choose {', '.join(get_args(ForkInput))}")
     n_layers, n_heads = int(model.cfg.n_layers), int(model.cfg.n_heads)
     for layer, head in sources:
         if not (0 <= layer < n_layers and 0 <= head < n_heads):
@@ -229,7 +229,7 @@ def _write(
 
 
 def _streams(
-    model: TransformerBridge, tokens: Tensor, component: Component, layers: range
+    model: TransformerBridge, tokens: Tensor, component: ForkInput, layers: range
 ) -> dict[int, Float[Tensor, "batch pos d_model"]] | None:
     """What the corrupted batch's blocks read, by layer; None where projections are made of more."""
     found: dict[str, Tensor] = {}
@@ -251,7 +251,7 @@ def _streams(
 def _project(
     model: TransformerBridge,
     layer: int,
-    component: Component,
+    component: ForkInput,
     stream: Float[Tensor, "batch pos d_model"],
 ) -> Float[Tensor, "batch pos head d_head"]:
     """Queries, keys or values of every head from what a block reads, before rotation and head norm."""
