@@ -188,9 +188,7 @@ def plan_sweep(
     if "head" in axes and not has_heads:
         raise InterpError(f"{site} has no heads: use cells='layer_pos' or 'layer_span'")
     if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
-        raise InterpError(
-            f"patterns can be copied between prompts that are aligned by index only: {EQUAL_LENGTHS}"
-        )
+        raise InterpError(f"patterns can be copied between equal positions only: {EQUAL_LENGTHS}")
     chosen = resolve_heads(model, site, grid.heads)
     require_site(model, site)
     columns, labels = _columns(axes, pairs, grid)

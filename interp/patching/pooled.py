@@ -121,7 +121,7 @@ def _groups(result: SweepResult) -> npt.NDArray[np.object_]:
 
 def _not_patched(result: SweepResult, cells: npt.NDArray[np.bool_]) -> str:
     """What is not patched of the columns of some cells that are patched in part."""
-    columns = np.unique(result.columns_of_cells()[cells & result.partly_patched()])
+    columns = np.unique(result.columns_of_cells()[cells & result.partly_patched()]).tolist()
     return "; ".join(result.not_patched(k) for k in columns)
 
 

@@ -97,15 +97,10 @@ def heatmap(
     undefined = bool(np.isnan(grid.z).all()) and not grid.partly.any()
     missing = np.zeros_like(grid.partly) if undefined else np.isnan(grid.z) & ~grid.partly
     if missing.any():
-        _grey(
-            figure,
-            missing,
-            "nothing aligned",
-            np.full(missing.shape, "nothing aligned to copy", dtype=object),
-            gap,
-        )
+        _grey(figure, missing, gap, "nothing aligned", "nothing aligned to copy")
     if grid.partly.any():
-        _grey(figure, grid.partly, "patched in part", _partly_columns(grid), gap)
+        said = _partly_columns(grid)
+        _grey(figure, grid.partly, gap, "patched in part", "%{customdata[0]}", said)
     if significance and grid.n_clusters > 1:
         _mark(figure, grid.p < ALPHA, small=n_columns >= _WIDE)
     if grid.picked is not None and n_columns <= _MOST_NAMED_HEADS:
@@ -206,7 +201,7 @@ def _grid_of(result: SweepResult, value: str) -> _Grid:
 def _counts(result: SweepResult) -> npt.NDArray[np.object_]:
     """What is not patched of each cell's column, in the shape of the grid."""
     columns = result.columns_of_cells()
-    said = np.array([result.not_patched(k) for k in range(columns.max() + 1)], dtype=object)
+    said = np.array([result.not_patched(k) for k in range(int(columns.max()) + 1)], dtype=object)
     return said[columns].reshape(result.values.shape[:-1])
 
 
@@ -252,18 +247,19 @@ def _partly_columns(grid: _Grid) -> npt.NDArray[np.object_]:
 def _grey(
     figure: go.Figure,
     where: npt.NDArray[np.bool_],
-    name: str,
-    said: npt.NDArray[np.object_],
     gap: int,
+    name: str,
+    hover: str,
+    said: npt.NDArray[np.object_] | None = None,
 ) -> None:
     figure.add_trace(
         go.Heatmap(
             z=np.where(where, 0.0, np.nan),
-            customdata=said[..., None],
             colorscale=[[0, FAINT], [1, FAINT]],
             showscale=False,
             name=name,
-            hovertemplate="%{customdata[0]}<extra></extra>",
+            customdata=None if said is None else said[..., None],
+            hovertemplate=f"{hover}<extra></extra>",
             hoverongaps=False,
             xgap=gap,
             ygap=gap,

@@ -105,7 +105,7 @@ def partly_patched_columns(result: SweepResult) -> list[str]:
     """``instruction (7 of 9 tokens not patched)`` of every column that is patched in part."""
     last = result.axis_names[-1]
     names = result.axis_labels[last] if last in ("pos", "span") else ["every cell"]
-    partly = np.unique(result.columns_of_cells()[result.partly_patched()])
+    partly = np.unique(result.columns_of_cells()[result.partly_patched()]).tolist()
     return [f"{names[k]} ({result.not_patched(k)})" for k in partly]
 
 

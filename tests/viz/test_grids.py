@@ -12,7 +12,7 @@ SPANS = ["context", "instruction", "instruction", "<b>odd & span</b>", ALL]
 
 
 def make_sweep(n_pairs: int = 12, n_clusters: int = 12, n_layers: int = 4) -> SweepResult:
-    """Effect 1 nat in every cell of ALL, the whole of it; layer/10 in the instruction; noise elsewhere."""
+    """1 nat, the whole effect, in all cells of ALL; layer/10 in the instruction; else noise."""
     generator = np.random.default_rng(0)
     effect = generator.normal(scale=0.01, size=(n_layers, len(SPANS), n_pairs))
     effect[:, 1] += np.arange(n_layers)[:, None] / 10
