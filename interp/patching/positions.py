@@ -75,13 +75,11 @@ class TokenCounts:
             return ""
         patched, source = self.patched[column][partly], self.source[column][partly]
         tokens = torch.where(patched < source, source, self.destination[column][partly])
-        each = set(zip((tokens - patched).tolist(), tokens.tolist(), strict=True))
-        missing, of = (
-            each.pop() if len(each) == 1 else (int((tokens - patched).sum()), int(tokens.sum()))
-        )
-        n, n_pairs = int(partly.sum()), len(partly)
-        where = "" if n == n_pairs else f" in {n} of {n_pairs} pairs"
-        return f"{missing} of {of} tokens not patched{where}"
+        missing, n = tokens - patched, int(partly.sum())
+        if len(set(zip(missing.tolist(), tokens.tolist(), strict=True))) > 1:
+            return f"{int(missing.sum())} of {int(tokens.sum())} tokens of {n} pairs not patched"
+        where = "" if n == len(partly) else f" in {n} of {len(partly)} pairs"
+        return f"{int(missing[0])} of {int(tokens[0])} tokens not patched{where}"
 
     def _left_out(self) -> Bool[Tensor, "column pair"]:
         return (self.patched < self.source) | (self.patched < self.destination)

@@ -137,7 +137,7 @@ def layer_profile(result: SweepResult) -> go.Figure:
         partly = result.not_patched(k)
         aside = name == ALL or bool(partly)
         colour = MUTED if aside else colour_of("", k)
-        dash = ("dot" if partly else "dash") if aside else _DASHES[k // 6 % len(_DASHES)]
+        dash = ("dash" if name == ALL else "dot") if aside else _DASHES[k // 6 % len(_DASHES)]
         if not aside:  # at resid_pre its band is the subtitle's interval, at every layer
             kept = ~np.isnan(low[:, k])
             there = [layer for layer, known in zip(layers, kept, strict=True) if known]
