@@ -85,6 +85,13 @@ ConditionName = Annotated[
     str,
     Field(description="Contrasted with its placebo; names: interp conditions, or your file's."),
 ]
+RequireMatch = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        description="Build placebos of the exact token count; refuse a difference of more than this.",
+    ),
+]
 ConditionFile = Annotated[
     Path | None, Field(description="Your own conditions, YAML (interp conditions --help).")
 ]
@@ -130,6 +137,7 @@ class ContrastConfig(StudyConfig):
     condition_file: ConditionFile = None
     limit: Limit = 24
     texts: Texts = MIN_WORDINGS
+    require_match: RequireMatch = None
 
 
 _Config = TypeVar("_Config", bound=BaseModel)

@@ -163,7 +163,11 @@ class PromptBench(Generic[_Config]):
         """The bench of a question in a lab."""
         model, config = lab.model, question.config
         bank = TextBank(
-            model.tokenizer, conditions=question.specs, n_ctx=model.cfg.n_ctx, seed=config.seed
+            model.tokenizer,
+            conditions=question.specs,
+            require_match=config.require_match,
+            n_ctx=model.cfg.n_ctx,
+            seed=config.seed,
         )
         arms = control_arms(question.specs, question.items, beside=config.condition)
         return cls(config, model, bank, question.items, arms)

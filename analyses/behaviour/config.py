@@ -13,6 +13,7 @@ from analyses.config import (
     ConditionFile,
     InstructionPlace,
     Out,
+    RequireMatch,
     StudyConfig,
 )
 from interp.prompts.conversation import InstructionTurn
@@ -83,10 +84,7 @@ class BehaviourConfig(StudyConfig):
     turn: Annotated[
         InstructionTurn, Field(description="The instruction in the user or the system turn.")
     ] = "user"
-    require_match: Annotated[
-        int | None,
-        Field(ge=0, description="Build placebos; refuse a difference of more tokens than this."),
-    ] = None
+    require_match: RequireMatch = None
     condition_file: ConditionFile = None
     feedback: Annotated[
         Path | None, Field(description='Feedback per item, lines {"id": ..., "feedback": ...}.')

@@ -205,7 +205,7 @@ def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
 def run_ablations(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
     """The same of the tested circuit, with every value that can stand in for the rest."""
     own = unit.plan.checked.circuit[None]
-    values = [a for a in get_args(Ablation) if a != "resample" or _by_index(bench, unit)]
+    values = get_args(Ablation)
     return pd.concat([_run(bench, unit, own, a).assign(ablation=a) for a in values])
 
 
@@ -235,11 +235,6 @@ def _run(
     )
 
 
-def _by_index(bench: CircuitBench, unit: RunUnit) -> bool:
-    """Whether a placebo's outputs can take the place of the instructed prompt's."""
-    return bench.running[unit.of.name].alignment.by_index
-
-
 def draw_graph(bench: CircuitBench, unit: GraphUnit) -> pd.DataFrame:
     """The lines of the circuit's GraphML."""
     units = circuit_units(bench.model, bench.config.unit)
@@ -265,7 +260,6 @@ def _pairs(
 ) -> tuple[dict[Name, tuple[str, PromptPair]], int]:
     """The usable pairs, each with its cluster, and how many are left out as not aligned."""
     config, found, left_out, without = prompts.config, {}, 0, 0
-    aligned_only = config.ablation == "resample" or config.unit == "edges"
     for number, item in enumerate(prompts.items):
         for slot in slots_of(number, config.texts, rotate=config.rotate):
             here, there = paired_conditions(
@@ -274,14 +268,14 @@ def _pairs(
             pair = pair_of_conditions(prompts.model, item, here, there)
             if pair.target is None:
                 without += 1
-            elif aligned_only and not pair.alignment.by_index:
+            elif not pair.alignment.by_index:  # its nodes could be patched at some positions only
                 left_out += 1
             else:
                 found[item.id, slot] = (item.cluster, pair)
     if not found and left_out:
         raise InterpError(
             f"none of {left_out} pairs has a placebo of the same number of tokens under this tokenizer, "
-            "so that some outputs lack a counterpart: choose --unit nodes and --ablation mean or zero"
+            "so that some outputs lack a counterpart: build such placebos with --require-match 0"
         )
     if not found:
         raise no_margin(without)

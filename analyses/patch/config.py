@@ -22,6 +22,7 @@ from analyses.config import (
 from interp.errors import InterpError
 from interp.patching.grid import Grid
 from interp.patching.sites import Cells, SweepMethod, SweepSite, default_cells
+from interp.prompts.placebos import FitLength
 
 
 def parse_layers(text: Any) -> Any:
@@ -64,6 +65,8 @@ class PatchConfig(ContrastConfig):
         "interp patch --cells layer_pos --layers 0-29:2 --condition negated --out runs/negated",
         "interp patch --condition careful --condition-file my.yaml --texts 1 --out runs/careful",
         "where my.yaml says  careful: {description: asks for care, texts: [Please take care.]}",
+        "interp patch --condition careful --against plain --condition-file my.yaml --texts 1 "
+        "--fit-length trim --out runs/own-control",
     )
 
     condition: Annotated[
@@ -75,6 +78,13 @@ class PatchConfig(ContrastConfig):
     ] = INSTRUCTED
     against: str = Field(
         "placebo", description="Copy into: placebo (matched in length) or another condition."
+    )
+    fit_length: FitLength | None = Field(
+        None,
+        description="Bring the text of --against, a control of your own, to the token count of the "
+        "condition's: pad (add neutral words) or trim (drop words from its end). Without it, texts of "
+        "unequal length are patched where tokens align and such spans are grey; a placebo needs "
+        "--require-match 0 at most.",
     )
     limit: Limit = 12  # with six wordings about ten minutes on the default model and two cores
     rotate: Rotate = False

@@ -15,9 +15,9 @@ from interp.patching import (
     moved_against,
     top_overlap,
 )
+from interp.patching.localising import is_localising
 from interp.stats import ALPHA, holm
 from interp.viz.grids import cell_name
-from interp.viz.sweeps import is_ceiling
 
 REVERSED = "reversed"
 """The arm in which the condition's pairs are patched the other way round."""
@@ -41,7 +41,7 @@ def health_table(
     The ranking's ``overlap`` between resamples is the same in every row; NaN where it cannot be asked.
     """
     names = np.array([cell_name(row) for row in result.index_df.to_dict("records")])
-    among = ~is_ceiling(result)
+    among = is_localising(result)
     free = np.flatnonzero(among)
     means = np.nan_to_num(np.nanmean(_flat(result.effect().double().numpy()), -1))
     top = free[np.argsort(-np.abs(means[free]), kind="stable")][:TOP]

@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 
 from analyses.config import MAP_ITEMS
 from analyses.contrast import CONTROL, by_name, standing
+from analyses.patch.config import PatchConfig
 from analyses.patch.health import read_health
 from analyses.patch.tables import PatchResult
 from analyses.report.claims import Claim
@@ -29,10 +30,12 @@ from analyses.study import Story
 from analyses.totals import claim_of
 from interp import viz
 from interp.patching import SweepResult
+from interp.patching.localising import is_ceiling, is_localising, patches_everything
+from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import ALPHA, intervals_of
 from interp.viz import Section
 from interp.viz.grids import cell_name
-from interp.viz.sweeps import is_ceiling
+from interp.viz.sweeps import partly_patched_columns
 
 _MOST_NAMED = 6
 Drawn: TypeAlias = tuple[str, go.Figure, str]
@@ -103,7 +106,7 @@ def _question(done: PatchResult) -> Section:
             f"{count(used, 'item')}{asked} give {count(pairs, 'pair')} in "
             f"{count(clusters, 'cluster')} of items. The "
             f"instruction{by_name(config.asked)} stands {standing(done.spec, config.placement)}. For "
-            f"example: {source} against {destination}",
+            f"example: {source} against {destination}" + _fitted(config),
             f"{METRICS[config.metric]} A cell's effect is the {named(config.metric)} with the patch "
             "minus that without; its share is that effect over the whole one."
             + (OPTION_ROWS if config.metric == "option_margin" else ""),
@@ -116,6 +119,17 @@ OPTION_ROWS = (
     "leaves what they read of it below, so that the share of everything is 1 at the first layer and can "
     "be smaller at later ones."
 )
+
+
+def _fitted(config: PatchConfig) -> str:
+    """That the control was fitted, and how."""
+    if config.fit_length is None:
+        return ""
+    how = "dropping words from its end" if config.fit_length == "trim" else "adding neutral words"
+    return (
+        f" (the text of “{config.against}” was brought to the token count of the other one by {how}: "
+        f"fit_length={config.fit_length})"
+    )
 
 
 def _effect(done: PatchResult) -> Section:
@@ -154,7 +168,10 @@ def map_section(
     table = pd.DataFrame(
         {
             "condition": summary["condition"],
-            "span": summary["span"],
+            "span": [
+                f"{span} ({count})" if count else span
+                for span, count in zip(summary["span"], summary["not_patched"], strict=True)
+            ],
             "cells": summary["cells"],
             "mean effect (nats)": intervals_of(summary),
             # a dash where undefined; the caption gives the reason
@@ -170,6 +187,7 @@ def map_section(
             f"Patched: {_SITES[result.site]} ({result.site}), "
             f"{_UNITS['_'.join(result.axis_names)]} at a time{_windows(result)}.",
             *_too_few_to_read(result),
+            *_patched_in_part(results),
             *read_map(
                 condition, result, claim_of(totals, condition), control=control, n_maps=n_maps
             ),
@@ -226,6 +244,19 @@ def _too_few_to_read(result: SweepResult) -> list[str]:
         f"{pairs} of prompts in {clusters} are too few to read single cells: even one that holds the "
         "whole effect may not be clear, so a cell that is not named is not shown to be without effect."
     ]
+
+
+def _patched_in_part(results: Mapping[str, SweepResult]) -> list[str]:
+    """Which columns are grey since their tokens have no counterpart, and what to do about it."""
+    said = []
+    for name, result in results.items():
+        columns = partly_patched_columns(result)
+        if columns:
+            said.append(
+                f"In the map of {name} patched in part, drawn grey and named as no effect: "
+                f"{'; '.join(columns)}. The two texts differ in length: {EQUAL_LENGTHS}."
+            )
+    return said
 
 
 def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterator[Drawn]:
@@ -308,11 +339,14 @@ def read_map(
 
 
 def surviving_cells(result: SweepResult, n_maps: int) -> npt.NDArray[np.bool_]:
-    """Cells with p < .05 over all maps: max-t in each, Bonferroni over maps. Ceilings locate nothing."""
+    """Cells with p < .05 over all maps: max-t in each, Bonferroni over maps.
+
+    Those that locate nothing or are patched in part are none of them.
+    """
     if untested(result.total()):
         return np.zeros(len(result.index_df), dtype=bool)
     p = np.asarray(result.max_t().p_corrected, dtype=float).reshape(-1)
-    return np.asarray((p * n_maps < ALPHA) & ~is_ceiling(result))
+    return np.asarray((p * n_maps < ALPHA) & is_localising(result))
 
 
 def _surviving(result: SweepResult, n_maps: int) -> str:
@@ -320,7 +354,9 @@ def _surviving(result: SweepResult, n_maps: int) -> str:
     blocked = untested(result.total())
     if blocked:
         return f"no cell is named, {blocked}"
-    free = ~is_ceiling(result)
+    free = is_localising(result)
+    if not free.any():
+        return "no cell is named, since all are patched in part"
     kept = np.flatnonzero(surviving_cells(result, n_maps))
     over = "all cells" if n_maps == 1 else f"all cells of {n_maps} maps"
     if not len(kept):
@@ -335,7 +371,10 @@ def _surviving(result: SweepResult, n_maps: int) -> str:
         f"{cell_name(rows[k])} {effect[k]:+.3f} [{low[k]:.3f}, {high[k]:.3f}]" for k in order
     )
     some = "the largest are " if len(kept) > len(order) else ""
-    ceiling = ", the ceiling column aside," if not free.all() else ""
+    everything = "ceiling column" if is_ceiling(result).any() else "column of everything"
+    aside = [f"the {everything}"] if patches_everything(result).any() else []
+    aside += ["spans that are patched in part"] if result.partly_patched().any() else []
+    ceiling = f", {' and '.join(aside)} aside," if aside else ""
     return (
         f"{len(kept)} of {int(free.sum())} cells{ceiling} differ from zero with {over} corrected for "
         f"(simultaneous 95 % intervals): {some}{cells}"

@@ -35,10 +35,11 @@ from interp.errors import InterpError
 from interp.lens.conditions import no_margin
 from interp.patching import alignment_notes, dose, plan_sweep, sweep
 from interp.patching.metrics import named_metrics, require_target
-from interp.patching.plan import positions_of
 from interp.patching.pooled import name_places
+from interp.patching.positions import positions_of
 from interp.patching.sites import SweepSite
 from interp.prompts import Condition, PromptPair, TokenizedPrompt, pair_of_conditions
+from interp.prompts.align import EQUAL_LENGTHS
 from interp.prompts.pair import paired_conditions
 from interp.runs import digest
 
@@ -210,6 +211,11 @@ def _require_contrast(config: PatchConfig) -> None:
             f"{config.condition} against {config.against} is no contrast: choose another "
             "--condition or --against"
         )
+    if config.fit_length is not None and "clean" in (config.condition, config.against):
+        raise InterpError(
+            f"--fit-length {config.fit_length} needs a text on either side, and 'clean' has none: name "
+            "another --condition and --against, or leave it out"
+        )
     for site in config.site:
         if config.grid(site).cells == "layer_span" and config.positions != "aligned":
             raise InterpError(
@@ -236,7 +242,14 @@ def _sides(prompts: PromptBench[PatchConfig], number: int, item: ChoiceItem) -> 
     """The texts of the condition, and those of the control's arms where a control runs."""
     config, bank = prompts.config, prompts.bank
     pairs = [
-        paired_conditions(bank, item, config.condition, against=config.against, slot=slot)
+        paired_conditions(
+            bank,
+            item,
+            config.condition,
+            against=config.against,
+            slot=slot,
+            fit_length=config.fit_length,
+        )
         for slot in slots_of(number, config.texts, rotate=config.rotate)
     ]
     treated, against = (tuple(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
@@ -292,7 +305,7 @@ def _require_plan(
     if site == "pattern" and unequal:
         raise InterpError(
             f"patterns can be copied between prompts of equal length only, and {len(unequal)} of "
-            f"{len(pairs)} pairs differ (first: {unequal[0].label}): choose --site z, or other --items"
+            f"{len(pairs)} pairs differ (first: {unequal[0].label}): choose --site z, or {EQUAL_LENGTHS}"
         )
     for pair in pairs:
         positions_of(pair, config.positions)

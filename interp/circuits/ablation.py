@@ -28,6 +28,7 @@ from interp.patching.branches import Reading
 from interp.patching.hooked import hook_of
 from interp.patching.plan import require_site
 from interp.prompts import PromptPair
+from interp.prompts.align import EQUAL_LENGTHS
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +141,8 @@ def require_ablation(
     if unequal and ablation == "resample":
         raise InterpError(
             f"{len(unequal)} of {len(pairs)} pairs are not aligned by index (first: "
-            f"{unequal[0].label}), so that a node's output has no counterpart at every position: give "
-            "a placebo of the same number of tokens, or ablation='mean' or 'zero'"
+            f"{unequal[0].label}), so that a node's output has no counterpart at every position: "
+            f"{EQUAL_LENGTHS}, or ablation='mean' or 'zero'"
         )
     for site in ("z", "mlp_out"):
         require_site(model, site)

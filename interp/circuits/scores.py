@@ -17,11 +17,12 @@ from interp.circuits.units import circuit_units, require_unit, score_table
 from interp.errors import InterpError
 from interp.patching.attribution import attribute
 from interp.patching.metrics import Metric, named_metrics, require_target
-from interp.patching.plan import ALL
+from interp.patching.positions import ALL
 from interp.patching.result import SweepResult
 from interp.patching.sites import AttributionMethod
 from interp.patching.sweep import sweep
 from interp.prompts import PromptPair
+from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import FloatArray
 
 
@@ -59,7 +60,8 @@ def node_scores(
 
     Raises:
         InterpError: no pairs, an unknown method, steps of another method than ``"attribution"``,
-            prompts that are the same, and what a sweep or an attribution refuses.
+            prompts that are the same or not aligned by index, and what a sweep or an attribution
+            refuses.
     """
     return _scores(model, pairs, "nodes", method, steps, over_pairs, metric, progress)
 
@@ -140,6 +142,11 @@ def unit_effects(
         raise InterpError(f"steps is for method='attribution': {method!r} takes none")
     if steps < 1:
         raise InterpError(f"steps is {steps}: the gradient is taken at one point at least")
+    if not pair.alignment.by_index:
+        raise InterpError(
+            f"{pair.label}: its prompts are not aligned by index, so that a {unit[:-1]} could be "
+            f"patched at some positions only: {EQUAL_LENGTHS}"
+        )
     if unit == "edges":
         return _edge_effects(model, pair, method, steps, metric)
     return _node_effects(model, pair, method, steps, metric)

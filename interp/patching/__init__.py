@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from interp.patching.knockout import knockout
     from interp.patching.metrics import Metric
     from interp.patching.patched import PatchedRuns
-    from interp.patching.plan import ALL, SweepPlan, plan_sweep
-    from interp.patching.result import SweepResult, alignment_notes
+    from interp.patching.plan import SweepPlan, plan_sweep
+    from interp.patching.positions import ALL, TokenCounts, alignment_notes
+    from interp.patching.result import SweepResult
     from interp.patching.sites import Cells, PatchSite, SweepSite
     from interp.patching.sweep import sweep
 
@@ -65,6 +66,7 @@ __all__ = [
     "SweepPlan",
     "SweepResult",
     "SweepSite",
+    "TokenCounts",
     "alignment_notes",
     "attribute",
     "dose",

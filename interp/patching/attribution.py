@@ -65,9 +65,11 @@ from interp.patching.metrics import (
     require_target,
 )
 from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
-from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.positions import alignment_notes
+from interp.patching.result import SweepResult
 from interp.patching.sites import AttributionMethod, PatchSite
 from interp.prompts import PromptPair
+from interp.prompts.align import EQUAL_LENGTHS
 
 
 @grid_or_keywords
@@ -320,5 +322,5 @@ def _require_path(pairs: Sequence[PromptPair], steps: int) -> None:
     if steps > 1 and unequal:
         raise InterpError(
             f"steps={steps} needs prompts aligned by index, {unequal} of {len(pairs)} pairs are "
-            "not: use steps=1"
+            f"not: use steps=1, or {EQUAL_LENGTHS}"
         )

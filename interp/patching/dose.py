@@ -32,7 +32,9 @@ def dose(
     """Norm of what each cell of a sweep changes, relative to the norm of what was there.
 
     Euclidean norms over all layers, positions and heads of the cell: |source - destination| /
-    |destination|. 0: the patch changes nothing. NaN: nothing is aligned there.
+    |destination|. 0: the patch changes nothing. NaN: nothing is aligned there. Of a span that is patched
+    in part, between prompts of unequal length, it is the dose at the tokens that are patched: how many
+    they are stands in the ``tokens`` of the plan and of the sweep of the same arguments.
 
     Args:
         model: a bridge in evaluation mode.

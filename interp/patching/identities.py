@@ -11,8 +11,8 @@ Three statements that hold exactly in real arithmetic, each with the largest dev
   option margin at the first layer only: the options' own rows are not patched, and have read the
   unpatched prompt in the layers below a later one.)
 
-A deviation far above rounding (1e-3) means that hooks, caches or the model itself do not do what
-patching assumes. Cost: about ten forwards.
+A deviation far above rounding (:data:`TOLERANCE`) means that hooks, caches or the model itself do not
+do what patching assumes. Cost: about ten forwards.
 
     measure_identities(model, pair)
 """
@@ -36,10 +36,13 @@ from interp.patching.metrics import (
     reads_options,
     require_target,
 )
-from interp.patching.plan import ALL
+from interp.patching.positions import ALL
 from interp.patching.sites import MetricName
 from interp.patching.sweep import sweep
 from interp.prompts import PromptPair
+
+TOLERANCE = 1e-3
+"""A deviation above this is no rounding, in nats of the metric (or of a state's norm)."""
 
 
 def measure_identities(

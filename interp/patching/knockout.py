@@ -54,8 +54,10 @@ from interp.patching.plan import (
     window_label,
     window_layers,
 )
+from interp.patching.positions import partly_patched_spans
 from interp.patching.result import SweepResult
 from interp.prompts import PromptPair, TokenizedPrompt, require_runnable
+from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import rng
 
 Queries: TypeAlias = str | Sequence[int]
@@ -146,6 +148,20 @@ def knockout(
         several=several,
         title=f"{pairs[0].destination_name}: no attention from {_said(queries)} to the {to}",
         seed=seed,
+        notes=_length_notes(pairs),
+    )
+
+
+def _length_notes(pairs: Sequence[PromptPair]) -> tuple[str, ...]:
+    """No activation is copied here, so only the other end of a share depends on the alignment."""
+    unequal = [pair for pair in pairs if not pair.alignment.by_index]
+    if not unequal:
+        return ()
+    spans = ", ".join(partly_patched_spans(unequal)).replace("patched", "with a counterpart")
+    return (
+        f"{len(unequal)} of {len(pairs)} pairs are not aligned by index ({spans}): cells are of the "
+        "destination alone, but source - destination holds a difference of length as well; "
+        f"{EQUAL_LENGTHS}",
     )
 
 

@@ -13,7 +13,6 @@ from itertools import product
 from typing import Literal, get_args
 
 import pandas as pd
-import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
@@ -28,6 +27,7 @@ from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.metrics import Metric, named_metrics, reading_of
+from interp.patching.positions import ALL, TokenCounts, positions_of
 from interp.patching.sites import (
     HEAD_SITES,
     KEY_VALUE_SITES,
@@ -38,10 +38,7 @@ from interp.patching.sites import (
     default_cells,
 )
 from interp.prompts import PromptPair, require_runnable
-
-ALL = "all from the first difference"
-"""Name of the cell column that patches every aligned position from the first difference on: the
-ceiling. At ``resid_pre`` and equal lengths it gives the source run at every layer."""
+from interp.prompts.align import EQUAL_LENGTHS
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +71,8 @@ class SweepPlan:
     n_layers: int
     forward_lengths: tuple[int, ...]
     """Tokens of every destination's full forwards: one, or one per option that adds rows."""
+    tokens: TokenCounts | None = None
+    """How many tokens of each column are patched; None where nothing is copied (a knockout)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,8 +131,17 @@ class SweepPlan:
             f"{self.site}: {grid} x {n_pairs} pair{'s' * (n_pairs != 1)} = {len(self):,} cells, "
             f"{n_run:,} to run, {zero:,} zero by causality, {empty:,} without aligned "
             f"positions; {self.token_layers:,} token-layers, {saving:.1f}x fewer than one forward "
-            "per cell"
+            "per cell" + self._partly()
         )
+
+    def _partly(self) -> str:
+        """The columns that are patched in part, to follow the rest; empty without any."""
+        if self.tokens is None:
+            return ""
+        last = self.axis_names[-1]
+        names = self.axis_labels[last] if last in ("pos", "span") else ["every cell"]
+        partly = self.tokens.partly().nonzero()[:, 0].tolist()
+        return "".join(f"; {names[k]}: {self.tokens.not_patched(k)}" for k in partly)
 
     def _repr_html_(self) -> str:
         return html_paragraph(self, bold=True)
@@ -180,7 +188,7 @@ def plan_sweep(
     if "head" in axes and not has_heads:
         raise InterpError(f"{site} has no heads: use cells='layer_pos' or 'layer_span'")
     if site == "pattern" and not all(pair.alignment.by_index for pair in pairs):
-        raise InterpError("patterns can be copied between equal positions only: equal lengths")
+        raise InterpError(f"patterns can be copied between equal positions only: {EQUAL_LENGTHS}")
     chosen = resolve_heads(model, site, grid.heads)
     require_site(model, site)
     columns, labels = _columns(axes, pairs, grid)
@@ -220,6 +228,7 @@ def plan_sweep(
         tuple(len(reading) for reading in readings),
         n_layers,
         tuple(forward_length(reading) for reading in readings),
+        TokenCounts.of(pairs, columns),
     )
 
 
@@ -253,36 +262,6 @@ def n_heads(model: TransformerBridge, site: str) -> int:
     """Heads of a site: key/value heads at ``k`` and ``v``, query heads elsewhere."""
     grouped = getattr(model.cfg, "n_key_value_heads", None)
     return int(grouped if site in KEY_VALUE_SITES and grouped else model.cfg.n_heads)
-
-
-def positions_of(pair: PromptPair, positions: Positions) -> tuple[Tensor, Tensor]:
-    """Aligned (source, destination) positions of a set, ascending.
-
-    Raises:
-        InterpError: an unknown name, or a position outside the destination.
-    """
-    aligned = pair.alignment.pairs()
-    n = len(pair.destination)
-    first = pair.alignment.first_difference
-    first = n if first is None else first
-    if not isinstance(positions, str):
-        wanted = sorted(set(positions))
-        if not wanted:
-            raise InterpError("no positions to patch: the list is empty")
-        outside = [p for p in wanted if not 0 <= p < n]
-        if outside:
-            raise InterpError(f"position {outside[0]} is outside the destination, 0..{n - 1}")
-        keep = torch.isin(aligned[:, 1], torch.tensor(wanted, dtype=torch.long))
-    elif positions == "all":
-        keep = torch.ones(len(aligned), dtype=torch.bool)
-    elif positions in ("aligned", ALL):
-        keep = aligned[:, 1] >= first
-    elif positions == "post_instruction":
-        keep = aligned[:, 1] >= pair.destination.span("instruction").stop
-    else:
-        where = pair.destination.span(positions)
-        keep = (aligned[:, 1] >= where.start) & (aligned[:, 1] < where.stop)
-    return aligned[keep, 0], aligned[keep, 1]
 
 
 def _columns(

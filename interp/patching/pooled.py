@@ -83,9 +83,9 @@ def span_means(result: SweepResult) -> pd.DataFrame:
     """One row per span: mean effect over its cells (layers, positions, heads) and its share.
 
     Grids by head without positions have one row per layer. Columns: ``span``, ``cells`` (how many),
-    the mean effect's interval (:mod:`interp.stats.columns`), that of the ``share`` of the whole
-    effect, ``largest_cell`` and ``largest_effect`` (picked for its size, so biased upward by
-    selection).
+    ``not_patched`` (``7 of 9 tokens not patched`` of a span patched in part, else empty), the mean
+    effect's interval (:mod:`interp.stats.columns`), that of the ``share`` of the whole effect,
+    ``largest_cell`` and ``largest_effect`` (picked for its size, so biased upward by selection).
     """
     effects = result.effect().double().numpy().reshape(len(result.index_df), -1)
     groups = _groups(result)
@@ -100,6 +100,7 @@ def span_means(result: SweepResult) -> pd.DataFrame:
         {
             "span": names,
             "cells": [int((groups == name).sum()) for name in names],
+            "not_patched": [_not_patched(result, groups == name) for name in names],
             **interval_columns(mean),
             **interval_columns(share, "share"),
             "largest_cell": [labels[k] for k in largest],
@@ -116,6 +117,12 @@ def _groups(result: SweepResult) -> npt.NDArray[np.object_]:
     if "pos" in index:
         return index["pos"].str.rsplit(" ", n=1).str[0].to_numpy(dtype=object)
     return ("layer " + index["layer"].astype(str)).to_numpy(dtype=object)
+
+
+def _not_patched(result: SweepResult, cells: npt.NDArray[np.bool_]) -> str:
+    """What is not patched of the columns of some cells that are patched in part."""
+    columns = np.unique(result.columns_of_cells()[cells & result.partly_patched()]).tolist()
+    return "; ".join(result.not_patched(k) for k in columns)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

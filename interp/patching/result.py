@@ -16,7 +16,6 @@ from jaxtyping import Float, Float64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult
 
 from interp.display import html_paragraph, html_table
@@ -24,6 +23,7 @@ from interp.errors import InterpError
 from interp.parsing import parse_json
 from interp.patching.measure import Table
 from interp.patching.plan import SweepPlan
+from interp.patching.positions import COUNT_COLUMNS, TokenCounts
 from interp.prompts import PromptPair
 from interp.stats import Interval, MaxT, cluster_mean, interval_columns, max_t
 from interp.stats import share as share_of
@@ -41,7 +41,8 @@ class SweepResult(PatchingResult):
     logit difference); its share is 0 at the destination and 1 at the source. NaN: nothing was
     aligned to copy. In TransformerLens's words the source run gives the ``clean_cache``, the
     destination is the corrupted run. ``clusters`` and ``wordings`` name the cluster of items and the
-    pair of wordings of every pair: both are random, of a single wording clusters alone.
+    pair of wordings of every pair: both are random, of a single wording clusters alone. ``tokens``
+    counts how many tokens of each column of positions were patched (None where nothing is copied).
     """
 
     source_baseline: Float[Tensor, "*metric pair"] = field(default_factory=lambda: torch.empty(0))
@@ -53,6 +54,7 @@ class SweepResult(PatchingResult):
     title: str = ""
     seed: int = 0
     notes: tuple[str, ...] = ()
+    tokens: TokenCounts | None = None
 
     @classmethod
     def of_table(
@@ -88,6 +90,7 @@ class SweepResult(PatchingResult):
             title=title,
             seed=seed,
             notes=(*notes, *table.notes),
+            tokens=plan.tokens,
         )
 
     def __getitem__(self, metric_name: str) -> SweepResult:
@@ -111,6 +114,7 @@ class SweepResult(PatchingResult):
             title=self.title,
             seed=self.seed,
             notes=self.notes,
+            tokens=self.tokens,
         )
 
     @property
@@ -167,6 +171,28 @@ class SweepResult(PatchingResult):
         order = rows["estimate"].abs().sort_values(ascending=False, kind="stable").index
         return rows.loc[order].head(k).reset_index(drop=True)
 
+    def partly_patched(self) -> npt.NDArray[np.bool_]:
+        """Cells of ``index_df`` of which some pair has tokens that were not patched: no effect of
+        theirs stands for the whole span."""
+        columns = self.columns_of_cells()
+        if self.tokens is None:
+            return np.zeros(len(columns), dtype=bool)
+        return np.asarray(self.tokens.partly().numpy()[columns])
+
+    def not_patched(self, column: int = 0) -> str:
+        """``7 of 9 tokens not patched`` of a column of positions or spans; empty where all are.
+
+        See :meth:`interp.patching.TokenCounts.not_patched`. Grids without such an axis have one column.
+        """
+        return "" if self.tokens is None else self.tokens.not_patched(column)
+
+    def columns_of_cells(self) -> npt.NDArray[np.intp]:
+        """Which column of positions or spans every cell of ``index_df`` is of; all 0 without any."""
+        shape = [len(self.axis_labels[name]) for name in self.axis_names]
+        if self.axis_names[-1] not in ("pos", "span"):
+            return np.zeros(math.prod(shape), dtype=np.intp)
+        return np.indices(shape)[-1].reshape(-1)
+
     def cell_labels(self) -> list[str]:
         """A name per cell: ``L9`` with ``H6``, and the position or span."""
         names = []
@@ -179,7 +205,8 @@ class SweepResult(PatchingResult):
     def to_dataframe(self) -> pd.DataFrame:
         """Long form: one row per (cell, pair) with patched value, both baselines and the effect.
 
-        The first column names the metric; several follow one another.
+        The first column names the metric; several follow one another. ``patched_tokens`` of
+        ``source_tokens`` and ``destination_tokens``: see :class:`interp.patching.TokenCounts`.
         """
         if self.has_metric_axis:
             frames = [self[name].to_dataframe() for name in self.metric_names]
@@ -191,6 +218,11 @@ class SweepResult(PatchingResult):
             for k, name in enumerate(self.axis_names)
         }
         pair = grid[-1]
+        counts: dict[str, object] = {}
+        if self.tokens is not None:
+            place = (self.columns_of_cells().repeat(shape[-1]), pair)
+            table = self.tokens.table().numpy()
+            counts = {name: table[k][place] for k, name in enumerate(COUNT_COLUMNS)}
         destination, source = self._destination().numpy(), self.source_baseline.numpy()
         value = self.values.reshape(-1).numpy()
         return pd.DataFrame(
@@ -205,6 +237,7 @@ class SweepResult(PatchingResult):
                 "destination": destination[pair],
                 "source": source[pair],
                 "effect": value - destination[pair],
+                **counts,
             }
         )
 
@@ -256,6 +289,7 @@ class SweepResult(PatchingResult):
             title=title,
             seed=seed,
             notes=notes,
+            tokens=_counts_of(rows, axis_names, shape),
         )
 
     def save(self, path: Path | str) -> Path:
@@ -272,6 +306,8 @@ class SweepResult(PatchingResult):
             "destination": self._destination().contiguous(),
             "source": self.source_baseline.contiguous(),
         }
+        if self.tokens is not None:
+            tensors["tokens"] = self.tokens.table().contiguous()
         try:
             save_file(tensors, path, metadata={_FORMAT: json.dumps(facts)})
         except (OSError, SafetensorError) as error:
@@ -291,6 +327,7 @@ class SweepResult(PatchingResult):
                 values, destination, source = (
                     file.get_tensor(name) for name in ("values", "destination", "source")
                 )
+                counted = file.get_tensor("tokens") if "tokens" in list(file.keys()) else None
             labels = facts["axis_labels"]
             index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
             facts["notes"] = tuple(facts["notes"])
@@ -300,6 +337,7 @@ class SweepResult(PatchingResult):
                 reduced=False,
                 baseline=destination,
                 source_baseline=source,
+                tokens=None if counted is None else TokenCounts(*counted),
                 **facts,
             )
         except InterpError:
@@ -340,20 +378,19 @@ class SweepResult(PatchingResult):
         return html_paragraph(head, bold=True) + notes + html_table(grid, decimals=3, index=True)
 
 
-def alignment_notes(model: TransformerBridge, pairs: Sequence[PromptPair]) -> tuple[str, ...]:
-    """What a reader of a map has to know of its pairs; empty when all are aligned by index."""
-    moved = sum(not pair.alignment.by_index for pair in pairs)
-    if not moved:
-        return ()
-    note = f"{moved} of {len(pairs)} pairs are not aligned by index"
-    if model.cfg.positional_embedding_type == "standard":
-        note += "; this model's residual stream carries absolute positions, which the patch copies"
-    return (note,)
-
-
 def _unique(labels: Sequence[str]) -> list[str]:
     """The labels, numbered where several pairs (texts or orders of one item) share one."""
     return [f"{label} #{k}" if labels.count(label) > 1 else label for k, label in enumerate(labels)]
+
+
+def _counts_of(rows: pd.DataFrame, axis_names: list[str], shape: list[int]) -> TokenCounts | None:
+    """The counts of a table's ordered rows; None of one without them."""
+    if not set(COUNT_COLUMNS) <= set(rows):
+        return None
+    n_columns = shape[-2] if axis_names[-1] in ("pos", "span") else 1
+    first = rows.iloc[: n_columns * shape[-1]]  # the other cells repeat them
+    table = torch.tensor(first[list(COUNT_COLUMNS)].to_numpy(dtype=np.int64).T)
+    return TokenCounts(*table.reshape(3, n_columns, shape[-1]))
 
 
 def _tensor(column: pd.Series) -> Tensor:

@@ -33,7 +33,8 @@ from interp.patching.metrics import Metric, named_metrics
 from interp.patching.missed import ScreenedGrid
 from interp.patching.patched import MAX_BYTES
 from interp.patching.plan import SweepPlan, plan_sweep
-from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.positions import alignment_notes
+from interp.patching.result import SweepResult
 from interp.patching.sites import PatchSite
 from interp.prompts import PromptPair
 from interp.stats import rng

@@ -25,7 +25,8 @@ from interp.patching.measure import run_plan
 from interp.patching.metrics import Metric, named_metrics, require_target
 from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import plan_sweep
-from interp.patching.result import SweepResult, alignment_notes
+from interp.patching.positions import alignment_notes
+from interp.patching.result import SweepResult
 from interp.patching.screen import screen
 from interp.patching.source import require_part
 from interp.prompts import PromptPair

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         require_target_in_vocabulary,
         target_of_options,
     )
-    from interp.prompts.placebos import PLACEBO_KINDS, PlaceboKind
+    from interp.prompts.placebos import PLACEBO_KINDS, FitLength, PlaceboKind
     from interp.prompts.presets import (
         Call,
         ConditionSpec,
@@ -76,6 +76,7 @@ __all__ = [
     "ConditionName",
     "ConditionSpec",
     "Conversation",
+    "FitLength",
     "InstructionTurn",
     "MarginTarget",
     "OptionTokens",

@@ -21,6 +21,12 @@ from torch import Tensor
 from interp.display import html_paragraph, html_table
 from interp.prompts.tokens import TokenizedPrompt
 
+EQUAL_LENGTHS = (
+    "use a placebo of the same number of tokens (require_match=0, --require-match 0), or bring your "
+    "control to that number (fit_length='pad' or 'trim', --fit-length)"
+)
+"""What to do about two prompts that are not aligned by index: the remedies that messages name."""
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:

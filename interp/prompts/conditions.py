@@ -30,7 +30,7 @@ from interp.prompts.conversation import (
     build_conversation,
 )
 from interp.prompts.draws import uniform
-from interp.prompts.placebos import FILLERS, Placebo, PlaceboKind, PlaceboPool
+from interp.prompts.placebos import FILLERS, FitLength, Placebo, PlaceboKind, PlaceboPool
 from interp.prompts.presets import ConditionSpec, Wording, condition_texts, load_conditions
 from interp.prompts.slots import fill
 from interp.prompts.tokenizer import require_tokenizer
@@ -48,6 +48,8 @@ class Condition:
     matched with (its partner has the same slot). ``placement`` and ``turn`` say where the
     instruction goes, None where the caller chooses. ``source`` is that of the wording, ``reported:
     arXiv ...`` or ``written`` (for this project); of a built placebo that of its first part.
+    ``fitted``: how the text was brought to its partner's token count, where that was asked for
+    (:mod:`interp.prompts.fit_length`).
     """
 
     name: str
@@ -58,6 +60,12 @@ class Condition:
     placement: Placement | None = None
     turn: InstructionTurn | None = None
     source: str = WRITTEN
+    fitted: FitLength | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, and how the text was fitted where it was."""
+        return self.name if self.fitted is None else f"{self.name} (fit_length={self.fitted})"
 
     def place(
         self, placement: Placement, turn: InstructionTurn

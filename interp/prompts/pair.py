@@ -19,8 +19,9 @@ from interp.models.native import n_outputs
 from interp.prompts.align import Alignment, align
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
+from interp.prompts.fit_length import fit_condition
 from interp.prompts.options import OptionTokens, margin_token, option_tokens
-from interp.prompts.placebos import PLACEBO_KINDS
+from interp.prompts.placebos import PLACEBO_KINDS, FitLength
 from interp.prompts.tokens import (
     TokenizedPrompt,
     output_texts,
@@ -109,6 +110,7 @@ def make_pair(
     target: tuple[int, int] | None = None,
     options: tuple[Sequence[int], Sequence[int]] | None = None,
     spans: Mapping[str, slice] | None = None,
+    fit_length: FitLength | None = None,
 ) -> PromptPair:
     """The pair ``condition -> against`` of one item, or of two token tensors.
 
@@ -131,11 +133,17 @@ def make_pair(
             of ``target``: leading ones that both share are put behind the prompts, as for an item.
         spans: for token tensors, names of positions of both prompts (``instruction``, say, which
             :func:`interp.knockout` blocks); positions without a name are ``prompt``.
+        fit_length: bring the text of ``against``, a control of your own, to the token count of the
+            ``condition``'s: ``"pad"`` adds neutral words, ``"trim"`` drops words from its end
+            (:mod:`interp.prompts.fit_length`). None leaves it; texts of unequal length are patched
+            where their tokens align alone, and every result says so. (A placebo has the count
+            already; see ``require_match`` of :class:`interp.prompts.TextBank`.)
 
     Raises:
         InterpError: a prompt beyond the context, a slot the bank does not have, an unknown
             condition, one of several calls, spans that overlap or reach beyond a prompt, or a
-            ``target``, ``options`` or ``spans`` with an item.
+            ``target``, ``options`` or ``spans`` with an item; a control that cannot be fitted, or
+            ``fit_length`` with token tensors.
 
     Example:
         >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
@@ -144,6 +152,8 @@ def make_pair(
     if isinstance(source, Tensor):
         if not isinstance(condition, Tensor):
             raise InterpError("make_pair: give two token tensors, or an item and a condition")
+        if fit_length is not None:
+            raise InterpError("make_pair: fit_length is for conditions of an item, not for tensors")
         return _pair_of_tensors(model, source, condition, target, options, spans or {})
     if isinstance(condition, Tensor):
         raise InterpError("make_pair: give two token tensors, or an item and a condition")
@@ -153,22 +163,34 @@ def make_pair(
     if slot < 0:
         raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
     bank = TextBank(model.tokenizer) if bank is None else bank
-    here, there = paired_conditions(bank, source, condition, against=against, slot=slot)
+    here, there = paired_conditions(
+        bank, source, condition, against=against, slot=slot, fit_length=fit_length
+    )
     return pair_of_conditions(model, source, here, there, order=order, placement=placement)
 
 
 def paired_conditions(
-    bank: TextBank, item: ChoiceItem, condition: str, *, against: str, slot: int = 0
+    bank: TextBank,
+    item: ChoiceItem,
+    condition: str,
+    *,
+    against: str,
+    slot: int = 0,
+    fit_length: FitLength | None = None,
 ) -> tuple[Condition, Condition]:
     """The texts of the two prompts of :func:`make_pair`, by the names of their conditions.
 
     Raises:
-        InterpError: an unknown condition, one of several calls, or a slot the bank does not have.
+        InterpError: an unknown condition, one of several calls, a slot the bank does not have, or a
+            control that cannot be fitted.
     """
     for name in (condition, against):
         bank.require_single(name)
     here = _condition(bank, item, condition, slot, partner=against)
-    return here, _condition(bank, item, against, slot, partner=condition)
+    there = _condition(bank, item, against, slot, partner=condition)
+    if fit_length is None:
+        return here, there
+    return here, fit_condition(bank.count, there, here, fit_length)
 
 
 def pair_of_conditions(
@@ -189,8 +211,13 @@ def pair_of_conditions(
         tokens = tuple(token_texts(model, shared))
         a, b = a.extend(shared, tokens), b.extend(shared, tokens)
     wording = str(max(here.slot, there.slot))
-    pair = PromptPair(a, b, align(a, b), target, here.name, there.name, item, options, wording)
+    pair = PromptPair(a, b, align(a, b), target, here.label, there.label, item, options, wording)
     require_runnable(model, pair)
+    if there.fitted is not None and not pair.alignment.by_index:
+        raise InterpError(
+            f"{pair.label}: both texts have the same number of tokens alone, and {len(a)} and {len(b)} "
+            "tokens as prompts, where they join their surroundings: end both in the same mark"
+        )
     return pair
 
 

@@ -30,6 +30,10 @@ nothing. Both are conditions of this name."""
 
 PLACEBO_KINDS: tuple[PlaceboKind, ...] = get_args(PlaceboKind)
 
+FitLength = Literal["pad", "trim"]
+"""How a control that somebody wrote gets the token count of the text that it stands against
+(:mod:`interp.prompts.fit_length`)."""
+
 Ranking = Callable[[str], float]
 """A number per id of the bank; among placebos that would serve alike the lowest is drawn."""
 
@@ -169,6 +173,14 @@ class PlaceboPool:
                 name = "+".join([base.id, *(filler.id for filler in added)])
                 return Placebo(name, text, wanted, base.base)
         return None
+
+    def extend(self, text: str, wanted: int) -> str | None:
+        """The text, which ends in a full stop, with fillers of exactly the wanted count; or None."""
+        added = self._sets.get(wanted - self._count(text))
+        if added is None:
+            return None
+        longer = " ".join([text, *(filler.text for filler in added)])
+        return longer if self._count(longer) == wanted else None
 
     def _added(self, wanted: int, base: Placebo) -> tuple[Placebo, ...]:
         return self._sets[wanted - base.n_tokens]

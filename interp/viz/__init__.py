@@ -20,6 +20,7 @@ from interp.lazy import attach
 
 if TYPE_CHECKING:
     from interp.viz.attention import attention_fragment, attention_page, attention_sections
+    from interp.viz.attention_mass import attention_to_span
     from interp.viz.behaviour import (
         categories,
         effects_by_condition,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         transfer_heatmap,
     )
     from interp.viz.export import save_png
-    from interp.viz.grids import attention_to_span, heatmap
+    from interp.viz.grids import heatmap
     from interp.viz.lens import (
         lens_divergences,
         lens_effects,

@@ -1,7 +1,8 @@
-"""Grids: what a sweep says per layer and place, and attention per layer and head.
+"""Grids: what a sweep says per layer and place.
 
 Rows are layers, ascending upwards; axes are numbered and labelled, so equal names stay two columns.
-White is no effect; grey is no value: nothing was aligned to copy.
+White is no effect. Grey is no value (nothing was aligned to copy), or none that may be read: of the
+column's tokens some have no counterpart, and how many stands in its label.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
-from jaxtyping import Float
-from plotly.subplots import make_subplots
-from torch import Tensor
 
 from interp.errors import InterpError
+from interp.patching.localising import is_ceiling
 from interp.patching.metrics import METRICS
-from interp.patching.plan import ALL
+from interp.patching.positions import ALL
 from interp.patching.result import SweepResult
 from interp.stats import ALPHA
 from interp.viz.theme import (
@@ -28,7 +27,6 @@ from interp.viz.theme import (
     FAINT,
     INK,
     MUTED,
-    SEQUENTIAL,
     apply_style,
     escape_label,
     wrap_label,
@@ -60,7 +58,10 @@ def heatmap(
     the destination, 1 the source. The hover shows the clustered 95 % interval and the family-wise
     p; dots mark cells with p < .05 (two-way max-t over all cells). With a single cluster there is
     neither interval nor test, and the subtitle says so. Grey cells have no value, because nothing
-    is aligned there. A share without a defined denominator leaves the grid empty, with the reason.
+    is aligned there, or are patched in part between prompts of unequal length: "7 of 9 tokens not
+    patched" stands under the column, and the value in the hover and the table alone. "(ceiling)" stands
+    where everything is copied and gives the source run, as checked. A share without a defined
+    denominator leaves the grid empty, with the reason.
 
     A ``[layer, head, pos]`` sweep is drawn as layer x head: each cell shows the position of its
     head with the largest |mean effect|, named in the hover and, for the largest cells, on the map.
@@ -80,7 +81,7 @@ def heatmap(
     figure = go.Figure(
         go.Heatmap(
             z=grid.z,
-            **_diverging(grid.z),
+            **diverging(grid.z),
             colorbar={"title": {"text": escape_label(unit)}, "thickness": 14, "outlinewidth": 0},
             customdata=_hover_columns(grid, len(result.pair_labels)),
             hovertemplate=(
@@ -93,16 +94,19 @@ def heatmap(
             ygap=gap,
         )
     )
-    undefined = bool(np.isnan(grid.z).all())
-    missing = np.zeros_like(grid.z, dtype=bool) if undefined else np.isnan(grid.z)
+    undefined = bool(np.isnan(grid.z).all()) and not grid.partly.any()
+    missing = np.zeros_like(grid.partly) if undefined else np.isnan(grid.z) & ~grid.partly
     if missing.any():
-        _grey(figure, missing, gap)
+        _grey(figure, missing, gap, "nothing aligned", "nothing aligned to copy")
+    if grid.partly.any():
+        said = _partly_columns(grid)
+        _grey(figure, grid.partly, gap, "patched in part", "%{customdata[0]}", said)
     if significance and grid.n_clusters > 1:
         _mark(figure, grid.p < ALPHA, small=n_columns >= _WIDE)
     if grid.picked is not None and n_columns <= _MOST_NAMED_HEADS:
         _name_largest(figure, grid.z, grid.picked)
     _label_grid(figure, result, grid)
-    _set_ceiling_apart(figure, grid.columns)
+    _label_columns(figure, result, grid)
     if undefined:
         _say(figure, f"{value} undefined: {grid.reason.flat[0]}")
     return apply_style(
@@ -148,54 +152,6 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     return f"L{row['layer']}{head} {where}".strip()
 
 
-def attention_to_span(
-    source: Float[Tensor, "layer head"] | Float[np.ndarray, "layer head"],
-    destination: Float[Tensor, "layer head"] | Float[np.ndarray, "layer head"],
-    *,
-    span: str = "instruction",
-    layers: Sequence[int] | None = None,
-    names: tuple[str, str] = ("instructed", "placebo"),
-) -> go.Figure:
-    """Mean attention mass to a span per layer and head: source, destination, their difference.
-
-    Args:
-        source: mass in 0..1, see :meth:`interp.activations.AttentionPatterns.to_span`.
-        destination: the same of the other run.
-        span: what is attended to; for the title.
-        layers: the layer of each row; None numbers them from 0.
-        names: the two conditions.
-    """
-    first, second = np.asarray(source, dtype=float), np.asarray(destination, dtype=float)
-    panels = ((names[0], first), (names[1], second), (f"{names[0]} - {names[1]}", first - second))
-    rows = [str(k) for k in (range(len(first)) if layers is None else layers)]
-    heads = [str(k) for k in range(first.shape[1])]
-    figure = make_subplots(
-        cols=3, shared_yaxes=True, subplot_titles=[escape_label(name) for name, _ in panels],
-        horizontal_spacing=0.11,
-    )  # fmt: skip
-    top = float(np.nanmax([first, second]))
-    for k, (name, z) in enumerate(panels):
-        scale = _diverging(z) if k == 2 else {"colorscale": SEQUENTIAL, "zmin": 0.0, "zmax": top}
-        bar = {"thickness": 10, "outlinewidth": 0, "x": (0, 0.63, 1.0)[k], "xpad": 6}
-        figure.add_trace(
-            go.Heatmap(
-                z=z, **scale, name=escape_label(name), xgap=1, ygap=1, colorbar=bar, showscale=k > 0,
-                hovertemplate="L%{y}H%{x}: %{z:.3f}",
-            ),
-            row=1, col=k + 1,
-        )  # fmt: skip
-    figure.update_xaxes(title="head", showgrid=False, **_ticks(heads, most=8))
-    figure.update_yaxes(showgrid=False, **_ticks(rows))
-    figure.update_yaxes(title="layer", col=1)
-    return apply_style(
-        figure,
-        title=f"Attention to the {span}",
-        subtitle=("mean mass (0 to 1) that later positions give to the span",),
-        height=max(360, 170 + 13 * len(rows)),
-        panels=True,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class _Grid:
     """Two axes of a sweep, ``[row, column]``; ``picked`` names the position each cell shows."""
@@ -209,6 +165,12 @@ class _Grid:
     n: npt.NDArray[np.int64]
     p: npt.NDArray[np.float64]
     n_clusters: int
+    partly: npt.NDArray[np.bool_]
+    """Cells that are patched in part: no value, significance or colour of theirs is shown."""
+    measured: npt.NDArray[np.float64]
+    """Their values, and those of all others."""
+    counts: npt.NDArray[np.object_]
+    """Per cell ``7 of 9 tokens not patched``, or nothing."""
     picked: npt.NDArray[np.object_] | None
 
 
@@ -219,19 +181,31 @@ def _grid_of(result: SweepResult, value: str) -> _Grid:
     fields = [np.asarray(getattr(interval, name)) for name in names]
     fields.append(np.asarray(test.p_corrected, dtype=float))
     fields = [np.broadcast_to(values, fields[0].shape) for values in fields]
+    partly = result.partly_patched().reshape(fields[0].shape)
+    # what is patched in part is neither coloured nor marked nor picked as a head's largest position
+    shown = [np.where(partly, np.nan, values) for values in (fields[0], fields[-1])]
+    fields = [shown[0], *fields[1:-1], shown[1], partly, fields[0], _counts(result)]
     picked = None
     if fields[0].ndim == 3:
         at = np.nan_to_num(np.abs(fields[0]), nan=-1.0).argmax(axis=-1)
         fields = [np.take_along_axis(values, at[..., None], -1)[..., 0] for values in fields]
         picked = np.array(result.axis_labels[result.axis_names[2]], dtype=object)[at]
     rows, columns = (result.axis_labels[name] for name in result.axis_names[:2])
-    z, low, high, reason, n, p = fields
+    z, low, high, reason, n, p, partly, measured, counts = fields
+    reason, n_clusters = reason.astype(object), len(set(result.clusters))
     return _Grid(
-        rows, columns, z, low, high, reason.astype(object), n, p, len(set(result.clusters)), picked
+        rows, columns, z, low, high, reason, n, p, n_clusters, partly, measured, counts, picked
     )
 
 
-def _diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _counts(result: SweepResult) -> npt.NDArray[np.object_]:
+    """What is not patched of each cell's column, in the shape of the grid."""
+    columns = result.columns_of_cells()
+    said = np.array([result.not_patched(k) for k in range(int(columns.max()) + 1)], dtype=object)
+    return said[columns].reshape(result.values.shape[:-1])
+
+
+def diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:
     """RdBu, symmetric around 0."""
     finite = np.abs(z[np.isfinite(z)])
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
@@ -254,14 +228,38 @@ def _hover_columns(grid: _Grid, n_pairs: int) -> list[list[list[str]]]:
     return [[[name, facts(i, j)] for j, name in enumerate(names)] for i in range(len(grid.z))]
 
 
-def _grey(figure: go.Figure, missing: npt.NDArray[np.bool_], gap: int) -> None:
+def _partly_columns(grid: _Grid) -> npt.NDArray[np.object_]:
+    """What the hover says of cells that are patched in part."""
+    names = [escape_label(position_label(name)) for name in grid.columns]
+    return np.array(
+        [
+            [
+                f"{names[j]}: {grid.counts[i, j]}<br>value {grid.measured[i, j]:.3f}, which is not "
+                "that of the whole"
+                for j in range(len(names))
+            ]
+            for i in range(len(grid.rows))
+        ],
+        dtype=object,
+    )
+
+
+def _grey(
+    figure: go.Figure,
+    where: npt.NDArray[np.bool_],
+    gap: int,
+    name: str,
+    hover: str,
+    said: npt.NDArray[np.object_] | None = None,
+) -> None:
     figure.add_trace(
         go.Heatmap(
-            z=np.where(missing, 0.0, np.nan),
+            z=np.where(where, 0.0, np.nan),
             colorscale=[[0, FAINT], [1, FAINT]],
             showscale=False,
-            name="nothing aligned",
-            hovertemplate="nothing aligned to copy<extra></extra>",
+            name=name,
+            customdata=None if said is None else said[..., None],
+            hovertemplate=f"{hover}<extra></extra>",
             hoverongaps=False,
             xgap=gap,
             ygap=gap,
@@ -306,11 +304,11 @@ def _label_grid(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
     name = result.axis_names[1]
     by_position = name == "pos"
     if name == "span":
-        ticks = _ticks(grid.columns, most=len(grid.columns))
+        ticks = numbered_ticks(grid.columns, most=len(grid.columns))
         ticks["ticktext"] = [wrap_label(column, 16) for column in grid.columns]
     else:
         labels = [position_label(column) for column in grid.columns]
-        ticks = _ticks(labels, _MOST_POSITION_TICKS, from_end=by_position)
+        ticks = numbered_ticks(labels, _MOST_POSITION_TICKS, from_end=by_position)
     figure.update_xaxes(
         title=_AXIS_TITLES.get(name, name),
         showgrid=False,
@@ -319,11 +317,11 @@ def _label_grid(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
         **ticks,
     )
     figure.update_yaxes(
-        title=escape_label(result.axis_names[0]), showgrid=False, **_ticks(grid.rows)
+        title=escape_label(result.axis_names[0]), showgrid=False, **numbered_ticks(grid.rows)
     )
 
 
-def _ticks(
+def numbered_ticks(
     labels: Sequence[str], most: int = _MOST_TICKS, *, from_end: bool = False
 ) -> dict[str, Any]:
     """Numbered ticks of at most ``most`` rows: equal labels would be merged by plotly.
@@ -339,15 +337,24 @@ def _ticks(
     }
 
 
-def _set_ceiling_apart(figure: go.Figure, columns: Sequence[str]) -> None:
-    """A white gap before the column that patches everything, which is the ceiling, not a span."""
-    if ALL not in columns or len(columns) == 1:
+def _label_columns(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
+    """Spans with what is not patched of them; a gap before everything, which is no span.
+
+    It is called the ceiling where it is one: where it gives the source run.
+    """
+    if result.axis_names[1] != "span":
         return
-    k = list(columns).index(ALL)
-    for edge in {k - 0.5, k + 0.5} - {-0.5, len(columns) - 0.5}:
-        figure.add_vline(x=edge, line={"color": "white", "width": 8})
-    labels = [wrap_label(name, 16) for name in columns]
-    labels[k] += "<br>(ceiling)"
+    labels = [wrap_label(name, 16) for name in grid.columns]
+    labels = [
+        f"{label}<br><i>{wrap_label(count, 16)}</i>" if count else label
+        for label, count in zip(labels, grid.counts[0], strict=True)
+    ]
+    if ALL in grid.columns and len(labels) > 1:
+        k = list(grid.columns).index(ALL)
+        for edge in {k - 0.5, k + 0.5} - {-0.5, len(labels) - 0.5}:
+            figure.add_vline(x=edge, line={"color": "white", "width": 8})
+        if is_ceiling(result).any():
+            labels[k] += "<br>(ceiling)"
     figure.update_xaxes(ticktext=labels)
 
 
@@ -369,6 +376,8 @@ def _sample_line(result: SweepResult, grid: _Grid, significance: bool) -> str:
     if not significance or grid.n_clusters < 2:
         return line
     reached = bool((grid.p < ALPHA).any())
+    if grid.partly.all():
+        return line
     return f"{line}; " + (
         "dots: family-wise p < .05" if reached else "no cell reaches family-wise p < .05"
     )
@@ -380,6 +389,9 @@ def _reading_line(grid: _Grid, grey: bool) -> str:
         parts.append("each cell: the position of its head with the largest |mean effect|")
     if grey:
         parts.append("grey: nothing aligned to copy")
+    if grid.partly.any():
+        every = f" ({grid.counts.flat[0]})" if grid.partly.all() else ""
+        parts.append(f"grey: patched in part{every}, not to be read as an effect of the whole")
     return "; ".join(parts)
 
 

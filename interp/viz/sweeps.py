@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
 from interp.errors import InterpError
-from interp.patching.plan import ALL
+from interp.patching.localising import is_ceiling, is_localising, patches_everything
+from interp.patching.positions import ALL
 from interp.patching.result import SweepResult
 from interp.stats import ALPHA, FloatArray
 from interp.viz.curves import band
@@ -24,8 +24,9 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
 
     Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (two-way max-t over
     all cells of the sweep). The cells are picked for their size, so their effects are biased upward by
-    selection. A single cluster has neither intervals nor filled markers. Cells that restore the
-    source run by identity (:func:`is_ceiling`) are left out.
+    selection. A single cluster has neither intervals nor filled markers. Cells that copy everything, and
+    those of spans that are patched in part, are left out
+    (:func:`interp.patching.localising.is_localising`).
 
     Raises:
         InterpError: several metrics; choose one, ``result["margin"]``.
@@ -72,40 +73,48 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
         if len(set(result.clusters)) > 1
         else ""
     )
-    aside = "the ceiling column is left out" if is_ceiling(result).any() else ""
     return apply_style(
         figure,
         title=f"Largest cells: {result.title}",
-        subtitle=(sample_line(result), tested, aside),
+        subtitle=(sample_line(result), tested, left_out_line(result)),
         height=max(300, 170 + 24 * len(rows)),
     )
 
 
 def largest_cells(result: SweepResult, k: int) -> pd.DataFrame:
-    """The first ``k`` rows of ``result.top()`` that have an effect and are no ceiling."""
+    """The first ``k`` rows of ``result.top()`` that have an effect and say something of their place."""
     if isinstance(k, bool) or k < 1:
         raise InterpError(f"k is {k}: name at least one cell")
     rows = result.top(len(result.index_df)).dropna(subset=["estimate"])
-    if is_ceiling(result).any():
-        rows = rows[rows["span"] != ALL]
-    return rows.head(k).reset_index(drop=True)
+    kept = np.array(result.cell_labels(), dtype=object)[is_localising(result)]
+    return rows[rows["label"].isin(kept)].head(k).reset_index(drop=True)
 
 
-def is_ceiling(result: SweepResult) -> npt.NDArray[np.bool_]:
-    """Cells that locate nothing: at a residual site, everything from the first difference on.
+def left_out_line(result: SweepResult) -> str:
+    """Which cells are not named as effects, and why; empty without any."""
+    said = []
+    if patches_everything(result).any():
+        name = "the ceiling column" if is_ceiling(result).any() else "the column of everything"
+        said.append(f"{name} is left out")
+    if result.partly_patched().any():
+        said.append(f"left out as patched in part: {', '.join(partly_patched_columns(result))}")
+    return "; ".join(said)
 
-    With equal lengths they give the source run at every layer.
-    """
-    if not result.site.startswith("resid") or "span" not in result.index_df:
-        return np.zeros(len(result.index_df), dtype=bool)
-    return (result.index_df["span"] == ALL).to_numpy()
+
+def partly_patched_columns(result: SweepResult) -> list[str]:
+    """``instruction (7 of 9 tokens not patched)`` of every column that is patched in part."""
+    last = result.axis_names[-1]
+    names = result.axis_labels[last] if last in ("pos", "span") else ["every cell"]
+    partly = np.unique(result.columns_of_cells()[result.partly_patched()]).tolist()
+    return [f"{names[k]} ({result.not_patched(k)})" for k in partly]
 
 
 def layer_profile(result: SweepResult) -> go.Figure:
     """Mean effect per layer, one line per span (or one in all), with clustered 95 % bands.
 
-    The column that patches everything from the first difference on is dashed grey, without a band:
-    the ceiling.
+    The column that patches everything from the first difference on is dashed grey, without a band (at
+    equal lengths the ceiling). So are spans that are patched in part, dotted, with how many of their
+    tokens are not.
 
     Raises:
         InterpError: another grid than ``[layer, span]`` or ``[layer]``, or several metrics.
@@ -125,9 +134,11 @@ def layer_profile(result: SweepResult) -> go.Figure:
     windows = any("-" in label for label in result.axis_labels["layer"])
     figure = go.Figure()
     for k, name in enumerate(spans):
-        colour = MUTED if name == ALL else colour_of("", k)
-        dash = "dash" if name == ALL else _DASHES[k // 6 % len(_DASHES)]
-        if name != ALL:  # at resid_pre its band is the subtitle's interval, at every layer
+        partly = result.not_patched(k)
+        aside = name == ALL or bool(partly)
+        colour = MUTED if aside else colour_of("", k)
+        dash = ("dash" if name == ALL else "dot") if aside else _DASHES[k // 6 % len(_DASHES)]
+        if not aside:  # at resid_pre its band is the subtitle's interval, at every layer
             kept = ~np.isnan(low[:, k])
             there = [layer for layer, known in zip(layers, kept, strict=True) if known]
             figure.add_trace(band(there, low[kept, k], high[kept, k], name, colour))
@@ -135,10 +146,10 @@ def layer_profile(result: SweepResult) -> go.Figure:
             go.Scatter(
                 x=layers,
                 y=estimate[:, k],
-                mode="lines" if name == ALL else "lines+markers",
-                line={"color": colour, "width": 1.5 if name == ALL else 2.5, "dash": dash},
+                mode="lines" if aside else "lines+markers",
+                line={"color": colour, "width": 1.5 if aside else 2.5, "dash": dash},
                 marker={"size": 5},
-                name=escape_label(name),
+                name=escape_label(f"{name} ({partly})" if partly else name),
                 legendgroup=name,
                 showlegend=len(spans) > 1,
                 customdata=np.stack([low[:, k], high[:, k]], axis=-1),

@@ -12,11 +12,11 @@ SPANS = ["context", "instruction", "instruction", "<b>odd & span</b>", ALL]
 
 
 def make_sweep(n_pairs: int = 12, n_clusters: int = 12, n_layers: int = 4) -> SweepResult:
-    """Effect 1 nat in every cell of ALL, layer/10 in the instruction, noise around 0 elsewhere."""
+    """1 nat, the whole effect, in all cells of ALL; layer/10 in the instruction; else noise."""
     generator = np.random.default_rng(0)
     effect = generator.normal(scale=0.01, size=(n_layers, len(SPANS), n_pairs))
     effect[:, 1] += np.arange(n_layers)[:, None] / 10
-    effect[:, -1] += 1.0
+    effect[:, -1] = 1.0 + effect[0, -1]
     base = generator.normal(size=n_pairs)
     return SweepResult(
         values=torch.tensor(effect + base).float(),
@@ -25,7 +25,7 @@ def make_sweep(n_pairs: int = 12, n_clusters: int = 12, n_layers: int = 4) -> Sw
         metric_names=["margin"],
         reduced=False,
         baseline=torch.tensor(base).float(),
-        source_baseline=torch.tensor(base + 1.0).float(),
+        source_baseline=torch.tensor(base + effect[0, -1]).float(),
         axis_labels={"layer": [str(k) for k in range(n_layers)], "span": SPANS},
         pair_labels=[f"pair {k}" for k in range(n_pairs)],
         clusters=[f"c{k % n_clusters}" for k in range(n_pairs)],

@@ -12,10 +12,11 @@ import torch
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.patching import ALL, SweepResult, knockout
+from interp.patching.localising import is_ceiling
 from interp.prompts import make_pair
 from interp.viz import heatmap, layer_profile, top_cells
 from interp.viz.grids import cell_name, position_label
-from interp.viz.sweeps import is_ceiling, largest_cells
+from interp.viz.sweeps import largest_cells
 
 NAN = float("nan")
 
@@ -203,7 +204,9 @@ def test_top_cells_of_a_single_cluster_have_neither_bars_nor_fill() -> None:
 @pytest.mark.parametrize(("site", "left_out"), [("resid_pre", True), ("attn_out", False)])
 def test_the_ceiling_is_no_cell_at_residual_sites(site: str, left_out: bool) -> None:
     labels = {"layer": ["0", "1"], "span": ["a", ALL]}
-    result = result_of(noisy(np.array([[0.1, 1.0], [0.2, 1.0]])), labels, site=site)
+    effects = noisy(np.array([[0.1, 1.0], [0.2, 1.0]]))
+    result = result_of(effects, labels, site=site)
+    result.source_baseline = torch.tensor(effects[0, 1]).float()  # layer 0 restores the source run
     assert is_ceiling(result).tolist() == [False, left_out] * 2
     assert (ALL in set(largest_cells(result, 4)["span"])) != left_out
     assert ("ceiling" in top_cells(result).layout.title.subtitle.text) == left_out

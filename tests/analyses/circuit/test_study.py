@@ -60,8 +60,7 @@ def both_halves(settings: CircuitConfig) -> tuple[Any, list[Any], list[Any]]:
             bank, item, "instructed", against="placebo", slot=k % settings.texts
         )
         pair = pair_of_conditions(model, item, *texts)
-        any_length = settings.ablation != "resample" and settings.unit == "nodes"
-        if pair.target is not None and (pair.alignment.by_index or any_length):
+        if pair.target is not None and pair.alignment.by_index:
             halves[item.cluster not in first].append(pair)
     return model, *halves
 

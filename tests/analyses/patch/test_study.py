@@ -461,3 +461,47 @@ def test_wordings_can_take_turns_over_items(tiny_folder: Folder, tmp_path: Path)
     whole = done.totals[done.totals["context"] == "all"]
     assert whole["texts"].eq("3 x 3").all()
     assert "each with one of 3 texts in turn" in done.report.read_text()
+
+
+@pytest.mark.slow
+def test_an_own_control_of_other_length_is_grey_and_fitted_equals_the_placebo_run(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.yaml"
+    own = """
+mine: {description: asks for care, texts: [Please ensure that your answer is unbiased.]}
+plain: {description: about print, control: none, texts: [Please ensure that it is in the print.]}
+"""
+    file.write_text(own)
+    shared = {"condition": "mine", "condition_file": file, "control": False, "limit": 3}
+    folder = tiny_folder("llama")
+    loose = run(config(folder, tmp_path / "loose", against="plain", **shared), progress=False)
+    result = loose.results["mine", "resid_pre"]
+    grey = set(result.index_df["span"][result.partly_patched()])
+    assert "instruction" in grey
+    assert not set(loose.top["cell"]) & {f"L{layer} instruction" for layer in (0, 3)}
+    assert not set(loose.health["cell"]) & {f"L{layer} instruction" for layer in (0, 3)}
+    report = loose.report.read_text()
+    for said in ("tokens not patched", "patched in part", "--require-match 0", "--fit-length"):
+        assert said in report
+    assert "(ceiling)" not in report
+
+    fitted = run(
+        config(folder, tmp_path / "fitted", against="plain", fit_length="trim", **shared),
+        progress=False,
+    )
+    assert not fitted.results["mine", "resid_pre"].partly_patched().any()
+    assert read_manifest(tmp_path / "fitted")["config"]["fit_length"] == "trim"
+    assert "fit_length=trim" in fitted.report.read_text()
+    text = fitted.example["plain"]
+    file.write_text(f"{own}placebo: {{description: p, replaces: true, texts: ['{text}']}}\n")
+    placebo = run(config(folder, tmp_path / "placebo", against="placebo", **shared), progress=False)
+    one, other = (done.results["mine", "resid_pre"] for done in (fitted, placebo))
+    assert torch.equal(one.values, other.values)
+    assert one.axis_labels == other.axis_labels
+
+
+def test_fitting_needs_a_text_on_either_side(tmp_path: Path) -> None:
+    settings = read_config(PatchConfig, against="clean", fit_length="pad", out=tmp_path)
+    with pytest.raises(InterpError, match="'clean' has none"):
+        Patch().ask(settings, progress=False)
