@@ -138,7 +138,7 @@ def test_a_report_holds_no_live_tag() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(interp.viz.__all__) - {"save_png"}))
+@pytest.mark.parametrize("name", sorted(set(interp.viz.__all__) - {"save"}))
 def test_figures_hold_no_tag_from_outside(name: str, shown: dict[str, Any]) -> None:
     """Every figure that can be drawn of one of the results above."""
     draw = getattr(interp.viz, name)

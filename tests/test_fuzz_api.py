@@ -40,7 +40,8 @@ ELSEWHERE = {
     "null_directions": "fits many directions: seconds a call",
     "load_model": "tested with its own folders",
     "load_tokenizer": "needs a network for some names",
-    "save_png": "starts a browser",
+    "require_browser": "takes nothing",
+    "save": "starts a browser",
     "template": "takes nothing",
 }
 SPOILT: tuple[Any, ...] = (

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         direction_scores,
         transfer_heatmap,
     )
-    from interp.viz.export import save_png
+    from interp.viz.export import require_browser, save
     from interp.viz.grids import attention_to_span, heatmap
     from interp.viz.lens import (
         lens_divergences,
@@ -88,10 +88,11 @@ __all__ = [
     "projection_map",
     "projection_shift",
     "render_report",
+    "require_browser",
     "round_effects",
     "round_flips",
     "rounds",
-    "save_png",
+    "save",
     "template",
     "top_cells",
     "top_contributors",

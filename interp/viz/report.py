@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,17 @@ _MISSING = "–"
 
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of finished HTML. ``uses_circuitsvis``: the page must hold that script."""
+    """A piece of finished HTML, displayed inline by Jupyter and put into a page by a section.
 
-    html: str
+    ``uses_circuitsvis``: it needs that script, which the page holds once; such a fragment is shown on
+    pages only (:func:`~interp.viz.save` writes one).
+    """
+
+    html: str = field(repr=False)
     uses_circuitsvis: bool = False
+
+    def _repr_html_(self) -> str | None:
+        return None if self.uses_circuitsvis else self.html
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def render_report(
         else None,
     )
     if path is not None:
-        _write(Path(path), page)
+        write_whole(Path(path), page.encode())
     return page
 
 
@@ -200,10 +207,15 @@ def _circuitsvis_script() -> str:
     return bundle.read_text(encoding="utf-8").replace("</script>", "<\\/script>")
 
 
-def _write(path: Path, page: str) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InterpError: the path cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

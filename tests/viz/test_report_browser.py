@@ -20,7 +20,6 @@ from interp.viz import (
     attention_page,
     attention_to_span,
     render_report,
-    save_png,
 )
 
 pytestmark = pytest.mark.browser
@@ -110,11 +109,3 @@ def test_attention_page_draws_both_runs_without_errors(browser, tiny_model, tmp_
     assert browser.execute_script(count) == card_cells
     text = "return document.querySelector('#attention-0').innerText"
     assert "Head Selector" in browser.execute_script(text)
-
-
-def test_png_is_written_when_kaleido_and_chromium_are_there(tmp_path):
-    pytest.importorskip("kaleido")
-    if shutil.which("chromium") is None and shutil.which("google-chrome") is None:
-        pytest.skip("neither Chromium nor Chrome is installed")
-    path = save_png(go.Figure(go.Scatter(x=[1], y=[1])), tmp_path / "a.png", width=300)
-    assert path.read_bytes().startswith(b"\x89PNG")
