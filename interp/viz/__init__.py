@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from interp.viz.steering import dose_response, effect_against_cost
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
+    from interp.viz.tokens import coloured_tokens
     from interp.viz.trajectories import edits, round_effects, rounds, toxicity
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "attention_to_span",
     "categories",
     "circuit_graph",
+    "coloured_tokens",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",
