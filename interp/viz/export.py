@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from plotly.basedatatypes import BaseFigure
 
 from interp.errors import InterpError, first_line
-from interp.viz.report import Fragment, Section, render_report, write_whole
+from interp.viz.report import Fragment, Section, encode_page, render_report, write_whole
 
 Picture = Literal["png", "svg", "pdf"]
 """What a browser has to draw."""
@@ -71,7 +71,7 @@ def save(
             raise InterpError(
                 f"{path}: a fragment is HTML and no plotly figure: save it as {path.stem}.html"
             )
-        content = _page(figure, path.stem).encode()
+        content = encode_page(_page(figure, path.stem))
     elif isinstance(figure, BaseFigure):
         content = (
             figure.to_html(
@@ -144,5 +144,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         raise InterpError(
-            f"{folder}: cannot be made ({first_line(error)}): choose another path"
+            f"{str(folder)!r}: cannot be made ({first_line(error)}): choose another path"
         ) from error

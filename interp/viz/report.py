@@ -18,6 +18,7 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from interp.display import escape_html
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.stats import Interval
 
 _MISSING = "–"
@@ -102,7 +103,7 @@ def render_report(
         else None,
     )
     if path is not None:
-        write_whole(Path(path), page.encode())
+        write_whole(Path(path), encode_page(page))
     return page
 
 
@@ -207,6 +208,11 @@ def _circuitsvis_script() -> str:
     return bundle.read_text(encoding="utf-8").replace("</script>", "<\\/script>")
 
 
+def encode_page(page: str) -> bytes:
+    """A page as UTF-8; half a surrogate pair becomes a reference, which browsers show as �."""
+    return page.encode("utf-8", errors="xmlcharrefreplace")
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
@@ -217,8 +223,10 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise InterpError(
-            f"{path}: cannot be written ({error.strerror}): choose another path"
+            f"{str(path)!r}: cannot be written ({reason}): choose another path"
         ) from error

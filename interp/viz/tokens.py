@@ -10,6 +10,10 @@ Example::
     patterns = interp.activations.read_attention(model, pair.source)
     last = patterns.values[0, 5, -1]  # layer 0, head 5: what the last position attends to
     interp.viz.coloured_tokens(pair.source, last, scale="sequential", unit="attention")
+
+    shifts = interp.project(model, [pair.source], v, positions="all").to_dataframe()
+    layer_3 = shifts.query("layer == 3").projection
+    interp.viz.coloured_tokens(pair.source, layer_3, unit="class units")
 """
 
 from __future__ import annotations
@@ -40,8 +44,9 @@ _BOX = (
     "overflow-wrap:anywhere;-webkit-print-color-adjust:exact;print-color-adjust:exact"
 )
 _SANS = "'Helvetica Neue',Helvetica,Arial,'Liberation Sans',sans-serif"
-_NAME = f"flex:0 0 8.5em;font:600 11px/2.2 {_SANS}"
-_LEGEND = f"font:12px/2 {_SANS};white-space:normal;opacity:.85"
+_NAMED_ROW = "display:flex;gap:.7em;margin-bottom:.4em"
+_NAME = f"flex:0 0 8.5em;font:600 11px/1.35 {_SANS};padding-top:5px"
+_LEGEND = f"font:12px/2 {_SANS};white-space:normal"
 _TOKEN = "padding:2px 0;margin-right:1px;border-radius:2px"
 _STEPS = 11
 _SHORT = reprlib.Repr()
@@ -252,7 +257,7 @@ def _row(
     if not named:
         return f"<div>{text}</div>"
     return (
-        f'<div style="display:flex;gap:.7em"><b style="{_NAME}">{escape_html(name)}</b>'
+        f'<div style="{_NAMED_ROW}"><b style="{_NAME}">{escape_html(name)}</b>'
         f'<div style="flex:1;min-width:0">{text}</div></div>'
     )
 

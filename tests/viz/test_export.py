@@ -53,8 +53,18 @@ def test_another_suffix_is_refused_with_those_there_are(tmp_path: Path, name: st
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InterpError, match="file: cannot be made"):
+    with pytest.raises(InterpError, match="file': cannot be made"):
         save(figure(), tmp_path / "file" / "a.html")
+
+
+@pytest.mark.parametrize("name", ["a\0b.html", "\ud83d.html", "a\0b/c.html"])
+def test_a_name_that_no_file_can_have_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InterpError, match="cannot be"):
+        save(Fragment("x"), tmp_path / name)
+
+
+def test_half_a_surrogate_pair_in_a_page_is_written_as_a_reference(tmp_path: Path) -> None:
+    assert b"&#55357;" in save(Fragment("\ud83d"), tmp_path / "a.html").read_bytes()
 
 
 @pytest.mark.parametrize("size", [{"width": -5}, {"scale": 0.0}])

@@ -13,6 +13,8 @@ import torch
 from plotly.colors import sample_colorscale
 
 from interp.activations import read_attention
+from interp.data import LabelledText
+from interp.directions import fit_direction, project
 from interp.errors import InterpError
 from interp.prompts import TokenizedPrompt, make_pair
 from interp.viz import Section, coloured_tokens, render_report, save
@@ -226,3 +228,17 @@ def test_the_examples_of_the_documentation_run(tiny_model: Any, tmp_path: Any) -
     assert figure.html in save(figure, tmp_path / "log_probs.html").read_text(encoding="utf-8")
     last = read_attention(tiny_model, prompt).values[0, 1, -1]
     coloured_tokens(prompt, last, scale="sequential", unit="attention")
+
+
+def test_projections_of_every_position_are_values(tiny_model: Any) -> None:
+    prompt = make_pair(tiny_model, torch.arange(20, 30), torch.arange(20, 30).flip(0)).source
+    texts = [
+        LabelledText(f"It {verb} kind {k}.", label, f"g{k}", "own")
+        for k in range(4)
+        for verb, label in (("was", 1), ("was not", 0))
+    ]
+    v = fit_direction(tiny_model, texts, n_folds=2, n_shuffles=3, progress=False)
+    read = project(tiny_model, [prompt], v, positions="all", progress=False).to_dataframe()
+    layer = read.query("layer == 3").projection
+    shown = drawn(prompt, layer, unit="class units")
+    assert shown.titles[4].endswith(f": {layer.iloc[4]:+.4g} class units")
