@@ -1,4 +1,4 @@
-"""Figures, the offline attention page and the HTML report: results in, pictures out.
+"""Figures, coloured tokens, the offline attention page and the HTML report: results in, pictures out.
 
 Every function takes a result, returns a figure (or the path of the file it was asked to write), and
 computes nothing beyond what drawing needs. Nothing is shown and nothing is registered globally. In
@@ -8,7 +8,8 @@ everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp
 Example::
 
     figure = interp.viz.heatmap(interp.sweep(model, pairs))
-    figure.show()
+    interp.viz.save(figure, "patching.svg")
+    interp.viz.coloured_tokens(pair.source, log_probs)
     interp.viz.attention_page(model, pair, path="attention.html")
 """
 
