@@ -25,6 +25,7 @@ from analyses.executors import Executor, Job, in_process
 from analyses.registry import load_study
 from analyses.report.page import write_page
 from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, Story, Study
+from interp import viz
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
 from interp.models.chat_template import template_date
@@ -66,7 +67,8 @@ def run(
         progress: show bars.
 
     Raises:
-        InterpError: what the study refuses, or a folder that holds another run.
+        InterpError: what the study refuses, a folder that holds another run, or ``png`` without a
+            browser that draws (:func:`interp.viz.require_browser`), before anything is computed.
     """
     options: dict[str, Any] = {"executor": executor, "command": command, "progress": progress}
     return run_and_tell(study, config, model=model, **options).result
@@ -83,6 +85,8 @@ def run_and_tell(
 ) -> Finished[ResultT]:
     """:func:`run`, with the story it wrote."""
     by_name = model is None
+    if config.png:
+        viz.require_browser()  # not found out after hours of computing
     if model is not None:
         config = _config_of(config, model)
     asked = study.ask(config, progress=progress)

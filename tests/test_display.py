@@ -16,7 +16,7 @@ import interp
 from interp.behaviour import score_options
 from interp.data import Choice, ChoiceItem, LabelledText
 from interp.directions import decompose, fit_directions, transfer_matrix
-from interp.display import escape_html, html_paragraph, html_table
+from interp.display import escape_html, html_paragraph, html_table, visible_token
 from interp.lens import lens_conditions
 from interp.models import ModelCard
 from interp.patching import SweepResult, plan_sweep
@@ -93,6 +93,7 @@ def shown(
         "LensConditions": lens_conditions(model, [make_item()], progress=False),
         "OptionScores": dataclasses.replace(scores, card=bad_card),
         "ModelCard": bad_card,
+        "Fragment": interp.viz.coloured_tokens([BAD], {BAD: [1.0]}, unit=BAD),
     }
 
 
@@ -120,7 +121,9 @@ def test_no_live_tag_leaves_a_result(name: str, shown: dict[str, Any]) -> None:
     assert "onerror=alert(1)>" not in html
 
 
-@pytest.mark.parametrize("name", ["PromptPair", "SweepResult", "DirectionStack", "OptionScores"])
+@pytest.mark.parametrize(
+    "name", ["PromptPair", "SweepResult", "DirectionStack", "OptionScores", "Fragment"]
+)
 def test_the_text_itself_is_shown(name: str, shown: dict[str, Any]) -> None:
     assert "&lt;img" in shown[name]._repr_html_()
 
@@ -138,7 +141,7 @@ def test_a_report_holds_no_live_tag() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(interp.viz.__all__) - {"save_png"}))
+@pytest.mark.parametrize("name", sorted(set(interp.viz.__all__) - {"save"}))
 def test_figures_hold_no_tag_from_outside(name: str, shown: dict[str, Any]) -> None:
     """Every figure that can be drawn of one of the results above."""
     draw = getattr(interp.viz, name)
@@ -158,3 +161,22 @@ def test_frames_and_paragraphs_are_escaped_whole() -> None:
         assert "<img" not in html
         assert "&lt;img" in html
     assert html_table(pd.DataFrame({"x": [0.12345]}), decimals=2).count("0.12<") == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "seen"),
+    [
+        (" the", " the"),
+        ("a\r\n\tb", "a␍⏎⇥b"),
+        ("", "∅"),
+        ("\u200b", "‹U+200B›"),
+        ("\u202eab", "‹U+202E›ab"),
+        ("\u200d", "‹U+200D›"),
+        ("👩\u200d👧", "👩\u200d👧"),
+        ("\u0301", "◌\u0301"),
+        ("\x00", "‹U+0000›"),
+        ("\ud83d", "‹U+D83D›"),
+    ],
+)
+def test_what_the_eye_cannot_see_in_a_token_is_a_sign(token: str, seen: str) -> None:
+    assert visible_token(token) == seen

@@ -40,7 +40,8 @@ ELSEWHERE = {
     "null_directions": "fits many directions: seconds a call",
     "load_model": "tested with its own folders",
     "load_tokenizer": "needs a network for some names",
-    "save_png": "starts a browser",
+    "require_browser": "takes nothing",
+    "save": "starts a browser",
     "template": "takes nothing",
 }
 SPOILT: tuple[Any, ...] = (
@@ -57,7 +58,10 @@ def public_functions() -> dict[str, Callable[..., Any]]:
     for room in (interp, *(getattr(interp, name) for name in ROOMS)):
         for name in room.__all__:
             value = getattr(room, name)
-            if isinstance(value, FunctionType) and name not in ELSEWHERE:
+            ours = isinstance(value, FunctionType) and value.__module__.startswith("interp.")
+            if (
+                ours and name not in ELSEWHERE
+            ):  # some of TransformerLens's are handed on as they are
                 found[f"{room.__name__}.{name}"] = value
     return found
 

@@ -18,6 +18,6 @@ def write_page(folder: Run, story: Story, *, card: ModelCard, png: bool = False)
         folder.save_figure(name, figure)
         if png:
             with folder.file(f"figures/{name}.png") as path:
-                viz.save_png(figure, path)
+                viz.save(figure, path)
     for label, page in story.pages.items():
         folder.save_text(f"figures/{file_name(label)}.html", page)

@@ -34,7 +34,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.display import escape_html
+from interp.display import escape_html, visible_token
 from interp.errors import InterpError
 from interp.models.labels import token_names
 from interp.parsing import require_unicode
@@ -102,9 +102,10 @@ class TokenizedPrompt:
         colours = ("#e8f1fa", "#fdf0e0")
         cells = []
         for k, (name, span) in enumerate(self.spans.items()):
-            text = "".join(escape_html(t) for t in self.str_tokens[span]).replace("\n", "⏎<br>")
+            shown = "".join(visible_token(token) for token in self.str_tokens[span])
+            text = escape_html(shown).replace("⏎", "⏎<br>")
             cells.append(
-                f'<span style="background:{colours[k % 2]}" title="{escape_html(name)} '
+                f'<span style="background:{colours[k % 2]};color:#222" title="{escape_html(name)} '
                 f'{span.start}:{span.stop}">{text}</span>'
             )
         legend = ", ".join(f"{escape_html(n)} {s.start}:{s.stop}" for n, s in self.spans.items())

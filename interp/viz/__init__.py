@@ -1,4 +1,4 @@
-"""Figures, the offline attention page and the HTML report: results in, pictures out.
+"""Figures, coloured tokens, the offline attention page and the HTML report: results in, pictures out.
 
 Every function takes a result, returns a figure (or the path of the file it was asked to write), and
 computes nothing beyond what drawing needs. Nothing is shown and nothing is registered globally. In
@@ -8,7 +8,8 @@ everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp
 Example::
 
     figure = interp.viz.heatmap(interp.sweep(model, pairs))
-    figure.show()
+    interp.viz.save(figure, "patching.svg")
+    interp.viz.coloured_tokens(pair.source, log_probs)
     interp.viz.attention_page(model, pair, path="attention.html")
 """
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         direction_scores,
         transfer_heatmap,
     )
-    from interp.viz.export import save_png
+    from interp.viz.export import require_browser, save
     from interp.viz.grids import heatmap
     from interp.viz.lens import (
         lens_divergences,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from interp.viz.steering import dose_response, effect_against_cost
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
+    from interp.viz.tokens import coloured_tokens
     from interp.viz.trajectories import edits, round_effects, rounds, toxicity
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "attention_to_span",
     "categories",
     "circuit_graph",
+    "coloured_tokens",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",
@@ -89,10 +92,11 @@ __all__ = [
     "projection_map",
     "projection_shift",
     "render_report",
+    "require_browser",
     "round_effects",
     "round_flips",
     "rounds",
-    "save_png",
+    "save",
     "template",
     "top_cells",
     "top_contributors",

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations import AttentionPatterns, read_attention
-from interp.display import escape_html
+from interp.display import escape_html, visible_token
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.prompts import PromptPair, TokenizedPrompt
@@ -32,7 +32,6 @@ from interp.viz.report import Fragment, Section, render_report
 from interp.viz.theme import DIVERGING, SEQUENTIAL
 
 _MOST_HEADS = 6
-_VISIBLE = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
 _SPAN_COLOURS = ("#e8f1fa", "#fdf0e0")
 
 
@@ -160,7 +159,7 @@ def attention_fragment(
     values = [patterns.values[patterns.layers.index(layer), head] for layer, head in picked]
     data = {
         "heads": [f"L{layer}H{head}" for layer, head in picked],
-        "tokens": [_visible(token) for token in patterns.prompt.str_tokens],
+        "tokens": [visible_token(token) for token in patterns.prompt.str_tokens],
         "scale": 10**digits,
         "top": _top(values),
         "values": [_lower_triangle(value, digits) for value in values],
@@ -178,7 +177,7 @@ def span_legend(prompt: TokenizedPrompt) -> Fragment:
     """The prompt's text, span by span, with each span's name and positions."""
     parts = []
     for k, (name, span) in enumerate(prompt.spans.items()):
-        text = "".join(_visible(token) for token in prompt.str_tokens[span])
+        text = "".join(visible_token(token) for token in prompt.str_tokens[span])
         parts.append(
             f"<div><b>{escape_html(name)}<br>{span.start}–{span.stop - 1}</b>"
             f'<span style="background:{_SPAN_COLOURS[k % 2]}">{escape_html(text)}</span></div>'
@@ -341,10 +340,3 @@ def _top(values: Sequence[Float[Tensor, "dest src"]]) -> float:
 
 def _largest(masses: Sequence[Float[Tensor, "layer head"]]) -> float:
     return max(1e-9, *(float(mass.abs().max()) for mass in masses))
-
-
-def _visible(token: str) -> str:
-    """White space that the eye can see."""
-    for character, sign in _VISIBLE.items():
-        token = token.replace(character, sign)
-    return token

@@ -18,10 +18,11 @@ Example::
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from interp.display import escape_html
-from interp.errors import InterpError
+from interp.errors import InterpError, first_line
 from interp.stats import Interval
 
 _MISSING = "–"
@@ -42,10 +43,17 @@ _MISSING = "–"
 
 @dataclass(frozen=True)
 class Fragment:
-    """A piece of finished HTML. ``uses_circuitsvis``: the page must hold that script."""
+    """A piece of finished HTML, displayed inline by Jupyter and put into a page by a section.
 
-    html: str
+    ``uses_circuitsvis``: it needs that script, which the page holds once; such a fragment is shown on
+    pages only (:func:`~interp.viz.save` writes one).
+    """
+
+    html: str = field(repr=False)
     uses_circuitsvis: bool = False
+
+    def _repr_html_(self) -> str | None:
+        return None if self.uses_circuitsvis else self.html
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def render_report(
         else None,
     )
     if path is not None:
-        _write(Path(path), page)
+        write_whole(Path(path), encode_page(page))
     return page
 
 
@@ -200,13 +208,25 @@ def _circuitsvis_script() -> str:
     return bundle.read_text(encoding="utf-8").replace("</script>", "<\\/script>")
 
 
-def _write(path: Path, page: str) -> None:
+def encode_page(page: str) -> bytes:
+    """A page as UTF-8; half a surrogate pair becomes a reference, which browsers show as �."""
+    return page.encode("utf-8", errors="xmlcharrefreplace")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InterpError: the path cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise InterpError(
-            f"{path}: cannot be written ({error.strerror}): choose another path"
+            f"{str(path)!r}: cannot be written ({reason}): choose another path"
         ) from error

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
-from importlib.util import find_spec
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,7 +9,7 @@ import pytest
 
 from interp.errors import InterpError
 from interp.stats import Interval
-from interp.viz import Fragment, Section, render_report, save_png, template
+from interp.viz import Fragment, Section, render_report, template
 from interp.viz.report import format_interval
 
 HOSTILE = "</script><script>alert(1)</script><!-- \"quoted' & ünï\n漢字"
@@ -149,21 +148,3 @@ def test_the_template_is_registered_nowhere():
     before = set(plotly.io.templates)
     template()
     assert set(plotly.io.templates) == before
-
-
-def test_png_without_kaleido_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.viz.export.find_spec", lambda name: None)
-    with pytest.raises(InterpError, match=r"kaleido.*\[png\]"):
-        save_png(figure(), tmp_path / "a.png")
-
-
-def test_png_without_a_browser_says_what_to_install(tmp_path, monkeypatch):
-    if find_spec("kaleido") is None:
-        pytest.skip("kaleido is not installed")
-
-    def no_browser(self, **options):
-        raise RuntimeError("no browser")
-
-    monkeypatch.setattr(go.Figure, "to_image", no_browser)
-    with pytest.raises(InterpError, match="Chrome or Chromium"):
-        save_png(figure(), tmp_path / "a.png")

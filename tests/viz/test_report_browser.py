@@ -19,8 +19,9 @@ from interp.viz import (
     attention_fragment,
     attention_page,
     attention_to_span,
+    coloured_tokens,
     render_report,
-    save_png,
+    save,
 )
 
 pytestmark = pytest.mark.browser
@@ -112,9 +113,51 @@ def test_attention_page_draws_both_runs_without_errors(browser, tiny_model, tmp_
     assert "Head Selector" in browser.execute_script(text)
 
 
-def test_png_is_written_when_kaleido_and_chromium_are_there(tmp_path):
-    pytest.importorskip("kaleido")
-    if shutil.which("chromium") is None and shutil.which("google-chrome") is None:
-        pytest.skip("neither Chromium nor Chrome is installed")
-    path = save_png(go.Figure(go.Scatter(x=[1], y=[1])), tmp_path / "a.png", width=300)
-    assert path.read_bytes().startswith(b"\x89PNG")
+DARK_NOTEBOOK = (
+    "<!DOCTYPE html><meta charset='utf-8'><style>body {{ background: #fff; color: #222 }}"
+    "@media (prefers-color-scheme: dark) {{ body {{ background: #111; color: #e0e0e0 }} }}</style>"
+    "<body>{html}</body>"
+)
+CONTRASTS = """
+const luminance = text => {
+  const linear = text.match(/[0-9.]+/g).slice(0, 3).map(part => part / 255)
+    .map(part => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+};
+const page = getComputedStyle(document.body).backgroundColor;
+return [...document.querySelectorAll("bdi")].map(token => {
+  const style = getComputedStyle(token);
+  const back = style.backgroundColor === "rgba(0, 0, 0, 0)" ? page : style.backgroundColor;
+  const both = [luminance(back), luminance(style.color)].sort((a, b) => b - a);
+  return (both[0] + 0.05) / (both[1] + 0.05);
+});
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_coloured_tokens_read_in_a_light_and_a_dark_notebook(browser, tmp_path, theme):
+    tokens = [*HOSTILE, "\u202e", "\u200b", "שלום", "👩‍👩‍👧", " word " * 3, "x" * 10_000] * 2
+    values = torch.linspace(-1, 1, len(tokens))
+    values[3] = float("nan")
+    fragment = coloured_tokens(tokens, {"source": values, HOSTILE[0]: -values}, unit="nats")
+    path = tmp_path / "notebook.html"
+    path.write_text(DARK_NOTEBOOK.format(html=fragment._repr_html_()), encoding="utf-8")
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    errors = opened(browser, path, "document.querySelectorAll('bdi').length")
+    contrasts = browser.execute_script(CONTRASTS)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert errors == []
+    assert browser.execute_script("return window.broken") is None
+    assert len(contrasts) == 2 * len(tokens)
+    assert min(contrasts) >= 4.5
+    assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_a_saved_page_of_coloured_tokens_opens_without_errors(browser, tmp_path):
+    fragment = coloured_tokens(HOSTILE, torch.arange(6.0), scale="sequential", unit="nats")
+    path = save(fragment, tmp_path / "pages" / "tokens.html")
+    assert opened(browser, path, "document.querySelectorAll('bdi').length == 6") == []
+    assert browser.execute_script("return window.broken") is None
+    shown = browser.execute_script("return document.querySelector('bdi').innerText")
+    assert shown == HOSTILE[0]

@@ -429,6 +429,7 @@ def test_the_metric_is_an_option_that_reaches_effects_manifest_and_report(
     assert "nats per token" in (out / "report.html").read_text()
 
 
+@pytest.mark.browser
 @pytest.mark.slow
 def test_png_figures_are_written_on_request(tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "run"
