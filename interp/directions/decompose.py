@@ -107,7 +107,7 @@ def decompose(
 
     Args:
         model: a bridge in evaluation mode.
-        what: a pair, pairs, or prompts.
+        what: one or several of: a pair (both its runs), a prompt, a text, chat messages, token ids.
         direction: of a residual site; one layer of a stack: ``stack[14]`` or ``stack.best``.
         positions: see :func:`~interp.directions.project`.
         progress: show a bar.
@@ -117,7 +117,7 @@ def decompose(
             that cannot be split; parts that do not add up on this model; or see ``project``.
     """
     direction.require(model)
-    prompts, rows = named_prompts(what)
+    prompts, rows = named_prompts(model, what)
     where = resolve_places(model, prompts, positions)
     vector = direction.vector[None]
     readings = part_readings(model, direction, vector)
