@@ -30,6 +30,7 @@ from analyses.behaviour.story_rounds import SECTIONS as ROUND_SECTIONS
 from analyses.behaviour.tables import BehaviourResult
 from analyses.contrast import CONTROL, CONTROL_ARMS
 from analyses.report.claims import Claim
+from analyses.report.prose import of_kind
 from analyses.report.sections import MARGIN, limits, read_sample, say_contrasts
 from analyses.report.verdicts import read_control_arms
 from analyses.study import Story
@@ -94,7 +95,7 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
         arms_here = {
             name: claims[subset, name] for name in CONTROL_ARMS if (subset, name) in claims
         }
-        where = f" on {subset} items"
+        where = f" on {of_kind(subset)}"
         paragraphs.append(
             " ".join(
                 read_control_arms(
@@ -285,7 +286,12 @@ def _table(done: BehaviourResult, name: str) -> pd.DataFrame:
     table = done.tables.get(name, pd.DataFrame())
     if name == "round_effects" and len(table):  # toxicity has a section of its own
         table = table[table["measure"] != "toxicity"]
-    if "items" in table and len({item.context_condition for item in _choices(done)}) == 1:
+    kinds = {item.context_condition for item in _choices(done)}
+    if name == "categories" and len(table) and table["category"].nunique() < 3:
+        return table.iloc[:0]  # one category and "all": the effect again
+    if name == "option_forms" and kinds == {"plain"}:
+        return table.iloc[:0]  # forms are those of options that name somebody
+    if "items" in table and len(kinds) == 1:
         own = apart(table)  # what is said of all items is said of these
         table = table[table["items"].isin(own)]
     return table
