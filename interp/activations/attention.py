@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts import Given, TokenizedPrompt, as_prompt
 
@@ -21,6 +22,8 @@ class AttentionPatterns:
     values: Float[Tensor, "layer head dest src"]
     layers: tuple[int, ...]
     prompt: TokenizedPrompt
+
+    __repr__ = short_repr
 
     def to_span(self, span: str, *, dest: slice | None = None) -> Float[Tensor, "layer head"]:
         """Mean attention mass that destination positions give to a span.

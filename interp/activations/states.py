@@ -13,6 +13,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations.hooks import hook_name
 from interp.activations.sites import Site
 from interp.activations.stream import MAX_BYTES, readable, resolve_places, stream
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts import Given
 
@@ -27,6 +28,8 @@ class States:
     values: Float[Tensor, "layer prompt d_model"]
     layers: tuple[int, ...]
     site: Site
+
+    __repr__ = short_repr
 
 
 def read_states(

@@ -46,6 +46,7 @@ from interp.behaviour.cache import (
     supports_cache_reuse,
     supports_ragged,
 )
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts import Given, TokenizedPrompt, as_prompt, each_given
 from interp.prompts.tokenizer import require_tokenizer
@@ -106,6 +107,8 @@ class Generation:
     n_reused: int
     prefix: CachedPrefix | None = field(repr=False)
     str_tokens: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     @property
     def full_prompt(self) -> TokenizedPrompt:

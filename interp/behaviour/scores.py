@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from interp.data.items import ContextCondition
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models.card import ModelCard
 from interp.prompts.conversation import LETTERS
@@ -75,6 +75,8 @@ class OptionScores:
 
     frame: pd.DataFrame
     card: ModelCard
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """A copy of the rows."""

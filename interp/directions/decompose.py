@@ -30,7 +30,7 @@ from interp.activations.stream import resolve_places
 from interp.directions.components import DOT, Component, ComponentReader, Vectors, component_reader
 from interp.directions.direction import Direction
 from interp.directions.project import Subject, named_prompts
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models.packed import TOLERANCE, probe_ids
 from interp.models.precision import widened_model, wider
@@ -55,6 +55,8 @@ class Decomposition:
     rows: pd.DataFrame
     parts: pd.DataFrame
     direction: Direction
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per prompt, position and part; ``dot`` in the residual stream's units."""

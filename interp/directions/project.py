@@ -30,7 +30,7 @@ from interp.activations.stream import resolve_places
 from interp.directions.components import Component, ComponentReader, component_reader
 from interp.directions.direction import Direction, DirectionStack
 from interp.directions.moments import Moments
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.prompts import Given, PromptPair, TokenizedPrompt, as_prompt, each_given
 
@@ -58,6 +58,8 @@ class Projections:
     rows: pd.DataFrame
     cells: pd.DataFrame
     direction: DirectionStack | Direction
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per prompt, position and cell.

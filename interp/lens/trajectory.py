@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.lens.entries import read_out, stream_entries
 from interp.lens.options import LensMetric, option_margins
@@ -43,6 +43,8 @@ class LensTrajectory:
 
     frame: pd.DataFrame
     metric: LensMetric = "margin"
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """A copy of the rows."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.patching import PatchingResult
 
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.parsing import parse_json
 from interp.patching.measure import Table
@@ -53,6 +53,8 @@ class SweepResult(PatchingResult):
     title: str = ""
     seed: int = 0
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     @classmethod
     def of_table(
