@@ -156,12 +156,12 @@ def _of_prompt(
     read = [lens_prompt(model, prompt, target)]
     if metric == "option_margin":
         read = with_option_margins(read, model, [prompt], [options])
-    names = ("pair", "item", "cluster", "run", "condition")
-    for at, (name, value) in enumerate(
-        zip(names, (0, "", "", "prompt", prompt.label), strict=True)
-    ):
-        read[0].insert(at, name, value)
-    return read[0]
+    frame = read[0]
+    frame.insert(0, "condition", prompt.label)
+    frame.insert(0, "run", "prompt")
+    for name in ("cluster", "item", "pair"):  # the caller numbers them
+        frame.insert(0, name, "")
+    return frame
 
 
 def require_lens_metric(metric: str) -> None:

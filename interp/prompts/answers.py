@@ -56,6 +56,8 @@ def with_answers(
         or not all(isinstance(a, str) for a in answers)
     ):
         raise InterpError(f"answers is {answers!r}: give two texts, (better, worse)")
+    if not prompts:
+        raise InterpError("no prompts for the answers to stand behind: the list is empty")
     each = [_option_tokens(model, prompt, answers) for prompt in prompts]
     options = each[0]
     if any(not torch.equal(one.a, options.a) or not torch.equal(one.b, options.b) for one in each):
