@@ -50,12 +50,10 @@ def with_answers(
             behind another prompt.
     """
     require_tokenizer(model.tokenizer)
-    if (
-        isinstance(answers, str)
-        or len(answers) != 2
-        or not all(isinstance(a, str) for a in answers)
-    ):
-        raise InterpError(f"answers is {answers!r}: give two texts, (better, worse)")
+    two = isinstance(answers, tuple | list) and len(answers) == 2
+    if not two or not all(isinstance(answer, str) for answer in answers):
+        shown = " ".join(repr(answers).split())[:60]
+        raise InterpError(f"answers is {shown}: give two texts, (better, worse)")
     if not prompts:
         raise InterpError("no prompts for the answers to stand behind: the list is empty")
     each = [_option_tokens(model, prompt, answers) for prompt in prompts]

@@ -312,7 +312,8 @@ def _own_pair(
             "for attention and projections"
         )
     margin, tokens = None, None
-    if answers:
+    without = isinstance(answers, tuple | list) and not answers
+    if answers is not None and not without:
         (a, b), margin, tokens = with_answers(model, [a, b], answers)
     elif options is not None:
         tokens = _tokens_of_options(model, options)

@@ -45,10 +45,10 @@ from interp.prompts.tokens import (
     tokenize,
 )
 
-Messages: TypeAlias = Sequence[Mapping[str, str]]
+ChatMessages: TypeAlias = Sequence[Mapping[str, str]]
 """Chat messages, each with ``role`` and ``content``."""
 
-Written: TypeAlias = str | Messages | Int[Tensor, "..."]
+Written: TypeAlias = str | ChatMessages | Int[Tensor, "..."]
 """A prompt as a user writes it (see the module)."""
 
 SpanOf: TypeAlias = str | slice | tuple[int, int]
@@ -173,7 +173,7 @@ def _prompt_of_text(model: TransformerBridge, text: str, label: str) -> Tokenize
 
 
 def _prompt_of_messages(
-    model: TransformerBridge, messages: Messages, label: str
+    model: TransformerBridge, messages: ChatMessages, label: str
 ) -> TokenizedPrompt:
     require_tokenizer(model.tokenizer)
     turns: list[Turn] = []
@@ -216,7 +216,8 @@ def _placed(model: TransformerBridge, prompt: TokenizedPrompt, name: str, where:
         where = slice(*where)
     if not isinstance(where, slice) or where.step not in (None, 1):
         raise InterpError(
-            f"span {name!r} is {where!r}: give a part of the text, (start, stop) or a slice"
+            f"span {name!r} is {_described(where)}: give a part of the text, (start, stop) or a "
+            "slice"
         )
     n = len(prompt)
     start = 0 if where.start is None else where.start
