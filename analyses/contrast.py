@@ -21,7 +21,6 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.config import INSTRUCTED, ContrastConfig
-from analyses.report.prose import count
 from analyses.study import Lab, Saved, Step
 from interp.data import ChoiceItem, CompletionItem, LabelledText, dataset_hash, load_items
 from interp.data.bundle import bundled_instructions
@@ -68,8 +67,12 @@ class Question(Generic[_Config]):
         return self.specs[self.config.condition]
 
 
-def ask_items(config: _Config, *, progress: bool = True) -> Question[_Config]:
-    """The items and conditions of a configuration.
+def ask_items(
+    config: _Config, *, against: str | None = None, progress: bool = True
+) -> Question[_Config]:
+    """The items and conditions of a configuration, with as many wordings as there are.
+
+    ``against``: what the condition is read against, where it has texts of its own.
 
     Raises:
         InterpError: items or a condition file that cannot be read.
@@ -77,7 +80,20 @@ def ask_items(config: _Config, *, progress: bool = True) -> Question[_Config]:
     specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
     require_one_data_set(items)
-    return Question(config, items, specs, prompt_hashes(items, specs))
+    names = [config.condition, *([] if against is None else [against])]
+    texts = wordings_there(specs, names, config.texts)
+    asked = config.model_copy(update={"texts": texts})
+    return Question(asked, items, specs, prompt_hashes(items, specs))
+
+
+def wordings_there(specs: Specs, names: Sequence[str], n_texts: int) -> int:
+    """How many wordings are asked: at most ``n_texts``, and no more than each condition has.
+
+    One rule for all studies: what there is is used, the report says how many, and fewer than six
+    support no claim (:func:`analyses.report.verdicts.wordings_caveat`).
+    """
+    known = [len(texts_of(specs[name])) for name in names if name in specs and specs[name].has_text]
+    return max(1, min([n_texts, *known]))
 
 
 def require_one_data_set(items: Sequence[ChoiceItem]) -> None:
@@ -216,8 +232,8 @@ def require_prompts(
     """Refuse what is not one prompt a text and choice item; ``option`` is where the name was given.
 
     Raises:
-        InterpError: an unknown condition, one for completions or of several calls, fewer texts than
-            asked for, or a slot that an item cannot fill.
+        InterpError: an unknown condition, one for completions or of several calls, or a slot that an
+            item cannot fill.
     """
     if name not in specs:
         raise InterpError(
@@ -361,8 +377,6 @@ def _problems(spec: ConditionSpec, texts: Sequence[str], n_texts: int) -> list[s
         "another condition": spec.items == "completion",
         f"takes {len(spec.calls)} calls of the model and cannot be read from a single prompt: ask "
         "it with interp behave, or name a condition of one call": len(spec.calls) > 1,
-        f"has {count(len(texts), 'text')}, asked for {n_texts}: lower --texts, or add texts to a "
-        "condition of your own": spec.has_text and len(texts) < n_texts,
         "needs feedback on every item, which interp behave alone reads from a file: ask it there, "
         "or name another condition": any("feedback" in slots_in(t) for t in texts[:n_texts]),
     }

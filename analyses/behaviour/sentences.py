@@ -16,7 +16,7 @@ from analyses.behaviour.claims import Claims
 from analyses.config import MIN_CLUSTERS
 from analyses.contrast import CONTROL
 from analyses.report.claims import Claim
-from analyses.report.prose import count
+from analyses.report.prose import count, of_kind
 from analyses.report.verdicts import (
     bare,
     compare_levels,
@@ -53,13 +53,13 @@ def say_effect(subset: str, condition: str, claim: Claim) -> str:
     if condition == CONTROL:
         return read_control(
             claim,
-            where=f" on {subset} items",
+            where=f" on {of_kind(subset)}",
             sample=sample,
             of="the option margin",
             unit=PER_TOKEN,
         )
     return read_effect(
-        f"On {subset} items the {condition} prompt against its placebo",
+        f"On {of_kind(subset)} the {condition} prompt against its placebo",
         claim,
         of="the option margin",
         unit=PER_TOKEN,
@@ -101,7 +101,7 @@ def say_flips(name: str, subset: str, treated: _Row, placebo: _Row | None, claim
         above="more incorrect -> correct than correct -> incorrect",
         below="more correct -> incorrect than incorrect -> correct",
     )
-    said = f"{name_prompt(name)}, {subset} items: {_flipped(treated)}; net {bare(net)}{tested}"
+    said = f"{name_prompt(name)}, {of_kind(subset)}: {_flipped(treated)}; net {bare(net)}{tested}"
     said += f": {verdict}."
     if placebo is None:
         return said
@@ -124,7 +124,7 @@ def say_ranks(condition: str, subset: str, ranks: pd.DataFrame, claim: Claim | N
         gain = interval_of(row)
         if not np.isnan(gain.estimate):
             gains.append(f"{bare(gain)} at rank {row['rank']} (n = {gain.n})")
-    said = f"{name_prompt(condition)}, {subset} items: "
+    said = f"{name_prompt(condition)}, {of_kind(subset)}: "
     said += ", ".join(gains) or "no gain could be measured"
     if claim is None or np.isnan(claim.effect.estimate):
         why = claim.effect.reason if claim is not None else ""
@@ -148,7 +148,7 @@ def say_categories(condition: str, subset: str, claims: Claims) -> str:
     signs = {np.sign(claim.effect.estimate) for claim in found.values()}
     mixed = " Signs are mixed: exploratory." if len(signs) > 1 and not clear else ""
     return (
-        f"{name_prompt(condition)}, {subset} items: an effect in {len(clear)} of {len(found)} "
+        f"{name_prompt(condition)}, {of_kind(subset)}: an effect in {len(clear)} of {len(found)} "
         f"categories with {MIN_CLUSTERS} clusters or more, all corrected for{named}.{mixed}"
     )
 
@@ -199,7 +199,7 @@ def say_round_effect(rows: pd.DataFrame, claims: Claims) -> str:
     rows = rows[rows["round"] > 0].sort_values("round")
     first = rows.iloc[0]
     against = "its placebo" if first["against"] == "placebo" else str(first["against"])
-    over = "Toxicity" if first["measure"] == "toxicity" else f"On {first['items']} items"
+    over = "Toxicity" if first["measure"] == "toxicity" else f"On {of_kind(str(first['items']))}"
     what = f"{over}, {first['condition']} against {against}"
     keys = ["items", "condition", "against", "measure"]
     by_round = {

@@ -23,13 +23,15 @@ from analyses.behaviour.layout import (
     flip_table,
     make_part,
     wide,
+    with_numbers,
 )
 from analyses.behaviour.story_prompts import SECTIONS as PROMPT_SECTIONS
 from analyses.behaviour.story_rounds import SECTIONS as ROUND_SECTIONS
 from analyses.behaviour.tables import BehaviourResult
 from analyses.contrast import CONTROL, CONTROL_ARMS
 from analyses.report.claims import Claim
-from analyses.report.sections import MARGIN, limits, read_sample
+from analyses.report.prose import of_kind
+from analyses.report.sections import MARGIN, limits, read_sample, say_contrasts
 from analyses.report.verdicts import read_control_arms
 from analyses.study import Story
 from interp import viz
@@ -68,8 +70,7 @@ def _question(done: BehaviourResult) -> Section:
     ]
     if any(isinstance(item, ChoiceItem) for item in done.items):
         paragraphs.append(
-            f"{MARGIN} On ambiguous items it is the abstention over the stereotyped answer, on "
-            "disambiguated ones the right answer over the other group's. + is better. The option "
+            f"{MARGIN} {say_contrasts(done.items)} + is better. The option "
             "margin is the same contrast in the options' full texts (mean log-likelihood per token, "
             "nats) and is what is claimed; the margin and P(a), the score of the better option, "
             "have to have its sign."
@@ -94,7 +95,7 @@ def _effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
         arms_here = {
             name: claims[subset, name] for name in CONTROL_ARMS if (subset, name) in claims
         }
-        where = f" on {subset} items"
+        where = f" on {of_kind(subset)}"
         paragraphs.append(
             " ".join(
                 read_control_arms(
@@ -188,14 +189,14 @@ def _levels(done: BehaviourResult, table: pd.DataFrame) -> Part:
         tables=[
             (
                 wide(table, ("option_margin", "margin", "accuracy", "p_unknown", "gold_rank")),
-                "Option margin in nats per token, margin in nats, accuracy, option score of the "
-                "abstention, rank of gold (1 = best); 95 % intervals over item clusters, of the "
-                "wordings asked.",
+                "Option margin in nats per token, margin in nats, accuracy, "
+                f"{'option score of the abstention, ' * with_numbers(table, 'p_unknown')}"
+                "rank of gold (1 = best); 95 % intervals over item clusters, of the wordings asked.",
             ),
             (
                 wide(table, ("entropy", "ece", "over_abstention")),
-                "Uncertainty (nats), calibration error (less that of calibrated answers) and "
-                "over-abstention, likewise.",
+                "Uncertainty (nats), calibration error (less that of calibrated answers)"
+                f"{' and over-abstention' * with_numbers(table, 'over_abstention')}, likewise.",
             ),
             (
                 wide(table, ("bias_official", "bias_literal", "accuracy_gap")),
@@ -285,7 +286,12 @@ def _table(done: BehaviourResult, name: str) -> pd.DataFrame:
     table = done.tables.get(name, pd.DataFrame())
     if name == "round_effects" and len(table):  # toxicity has a section of its own
         table = table[table["measure"] != "toxicity"]
-    if "items" in table and len({item.context_condition for item in _choices(done)}) == 1:
+    kinds = {item.context_condition for item in _choices(done)}
+    if name == "categories" and len(table) and table["category"].nunique() < 3:
+        return table.iloc[:0]  # one category and "all": the effect again
+    if name == "option_forms" and kinds == {"plain"}:
+        return table.iloc[:0]  # forms are those of options that name somebody
+    if "items" in table and len(kinds) == 1:
         own = apart(table)  # what is said of all items is said of these
         table = table[table["items"].isin(own)]
     return table

@@ -24,6 +24,7 @@ from analyses.behaviour.layout import (
     with_numbers,
 )
 from analyses.behaviour.tables import BehaviourResult
+from analyses.report.prose import of_kind
 from analyses.report.verdicts import bare
 from interp import viz
 from interp.behaviour.round_tables import EQUAL_COST
@@ -107,7 +108,7 @@ def _rounds(done: BehaviourResult, table: pd.DataFrame) -> Part:
             said.append(f"{arm} {bare(course[0])} to {bare(course[-1])}")
         if said:
             paragraphs.append(
-                f"Accuracy on {subset} items, round 0 to round {last}: {'; '.join(said)}."
+                f"Accuracy on {of_kind(subset)}, round 0 to round {last}: {'; '.join(said)}."
             )
     shown = table[table["items"].isin(apart(table))]
     final = shown[shown["round"] == last]

@@ -32,19 +32,29 @@ def fetch(name: Annotated[str, typer.Argument(help="A catalogue name.")]) -> Non
 
 
 @app.command(
-    "show", epilog="Examples:  interp data show bbq:Age    interp data show crows-pairs:age"
+    "show",
+    epilog="Examples:  interp data show bbq:Age    interp data show crows-pairs:age    "
+    "interp data show jsonl",
 )
 def show(
     name: Annotated[
-        str, typer.Argument(help="bbq, bbq:Age, bundled, bundled:morality, a file ...")
+        str,
+        typer.Argument(
+            help="bbq, bbq:Age, bundled, bundled:morality, a file ...; jsonl: the form of your own."
+        ),
     ],
     limit: Annotated[int, typer.Option(min=1, help="How many rows to print.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
 ) -> None:
-    """Print a few rows of a data set, as the library sees them."""
+    """Print a few rows of a data set, as the library sees them; or the form of a file of your own."""
     from interp.data import load_items, load_texts
     from interp.data.load import ITEM_SETS, TEXT_SETS
 
+    if name == "jsonl":
+        from interp.data.tables import CHOICE_ROWS
+
+        typer.echo(f"Questions of your own, in a .jsonl file: --items FILE\n\n{CHOICE_ROWS}")
+        return
     kind = name.partition(":")[0]
     if _is_bundled_text(name) or (kind in TEXT_SETS and kind not in ITEM_SETS):
         texts = load_texts(name)

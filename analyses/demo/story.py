@@ -8,7 +8,8 @@ from dataclasses import replace
 from analyses.composition import pick_sections
 from analyses.demo.tables import DemoResult
 from analyses.report.prose import count
-from analyses.report.sections import limits, sample_counts
+from analyses.report.sections import limits, sample_counts, say_contrasts
+from analyses.report.verdicts import wordings_caveat
 from analyses.study import Story
 from interp.viz import Section
 
@@ -50,6 +51,9 @@ def tell(done: DemoResult, stories: Mapping[str, Story]) -> Story:
 def _question(done: DemoResult) -> Section:
     wordings, placebos = (count(done.config.texts, unit) for unit in ("wording", "placebo"))
     clusters = len({item.cluster for item in done.items})
+    contrasts = say_contrasts(done.items)
+    kind = done.patch.items[0].context_condition
+    looked_into = "item" if kind == "plain" else f"{kind} item"
     return Section(
         "The question",
         paragraphs=[
@@ -67,12 +71,11 @@ def _question(done: DemoResult) -> Section:
             f"{wordings} of the instruction and {placebos}. The metric is the option margin: how much "
             "likelier the better answer's text is than the worse one's, in nats per token. The "
             "margin, or logit difference, is the same at the first token where they differ (nats): "
-            "one row of the model instead of all, which is what is patched and followed. On "
-            "ambiguous items that is the abstention over the stereotyped option, on disambiguated "
-            "ones the right answer over the other group's.",
-            f"{count(len(done.patch.items), 'ambiguous item')}, chosen before anything was run, and the "
+            f"one row of the model instead of all, which is what is patched and followed. {contrasts}",
+            f"{count(len(done.patch.items), looked_into)}, chosen before anything was run, and the "
             f"first order of their options are patched; {len(done.lens.items)} of them serve to "
             "read lens, projections and attention.",
+            wordings_caveat(done.config.texts),
         ],
     )
 

@@ -22,6 +22,7 @@ from analyses.contrast import (
     control_arms,
     prompt_hashes,
     require_contrast,
+    wordings_there,
 )
 from analyses.demo import story
 from analyses.demo.config import DemoConfig
@@ -131,6 +132,8 @@ class Demo:
         drawn = max(config.limit, 2 * config.pairs)  # half of a sample is ambiguous
         sample = load_items(config.items, limit=drawn, seed=config.seed, progress=progress)
         inside = _items_to_look_into(sample, min(config.pairs, config.limit))
+        texts = wordings_there(specs, [INSTRUCTED], config.texts)
+        config = config.model_copy(update={"texts": texts})
         items = _with_others(inside, sample, config.limit)
         require_contrast(specs, INSTRUCTED, inside, n_texts=config.texts)
         hashes = prompt_hashes(items, specs)
@@ -260,15 +263,18 @@ def _with_others(
 
 
 def _items_to_look_into(items: Sequence[ChoiceItem], n: int) -> tuple[ChoiceItem, ...]:
-    """The first ambiguous items of the sample that have a margin: chosen before anything is run.
+    """The first items of one kind that have a margin: chosen before anything is run.
 
-    Of several data sets the first that has some: they are never pooled.
+    Ambiguous ones where there are some, else those of the first item's kind: their margins contrast
+    other options. Of several data sets the first that has some: they are never pooled.
     """
-    found = [i for i in items if i.context_condition == "ambiguous" and i.contrast() is not None]
-    found = [item for item in found if item.benchmark == found[0].benchmark]
+    found = [item for item in items if item.contrast() is not None]
+    found = [item for item in found if item.context_condition == "ambiguous"] or found
     if not found:
         raise InterpError(
-            "the sample holds no ambiguous item with an unknown and a stereotyped option: raise "
-            "--limit or choose other --items"
+            "the sample holds no item with two options to contrast (ambiguous ones with an unknown and "
+            "a stereotyped option, others with two options): raise --limit or choose other --items"
         )
+    kind = (found[0].benchmark, found[0].context_condition)
+    found = [item for item in found if (item.benchmark, item.context_condition) == kind]
     return tuple(found[:n])

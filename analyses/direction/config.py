@@ -25,6 +25,14 @@ SentenceSets = Annotated[
 PositiveLabel = Annotated[
     str | None, Field(description="Which label of a table becomes + (labels other than 0/1).")
 ]
+TextColumn = Annotated[str, Field(description="A table's column of sentences.")]
+LabelColumn = Annotated[str, Field(description="A table's column of labels, of two values.")]
+GroupColumn = Annotated[
+    str,
+    Field(
+        description="A table's column of groups (pairs, templates), kept on one side of a split."
+    ),
+]
 SentenceLimit = Annotated[
     int | None, Field(ge=4, description="At most so many texts of a set, drawn by whole groups.")
 ]
@@ -47,9 +55,14 @@ class DirectionConfig(StudyConfig):
         "interp direction fit",
         "interp direction fit --texts crows-pairs:age --methods mean_difference,lda --out runs/age",
         "interp direction fit --texts mine.csv --positive fair --sites resid_post",
+        "interp direction fit --texts mine.csv --text-column sentence --label-column verdict "
+        "--group-column pair --positive fair",
     )
 
     texts: Sentences = "bundled:morality"
+    text_column: TextColumn = "text"
+    label_column: LabelColumn = "label"
+    group_column: GroupColumn = "group"
     positive: PositiveLabel = None
     limit: SentenceLimit = None
     methods: Methods = METHODS

@@ -69,6 +69,9 @@ class FitDirection:
         """The sentences; refuses those of one label, and more folds than groups."""
         texts = load_texts(
             config.texts,
+            text=config.text_column,
+            label=config.label_column,
+            group=config.group_column,
             positive=config.positive,
             limit=config.limit,
             seed=config.seed,

@@ -19,7 +19,7 @@ from analyses.lens.tables import LensResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, number_ranges
 from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
-from analyses.report.verdicts import control_works, untested
+from analyses.report.verdicts import control_works, untested, wordings_caveat
 from analyses.study import Story
 from analyses.totals import claim_of
 from interp import viz
@@ -92,6 +92,7 @@ def _question(done: LensResult) -> Section:
             f"{read_sample(done.items, len(done.lens.left_out))} {count(config.texts, 'wording')} of "
             f"{asked}, each with its own placebo; the options stand in their first order.",
             f"{METRICS[config.metric]} Layer 0 is the embedding, the last the model's own output.",
+            *filter(None, [wordings_caveat(config.texts)]),
         ],
     )
 

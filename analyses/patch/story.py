@@ -25,7 +25,7 @@ from analyses.patch.tables import PatchResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, sentences
 from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
-from analyses.report.verdicts import control_works, untested
+from analyses.report.verdicts import control_works, untested, wordings_caveat
 from analyses.study import Story
 from analyses.totals import claim_of
 from interp import viz
@@ -110,6 +110,7 @@ def _question(done: PatchResult) -> Section:
             f"{METRICS[config.metric]} A cell's effect is the {named(config.metric)} with the patch "
             "minus that without; its share is that effect over the whole one."
             + (OPTION_ROWS if config.metric == "option_margin" else ""),
+            *filter(None, [wordings_caveat(config.texts)]),
         ],
     )
 

@@ -87,7 +87,7 @@ class Patch:
     def ask(self, config: PatchConfig, *, progress: bool = True) -> Question[PatchConfig]:
         """Items and conditions; refuses conditions without a contrast or that are no single prompt."""
         _require_contrast(config)
-        question = ask_items(config, progress=progress)
+        question = ask_items(config, against=config.against, progress=progress)
         _require_conditions(question)
         return question
 

@@ -21,6 +21,7 @@ from analyses.report.verdicts import (
     read_direction,
     read_no_finding,
     untested,
+    wordings_caveat,
 )
 from analyses.study import Story
 from interp import viz
@@ -69,6 +70,7 @@ def _question(done: ProjectResult) -> Section:
             "prompts' projections at the same layer. It is compared with the same contrast along null "
             "directions at the same place: what any two sets of texts do to states that are spread "
             "as these are.",
+            *filter(None, [wordings_caveat(config.texts)]),
         ],
     )
 

@@ -72,7 +72,7 @@ class Project:
         else:
             given = load_direction(config.direction)
             hashes["direction"] = sha256_of(config.direction)
-        return ProjectQuestion(config, question.items, question.specs, hashes, given)
+        return ProjectQuestion(question.config, question.items, question.specs, hashes, given)
 
     def bench(self, asked: ProjectQuestion, lab: Lab) -> ProjectBench:
         """Model, text bank, direction and readers; refuses another model's direction, and places."""

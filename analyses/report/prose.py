@@ -12,6 +12,12 @@ def count(n: Any, unit: str) -> str:
     return f"{n} {unit}{'s' * (n != 1)}"
 
 
+def of_kind(subset: str) -> str:
+    """``ambiguous items`` of a subset's name; ``these items`` of questions without a kind."""
+    named = subset.removesuffix("plain").removesuffix(", ")
+    return f"{named or 'these'} items"
+
+
 def file_name(label: str) -> str:
     """A label as the name of a figure's file: ``winogender, ambiguous`` is ``winogender-ambiguous``."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", label)

@@ -51,8 +51,22 @@ def sample_counts(items: Iterable[ChoiceItem | CompletionItem]) -> str:
 
 def _kind(item: ChoiceItem | CompletionItem) -> str:
     if isinstance(item, ChoiceItem):
-        return f"{item.benchmark}, {item.context_condition}"
+        plain = item.context_condition == "plain"
+        return item.benchmark if plain else f"{item.benchmark}, {item.context_condition}"
     return f"{item.benchmark}, to complete"
+
+
+_CONTRASTS = {
+    "ambiguous": "On ambiguous items it is the abstention over the stereotyped answer",
+    "disambiguated": "On disambiguated items it is the right answer over the other group's",
+    "plain": "It is the right answer over the other",
+}
+
+
+def say_contrasts(items: Iterable[ChoiceItem | CompletionItem]) -> str:
+    """Which two options a margin contrasts, of the kinds of items that are there; + is better."""
+    there = {item.context_condition for item in items if isinstance(item, ChoiceItem)}
+    return " ".join(f"{said}." for kind, said in _CONTRASTS.items() if kind in there)
 
 
 def left_out(n: int) -> str:
@@ -93,14 +107,15 @@ def effect_section(
     claim, arms = claim_of(totals, condition), control_claims(totals)
     metric = str(totals["metric"].iloc[0])
     of, unit = f"the {named(metric)}", UNITS[metric]
+    kinds = [name for name in dict.fromkeys(totals["context"]) if name != "all"]
     mixed = (
-        "The sample mixes ambiguous and disambiguated items, whose margins contrast other options; "
+        f"The sample mixes {' and '.join(kinds)} items, whose margins contrast other options; "
         f"the table has them apart, {shown} together."
     )
     paragraphs = [
         *(read_control_arms(arms, of=of, unit=unit) if condition != CONTROL else []),
         f"{read_effect(subject, claim, of=of, unit=unit, sample=(p_said(claim),))}{rest}",
-        mixed if totals["context"].nunique() > 1 else "",
+        mixed if len(kinds) > 1 else "",
     ]
     table = (
         verdict_table(totals, difference),

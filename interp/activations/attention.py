@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.display import short_repr
 from interp.errors import InterpError
-from interp.prompts import TokenizedPrompt
+from interp.prompts import Given, TokenizedPrompt, as_prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class AttentionPatterns:
     values: Float[Tensor, "layer head dest src"]
     layers: tuple[int, ...]
     prompt: TokenizedPrompt
+
+    __repr__ = short_repr
 
     def to_span(self, span: str, *, dest: slice | None = None) -> Float[Tensor, "layer head"]:
         """Mean attention mass that destination positions give to a span.
@@ -42,13 +45,17 @@ class AttentionPatterns:
 
 @torch.no_grad()
 def read_attention(
-    model: TransformerBridge, prompt: TokenizedPrompt, *, layers: Sequence[int] | None = None
+    model: TransformerBridge, prompt: Given, *, layers: Sequence[int] | None = None
 ) -> AttentionPatterns:
     """Attention patterns of one prompt at the given layers (all by default), float32 on the CPU.
 
+    ``prompt`` is a prompt, a pair (its source), a text, chat messages or token ids.
+
     Raises:
-        InterpError: a layer the model does not have, or no layer.
+        InterpError: no prompt (:func:`interp.prompts.as_prompt`), a layer the model does not have, or
+            no layer.
     """
+    prompt = as_prompt(model, prompt)
     layers = tuple(range(model.cfg.n_layers)) if layers is None else tuple(layers)
     outside = [layer for layer in layers if not 0 <= layer < model.cfg.n_layers]
     if outside or not layers:

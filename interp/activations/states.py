@@ -12,8 +12,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.activations.hooks import hook_name
 from interp.activations.sites import Site
-from interp.activations.stream import MAX_BYTES, Prompt, resolve_places, stream
+from interp.activations.stream import MAX_BYTES, readable, resolve_places, stream
+from interp.display import short_repr
 from interp.errors import InterpError
+from interp.prompts import Given
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +29,12 @@ class States:
     layers: tuple[int, ...]
     site: Site
 
+    __repr__ = short_repr
+
 
 def read_states(
     model: TransformerBridge,
-    prompts: Sequence[Prompt],
+    prompts: Given | Sequence[Given],
     *,
     site: Site = "resid_post",
     positions: str | Sequence[int] = "last",
@@ -41,7 +45,7 @@ def read_states(
 
     Args:
         model: a bridge in evaluation mode.
-        prompts: prompts, or token ids, one tensor per prompt.
+        prompts: one or several of: a prompt, a pair (its source), a text, chat messages, token ids.
         site: which activation.
         positions: ``last``, ``mean``, a span (its mean) or ``span:last``; or one position per
             prompt (negative ones count from its end). See :mod:`interp.activations.places`.
@@ -63,7 +67,7 @@ def read_states(
 
 def read_sites(
     model: TransformerBridge,
-    prompts: Sequence[Prompt],
+    prompts: Given | Sequence[Given],
     *,
     sites: Sequence[Site],
     positions: str | Sequence[int] = "last",
@@ -72,6 +76,7 @@ def read_sites(
     progress: bool = True,
 ) -> dict[Site, States]:
     """:func:`read_states` of several sites, every prompt run once."""
+    prompts = readable(model, prompts)
     layers = tuple(range(model.cfg.n_layers)) if layers is None else tuple(layers)
     names = {site: [hook_name(model, site, layer) for layer in layers] for site in sites}
     if not layers or not sites:

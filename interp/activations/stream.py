@@ -32,7 +32,7 @@ from interp.errors import InterpError
 from interp.models import forward
 from interp.models.forward import MAX_NODES
 from interp.models.limits import NotFiniteError, out_of_memory
-from interp.prompts import TokenizedPrompt, require_vocabulary
+from interp.prompts import Given, TokenizedPrompt, as_prompt, each_given, require_vocabulary
 
 Reducer: TypeAlias = Callable[[Tensor], Tensor]
 """Rows ``[row, ...]`` of a hook, on the model's device, to what is kept of them, ``[row, ...]``."""
@@ -48,7 +48,7 @@ _REDUCED_WIDTH = 64  # assumed of a reduction, to count its bytes
 
 def stream(
     model: TransformerBridge,
-    prompts: Sequence[Prompt],
+    prompts: Given | Sequence[Given],
     hooks: Mapping[str, Reducer | None],
     *,
     positions: str | Sequence[int] = "last",
@@ -60,7 +60,7 @@ def stream(
 
     Args:
         model: a bridge in evaluation mode.
-        prompts: prompts, or token ids, one tensor per prompt.
+        prompts: one or several of: a prompt, a pair (its source), a text, chat messages, token ids.
         hooks: TransformerLens's hook names, each with its reduction (None keeps the rows).
         positions: which places of each prompt, see :mod:`interp.activations.places`; or one
             position per prompt (negative ones count from its end).
@@ -76,6 +76,7 @@ def stream(
             does not have, an unknown hook.
         NotFiniteError: an activation that is not finite; names hook and prompt.
     """
+    prompts = readable(model, prompts)
     where = resolve_places(model, prompts, positions)
     ids = [prompt.ids if isinstance(prompt, TokenizedPrompt) else prompt for prompt in prompts]
     widest = max(int(model.cfg.d_model), int(model.cfg.n_heads * model.cfg.d_head))
@@ -94,6 +95,19 @@ def stream(
             yield from found
             bar.update(stop - start)
             start = stop
+
+
+def readable(model: TransformerBridge, prompts: Given | Sequence[Given]) -> list[Prompt]:
+    """Prompts to read, of whatever a user has; rows of token ids stay as they are.
+
+    Raises:
+        InterpError: see :func:`interp.prompts.as_prompt`.
+    """
+    # thousands of sentences come as ids: their tokens' texts are not needed here
+    return [
+        one if isinstance(one, Tensor) and one.ndim == 1 else as_prompt(model, one)
+        for one in each_given(prompts)
+    ]
 
 
 def resolve_places(

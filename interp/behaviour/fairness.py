@@ -165,6 +165,8 @@ def bbq_metrics(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metrics(part: pd.DataFrame, context: ContextCondition) -> dict[str, Interval]:
+    if context == "plain":
+        return {"accuracy": bbq_accuracy(part, context)}
     shared = {
         "accuracy": bbq_accuracy(part, context),
         "bias": bbq_bias(part, context),

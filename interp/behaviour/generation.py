@@ -46,8 +46,9 @@ from interp.behaviour.cache import (
     supports_cache_reuse,
     supports_ragged,
 )
+from interp.display import short_repr
 from interp.errors import InterpError
-from interp.prompts import TokenizedPrompt
+from interp.prompts import Given, TokenizedPrompt, as_prompt, each_given
 from interp.prompts.tokenizer import require_tokenizer
 from interp.prompts.tokens import decode_each
 
@@ -107,6 +108,8 @@ class Generation:
     prefix: CachedPrefix | None = field(repr=False)
     str_tokens: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
     @property
     def full_prompt(self) -> TokenizedPrompt:
         """The prompt with all new tokens behind it, as the span ``generated``."""
@@ -123,7 +126,7 @@ class Generation:
 
 def complete(
     model: TransformerBridge,
-    prompt: TokenizedPrompt,
+    prompt: Given,
     *,
     max_new_tokens: int = 20,
     stop_ids: Collection[int] | None = None,
@@ -145,7 +148,7 @@ def complete(
 
 def generate(
     model: TransformerBridge,
-    prompts: Sequence[TokenizedPrompt],
+    prompts: Given | Sequence[Given],
     *,
     decoding: Decoding = GREEDY,
     stop_ids: Collection[int] | None = None,
@@ -158,7 +161,8 @@ def generate(
 
     Args:
         model: a bridge in evaluation mode; hooks on it act in every step.
-        prompts: any lengths.
+        prompts: one or several, of any lengths: a prompt, a pair (its source), a text, chat messages,
+            or token ids.
         decoding: greedy, or a temperature; budget and stop strings.
         stop_ids: tokens that end a continuation and are no part of it; None: the end-of-sequence
             tokens of the tokenizer and of the generation config.
@@ -173,6 +177,7 @@ def generate(
         NotFiniteError: logits that are not finite; names the prompt.
     """
     require_tokenizer(model.tokenizer)
+    prompts = [as_prompt(model, one) for one in each_given(prompts)]
     n = len(prompts)
     _check(model, prompts, decoding, streams, prefixes, batch_size)
     stop = end_ids(model) if stop_ids is None else set(stop_ids)

@@ -36,6 +36,7 @@ from interp.behaviour.completions import strip_echo
 from interp.behaviour.generation import Decoding, Ended
 from interp.behaviour.protocol import Item, RoundProtocol
 from interp.data.items import Choice, ChoiceItem, CompletionItem
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.models.thoughts import answer_after_thought
 from interp.parsing import parse_json, read_text
@@ -123,6 +124,8 @@ class RoundHistory:
     fingerprint: str
     mode: str
     rounds: tuple[Round, ...]
+
+    __repr__ = short_repr
 
     def prompt(self, number: int) -> TokenizedPrompt:
         """What the model read in a round, up to where it answered.

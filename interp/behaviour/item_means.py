@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from interp.data.items import ContextCondition
 from interp.stats import (
     FloatArray,
     Interval,
@@ -33,8 +34,6 @@ FLIP_COUNTS = ("right_right", "right_wrong", "wrong_right", "wrong_wrong")
 FLIPS = (*FLIP_COUNTS, *interval_column_names("net"))
 """Columns of a row of flips."""
 
-_CONTEXTS = ("ambiguous", "disambiguated")
-
 
 def context_subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of all items, and those of each context condition that is present.
@@ -48,7 +47,7 @@ def context_subsets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for name in names if several else [""]:
         rows = frame[frame["benchmark"] == name] if several else frame
         present = set(rows["context_condition"])
-        for context in _CONTEXTS:
+        for context in get_args(ContextCondition):
             if context in present:
                 part = rows[rows["context_condition"] == context]
                 subsets[f"{name}, {context}" if several else context] = part

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.models import forward
 from interp.models.forward import Place
@@ -43,6 +44,8 @@ class LogLikelihoods:
     total: Float[Tensor, " sequence"]
     n_tokens: Int[Tensor, " sequence"]
     n_first: Int[Tensor, " sequence"]
+
+    __repr__ = short_repr
 
     @property
     def per_token(self) -> Float[Tensor, " sequence"]:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
-from interp.display import html_paragraph, html_table
+from interp.data.items import ContextCondition
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models.card import ModelCard
 from interp.prompts.conversation import LETTERS
@@ -25,7 +26,7 @@ from interp.stats import Interval, cluster_mean, interval_columns, of_sums
 from interp.stats import effect as effect_of_texts
 from interp.stats.columns import require_columns
 
-Subset = Literal["all", "ambiguous", "disambiguated"]
+Subset = Literal["all", "ambiguous", "disambiguated", "plain"]
 ScoreName = Literal[
     "option_margin", "margin", "p_gold", "p_unknown", "p_stereotyped", "correct", "gold_rank"
 ]
@@ -74,6 +75,8 @@ class OptionScores:
 
     frame: pd.DataFrame
     card: ModelCard
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """A copy of the rows."""
@@ -273,7 +276,7 @@ class OptionScores:
 
     def _subsets(self) -> list[Any]:
         present = set(self.frame["context_condition"])
-        return [s for s in ("ambiguous", "disambiguated") if s in present]
+        return [s for s in get_args(ContextCondition) if s in present]
 
     def _repr_html_(self) -> str:
         return (

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.circuits.names import Ablation
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
@@ -42,6 +43,8 @@ class NodeOutputs:
     z: Float[Tensor, "layer pos head d_head"]
     mlp_out: Float[Tensor, "layer pos d_model"]
     embed: Float[Tensor, "1 pos d_model"]
+
+    __repr__ = short_repr
 
     def at(self, rows: Int[Tensor, " pos"]) -> NodeOutputs:
         """The outputs at some positions."""

@@ -21,6 +21,7 @@ from interp.circuits.hypotheses import (
 from interp.circuits.names import Ablation
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
 from interp.circuits.units import CircuitMasks, CircuitUnit, circuit_units, mask_of, unit_of
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
@@ -116,6 +117,8 @@ class CircuitTests:
 
     tests: tuple[CircuitTest, ...]
     minimality: pd.DataFrame
+
+    __repr__ = short_repr
 
     def __getitem__(self, name: str) -> CircuitTest:
         """One of the tests, by name; minimality's has the smallest corrected p of all."""

@@ -22,6 +22,7 @@ from interp.circuits.units import (
     unit_of,
     unit_of_table,
 )
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
@@ -39,6 +40,8 @@ class FaithfulnessCurve:
     ranking: tuple[CircuitUnit, ...]
     sizes: tuple[int, ...]
     runs: CircuitRuns
+
+    __repr__ = short_repr
 
     @property
     def unit(self) -> UnitKind:

@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.circuits.names import Ablation
 from interp.circuits.runs import CircuitRuns, run_circuits
 from interp.circuits.units import CircuitMasks, CircuitUnit, circuit_units, mask_of, unit_of
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts import PromptPair
 from interp.stats import FloatArray, IntArray, Interval, interval_columns
@@ -38,6 +39,8 @@ class JointAblation:
     wordings: tuple[str, ...]
     metric: str
     ablation: Ablation
+
+    __repr__ = short_repr
 
     @classmethod
     def of_runs(cls, units: Sequence[CircuitUnit], runs: CircuitRuns) -> JointAblation:

@@ -15,6 +15,7 @@ from interp.circuits.curve import require_sizes
 from interp.circuits.names import Ablation, UnitKind
 from interp.circuits.runs import BATCH_SIZE, CircuitRuns, run_circuits
 from interp.circuits.units import CircuitMasks, n_units, nested_circuits
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.patching.metrics import Metric
 from interp.prompts import PromptPair
@@ -31,6 +32,8 @@ class RandomCircuits:
     sizes: tuple[int, ...]
     n_units: int
     faithfulness: FloatArray
+
+    __repr__ = short_repr
 
     @classmethod
     def of_runs(cls, sizes: Sequence[int], n_units: int, runs: CircuitRuns) -> RandomCircuits:

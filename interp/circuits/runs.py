@@ -36,6 +36,7 @@ from interp.circuits.ablation import (
 from interp.circuits.names import Ablation, UnitKind
 from interp.circuits.streams import Streams, require_edges
 from interp.circuits.units import CircuitMasks, n_units
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.models.by_row import hooks_act_by_row
 from interp.models.limits import require_finite
@@ -77,6 +78,8 @@ class CircuitRuns:
     wordings: tuple[str, ...]
     metric: str = "margin"
     ablation: Ablation = "resample"
+
+    __repr__ = short_repr
 
     def faithfulness(self) -> FloatArray:
         """Of the means, ``[circuit]``: (m(circuit) - m(empty)) / (m(full) - m(empty)); NaN for 0 / 0."""

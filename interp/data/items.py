@@ -13,7 +13,9 @@ Role = Literal["unknown", "stereotyped", "counter", "other"]
 question's polarity (BBQ's ``target_loc``), ``counter`` the other group, ``unknown`` the abstention,
 ``other`` none of these or not known."""
 
-ContextCondition = Literal["ambiguous", "disambiguated"]
+ContextCondition = Literal["ambiguous", "disambiguated", "plain"]
+"""Whether the context leaves the answer open, where a benchmark says so; ``plain``: a question of one's
+own with a right answer, none of whose options has a social role."""
 
 Meta = Mapping[str, str | int | float | bool]
 """Further facts of a row, scalars only. Not to be changed in place."""
@@ -69,8 +71,9 @@ class ChoiceItem:
         """The two choices of the margin (logit difference), (a, b), as indices; None if undefined.
 
         Ambiguous: a = the abstention, b = the stereotyped option. Disambiguated: a = gold, b = the
-        other group's option: a positive margin is the better answer in both. None for the items that
-        have no stereotyped option.
+        other group's option. Plain: a = gold, b = the other of two options. A positive margin is the
+        better answer in each. None for the ambiguous items that have no stereotyped option, and where
+        several options are wrong.
         """
         if self.context_condition == "ambiguous":
             a, b = self.index_of("unknown"), self.index_of("stereotyped")

@@ -22,7 +22,6 @@ Example::
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +65,17 @@ def load_items(
 ) -> tuple[ChoiceItem, ...]:
     """Choice items, all of them or a clustered sample.
 
-    ``context_condition`` keeps one of the two. ``limit`` draws a sample with `sample_items` (at
+    A file of your own is ``.jsonl``, one JSON object a line::
+
+        {"question": "Which animal can fly?", "choices": ["an owl", "a dog"], "answer": 0}
+
+    ``choices`` are texts, or ``{"text": ..., "role": ...}`` with a role of "unknown" (the
+    abstention), "stereotyped", "counter" or "other"; ``answer`` (or ``gold``) is the right one, counted
+    from 0. Also ``context``, ``id``, ``cluster`` (items that share a template), ``category``,
+    ``benchmark``, ``context_condition`` ("ambiguous" where the answer is "unknown", "disambiguated"
+    where other options have roles, else "plain") and ``meta`` may be given.
+
+    ``context_condition`` keeps one of them. ``limit`` draws a sample with `sample_items` (at
     most 2 items per cluster and condition, so it may be shorter than ``limit``); without it every
     item comes, in file order. ``seed`` also draws the order of MoralChoice's actions. ``progress``
     shows a bar while something is downloaded.
@@ -144,8 +153,8 @@ def load_completions(
 def is_completions(name_or_path: str | Path) -> bool:
     """Whether :func:`load_completions` reads it: a set of prompts, or a file whose rows have one.
 
-    A path is opened: rows of choice items have ``choices``. What exists nowhere is no completion
-    set, so that :func:`load_items` may say so.
+    A path is opened: rows of choice items have ``choices`` or a ``question``. What exists nowhere is
+    no completion set, so that :func:`load_items` may say so.
     """
     if isinstance(name_or_path, str) and _is_name(name_or_path):
         kind, _, rest = name_or_path.partition(":")
@@ -155,7 +164,8 @@ def is_completions(name_or_path: str | Path) -> bool:
         return any((path / name).exists() for name in COMPLETION_FILES)
     if not path.is_file() or path.suffix != ".jsonl":
         return False
-    return all("choices" not in row for _, row in itertools.islice(read_jsonl(path), 1))
+    first = next((row for _, row in read_jsonl(path)), {})
+    return not {"question", "choices"} & set(first)
 
 
 def _completions_named(name: str, *, progress: bool) -> tuple[CompletionItem, ...]:

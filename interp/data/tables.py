@@ -3,26 +3,45 @@
 Every row is checked; the first bad one is an `InterpError` of one line that names file, line and
 field. Files are UTF-8, with or without a byte order mark, with LF or CRLF; blank lines are skipped.
 
-Example row of a choice-item file::
+A row of choice items needs three fields; :data:`CHOICE_ROWS` lists the others::
 
-    {"id": "q1", "question": "Who was late?", "gold": 0,
-     "choices": [{"text": "Not known", "role": "unknown"}, {"text": "Ann", "role": "stereotyped"},
-                 {"text": "Bob", "role": "counter"}]}
+    {"question": "Which animal can fly?", "choices": ["an owl", "a dog"], "answer": 0}
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interp.data.items import Choice, ChoiceItem, ContextCondition, LabelledText, Role
-from interp.errors import InterpError
+from interp.errors import InterpError, did_you_mean
 from interp.parsing import parse_json, read_text
+
+CHOICE_ROWS = """\
+One JSON object a line:
+
+{"question": "Which animal can fly?", "choices": ["an owl", "a dog"], "answer": 0}
+
+Needed:
+  question           the question
+  choices            two options or more: texts, or {"text": ..., "role": ...} with a role of
+                     "unknown" (the abstention), "stereotyped", "counter", "other"
+  answer             the right option, counted from 0 ("gold" is another name of this field)
+May be left out:
+  context            what stands before the question
+  id                 "file:line"
+  cluster            items that share a template; each is its own otherwise
+  category           the file's name
+  benchmark          the file's name
+  context_condition  "ambiguous" where the answer is the option with the role "unknown",
+                     "disambiguated" where other options have roles, "plain" without any role
+  meta               facts of your own: {"name": text or number}"""
+"""The form of a file of choice items, for help and the command line."""
 
 
 def read_labelled_texts(
@@ -66,24 +85,21 @@ def read_labelled_texts(
 
 
 def read_choice_items(path: str | Path) -> tuple[ChoiceItem, ...]:
-    """Read choice items from a JSONL file in the shape of `ChoiceItem`.
+    """Read choice items from a JSONL file; :data:`CHOICE_ROWS` says what a row holds.
 
-    Required: ``question``, ``choices`` (objects with ``text`` and, if known, ``role``), ``gold``
-    (index into ``choices``). Left out, ``id`` is "stem:line", ``cluster`` is the id, ``category``
-    and ``benchmark`` are the file's stem, ``context`` is empty, and ``context_condition`` is
-    "ambiguous" when the gold choice has the role "unknown", else "disambiguated". Unknown fields
-    and repeated ids are errors.
+    Unknown fields and repeated ids are errors.
     """
     path = _existing(path)
     items: list[ChoiceItem] = []
     lines: dict[str, int] = {}
     for line, raw in _jsonl_lines(path):
-        row = _object(raw, path, line)
+        row = _choice_row(_object(raw, path, line), f"{path}, line {line}")
         try:
             item = _ChoiceRow.model_validate(row).to_item(path.stem, line)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
+            field = "answer" if field == "gold" and "answer" in _object(raw, path, line) else field
             named = f", field {field!r}" if field else ""
             raise InterpError(f"{path}, line {line}{named}: {first['msg']}") from error
         except InterpError as error:
@@ -144,6 +160,14 @@ class _ChoiceCell(BaseModel):
     role: Role = "other"
 
 
+_OTHER_NAMES = {
+    "options": "choices", "answers": "choices", "texts": "choices", "labels": "choices",
+    "prompt": "question", "text": "question", "label": "answer", "correct": "answer",
+    "target": "answer", "passage": "context", "group": "cluster", "condition": "context_condition",
+}  # fmt: skip
+"""What other data sets call these fields."""
+
+
 class _ChoiceRow(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -161,7 +185,6 @@ class _ChoiceRow(BaseModel):
     def to_item(self, stem: str, line: int) -> ChoiceItem:
         item_id = self.id or f"{stem}:{line}"
         choices = tuple(Choice(choice.text, choice.role) for choice in self.choices)
-        abstains = self.gold < len(choices) and choices[self.gold].role == "unknown"
         return ChoiceItem(
             id=item_id,
             benchmark=self.benchmark or stem,
@@ -170,11 +193,49 @@ class _ChoiceRow(BaseModel):
             question=self.question,
             choices=choices,
             gold=self.gold,
-            context_condition=self.context_condition
-            or ("ambiguous" if abstains else "disambiguated"),
+            context_condition=self.context_condition or _condition_of(choices, self.gold),
             cluster=self.cluster or item_id,
             meta=self.meta,
         )
+
+
+def _condition_of(choices: Sequence[Choice], gold: int) -> ContextCondition:
+    """The context condition that the options' roles speak of."""
+    if gold < len(choices) and choices[gold].role == "unknown":
+        return "ambiguous"
+    return "disambiguated" if any(choice.role != "other" for choice in choices) else "plain"
+
+
+def _choice_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """The row with ``answer`` as ``gold`` and plain texts as choices.
+
+    Raises:
+        InterpError: an unknown field, or one that is missing: names what it may be meant for.
+    """
+    fields = [*_ChoiceRow.model_fields, "answer"]
+    unknown = next((name for name in row if name not in fields), None)
+    if unknown is not None:
+        meant = _OTHER_NAMES.get(unknown.lower())
+        hint = f"did you mean {meant!r}?" if meant else did_you_mean(unknown, fields)
+        raise InterpError(f"{where}, unknown field {unknown!r}: {hint} (interp data show jsonl)")
+    if "answer" in row and "gold" in row:
+        raise InterpError(f"{where}: 'answer' and 'gold' are one field: leave one of them out")
+    row = {"gold" if name == "answer" else name: value for name, value in row.items()}
+    for name in ("question", "choices", "gold"):
+        if name not in row:
+            name = "answer" if name == "gold" else name
+            raise InterpError(
+                f"{where}: the field {name!r} is missing; a row needs question, choices and answer "
+                "(interp data show jsonl)"
+            )
+    if isinstance(row["choices"], list):
+        row["choices"] = [{"text": c} if isinstance(c, str) else c for c in row["choices"]]
+    if isinstance(row["gold"], str):
+        raise InterpError(
+            f"{where}, field 'answer': {row['gold'][:40]!r} is a text: give the right option's number, "
+            "counted from 0"
+        )
+    return row
 
 
 def _existing(path: str | Path) -> Path:

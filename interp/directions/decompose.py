@@ -30,7 +30,7 @@ from interp.activations.stream import resolve_places
 from interp.directions.components import DOT, Component, ComponentReader, Vectors, component_reader
 from interp.directions.direction import Direction
 from interp.directions.project import Subject, named_prompts
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models.packed import TOLERANCE, probe_ids
 from interp.models.precision import widened_model, wider
@@ -55,6 +55,8 @@ class Decomposition:
     rows: pd.DataFrame
     parts: pd.DataFrame
     direction: Direction
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per prompt, position and part; ``dot`` in the residual stream's units."""
@@ -107,7 +109,7 @@ def decompose(
 
     Args:
         model: a bridge in evaluation mode.
-        what: a pair, pairs, or prompts.
+        what: one or several of: a pair (both its runs), a prompt, a text, chat messages, token ids.
         direction: of a residual site; one layer of a stack: ``stack[14]`` or ``stack.best``.
         positions: see :func:`~interp.directions.project`.
         progress: show a bar.
@@ -117,7 +119,7 @@ def decompose(
             that cannot be split; parts that do not add up on this model; or see ``project``.
     """
     direction.require(model)
-    prompts, rows = named_prompts(what)
+    prompts, rows = named_prompts(model, what)
     where = resolve_places(model, prompts, positions)
     vector = direction.vector[None]
     readings = part_readings(model, direction, vector)

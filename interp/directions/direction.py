@@ -28,7 +28,7 @@ from interp.activations import Site, States
 from interp.directions.methods import FitMethod
 from interp.directions.scores import ShuffledNull
 from interp.directions.steering import ablate_vectors, add_vector
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models import model_card
 from interp.parsing import parse_json
@@ -78,6 +78,8 @@ class Direction:
     layer: int
     site: Site
     facts: DirectionFacts
+
+    __repr__ = short_repr
 
     def project(self, states: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch"]:
         """Projection in class units (+1 positive class mean, -1 negative)."""

@@ -17,6 +17,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations import hook_name, stream
 from interp.activations.stream import Prompt, Reducer
 from interp.directions.components import Component, Standardisation, require_component
+from interp.display import short_repr
 from interp.errors import InterpError
 
 
@@ -29,6 +30,8 @@ class Moments:
     layers: tuple[int, ...]
     positions: str
     n_prompts: int
+
+    __repr__ = short_repr
 
     def at(self, component: str, layer: int) -> Standardisation | None:
         """The moments of one component at one layer; None for heads, which have none.

@@ -30,12 +30,12 @@ from interp.activations.stream import resolve_places
 from interp.directions.components import Component, ComponentReader, component_reader
 from interp.directions.direction import Direction, DirectionStack
 from interp.directions.moments import Moments
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
-from interp.prompts import PromptPair, TokenizedPrompt
+from interp.prompts import Given, PromptPair, TokenizedPrompt, as_prompt, each_given
 
-Subject: TypeAlias = PromptPair | TokenizedPrompt | Sequence[PromptPair] | Sequence[TokenizedPrompt]
-"""What is projected: pairs, of which both runs are, or prompts."""
+Subject: TypeAlias = Given | Sequence[Given]
+"""What is projected, one or several: pairs (both runs), prompts, texts, chat messages, token ids."""
 
 Value = Literal["projection", "dot", "cosine", "standardised"]
 _MEASURES = ("dot", "cosine", "standardised")
@@ -58,6 +58,8 @@ class Projections:
     rows: pd.DataFrame
     cells: pd.DataFrame
     direction: DirectionStack | Direction
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per prompt, position and cell.
@@ -141,7 +143,7 @@ def project(
 
     Args:
         model: a bridge in evaluation mode.
-        what: a pair, pairs, or prompts.
+        what: one or several of: a pair (both its runs), a prompt, a text, chat messages, token ids.
         direction: a stack, whose layers are each projected onto their own vector; or one direction,
             onto which every layer is projected.
         components: what is projected (see :mod:`interp.directions.components`); None takes the
@@ -159,7 +161,7 @@ def project(
         >>> project(model, make_pair(model, item, "instructed"), v).shift()   # doctest: +SKIP
     """
     direction.require(model)
-    prompts, rows = named_prompts(what)
+    prompts, rows = named_prompts(model, what)
     chosen = [direction.site] if components is None else list(dict.fromkeys(components))
     if not chosen:
         raise InterpError("no components to project: the list is empty")
@@ -188,16 +190,16 @@ def project(
     )
 
 
-def named_prompts(what: Subject) -> tuple[list[TokenizedPrompt], pd.DataFrame]:
+def named_prompts(
+    model: TransformerBridge, what: Subject
+) -> tuple[list[TokenizedPrompt], pd.DataFrame]:
     """The prompts, and for each its ``pair``, ``item``, ``cluster``, ``run`` and ``condition``."""
-    single = isinstance(what, PromptPair | TokenizedPrompt)
-    listed: list[PromptPair | TokenizedPrompt] = [what] if single else list(what)  # type: ignore[list-item, arg-type]
     prompts: list[TokenizedPrompt] = []
     rows = []
-    for k, one in enumerate(listed):
-        if isinstance(one, TokenizedPrompt):
-            prompts.append(one)
-            rows.append((k, "", str(k), "prompt", one.label))
+    for k, one in enumerate(each_given(what)):
+        if not isinstance(one, PromptPair):
+            prompts.append(as_prompt(model, one))
+            rows.append((k, "", str(k), "prompt", prompts[-1].label))
             continue
         item, cluster = (one.item.id, one.item.cluster) if one.item else ("", str(k))
         prompts += [one.source, one.destination]

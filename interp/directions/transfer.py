@@ -29,7 +29,7 @@ from interp.directions.baselines import grouped_auc, words_auc, words_classifier
 from interp.directions.direction import DirectionStack
 from interp.directions.fitting import facts_of, fit_states, labels_and_groups, sentence_states
 from interp.directions.methods import FitMethod
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.stats import FloatArray, Interval, interval_columns
 
@@ -49,6 +49,8 @@ class Transfer:
     frame: pd.DataFrame
     method: FitMethod
     site: Site
+
+    __repr__ = short_repr
 
     def to_dataframe(self) -> pd.DataFrame:
         """A copy of the rows."""

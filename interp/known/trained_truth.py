@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.known.task import LAYOUT, ToyTask
 
@@ -83,6 +84,8 @@ class TrainedTruth:
     interventions: tuple[Intervention, ...]
     answers: tuple[tuple[tuple[str, ...], float], ...]
     unseen: tuple[tuple[tuple[str, ...], float], ...]
+
+    __repr__ = short_repr
 
     def place_of(self, variable: str) -> VariablePlace:
         """Where a variable lies.

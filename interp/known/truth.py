@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.known.causal import BOS, Program, ProgramRun
 from interp.stats import rng
@@ -81,6 +82,8 @@ class Variable:
     positions: tuple[int, ...]
     erased_by: str | None = None
 
+    __repr__ = short_repr
+
     @property
     def is_number(self) -> bool:
         """Whether it is one number per position."""
@@ -129,6 +132,8 @@ class Truth:
     rotated: bool
     noise: float
     noise_vectors: Float[Tensor, "noise d_model"]
+
+    __repr__ = short_repr
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data.items import ChoiceItem
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.lens.divergence import TOP_K, LensDistributions, compare_distributions
 from interp.lens.options import LensMetric
@@ -60,6 +60,8 @@ class Arms:
     items: list[str]
     clusters: list[str]
 
+    __repr__ = short_repr
+
     def difference(self) -> FloatArray:
         """Treated minus control, averaged over texts, ``[layers, items]``."""
         return np.asarray(self.treated.mean(1) - self.control.mean(1))
@@ -83,6 +85,8 @@ class LensConditions:
     left_out: tuple[str, ...] = ()
     k: int = TOP_K
     metric: LensMetric = "margin"
+
+    __repr__ = short_repr
 
     @property
     def contrasts(self) -> tuple[str, ...]:

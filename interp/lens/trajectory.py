@@ -12,11 +12,20 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.lens.entries import read_out, stream_entries
 from interp.lens.options import LensMetric, option_margins
-from interp.prompts import MarginTarget, OptionTokens, PromptPair, TokenizedPrompt
+from interp.prompts import (
+    Given,
+    MarginTarget,
+    OptionTokens,
+    PromptPair,
+    TokenizedPrompt,
+    as_prompt,
+    each_given,
+    with_answers,
+)
 
 _READ_OUT_AT_ONCE = 4
 """Prompts whose distributions exist at a time."""
@@ -24,9 +33,10 @@ _READ_OUT_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class LensTrajectory:
-    """Lens readings of both runs of some pairs, tidy.
+    """Lens readings of both runs of some pairs, or of single prompts, tidy.
 
-    Columns: ``pair``, ``item``, ``cluster``, ``run``, ``condition``, ``layer`` (0 = the embedding,
+    Columns: ``pair``, ``item``, ``cluster``, ``run`` (``source``, ``destination``; ``prompt`` for a
+    single one), ``condition``, ``layer`` (0 = the embedding,
     n_layers = the output), ``margin``, ``log_prob_a``, ``log_prob_b``, ``rank_a``, ``rank_b``, and
     ``option_margin`` where that is the ``metric``, from which differences are read.
     """
@@ -34,12 +44,25 @@ class LensTrajectory:
     frame: pd.DataFrame
     metric: LensMetric = "margin"
 
+    __repr__ = short_repr
+
     def to_dataframe(self) -> pd.DataFrame:
         """A copy of the rows."""
         return self.frame.copy()
 
+    @property
+    def paired(self) -> bool:
+        """Whether all readings are of pairs, which have a difference."""
+        return set(self.frame["run"]) == {"source", "destination"}
+
     def difference(self) -> pd.DataFrame:
-        """The metric of the source minus that of the destination, one row per (pair, layer)."""
+        """The metric of the source minus that of the destination, one row per (pair, layer).
+
+        Raises:
+            InterpError: single prompts, which have no other run.
+        """
+        if not self.paired:
+            raise InterpError("a difference needs pairs, these are single prompts: give pairs")
         keys = ["pair", "item", "cluster", "layer"]
         wide = self.frame.pivot_table(index=keys, columns="run", values=self.metric, sort=False)
         return (wide["source"] - wide["destination"]).rename("difference").reset_index()
@@ -58,8 +81,9 @@ def lens_title(metric: LensMetric) -> str:
 
 def lens_trajectory(
     model: TransformerBridge,
-    pairs: PromptPair | Sequence[PromptPair],
+    pairs: Given | Sequence[Given],
     *,
+    answers: tuple[str, str] | None = None,
     metric: LensMetric = "margin",
     progress: bool = True,
 ) -> LensTrajectory:
@@ -67,38 +91,77 @@ def lens_trajectory(
 
     Args:
         model: a bridge in evaluation mode.
-        pairs: one pair or several.
+        pairs: one or several pairs; or, with ``answers``, prompts: a prompt, a text, chat messages or
+            token ids.
+        answers: for single prompts, the better answer's text and the worse one's, as
+            :func:`interp.make_pair` takes them.
         metric: ``"option_margin"`` reads the options' full texts too
             (:func:`interp.lens.lens_option_margin`), in a column of its own.
         progress: show a bar.
 
     Raises:
-        InterpError: no pairs, one without a margin target or options, or an unknown metric.
+        InterpError: nothing to read, a pair without a margin target or options, a single prompt
+            without answers, or an unknown metric.
 
     Example:
         >>> lens_trajectory(model, pair).difference()          # doctest: +SKIP
+        >>> lens_trajectory(model, "The sky is", answers=(" blue", " red"))      # doctest: +SKIP
     """
     require_lens_metric(metric)
+    given = each_given(pairs)
+    if not given:
+        raise InterpError("no pairs to follow: the list is empty")
     frames = []
-    for k, pair in enumerate_pairs(pairs, progress):
-        if pair.target is None:
-            raise InterpError(f"{pair.label}: no margin target; no token distinguishes its options")
-        prompts = [pair.source, pair.destination]
-        read = [option_readings(one, pair.target) for one in each_lens_logits(model, prompts)]
-        if metric == "option_margin":
-            if pair.options is None:
-                raise InterpError(
-                    f"{pair.label}: no options, so no option margin: give make_pair "
-                    "options=(ids a, ids b)"
-                )
-            read = with_option_margins(read, model, prompts, [pair.options] * 2)
-        for frame, run, condition in zip(
-            read, ("source", "destination"), (pair.source_name, pair.destination_name), strict=True
-        ):
-            frame.insert(0, "condition", condition)
-            frame.insert(0, "run", run)
-            frames.append(with_pair(frame, k, pair))
+    for k, one in enumerate(tqdm(given, desc="logit lens", disable=not progress)):
+        if isinstance(one, PromptPair):
+            frames += [with_pair(frame, k, one) for frame in _of_pair(model, one, metric)]
+        else:
+            frames.append(_of_prompt(model, one, answers, metric).assign(pair=k, cluster=str(k)))
     return LensTrajectory(pd.concat(frames, ignore_index=True), metric)
+
+
+def _of_pair(
+    model: TransformerBridge, pair: PromptPair, metric: LensMetric
+) -> Iterator[pd.DataFrame]:
+    """The readings of both runs, each with its ``run`` and ``condition``."""
+    if pair.target is None:
+        raise InterpError(f"{pair.label}: no margin target; no token distinguishes its options")
+    prompts = [pair.source, pair.destination]
+    read = [option_readings(one, pair.target) for one in each_lens_logits(model, prompts)]
+    if metric == "option_margin":
+        if pair.options is None:
+            raise InterpError(
+                f"{pair.label}: no options, so no option margin: give make_pair answers=(a, b) or "
+                "options=(ids a, ids b)"
+            )
+        read = with_option_margins(read, model, prompts, [pair.options] * 2)
+    names = (("source", pair.source_name), ("destination", pair.destination_name))
+    for frame, (run, condition) in zip(read, names, strict=True):
+        frame.insert(0, "condition", condition)
+        frame.insert(0, "run", run)
+        yield frame
+
+
+def _of_prompt(
+    model: TransformerBridge, given: Given, answers: tuple[str, str] | None, metric: LensMetric
+) -> pd.DataFrame:
+    """The readings of a single prompt, with the columns of a pair's."""
+    prompt = as_prompt(model, given)
+    if answers is None:
+        raise InterpError(
+            f"{prompt.label}: a single prompt needs answers=(better, worse), whose logit difference "
+            'is followed, such as (" blue", " red"); a pair brings its own'
+        )
+    (prompt,), target, options = with_answers(model, [prompt], answers)
+    read = [lens_prompt(model, prompt, target)]
+    if metric == "option_margin":
+        read = with_option_margins(read, model, [prompt], [options])
+    frame = read[0]
+    frame.insert(0, "condition", prompt.label)
+    frame.insert(0, "run", "prompt")
+    for name in ("cluster", "item", "pair"):  # the caller numbers them
+        frame.insert(0, name, "")
+    return frame
 
 
 def require_lens_metric(metric: str) -> None:

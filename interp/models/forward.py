@@ -36,6 +36,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.display import short_repr
 from interp.errors import InterpError, first_line
 from interp.models.by_row import NOTE, OneByOneWarning, hooks_act_by_row
 from interp.models.limits import NotFiniteError
@@ -70,6 +71,8 @@ class Write:
     positions: Int[Tensor, " pos"]
     values: Float[Tensor, "pos ..."]
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
@@ -82,6 +85,8 @@ class Outputs:
     logits: Float[Tensor, "request d_vocab"]
     states: dict[str, Float[Tensor, "_request ..."]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
 
 @torch.no_grad()

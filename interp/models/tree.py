@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from interp.display import short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class PackedPrompts:
@@ -21,6 +23,8 @@ class PackedPrompts:
     ids: Int[Tensor, " node"]
     depth: Int[Tensor, " node"]
     nodes: tuple[Int[Tensor, " _pos"], ...]
+
+    __repr__ = short_repr
 
     def mask(self) -> Bool[Tensor, "node node"]:
         """``mask[i, j]``: node i sees node j, that is, j is i or an ancestor of i."""

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.display import short_repr
 from interp.patching.sites import SPREADING_SITES, PatchSite
 
 
@@ -30,6 +31,8 @@ class Part:
 
     kind: Literal["along", "orthogonal"]
     vectors: Float[Tensor, "layer d_model"]
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,8 @@ class Patch:
     heads: tuple[int, ...] = ()
     vector: Float[Tensor, " d_model"] | None = None
     orthogonal: bool = False
+
+    __repr__ = short_repr
 
     def apply(self, current: Tensor) -> Tensor:
         """The new value of ``current``, the activation at the positions (and heads)."""

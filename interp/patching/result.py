@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformer_lens.patching import PatchingResult
 
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.parsing import parse_json
 from interp.patching.measure import Table
@@ -55,6 +55,8 @@ class SweepResult(PatchingResult):
     seed: int = 0
     notes: tuple[str, ...] = ()
     tokens: TokenCounts | None = None
+
+    __repr__ = short_repr
 
     @classmethod
     def of_table(

@@ -7,6 +7,7 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.models.chat_template import PLAIN_TEMPLATE
     from interp.prompts.align import Alignment, align, first_difference
+    from interp.prompts.answers import MarginTarget, with_answers
     from interp.prompts.conditions import (
         CONDITION_NAMES,
         Condition,
@@ -26,15 +27,14 @@ if TYPE_CHECKING:
         cyclic_orders,
         follow_up,
     )
+    from interp.prompts.given import Given, as_prompt, each_given
     from interp.prompts.options import OptionTokens, encode_option, margin_token, option_tokens
     from interp.prompts.pair import (
-        MarginTarget,
         PromptPair,
         condition_prompt,
         make_pair,
         margin_target,
         pair_of_conditions,
-        prompt_of_ids,
         require_runnable,
         require_target_in_vocabulary,
         target_of_options,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from interp.prompts.sentences import sentence_ids
     from interp.prompts.slots import SLOTS, fill, read_feedback
     from interp.prompts.stored import prompt_of_row, prompt_row
+    from interp.prompts.texts import prompt_of_ids, with_spans
     from interp.prompts.tokenizer import require_tokenizer
     from interp.prompts.tokens import (
         TokenizedPrompt,
@@ -77,6 +78,7 @@ __all__ = [
     "ConditionSpec",
     "Conversation",
     "FitLength",
+    "Given",
     "InstructionTurn",
     "MarginTarget",
     "OptionTokens",
@@ -89,6 +91,7 @@ __all__ = [
     "Turn",
     "Wording",
     "align",
+    "as_prompt",
     "build_completion",
     "build_conversation",
     "condition_conversation",
@@ -96,6 +99,7 @@ __all__ = [
     "condition_texts",
     "cyclic_orders",
     "decode_each",
+    "each_given",
     "encode_continuation",
     "encode_names",
     "encode_option",
@@ -124,6 +128,8 @@ __all__ = [
     "target_of_options",
     "token_texts",
     "tokenize",
+    "with_answers",
+    "with_spans",
 ]
 
 attach(__name__)

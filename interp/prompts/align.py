@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.display import html_paragraph, html_table
+from interp.display import html_paragraph, html_table, short_repr
 from interp.prompts.tokens import TokenizedPrompt
 
 EQUAL_LENGTHS = (
@@ -41,6 +41,8 @@ class Alignment:
     first_difference: int | None
     source: TokenizedPrompt
     destination: TokenizedPrompt
+
+    __repr__ = short_repr
 
     @property
     def equal_length(self) -> bool:

@@ -278,12 +278,12 @@ class TextBank:
         Args:
             item: the item; slots are filled for it.
             names: condition names of a single call each.
-            n_texts: texts of ``instructed`` (and so of its placebos).
-            n_control_texts: texts of every other condition (and of their placebos).
+            n_texts: texts of ``instructed`` (and so of its placebos), or as many as it has.
+            n_control_texts: texts of every other condition (and of their placebos), likewise.
 
         Raises:
             InterpError: no condition, an unknown one, one named twice, one that takes several
-                calls of the model, too many texts, or a text that :meth:`texts` refuses.
+                calls of the model, no text, or one that :meth:`texts` refuses.
         """
         if not names:
             raise InterpError(f"no condition named; choose from {', '.join(self.specs)}")
@@ -297,7 +297,7 @@ class TextBank:
         for name in names:
             for other in (treated or ["instructed"]) if name == "placebo" else [name]:
                 n = n_texts if other == "instructed" else n_control_texts
-                texts = self.texts(other, item, n)
+                texts = self.texts(other, item, min(n, self.n_texts(other)))
                 out.extend(self.placebos(texts) if name == "placebo" else texts)
         return tuple(out)
 

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.data.items import ChoiceItem
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts.align import first_difference
 from interp.prompts.tokens import TokenizedPrompt, encode_continuation
@@ -29,6 +30,8 @@ class OptionTokens:
     a: Int[Tensor, " a"]
     b: Int[Tensor, " b"]
     n_shared: int = 0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         n = min(len(self.a), len(self.b))

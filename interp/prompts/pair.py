@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Int
@@ -17,33 +17,28 @@ from interp.display import html_paragraph
 from interp.errors import InterpError
 from interp.models.native import n_outputs
 from interp.prompts.align import Alignment, align
+from interp.prompts.answers import MarginTarget, with_answers
 from interp.prompts.conditions import Condition, TextBank, condition_conversation
 from interp.prompts.conversation import Placement, cyclic_orders
 from interp.prompts.fit_length import fit_condition
 from interp.prompts.options import OptionTokens, margin_token, option_tokens
 from interp.prompts.placebos import PLACEBO_KINDS, FitLength
+from interp.prompts.texts import SpanOf, Written, with_spans, written_prompt
 from interp.prompts.tokens import (
     TokenizedPrompt,
     output_texts,
     require_context,
     require_vocabulary,
+    span_summary,
     token_texts,
     tokenize,
 )
 
+Side: TypeAlias = TokenizedPrompt | Written
+"""One prompt of a pair of one's own: a prompt, a text, chat messages or token ids."""
 
-@dataclass(frozen=True)
-class MarginTarget:
-    """The two tokens of the margin, the logit difference a - b at the last position, in nats.
-
-    Positive is the better answer: a = the abstention (ambiguous items) or gold (disambiguated),
-    b = the stereotyped option or the other group's.
-    """
-
-    a: int
-    b: int
-    a_text: str
-    b_text: str
+SpanOfPair: TypeAlias = SpanOf | tuple[SpanOf, SpanOf]
+"""Where a span is in both prompts, or (in the source, in the destination)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +81,27 @@ class PromptPair:
             wording=self.wording,
         )
 
+    @property
+    def margin_line(self) -> str:
+        """Between which answers the margin (logit difference) is read, and where."""
+        if self.target is None:
+            return "no margin: no answers were given, or no token tells them apart"
+        line = f"{self.target.a_text!r} minus {self.target.b_text!r}, nats"
+        if self.options is None or self.options.single_token:
+            return line
+        n_a, n_b, n = len(self.options.a), len(self.options.b), self.options.n_shared
+        moved = f"; the {n} that both begin with stand at the prompts' end" if n else ""
+        return f"{line}: at the first token that differs, of {n_a} and {n_b}{moved}"
+
+    def __repr__(self) -> str:
+        return (
+            f"PromptPair {self.label}\n  source: {span_summary(self.source)}\n"
+            f"  destination: {span_summary(self.destination)}\n"
+            f"  alignment: {self.alignment}\n  margin: {self.margin_line}"
+        )
+
     def _repr_html_(self) -> str:
-        target = ""
-        if self.target is not None:
-            target = html_paragraph(f"margin: {self.target.a_text!r} minus {self.target.b_text!r}")
+        target = html_paragraph(f"margin: {self.margin_line}")
         source, destination = self.source._repr_html_(), self.destination._repr_html_()
         return (
             f"{html_paragraph(self.label, bold=True)}{target}{html_paragraph('source')}{source}"
@@ -99,40 +111,50 @@ class PromptPair:
 
 def make_pair(
     model: TransformerBridge,
-    source: ChoiceItem | Int[Tensor, "... source_pos"],
-    condition: str | Int[Tensor, "... destination_pos"],
+    source: ChoiceItem | Side,
+    condition: str | Side,
     *,
     against: str = "placebo",
     order: int = 0,
     slot: int = 0,
     placement: Placement = "after",
     bank: TextBank | None = None,
+    answers: tuple[str, str] | tuple[()] | None = None,
     target: tuple[int, int] | None = None,
     options: tuple[Sequence[int], Sequence[int]] | None = None,
-    spans: Mapping[str, slice] | None = None,
+    spans: Mapping[str, SpanOfPair] | None = None,
     fit_length: FitLength | None = None,
 ) -> PromptPair:
-    """The pair ``condition -> against`` of one item, or of two token tensors.
+    """The pair ``condition -> against`` of one item, or of two prompts of one's own.
 
     For an item, both prompts end in the answer prefix followed by the leading tokens that the two
     options of the margin (logit difference) share, so that it is measured at the last position.
 
+    Two prompts of one's own are texts, chat messages, token ids (:mod:`interp.prompts.texts` says how
+    each is read) or prompts. Texts and messages need ``answers``, whose logit difference is measured;
+    ``answers=()`` makes a pair without, for attention and projections. Token ids take ``target`` or
+    ``options``, and neither for a metric of one's own.
+
     Args:
         model: its tokenizer and chat template render the prompts.
-        source: the item; or the source's token ids ``[pos]`` or ``[1, pos]``, with the destination's
-            ids as ``condition``.
-        condition: the source's condition.
+        source: the item; or the source's prompt, with the destination's as ``condition``.
+        condition: the source's condition; or the destination's prompt.
         against: the destination's condition. A placebo of either kind (``placebo``, ``statement``)
             is matched to the text of the other side (to ``instructed`` where that has none).
         order: which cyclic order of the options.
         slot: which text of the condition, in the order in which the bank draws them.
         placement: instruction before or after the question.
         bank: the texts of the conditions; those of the bundled ones by default.
-        target: token ids (a, b) of the margin, for token tensors.
-        options: for token tensors, all token ids of the options (a, b) behind the prompts, instead
-            of ``target``: leading ones that both share are put behind the prompts, as for an item.
-        spans: for token tensors, names of positions of both prompts (``instruction``, say, which
-            :func:`interp.knockout` blocks); positions without a name are ``prompt``.
+        answers: for prompts of one's own, the texts of the better and the worse answer, put behind
+            the prompts as they are written (" John"). Of answers of several tokens the shared leading
+            ones are put behind the prompts, the margin is read at the first that differs, and the
+            whole texts are the pair's ``options``; the pair says so when it is shown.
+        target: token ids (a, b) of the margin, instead of ``answers``.
+        options: all token ids of the options (a, b) behind the prompts, instead of ``answers``.
+        spans: for prompts of one's own, names of parts of them (``instruction``, say, which
+            :func:`interp.knockout` blocks): a part of the text, a slice or (start, stop) of token
+            positions, or two of these where the prompts differ. Token ids without a name are
+            ``prompt``.
         fit_length: bring the text of ``against``, a control of your own, to the token count of the
             ``condition``'s: ``"pad"`` adds neutral words, ``"trim"`` drops words from its end
             (:mod:`interp.prompts.fit_length`). None leaves it; texts of unequal length are patched
@@ -140,26 +162,40 @@ def make_pair(
             already; see ``require_match`` of :class:`interp.prompts.TextBank`.)
 
     Raises:
-        InterpError: a prompt beyond the context, a slot the bank does not have, an unknown
-            condition, one of several calls, spans that overlap or reach beyond a prompt, or a
-            ``target``, ``options`` or ``spans`` with an item; a control that cannot be fitted, or
-            ``fit_length`` with token tensors.
+        InterpError: a text without answers, answers that no token tells apart, a prompt beyond the
+            context, a slot the bank does not have, an unknown condition, one of several calls, a span
+            that cannot be placed, ``answers``, ``target``, ``options`` or ``spans``
+            with an item, or a control that cannot be fitted, or ``fit_length`` without an item.
 
     Example:
         >>> pair = make_pair(model, item, "instructed", against="placebo")   # doctest: +SKIP
-        >>> pair.alignment.first_difference                                   # doctest: +SKIP
+        >>> make_pair(                                                        # doctest: +SKIP
+        ...     model,
+        ...     "When Mary and John went out, John gave a drink to",
+        ...     "When Mary and John went out, Mary gave a drink to",
+        ...     answers=(" Mary", " John"),
+        ...     spans={"S2": ("John gave", "Mary gave")},
+        ... )
     """
-    if isinstance(source, Tensor):
-        if not isinstance(condition, Tensor):
-            raise InterpError("make_pair: give two token tensors, or an item and a condition")
+    if not isinstance(source, ChoiceItem):
         if fit_length is not None:
-            raise InterpError("make_pair: fit_length is for conditions of an item, not for tensors")
-        return _pair_of_tensors(model, source, condition, target, options, spans or {})
-    if isinstance(condition, Tensor):
-        raise InterpError("make_pair: give two token tensors, or an item and a condition")
-    for name, given in (("target", target), ("options", options), ("spans", spans)):
+            raise InterpError("make_pair: fit_length is for conditions of an item")
+        return _own_pair(model, source, condition, answers, target, options, spans or {})
+    if not isinstance(condition, str):
+        raise InterpError(
+            'make_pair: an item takes a condition\'s name ("instructed"); give two prompts, or an '
+            "item and a condition"
+        )
+    for name, given in (
+        ("answers", answers),
+        ("target", target),
+        ("options", options),
+        ("spans", spans),
+    ):
         if given is not None:
-            raise InterpError(f"make_pair: {name} is for token tensors; an item brings its own")
+            raise InterpError(
+                f"make_pair: {name} is for prompts of your own; an item brings its own"
+            )
     if slot < 0:
         raise InterpError(f"make_pair: slot is {slot}, texts are counted from 0")
     bank = TextBank(model.tokenizer) if bank is None else bank
@@ -280,35 +316,63 @@ def _condition(
     return texts[min(slot, len(texts) - 1)]
 
 
-def _pair_of_tensors(
+def _own_pair(
     model: TransformerBridge,
-    source: Tensor,
-    destination: Tensor,
+    source: Side,
+    destination: Side,
+    answers: Sequence[str] | None,
     target: tuple[int, int] | None,
     options: tuple[Sequence[int], Sequence[int]] | None,
-    spans: Mapping[str, slice],
+    spans: Mapping[str, SpanOfPair],
 ) -> PromptPair:
-    a = prompt_of_ids(model, source, "source", spans)
-    b = prompt_of_ids(model, destination, "destination", spans)
-    if options is not None:
-        if target is not None:
-            raise InterpError("make_pair: give target or options; options bring their own margin")
+    if (answers is not None) + (target is not None) + (options is not None) > 1:
+        raise InterpError("make_pair: give one of answers, target, options: each sets the margin")
+    a = _side(model, source, "source", {name: _of_side(where, 0) for name, where in spans.items()})
+    b = _side(
+        model, destination, "destination", {n: _of_side(where, 1) for n, where in spans.items()}
+    )
+    written = not (isinstance(source, Tensor) and isinstance(destination, Tensor))
+    if written and answers is None and target is None and options is None:
+        raise InterpError(
+            "make_pair: two prompts of your own need answers=(better, worse), the texts whose logit "
+            'difference is measured, such as (" Mary", " John"); answers=() makes a pair without, '
+            "for attention and projections"
+        )
+    margin, tokens = None, None
+    without = isinstance(answers, tuple | list) and not answers
+    if answers is not None and not without:
+        (a, b), margin, tokens = with_answers(model, [a, b], answers)
+    elif options is not None:
         tokens = _tokens_of_options(model, options)
         texts = ["".join(token_texts(model, ids)) for ids in (tokens.a, tokens.b)]
         margin, shared = _target_of_options(tokens, texts)
         if len(shared):
             words = tuple(token_texts(model, shared))
             a, b = a.extend(shared, words), b.extend(shared, words)
-        pair = PromptPair(a, b, align(a, b), margin, "source", "destination", options=tokens)
-        require_runnable(model, pair)
-        return pair
-    margin = None
-    if target is not None:
+    elif target is not None:
         margin = MarginTarget(target[0], target[1], "", "")
         require_target_in_vocabulary(model, margin)
-        words = tuple(output_texts(model, torch.tensor(target)))
-        margin = MarginTarget(target[0], target[1], words[0], words[1])
-    return PromptPair(a, b, align(a, b), margin, "source", "destination")
+        names = tuple(output_texts(model, torch.tensor(target)))
+        margin = MarginTarget(target[0], target[1], names[0], names[1])
+    pair = PromptPair(a, b, align(a, b), margin, "source", "destination", options=tokens)
+    require_runnable(model, pair)
+    return pair
+
+
+def _side(
+    model: TransformerBridge, given: Side, label: str, spans: Mapping[str, SpanOf]
+) -> TokenizedPrompt:
+    if isinstance(given, TokenizedPrompt):
+        return with_spans(model, given, spans)
+    if isinstance(given, ChoiceItem):
+        raise InterpError("make_pair: give two prompts, or an item and a condition")
+    return written_prompt(model, given, label=label, spans=spans)
+
+
+def _of_side(where: SpanOfPair, side: int) -> SpanOf:
+    """A span's place in one prompt: two integers are a range, two others are one for each prompt."""
+    both = isinstance(where, tuple) and len(where) == 2 and not all(type(w) is int for w in where)
+    return where[side] if both else where  # type: ignore[index, return-value]
 
 
 def _tokens_of_options(
@@ -355,49 +419,3 @@ def require_target_in_vocabulary(model: TransformerBridge, target: MarginTarget 
         raise InterpError(f"the margin's target is {(target.a, target.b)}: give two token ids")
     ids = torch.tensor([int(target.a), int(target.b)])
     require_vocabulary(model.tokenizer, "the margin's target", ids, n_outputs(model))
-
-
-def prompt_of_ids(
-    model: TransformerBridge, ids: Tensor, label: str, spans: Mapping[str, slice] | None = None
-) -> TokenizedPrompt:
-    """A prompt of token ids ``[pos]`` or ``[1, pos]``, its tokens named as the model names them.
-
-    Raises:
-        InterpError: ids that are no prompt of this model, or spans that overlap or lie outside.
-    """
-    if ids.dtype.is_floating_point or ids.dtype.is_complex or ids.dtype == torch.bool:
-        raise InterpError(f"make_pair: {label} is a tensor of {ids.dtype}: give integer token ids")
-    flat = ids.reshape(-1).to(torch.long).cpu()
-    if ids.ndim > 1 and ids.shape[0] != 1:
-        raise InterpError(f"make_pair: {label} is a batch of {ids.shape[0]} prompts, give one")
-    if len(flat) == 0:
-        raise InterpError(f"make_pair: {label} has no tokens")
-    require_vocabulary(model.tokenizer, f"make_pair: {label}", flat, model.cfg.d_vocab)
-    require_context(f"make_pair: {label}", len(flat), model.cfg.n_ctx)
-    tokens = tuple(token_texts(model, flat))
-    text = ("" if model.tokenizer is not None else " ").join(tokens)
-    return TokenizedPrompt(flat, _cover(spans or {}, len(flat), label), tokens, text, label)
-
-
-def _cover(spans: Mapping[str, slice], n: int, label: str) -> dict[str, slice]:
-    """Spans in order, with every gap between them named ``prompt``, ``prompt_1``, ..."""
-    named: dict[str, slice] = {}
-    at = 0
-    for name, span in sorted(spans.items(), key=lambda item: item[1].start):
-        if span.step not in (None, 1) or not at <= span.start < span.stop <= n:
-            raise InterpError(
-                f"make_pair: span {name!r} is {span.start}:{span.stop} of {label}, which has {n} "
-                "tokens: give slices that hold tokens and do not overlap"
-            )
-        if at < span.start:
-            named[_gap(named)] = slice(at, span.start)
-        named[name] = slice(span.start, span.stop)
-        at = span.stop
-    if at < n:
-        named[_gap(named)] = slice(at, n)
-    return named
-
-
-def _gap(named: Mapping[str, slice]) -> str:
-    n = sum(name.partition("_")[0] == "prompt" for name in named)
-    return f"prompt_{n}" if n else "prompt"

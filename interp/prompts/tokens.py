@@ -98,6 +98,9 @@ class TokenizedPrompt:
             text=self.text + "".join(str_tokens),
         )
 
+    def __repr__(self) -> str:
+        return f"TokenizedPrompt {self.label!r}, {span_summary(self)}"
+
     def _repr_html_(self) -> str:
         colours = ("#e8f1fa", "#fdf0e0")
         cells = []
@@ -111,6 +114,13 @@ class TokenizedPrompt:
         legend = ", ".join(f"{escape_html(n)} {s.start}:{s.stop}" for n, s in self.spans.items())
         body = "".join(cells)
         return f"<div style='font-family:monospace'>{body}</div><small>{legend}</small>"
+
+
+def span_summary(prompt: TokenizedPrompt) -> str:
+    """How many tokens a prompt has, and where its (first dozen) spans are: for one line."""
+    named = [f"{name} {span.start}:{span.stop}" for name, span in prompt.spans.items()]
+    more = f", and {len(named) - 12} more" if len(named) > 12 else ""
+    return f"{len(prompt)} tokens ({', '.join(named[:12])}{more})"
 
 
 def tokenize(
@@ -140,7 +150,7 @@ def tokenize(
     text = "".join(piece for _, piece in pieces)
     for span, piece in pieces:
         require_unicode(piece, f"{conversation.label}: the {span}")
-    encoded = _encode(tokenizer, text)
+    encoded = encode_text(tokenizer, text)
     owners = _owners(pieces, encoded["offset_mapping"])
     _refuse_special_tokens(tokenizer, conversation, text, encoded, owners)
     bos = _missing_bos(tokenizer, encoded["input_ids"])
@@ -237,7 +247,7 @@ def encode_continuation(
         InterpError: the continuation changes the tokens of the prompt itself.
     """
     require_unicode(continuation, f"{prompt.label}: the continuation")
-    full = _encode(tokenizer, prompt.text + continuation)["input_ids"]
+    full = encode_text(tokenizer, prompt.text + continuation)["input_ids"]
     known = prompt.ids[prompt.n_bos :].tolist()
     if full[: len(known)] != known or len(full) == len(known):
         raise InterpError(
@@ -295,7 +305,12 @@ def _require_fast(tokenizer: Any) -> None:
         )
 
 
-def _encode(tokenizer: Any, text: str) -> Any:
+def encode_text(tokenizer: Any, text: str) -> Any:
+    """A text's token ids, without a BOS, and the characters that each token holds.
+
+    Raises:
+        InterpError: a tokenizer that gives no character offsets.
+    """
     _require_fast(tokenizer)
     return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
 

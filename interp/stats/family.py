@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.stats.arrays import FloatArray, check_array
 from interp.stats.interval import Interval
@@ -31,6 +32,8 @@ class Family:
     name: str
     p: Mapping[Any, float]
     p_holm: Mapping[Any, float]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, name: str, claims: Mapping[Any, Interval | float]) -> Family:

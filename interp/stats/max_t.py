@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.stats.arrays import (
     FloatArray,
@@ -71,6 +72,8 @@ class MaxT:
     n_clusters: PerCell
     texts: tuple[int, int] | None
     reason: PerCell
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

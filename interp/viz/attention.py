@@ -27,7 +27,7 @@ from interp.activations import AttentionPatterns, read_attention
 from interp.display import escape_html, visible_token
 from interp.errors import InterpError
 from interp.models import model_card
-from interp.prompts import PromptPair, TokenizedPrompt
+from interp.prompts import Given, PromptPair, TokenizedPrompt, as_prompt
 from interp.viz.report import Fragment, Section, render_report
 from interp.viz.theme import DIVERGING, SEQUENTIAL
 
@@ -37,24 +37,28 @@ _SPAN_COLOURS = ("#e8f1fa", "#fdf0e0")
 
 def attention_page(
     model: TransformerBridge,
-    pair: PromptPair,
+    pair: Given,
     *,
     path: str | Path,
+    span: str | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     digits: int = 3,
 ) -> Path:
-    """Write one HTML file with the attention of both runs of a pair; it opens without a network.
+    """Write one HTML file with the attention of a pair's runs, or of one prompt; it works offline.
 
     The page names the model and the spans, shows the mass that later positions give to the span in
-    question per layer and head (source, destination, difference), and lets the reader explore the
-    chosen heads. The span is ``instruction``, or where the source has none, the first span that
-    differs.
+    question per layer and head (of a pair: source, destination, difference), and lets the reader
+    explore the chosen heads.
 
     Args:
         model: a bridge in evaluation mode.
-        pair: its two prompts are run once each.
+        pair: a pair, whose two prompts are run once each; or one prompt: a prompt, a text, chat
+            messages or token ids.
         path: the file to write, whole or not at all.
+        span: whose mass is shown; None takes ``instruction``, or where there is none the first span
+            that differs. A single prompt without it has no mass, and its heads are chosen by what
+            they attend to besides the first position.
         layers: layers to explore; None takes the one whose heads give the span most mass in the
             source run.
         heads: heads to explore at each of them; None takes the (at most) six with the most mass.
@@ -64,31 +68,27 @@ def attention_page(
         The path.
 
     Raises:
-        InterpError: two equal prompts, no or an unknown layer or head, digits out of range, or a
-            path that cannot be written.
+        InterpError: no prompt or pair, two equal prompts, no or an unknown layer, head or span,
+            digits out of range, or a path that cannot be written.
     """
     _require_some([0] if layers is None else layers, [0] if heads is None else heads)
     _require_digits(digits)
-    span, prompts = _prompts_with_span(pair)
-    source, destination = (read_attention(model, prompt) for prompt in prompts)
+    if isinstance(pair, PromptPair):
+        span, prompts = _prompts_with_span(pair, span)
+        names, title = [pair.source_name, pair.destination_name], pair.label
+    else:
+        prompt = as_prompt(model, pair)
+        span = _span_of_prompt(prompt, span)
+        prompts, names, title = [prompt], [prompt.label], prompt.label
+    runs = [read_attention(model, prompt) for prompt in prompts]
+    mass = _mass_off_the_first(runs[0]) if span is None else _mass(runs[0], span)
+    assert mass is not None  # the span was taken from this prompt
     picked = {
-        layer: _strongest_heads(source, layer, span) if heads is None else heads
-        for layer in ([_strongest_layer(source, span)] if layers is None else layers)
+        layer: _strongest_heads(runs[0], layer, mass) if heads is None else heads
+        for layer in ([int(mass.mean(dim=1).argmax())] if layers is None else layers)
     }
-    sections = attention_sections(
-        source,
-        destination,
-        span=span,
-        names=(pair.source_name, pair.destination_name),
-        heads=picked,
-        digits=digits,
-    )
-    render_report(
-        sections,
-        title=f"Attention: {pair.label}",
-        lead=model_card(model).one_line,
-        path=path,
-    )
+    sections = _sections(runs, names, span, picked, digits)
+    render_report(sections, title=f"Attention: {title}", lead=model_card(model).one_line, path=path)
     return Path(path)
 
 
@@ -117,16 +117,27 @@ def attention_sections(
     Raises:
         InterpError: a layer that was not read, or an unknown head.
     """
-    if masses is None:
-        shown = [_mass(patterns, span) for patterns in (source, destination)]
-        layers: Sequence[int] = source.layers
-    else:
-        shown, layers = list(masses), range(len(masses[0]))
-    return [
-        _overview(span, layers, shown, names),
-        _exploration(names[0], "source", source, heads, digits),
-        _exploration(names[1], "destination", destination, heads, digits),
-    ]
+    return _sections([source, destination], names, span, heads, digits, masses)
+
+
+def _sections(
+    runs: Sequence[AttentionPatterns],
+    names: Sequence[str],
+    span: str | None,
+    heads: Mapping[int, Sequence[int]],
+    digits: int,
+    masses: Sequence[Float[Tensor, "layer head"]] | None = None,
+) -> list[Section]:
+    sections = []
+    if span is not None and masses is None:
+        shown = [_mass(patterns, span) for patterns in runs]
+        sections = [_overview(span, runs[0].layers, shown, names)]
+    elif span is not None and masses is not None:
+        sections = [_overview(span, range(len(masses[0])), list(masses), names)]
+    roles = ("source", "destination") if len(runs) > 1 else names
+    for name, role, patterns in zip(names, roles, runs, strict=True):
+        sections.append(_exploration(name, role, patterns, heads, digits))
+    return sections
 
 
 def attention_fragment(
@@ -185,10 +196,12 @@ def span_legend(prompt: TokenizedPrompt) -> Fragment:
     return Fragment(f'<div class="tokens">{"".join(parts)}</div>')
 
 
-def _prompts_with_span(pair: PromptPair) -> tuple[str, list[TokenizedPrompt]]:
+def _prompts_with_span(pair: PromptPair, asked: str | None) -> tuple[str, list[TokenizedPrompt]]:
     """The span to follow; one of its own for the first difference if a span covers everything."""
-    if "instruction" in pair.source.spans:
-        return "instruction", [pair.source, pair.destination]
+    if asked is not None or "instruction" in pair.source.spans:
+        span = "instruction" if asked is None else asked
+        pair.source.span(span)
+        return span, [pair.source, pair.destination]
     first = pair.alignment.first_difference
     if first is None:
         raise InterpError(f"{pair.label}: both prompts are equal, there is nothing to compare")
@@ -197,6 +210,13 @@ def _prompts_with_span(pair: PromptPair) -> tuple[str, list[TokenizedPrompt]]:
         return name, [pair.source, pair.destination]
     name = "first differing token"
     return name, [_marked(prompt, first, name) for prompt in (pair.source, pair.destination)]
+
+
+def _span_of_prompt(prompt: TokenizedPrompt, asked: str | None) -> str | None:
+    if asked is not None:
+        prompt.span(asked)
+        return asked
+    return "instruction" if "instruction" in prompt.spans else None
 
 
 def _marked(prompt: TokenizedPrompt, first: int, name: str) -> TokenizedPrompt:
@@ -216,15 +236,14 @@ def _mass(patterns: AttentionPatterns, span: str) -> Float[Tensor, "layer head"]
     return patterns.to_span(span, dest=slice(min(where.stop, last), None))
 
 
-def _strongest_layer(patterns: AttentionPatterns, span: str) -> int:
-    mass = _mass(patterns, span)
-    assert mass is not None  # the span was taken from this prompt
-    return patterns.layers[int(mass.mean(dim=1).argmax())]
+def _mass_off_the_first(patterns: AttentionPatterns) -> Float[Tensor, "layer head"]:
+    """Mean mass on other positions than the first, the usual attention sink."""
+    return 1 - patterns.values[:, :, :, 0].mean(dim=-1)
 
 
-def _strongest_heads(patterns: AttentionPatterns, layer: int, span: str) -> list[int]:
-    mass = _mass(patterns, span)
-    assert mass is not None  # the span was taken from this prompt
+def _strongest_heads(
+    patterns: AttentionPatterns, layer: int, mass: Float[Tensor, "layer head"]
+) -> list[int]:
     _check_chosen(patterns, [layer], [])
     order = mass[patterns.layers.index(layer)].argsort(descending=True, stable=True)
     return order[:_MOST_HEADS].tolist()
@@ -255,7 +274,7 @@ def _overview(
     span: str,
     layers: Sequence[int],
     masses: Sequence[Float[Tensor, "layer head"] | None],
-    names: tuple[str, str],
+    names: Sequence[str],
 ) -> Section:
     present = [mass for mass in masses if mass is not None]
     top = _largest(present)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.behaviour.scores import PRIMARY
+from interp.data.items import ContextCondition
 from interp.errors import InterpError
 from interp.stats.columns import require_columns
 from interp.viz.theme import (
@@ -40,7 +42,7 @@ BASELINES = ("clean", "specificity_0")
 
 _OTHERS = ("#56b4e9", "#7b5ea7", "#882255", "#117733")  # none like the placebo's orange
 INTERVAL = ("estimate", "low", "high")
-SUBSETS = ("all", "ambiguous", "disambiguated")
+SUBSETS = ("all", *get_args(ContextCondition))
 DASHED = {"color": MUTED, "width": 1, "dash": "dash"}
 
 

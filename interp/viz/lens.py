@@ -33,27 +33,34 @@ def lens_margin(trajectory: LensTrajectory) -> go.Figure:
 
     + is the better answer. Layer 0 is the embedding, the last one the model's own output. Lines are
     means over pairs; bands are 95 % intervals over item clusters. A
-    single cluster has no band.
+    single cluster has no band. Single prompts have a line each and no difference.
     """
     frame = trajectory.frame
-    figure = make_subplots(
-        cols=2, horizontal_spacing=0.1, subplot_titles=["both runs", "source − destination"]
-    )
-    for k, run in enumerate(("source", "destination")):
-        rows = frame[frame["run"] == run]
-        name = str(rows["condition"].iloc[0])
+    runs = [run for run in ("source", "destination", "prompt") if run in set(frame["run"])]
+    titles = ["both runs", "source − destination"] if trajectory.paired else ["each prompt"]
+    figure = make_subplots(cols=len(titles), horizontal_spacing=0.1, subplot_titles=titles)
+    lines = [
+        (run, str(name), rows)
+        for run in runs
+        for name, rows in frame[frame["run"] == run].groupby("condition", sort=False)
+    ]
+    drawn = []
+    for k, (run, name, rows) in enumerate(lines):
         layers, margin = mean_per_layer(rows, trajectory.metric)
-        label = f"{name} ({run})" if name != run else name
+        label = name if run in (name, "prompt") else f"{name} ({run})"
         add_curve(figure, layers, margin, label, colour_of(name, k), col=1)
-    layers, difference = mean_per_layer(trajectory.difference(), "difference")
-    add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
+        drawn.append(margin)
+    if trajectory.paired:
+        layers, difference = mean_per_layer(trajectory.difference(), "difference")
+        add_curve(figure, layers, difference, "source − destination", INK, col=2, legend=False)
+        figure.update_yaxes(title="difference, nats", col=2, **ZERO)
+        drawn = [difference]
     figure.update_xaxes(title=_LAYER, showgrid=False, range=layer_range(frame["layer"]))
     figure.update_yaxes(title=lens_title(trajectory.metric), col=1, **ZERO)
-    figure.update_yaxes(title="difference, nats", col=2, **ZERO)
     return apply_style(
         figure,
         title=f"{_NAMES[trajectory.metric]} through the layers",
-        subtitle=(_sample(difference, "pair"),),
+        subtitle=(_sample(drawn[0], "pair" if trajectory.paired else "prompt"),),
         height=430,
         panels=True,
         legend=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.behaviour.scores import PRIMARY, OptionScores
+from interp.data.items import ContextCondition
 from interp.errors import InterpError
 from interp.viz.theme import (
     MUTED,
@@ -78,23 +79,24 @@ def levels(scores: OptionScores) -> go.Figure:
     """Accuracy and P(unknown) under every condition, with clustered 95 % intervals.
 
     Filled markers are ambiguous items, open ones disambiguated items. The dashed line is chance,
-    one over the number of options. P(unknown) is the option score of the abstention. A condition that
-    fits ambiguous items alone has no open marker.
+    one over the number of options. P(unknown) is the option score of the abstention, where there is
+    one. A condition that fits ambiguous items alone has no open marker.
     """
     conditions = list(scores.conditions)[::-1]
-    subsets = [s for s in ("ambiguous", "disambiguated") if s in _subsets(scores)]
+    subsets = [s for s in get_args(ContextCondition) if s in _subsets(scores)]
+    metrics = [(n, m) for n, m in _METRICS if scores.frame[m].notna().any()]
     figure = make_subplots(
-        cols=2, shared_yaxes=True, horizontal_spacing=0.06,
-        subplot_titles=[name for name, _ in _METRICS],
+        cols=len(metrics), shared_yaxes=True, horizontal_spacing=0.06,
+        subplot_titles=[name for name, _ in metrics],
     )  # fmt: skip
-    for col, (_, metric) in enumerate(_METRICS, start=1):
+    for col, (_, metric) in enumerate(metrics, start=1):
         figure.add_trace(_chance(1 / _n_options(scores), len(conditions)), row=1, col=col)
         for offset, subset in zip(_offsets(len(subsets)), subsets, strict=True):
             for condition in scores.conditions_of(subset):
                 k = conditions.index(condition)
                 trace = _level_trace(scores, condition, subset, metric, k + offset)
                 figure.add_trace(trace, row=1, col=col)
-    for subset in subsets:
+    for subset in subsets if len(subsets) > 1 else []:
         figure.add_trace(_key(subset, open_marker=subset == "disambiguated"), row=1, col=1)
     figure.update_yaxes(
         tickvals=list(range(len(conditions))),
@@ -102,7 +104,8 @@ def levels(scores: OptionScores) -> go.Figure:
         range=[-0.6, len(conditions) - 0.4],
     )
     figure.update_xaxes(title="proportion", col=1)
-    figure.update_xaxes(title="option score", col=2)
+    if len(metrics) > 1:
+        figure.update_xaxes(title="option score", col=2)
     return apply_style(
         figure,
         title="Levels under each condition",
@@ -179,7 +182,7 @@ def _effect_trace(row: dict[Any, Any], contrasts: Sequence[str]) -> go.Scatter:
 def _level_trace(
     scores: OptionScores,
     condition: str,
-    subset: Literal["ambiguous", "disambiguated"],
+    subset: ContextCondition,
     metric: Literal["correct", "p_unknown"],
     y: float,
 ) -> go.Scatter:

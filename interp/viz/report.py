@@ -34,7 +34,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from interp.display import escape_html
+from interp.display import escape_html, short_repr
 from interp.errors import InterpError, first_line
 from interp.stats import Interval
 
@@ -68,6 +68,8 @@ class Section:
     tables: Sequence[tuple[pd.DataFrame, str]] = ()
     figures: Sequence[tuple[go.Figure | Fragment, str]] = ()
     note: str = ""
+
+    __repr__ = short_repr
 
 
 def render_report(

@@ -66,8 +66,6 @@ REFUSED = [
     ("told", 2, "'told' needs feedback on every item"),
     ("match_statistics_told", 1, "'match_statistics_told': item .* has no labour .* winogender"),
     ("bare", 1, r"'bare' has no placebos .*\(control: none\): leave that field out"),
-    ("careful", 3, "'careful' has 2 texts, asked for 3: lower --texts, or add texts"),
-    ("early", 2, "'early' has 1 text, asked for 2: lower --texts"),
 ]
 
 
@@ -82,6 +80,17 @@ def test_what_cannot_be_contrasted_is_refused_in_one_line_without_a_model(
     with pytest.raises(InterpError, match=message) as error:
         load_study(study).ask(config, progress=False)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "there"), [("careful", 2), ("early", 1), ("instructed", 6)])
+@pytest.mark.parametrize("study", ["lens", "project", "patch", "attention", "circuit"])
+def test_as_many_wordings_are_asked_as_there_are(
+    study: str, name: str, there: int, mine: Path
+) -> None:
+    config = load_config_class(study)(
+        items="bundled", limit=2, condition=name, condition_file=mine, texts=6
+    )
+    assert load_study(study).ask(config, progress=False).config.texts == there
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.data.items import Choice, ChoiceItem, LabelledText
-from interp.data.tables import read_choice_items, read_labelled_texts
+from interp.data.load import load_items
+from interp.data.tables import CHOICE_ROWS, read_choice_items, read_labelled_texts
 from interp.errors import InterpError
 
 ROLES = ("unknown", "stereotyped", "counter", "other")
@@ -60,7 +62,7 @@ def choice_items(draw: st.DrawFn) -> ChoiceItem:
         question=draw(words),
         choices=tuple(Choice(text, draw(st.sampled_from(ROLES))) for text in options),
         gold=draw(st.integers(0, len(options) - 1)),
-        context_condition=draw(st.sampled_from(["ambiguous", "disambiguated"])),
+        context_condition=draw(st.sampled_from(["ambiguous", "disambiguated", "plain"])),
         cluster=draw(words),
         meta=draw(st.dictionaries(words, scalars, max_size=3)),
     )
@@ -113,13 +115,22 @@ def test_a_choice_item_with_only_the_required_fields_gets_the_documented_default
     [
         (ROW.replace("}], ", "], "), "not valid JSON"),
         ("[]", "expected a JSON object"),
-        (ROW.replace('"question": "q?", ', ""), "field 'question': Field required"),
-        (ROW.replace('"gold": 0', '"gold": "0"'), "field 'gold': Input should be a valid integer"),
+        (
+            ROW.replace('"question": "q?", ', ""),
+            "'question' is missing; a row needs question, choices and answer",
+        ),
+        (
+            ROW.replace('"gold": 0', '"gold": "0"'),
+            "field 'answer': '0' is a text: give the right option's number",
+        ),
         (ROW.replace('"gold": 0', '"gold": 2'), "gold index 2 is outside 0..1"),
         (ROW.replace('"gold": 0', '"gold": -1'), "field 'gold': Input should be greater"),
         (ROW.replace('"unknown"', '"unsure"'), r"field 'choices\.0\.role': Input should be 'unk"),
         (ROW.replace('"y"', '"x"'), "two choices have the same text"),
-        (ROW.replace('"gold"', '"contxt": "", "gold"'), "field 'contxt': Extra inputs"),
+        (
+            ROW.replace('"gold"', '"contxt": "", "gold"'),
+            "unknown field 'contxt': did you mean 'context'",
+        ),
         (ROW.replace('"gold"', '"meta": {"a": []}, "gold"'), r"field 'meta\.a"),
     ],
 )
@@ -199,3 +210,52 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_choice_items(tmp_path / "none.jsonl")
     with pytest.raises(InterpError, match=r"none\.csv: no such file"):
         read_labelled_texts(tmp_path / "none.csv")
+
+
+PLAIN = '{"question": "Which can fly?", "choices": ["an owl", "a dog"], "answer": 0}'
+
+
+def test_a_row_of_plain_texts_is_a_plain_item_with_a_contrast(write: Any) -> None:
+    (item,) = read_choice_items(write("mine.jsonl", PLAIN))
+    assert item.choices == (Choice("an owl"), Choice("a dog"))
+    assert (item.gold, item.context_condition, item.contrast()) == (0, "plain", (0, 1))
+    assert (item.id, item.category, item.benchmark, item.context) == ("mine:1", "mine", "mine", "")
+    mixed = '{"question": "q", "choices": [{"text": "x", "role": "counter"}, "y"], "gold": 1}'
+    (roles,) = read_choice_items(write("mixed.jsonl", mixed))
+    assert roles.context_condition == "disambiguated"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PLAIN.replace("choices", "options"), "unknown field 'options': did you mean 'choices'?"),
+        (PLAIN.replace("choices", "answers"), "unknown field 'answers': did you mean 'choices'?"),
+        (PLAIN.replace("answer", "label"), "unknown field 'label': did you mean 'answer'?"),
+        (
+            PLAIN.replace('"answer": 0', '"answer": 0, "gold": 0'),
+            "'answer' and 'gold' are one field",
+        ),
+        (PLAIN.replace(', "answer": 0', ""), "the field 'answer' is missing"),
+        (PLAIN.replace('"answer": 0', '"answer": "an owl"'), "'an owl' is a text: give the right"),
+        (
+            PLAIN.replace('"answer": 0', '"answer": 1.5'),
+            "field 'answer': Input should be a valid int",
+        ),
+        (PLAIN.replace('"answer": 0', '"answer": 2'), "gold index 2 is outside 0..1"),
+        (PLAIN.replace('["an owl", "a dog"]', '"an owl"'), "field 'choices'"),
+    ],
+)
+def test_a_row_with_other_names_gets_a_suggestion(write: Any, row: str, message: str) -> None:
+    with pytest.raises(InterpError, match=re.escape(message)) as caught:
+        read_choice_items(write("mine.jsonl", row))
+    assert "\n" not in str(caught.value)
+    assert "Field required" not in str(caught.value)
+
+
+def test_the_form_that_help_shows_is_the_form_that_is_read(write: Any) -> None:
+    example = next(line for line in CHOICE_ROWS.splitlines() if line.startswith("{"))
+    assert read_choice_items(write("mine.jsonl", example))
+    assert example in (load_items.__doc__ or "")
+    for name in ("context", "id", "cluster", "category", "benchmark", "context_condition", "meta"):
+        assert f"  {name} " in CHOICE_ROWS
+        assert f"``{name}``" in (load_items.__doc__ or "")

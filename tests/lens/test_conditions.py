@@ -158,8 +158,8 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 ) -> None:
     with pytest.raises(InterpError, match="is given 2 times"):
         lens_conditions(tiny_model, [items[0], items[0]], progress=False)
-    with pytest.raises(InterpError, match="texts 1 to 30, asked for 99"):
-        lens_conditions(tiny_model, items, n_texts=99, progress=False)
+    with pytest.raises(InterpError, match="texts 1 to 30, asked for 0"):
+        lens_conditions(tiny_model, items, n_texts=0, progress=False)
     with pytest.raises(InterpError, match="no condition 'moral'"):
         lens_conditions(tiny_model, items, conditions=("moral",), progress=False)
     with pytest.raises(InterpError, match="'negated' was not read with its placebos"):

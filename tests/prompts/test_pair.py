@@ -212,8 +212,8 @@ def test_token_tensors_of_other_lengths_align_equal_tokens(tiny_model):
 @pytest.mark.parametrize(
     ("source", "condition", "complaint"),
     [
-        (torch.tensor([0, 1]), "instructed", "two token tensors, or an item"),
-        (AMBIGUOUS, torch.tensor([0, 1]), "two token tensors, or an item"),
+        (torch.tensor([0, 1]), "instructed", "need answers="),
+        (AMBIGUOUS, torch.tensor([0, 1]), "give two prompts, or an item and a condition"),
         (torch.tensor([0]), torch.tensor([], dtype=torch.long), "destination has no tokens"),
         (torch.zeros(2, 3, dtype=torch.long), torch.tensor([0]), "source is a batch of 2"),
     ],
@@ -228,7 +228,7 @@ def test_what_is_no_pair_is_refused(tiny_model, source, condition, complaint):
     [
         ({"slot": 99}, r"'instructed' has texts 1 to \d+, asked for 100"),
         ({"slot": -1}, "slot is -1, texts are counted from 0"),
-        ({"target": (3, 4)}, "target is for token tensors"),
+        ({"target": (3, 4)}, "target is for prompts of your own"),
     ],
 )
 def test_options_that_do_not_fit_an_item_are_refused(tiny_model, options, complaint):

@@ -160,3 +160,24 @@ def test_missing_files_of_a_run_are_fitted_again_with_the_same_bytes(
     (settings.out / "directions" / "lda-mlp_out.safetensors").unlink()
     run(settings, progress=False)
     assert bytes_of(settings.out) == before
+
+
+def test_a_tables_columns_are_named_on_the_command_line(tmp_path: Path) -> None:
+    rows = ["sentence,verdict,pair"]
+    for k in range(6):
+        rows += [f"It was kind {k}.,fair,p{k}", f"It was not kind {k}.,unfair,p{k}"]
+    path = tmp_path / "own.csv"
+    path.write_text("\n".join(rows))
+    config = read_config(
+        DirectionConfig,
+        texts=str(path),
+        text_column="sentence",
+        label_column="verdict",
+        group_column="pair",
+        positive="fair",
+    )
+    asked = FitDirection().ask(config, progress=False)
+    assert [text.label for text in asked.texts] == [1, 0] * 6
+    assert len({text.group for text in asked.texts}) == 6
+    with pytest.raises(InterpError, match=r"'label' is missing or empty \(fields: pair, sent"):
+        FitDirection().ask(config.model_copy(update={"label_column": "label"}), progress=False)

@@ -166,8 +166,8 @@ def test_what_cannot_be_is_refused_before_a_folder_is_made(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
     folder, out = tiny_folder("llama"), tmp_path / "run"
-    with pytest.raises(InterpError, match="'instructed' has 30 texts, asked for 99"):
-        run(config(folder, out, texts=99), progress=False)
+    with pytest.raises(InterpError, match="'placebo' is what the others are contrasted with"):
+        run(config(folder, out, condition="placebo"), progress=False)
     assert not out.exists()
 
 
@@ -259,12 +259,10 @@ def test_the_command_teaches_by_example_and_runs(
     }
     assert {name: stored[name] for name in wanted} == wanted
     code = run_cli(monkeypatch, "lens", "--model", tiny_folder("llama"), "--items", "bundled",
-                   "--texts", "99", "--out", tmp_path / "other")  # fmt: skip
+                   "--condition", "placebo", "--out", tmp_path / "other")  # fmt: skip
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 2
-    assert error.startswith(
-        "interp: condition 'instructed' has 30 texts, asked for 99: lower --texts"
-    )
+    assert error.startswith("interp: condition 'placebo' is what the others are contrasted with")
 
 
 def totals(instructed: tuple[float, ...], revealing: tuple[float, ...], clusters: int = 10) -> Any:

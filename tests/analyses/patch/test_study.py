@@ -268,7 +268,6 @@ def test_items_without_a_margin_are_left_out_and_counted(
         ({"cells": "layer_pos", "positions": "reply"}, "no span 'reply'"),
         ({"positions": "answer_prefix"}, "--positions answer_prefix is for cells by position"),
         ({"cells": "layer_head"}, "resid_pre has no heads"),
-        ({"texts": 99}, "'instructed' has 30 texts, asked for 99: lower --texts"),
         (
             {"site": "pattern", "against": "clean"},
             "patterns can be copied between prompts of equal length only, and 4 of 4 pairs differ",
