@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.display import short_repr
 from interp.errors import InterpError
 from interp.patching.sites import Positions
 from interp.prompts import PromptPair
@@ -45,6 +46,8 @@ class TokenCounts:
     patched: Int[Tensor, "column pair"]
     source: Int[Tensor, "column pair"]
     destination: Int[Tensor, "column pair"]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, pairs: Sequence[PromptPair], columns: Sequence[Positions]) -> TokenCounts:
