@@ -127,7 +127,7 @@ def top_table(results: Results) -> pd.DataFrame:
     parts = []
     for (condition, site), result in results.items():
         top = largest_cells(result, TOP)
-        cells = [cell_name(row) for row in top.to_dict("records")]
+        cells = pd.Series([cell_name(row) for row in top.to_dict("records")], top.index, "str")
         parts.append(top.assign(condition=condition, site=site, cell=cells))
     columns = ["condition", "site", "cell", *interval_column_names(), "p_corrected"]
     return pd.concat(parts, ignore_index=True)[columns]

@@ -62,7 +62,7 @@ def read_labelled_texts(
     path = _existing(path)
     rows = list(_table_rows(path))
     grouped = group != "group" or any(group in row for _, row in rows)
-    values = {str(row.get(label)) for _, row in rows}
+    values = {str(_cell(row, label, f"{path}, line {line}")) for line, row in rows}
     if positive is not None and (len(values) > 2 or str(positive) not in values):
         raise InterpError(
             f"{path}: field {label!r} holds {_some(values)}; with positive={positive!r} it needs "
