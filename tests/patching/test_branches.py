@@ -311,7 +311,7 @@ def test_what_has_no_option_margin_is_refused(tiny_model: Any) -> None:
         with pytest.raises(InterpError, match="no options, so no option margin"):
             call(tiny_model, plain, metric="option_margin", progress=False)
     a, b = random_ids(6, 0), random_ids(6, 1)
-    with pytest.raises(InterpError, match="give target or options"):
+    with pytest.raises(InterpError, match="give one of answers, target, options"):
         make_pair(tiny_model, a, b, target=TARGET, options=([1], [2]))
     with pytest.raises(InterpError, match="an option has no tokens"):
         make_pair(tiny_model, a, b, options=([], [2]))
