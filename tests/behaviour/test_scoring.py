@@ -308,12 +308,20 @@ def test_an_item_given_twice_is_refused(tiny_model):
         ({"conditions": []}, "no condition named"),
         ({"conditions": ["clean", "clean"]}, "named twice"),
         ({"n_texts": 0}, "'instructed' has texts 1 to"),
-        ({"conditions": ["negated"], "n_control_texts": 99}, "'negated' has texts 1 to"),
+        ({"conditions": ["negated"], "n_control_texts": 0}, "'negated' has texts 1 to"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(tiny_model, options, complaint):
     with pytest.raises(InterpError, match=complaint):
         score_options(tiny_model, [AMBIGUOUS], progress=False, **options)
+
+
+def test_a_control_is_asked_with_as_many_texts_as_there_are(tiny_model):
+    scores = score_options(
+        tiny_model, [AMBIGUOUS], conditions=["negated"], n_control_texts=99, progress=False
+    )
+    asked = scores.frame.loc[scores.frame["condition"] == "negated", "text_id"].nunique()
+    assert 1 <= asked < 99
 
 
 def test_an_option_that_overruns_the_context_names_the_item(tiny_model, monkeypatch):
