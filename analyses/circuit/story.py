@@ -240,7 +240,7 @@ def read_ablations(done: CircuitResult) -> str:
     if not apart:
         return "Intervals of its faithfulness with other ablation values overlap this one's."
     return (
-        f"Its faithfulness holds for this ablation value alone: with {' and '.join(apart)} ablation its "
+        f"Its faithfulness depends on the ablation value: with {' and '.join(apart)} ablation its "
         "interval lies apart."
     )
 

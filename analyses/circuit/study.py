@@ -203,10 +203,10 @@ def run_pair(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
 
 
 def run_ablations(bench: CircuitBench, unit: RunUnit) -> pd.DataFrame:
-    """The same of the tested circuit, with every value that can stand in for the rest."""
-    own = unit.plan.checked.circuit[None]
-    values = get_args(Ablation)
-    return pd.concat([_run(bench, unit, own, a).assign(ablation=a) for a in values])
+    """The same of the tested circuit, with the other values that can stand in for the rest."""
+    circuit = unit.plan.checked.circuit[None]
+    others = [ablation for ablation in get_args(Ablation) if ablation != bench.config.ablation]
+    return pd.concat([_run(bench, unit, circuit, a).assign(ablation=a) for a in others])
 
 
 def _run(

@@ -236,7 +236,7 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
         random=RandomCircuits.of_runs(plan.sizes, len(units), random),
         tests=plan.checked.outcome(tested, units, seed=config.seed),
         joint=JointAblation.of_runs([units[k] for k in plan.taken], without),
-        by_ablation=_by_ablation(saved.table("ablations"), config),
+        by_ablation=_by_ablation(tested.of([0]), saved.table("ablations"), config),
         n_scored=len(effects.drop_duplicates(["item", "slot"])),
         left_out=plan.left_out,
         example=read_example(saved),
@@ -244,19 +244,18 @@ def read(asked: Question[CircuitConfig], saved: Saved) -> CircuitResult:
     )
 
 
-def _by_ablation(rows: pd.DataFrame, config: CircuitConfig) -> pd.DataFrame:
+def _by_ablation(own: CircuitRuns, others: pd.DataFrame, config: CircuitConfig) -> pd.DataFrame:
     """The circuit's faithfulness with each ablation value; NaN where there is nothing to explain.
 
-    A value that no pair allows is left out: resampling needs prompts aligned by index.
+    ``own``: its runs with the study's ablation; ``others``: the rows of those with the others.
     """
-    found: list[dict[str, object]] = []
-    for ablation in get_args(Ablation):
-        own = rows[rows["ablation"] == ablation]
-        if len(own):
-            interval = runs_of(own, config).interval().at(0)
-            row: dict[str, object] = {"ablation": ablation, "pairs": len(own)}
-            found.append(row | interval_columns(interval))
-    return pd.DataFrame(found)
+    runs = {str(name): runs_of(rows, config) for name, rows in others.groupby("ablation")}
+    runs[config.ablation] = own
+    return pd.DataFrame(
+        {"ablation": name, "pairs": len(runs[name].pair_labels)}
+        | interval_columns(runs[name].interval().at(0))
+        for name in get_args(Ablation)
+    )
 
 
 def runs_of(rows: pd.DataFrame, config: CircuitConfig) -> CircuitRuns:
