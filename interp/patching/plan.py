@@ -90,11 +90,12 @@ class SweepPlan:
     @property
     def token_layers(self) -> int:
         """Rows times layers that the exact engine computes (of the last layer all rows)."""
-        return sum(
-            self.lengths[cell.pair] - int(cell.destination.min())
-            for cell in self.to_run
-            for _ in range(cell.layers[0], self.n_layers)
-        )
+        return sum(map(self.token_layers_of, self.to_run))
+
+    def token_layers_of(self, cell: PlannedCell) -> int:
+        """The same of one cell: its rows from the first that is patched on, at every later layer."""
+        rows = self.lengths[cell.pair] - int(cell.destination.min())
+        return rows * (self.n_layers - cell.layers[0])
 
     @property
     def naive_token_layers(self) -> int:

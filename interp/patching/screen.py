@@ -162,8 +162,7 @@ class _Runner:
         """Rows times layers that each candidate takes on all pairs."""
         found = dict.fromkeys(self.candidates, 0)
         for cell in self.plan.to_run:
-            rows = self.plan.lengths[cell.pair] - int(cell.destination.min())
-            found[cell.index] += rows * (self.plan.n_layers - cell.layers[0])
+            found[cell.index] += self.plan.token_layers_of(cell)
         return np.array([found[index] for index in self.candidates], dtype=np.float64)
 
     def run(self, indices: Sequence[_Index]) -> None:
@@ -203,7 +202,7 @@ def _run_until(
     """Run blocks until the rule holds; the expected number of missed cells, and how many were run."""
     candidates = runner.candidates
     columns = {index[1:]: None for index in candidates}
-    number_of = {column: k for k, column in enumerate(columns)}
+    number_of = {column: number for number, column in enumerate(columns)}
     grid = ScreenedGrid(
         np.array([index[0] for index in candidates], dtype=np.int64),
         np.array([number_of[index[1:]] for index in candidates], dtype=np.int64),
