@@ -39,7 +39,7 @@ _MODEST = 0.1
 @dataclass(frozen=True)
 class Sizes:
     """What is run: S tokens, of which the last T change at most; TransformerLens's batches; the budget;
-    cells that a screened sweep runs; seconds of a part at most."""
+    cells that a screened sweep looks for; seconds of a part at most."""
 
     length: int
     changed: int

@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from analyses.benchmarks.known.scored import DECIMALS, Scores, by_method, scored_rows
 from interp.circuits import CircuitEdge, edge_scores
 from interp.known import Truth
+from interp.patching.sites import AttributionMethod
 from interp.prompts import PromptPair
 
 
@@ -24,11 +25,15 @@ def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.DataFrame
 
 
 def estimate(
-    model: TransformerBridge, pairs: Sequence[PromptPair], *, relp: bool = False, steps: int = 1
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    *,
+    method: AttributionMethod = "gradient",
+    steps: int = 1,
 ) -> pd.DataFrame:
     """Edge attribution patching (EAP), or the same with RelP's coefficients."""
     return edge_scores(
-        model, pairs, method="relp" if relp else "attribution", steps=steps,
+        model, pairs, method="attribution" if method == "gradient" else method, steps=steps,
         over_pairs="mean_absolute", progress=False,
     )  # fmt: skip
 

@@ -29,10 +29,13 @@ def exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> Scores:
 
 
 def estimate(
-    model: TransformerBridge, pairs: Sequence[PromptPair], *, relp: bool = False, steps: int = 1
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    *,
+    method: AttributionMethod = "gradient",
+    steps: int = 1,
 ) -> Scores:
     """Difference of the runs times the gradient on the destination, or RelP's coefficient."""
-    method: AttributionMethod = "relp" if relp else "gradient"
     found: dict[str, SweepResult] = {}
     for site, cells in _CELLS.items():
         found |= attribute(

@@ -66,14 +66,12 @@ def estimate(
     model: TransformerBridge,
     pairs: Sequence[PromptPair],
     *,
-    relp: bool = False,
+    method: AttributionMethod = "gradient",
     steps: int = 1,
 ) -> Scores:
     """The same to first order; with more steps by the mean gradient at midpoints of the path."""
-    method: AttributionMethod = "relp" if relp else "gradient"
     require_rules(model, method, pairs[0].destination.ids)
-    with rules_of(model, method):
-        return _sizes(_estimated(model, *_prompts(pairs), steps=steps))
+    return _sizes(_estimated(model, *_prompts(pairs), method=method, steps=steps))
 
 
 def _pairs(
@@ -147,7 +145,13 @@ def _patched(
 
 
 def _estimated(
-    model: TransformerBridge, bases: Tensor, sources: Tensor, target: MarginTarget, *, steps: int
+    model: TransformerBridge,
+    bases: Tensor,
+    sources: Tensor,
+    target: MarginTarget,
+    *,
+    method: AttributionMethod,
+    steps: int,
 ) -> Float[Tensor, "pair edge"]:
     """First-order estimates of those changes."""
     moved = _moved(model, bases, sources)
@@ -157,13 +161,18 @@ def _estimated(
             for ids in (bases, sources)
         )
     shares = [0.0] if steps == 1 else [(k + 0.5) / steps for k in range(steps)]
-    found = [_gradient(model, target, bases, start + share * (end - start)) for share in shares]
+    points = [start + share * (end - start) for share in shares]
+    found = [_gradient(model, target, bases, point, method) for point in points]
     ends = [q for _, q in EDGES]
     return (torch.stack(found).mean(0)[:, ends] * moved).sum(-1)
 
 
 def _gradient(
-    model: TransformerBridge, target: MarginTarget, ids: Tensor, embeddings: Tensor
+    model: TransformerBridge,
+    target: MarginTarget,
+    ids: Tensor,
+    embeddings: Tensor,
+    method: AttributionMethod = "gradient",
 ) -> Float[Tensor, "pair pos d_model"]:
     """Of the margin, at block 0's attention output, in a run from given embeddings."""
     kept: list[Tensor] = []
@@ -174,8 +183,9 @@ def _gradient(
 
     hooks = [(_START, lambda activation, hook: embeddings), (_OUT, keep)]
     with torch.enable_grad():
-        margins = _margins(target, model.run_with_hooks(ids, fwd_hooks=hooks))
-        (gradient,) = torch.autograd.grad(margins.sum(), kept)
+        with rules_of(model, method):
+            logits = model.run_with_hooks(ids, fwd_hooks=hooks)
+        (gradient,) = torch.autograd.grad(_margins(target, logits).sum(), kept)
     return gradient
 
 

@@ -39,16 +39,16 @@ def by_method(
     """What every method finds, by its name.
 
     ``exact(model, pairs)`` copies from the source run into the destination (denoising); the swapped
-    pairs are the other way (noising). ``estimate(model, pairs, relp=False, steps=1)`` is attribution,
-    with more steps integrated gradients: the gradient averaged on the way of the inputs (EAP-IG inputs);
-    with ``relp`` relevance patching.
+    pairs are the other way (noising). ``estimate(model, pairs, method="gradient", steps=1)`` is
+    attribution, with more steps integrated gradients: the gradient averaged on the way of the inputs
+    (EAP-IG inputs); with ``method="relp"`` relevance patching.
     """
     return {
         "exact, denoising": exact(model, pairs),
         "exact, noising": exact(model, [pair.swap() for pair in pairs]),
         "attribution": estimate(model, pairs),
         "integrated gradients": estimate(model, pairs, steps=N_PATH),
-        "relp": estimate(model, pairs, relp=True),
+        "relp": estimate(model, pairs, method="relp"),
     }
 
 

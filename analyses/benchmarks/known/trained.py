@@ -27,6 +27,7 @@ from interp.known.task import ASKS, CONTENT, CONTENTS, LAYOUT, NOTES, OTHERS, QU
 from interp.known.trained_truth import TOLERANCE, VariablePlace, margins_after
 from interp.patching import attribute, sweep
 from interp.patching.result import SweepResult
+from interp.patching.sites import AttributionMethod
 from interp.prompts import PromptPair, make_pair
 from interp.stats import rng
 
@@ -214,11 +215,15 @@ def _exact(model: TransformerBridge, pairs: Sequence[PromptPair]) -> SweepResult
 
 
 def _attributed(
-    model: TransformerBridge, pairs: Sequence[PromptPair], *, relp: bool = False, steps: int = 1
+    model: TransformerBridge,
+    pairs: Sequence[PromptPair],
+    *,
+    method: AttributionMethod = "gradient",
+    steps: int = 1,
 ) -> SweepResult:
     return attribute(
         model, pairs, sites=["resid_post"], cells="layer_pos", positions="all",
-        method="relp" if relp else "gradient", steps=steps, progress=False,
+        method=method, steps=steps, progress=False,
     )["resid_post"]  # fmt: skip
 
 
