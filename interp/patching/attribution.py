@@ -19,9 +19,8 @@ Three ways bend with it:
   first ``resid_pre`` the estimates then add up to source - destination.
 - ``method="relp"``: the coefficients of relevance propagation take the gradient's place, at the same
   cost (arXiv 2508.21258; its rules are in :mod:`interp.patching.relevance`). Norms are held fixed, and
-  activations and gates count with their ratio instead of their slope. That suits prompts that differ
-  much. Where they differ little (an instruction and its placebo, far behind it) the gradient is nearer,
-  and a gate's half makes RelP's effects too small: compare both with exact cells.
+  activations and gates count with their ratio instead of their slope. Which of the two is nearer
+  depends on model and prompts (tables in ``docs/validity.md``): compare both with exact cells.
 - ``exact_softmax``: at ``q`` and ``k`` the pattern's change is computed and not estimated
   (:mod:`interp.patching.exact_softmax`).
 
