@@ -43,7 +43,7 @@ _Index: TypeAlias = tuple[int, ...]
 """A cell's place in the grid."""
 
 _FORWARDS = 2.0
-"""Cost of a block of cells, in forwards of all prompts."""
+"""Cost of a block of one site's cells, in forwards of all prompts."""
 
 
 @grid_or_keywords
@@ -260,10 +260,10 @@ def _run_until(runner: _Runner, k: int, recall: float, seed: int, progress: bool
                 screened[site].update(block, k)
                 bar.update(len(block))
             missed = (1 - recall) * k
-            still = {s: found for s, found in screened.items() if found.missed > missed}
             chosen = {
-                site: found.next_block(missed, _block_cost(found) / len(still))
-                for site, found in still.items()
+                site: found.next_block(missed, _block_cost(found))
+                for site, found in screened.items()
+                if found.missed > missed
             }
 
 
