@@ -6,10 +6,10 @@ Every method estimates all sites of a pair at once; every cell of the sites is a
 - Pearson's and Spearman's correlation with the exact effects, over the cells that causality leaves open;
 - the slope of the estimates on the exact effects (1: of the right size);
 - the recall of the twenty largest effects by size among as many of the largest estimates;
-- the same of a screened sweep (:func:`interp.patching.screen.screen`), site by site: every cell that it
-  gives is exact, ``run`` is the share of the cells that it ran;
-- how much faster exact and screened sweeps are than TransformerLens, whose time for a cell is that of
-  three random ones, one prompt at a time;
+- the same of a screen (:func:`interp.patching.screen`) of all sites together: what it gives is exact,
+  ``run`` is the share of the site's cells that it ran;
+- how much faster the exact sweeps, site by site, and the screen, as a whole, are than TransformerLens,
+  whose time for a cell is that of three random ones, one prompt at a time;
 - the cost of all sites together, in forwards of one prompt (a forward counts 1, a backward 2), and in
   seconds as a multiple of one plain forward's. The exact sweeps' forwards are their cells: what one
   forward per cell would take; their seconds are the engine's.
@@ -39,7 +39,7 @@ from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import DEFAULT_MODEL, load_model
 from interp.models.wrapped import wrapped_logits
-from interp.patching import SweepResult, SweepSite, attribute, plan_sweep, sweep
+from interp.patching import SweepResult, SweepSite, attribute, plan_sweep, screen, sweep
 from interp.patching.exact_softmax import SOFTMAX_SITES
 from interp.prompts import PromptPair, make_pair
 from interp.stats import FloatArray
@@ -126,39 +126,39 @@ def pair_rows(
     exact: dict[str, FloatArray] = {}
     rows: list[dict[str, Any]] = []
     cells = {site: _open_cells(model, pair, site) for site in sites}
+    upstream = 0.0
     for site in sites:
         n = len(cells[site])
-        result, seconds = timed_sweep(model, pair, site)
+        started = time.perf_counter()
+        result = sweep(model, pair, site=site, progress=False)
+        seconds = time.perf_counter() - started
         exact[site] = _values(result, cells[site])
-        upstream = n * _seconds_of_a_cell(model, pair, site, result)
-        cost = {"forwards": n, "times a forward": seconds / once, "faster": upstream / seconds}
+        own = n * _seconds_of_a_cell(model, pair, site, result)
+        upstream += own
+        cost = {"forwards": n, "times a forward": seconds / once, "faster": own / seconds}
         rows.append({"site": site, "method": "exact", "cells": n} | cost)
-        found, seconds = timed_sweep(model, pair, site, method="screened", k=TOP)
-        measured = screened_recall(exact[site], _values(found, cells[site]))
-        cost = {"times a forward": seconds / once, "faster": upstream / seconds}
-        rows.append({"site": site, "method": "screened", "cells": n} | measured | cost)
+    started = time.perf_counter()
+    found = screen(model, pair, sites=sites, k=TOP, progress=False)
+    seconds = time.perf_counter() - started
+    cost = {"times a forward": seconds / once, "faster": upstream / seconds}
+    for site in sites:
+        measured = screened_recall(exact[site], _values(found[site], cells[site]))
+        rows.append(
+            {"site": site, "method": "screened", "cells": len(cells[site])} | measured | cost
+        )
     for name, options in METHODS.items():
-        own = [s for s in sites if s in SOFTMAX_SITES or "exact_softmax" not in options]
-        if not own:
+        known = [s for s in sites if s in SOFTMAX_SITES or "exact_softmax" not in options]
+        if not known:
             continue
         started = time.perf_counter()
-        maps = attribute(model, pair, sites=own, progress=False, **options)
+        maps = attribute(model, pair, sites=known, progress=False, **options)
         seconds = time.perf_counter() - started
-        cost = {"forwards": forwards_of(own, options), "times a forward": seconds / once}
-        for site in own:
+        cost = {"forwards": forwards_of(known, options), "times a forward": seconds / once}
+        for site in known:
             measured = agreement(exact[site], _values(maps[site], cells[site]))
             n = len(cells[site])
             rows.append({"site": site, "method": name, "cells": n} | measured | cost)
     return rows
-
-
-def timed_sweep(
-    model: TransformerBridge, pair: PromptPair, site: SweepSite, **options: Any
-) -> tuple[SweepResult, float]:
-    """A sweep, and the seconds it took."""
-    started = time.perf_counter()
-    result = sweep(model, pair, site=site, progress=False, **options)
-    return result, time.perf_counter() - started
 
 
 def screened_recall(exact: FloatArray, found: FloatArray) -> dict[str, float]:

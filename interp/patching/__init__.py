@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from interp.patching.plan import SweepPlan, plan_sweep
     from interp.patching.positions import ALL, TokenCounts, alignment_notes
     from interp.patching.result import SweepResult
+    from interp.patching.screen import screen
     from interp.patching.sites import Cells, PatchSite, SweepSite
     from interp.patching.sweep import sweep
 
@@ -103,6 +104,7 @@ __all__ = [
     "measure_identities",
     "moved_against",
     "plan_sweep",
+    "screen",
     "sweep",
     "top_overlap",
 ]

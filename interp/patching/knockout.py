@@ -41,7 +41,7 @@ from interp.errors import InterpError
 from interp.patching.branches import Reading
 from interp.patching.cells import Patch
 from interp.patching.grid import Grid, KnockoutCells, grid_or_keywords
-from interp.patching.measure import BoundRuns, Table, pair_batches, source_values
+from interp.patching.measure import BoundCell, BoundRuns, Table, pair_batches, source_values
 from interp.patching.metrics import Metric, named_metrics, reading_of, require_target
 from interp.patching.patched import MAX_BYTES, SweepMethod
 from interp.patching.plan import (
@@ -127,18 +127,22 @@ def knockout(
     bar = tqdm(total=plan.token_layers, desc="knockout", unit="row", unit_scale=True,
                disable=not progress)  # fmt: skip
     with bar:
-        for batch in pair_batches(model, plan, max_bytes):
+        for batch in pair_batches(model, [plan], max_bytes):
             for k in batch:
                 table.source[:, k] = source_values(model, pairs[k], metrics)
             runs = BoundRuns(
                 model,
                 {k: pairs[k] for k in batch},
                 metrics,
-                table,
+                [table],
                 method=method,
                 max_bytes=max_bytes,
             )
-            bound = [(cell, _patches(plan, cell)) for cell in plan.to_run if cell.pair in batch]
+            bound = [
+                BoundCell(table, cell, _patches(plan, cell))
+                for cell in plan.to_run
+                if cell.pair in batch
+            ]
             runs.run(bound, bar.update)
     return SweepResult.of_table(
         plan,

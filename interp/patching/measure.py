@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,8 @@ from interp.patching.hooked import run_reading
 from interp.patching.metrics import Metric, evaluate_metrics, reading_of, reads_options
 from interp.patching.patched import MAX_BYTES, PatchedRuns, SweepMethod
 from interp.patching.plan import PlannedCell, SweepPlan
-from interp.patching.source import SourceRun, patches_of, read_source
+from interp.patching.sites import PatchSite
+from interp.patching.source import SourceRun, patches_of, read_sources
 from interp.patching.wavefront import row_bytes
 from interp.prompts import PromptPair
 
@@ -64,6 +66,7 @@ def run_plan(
 ) -> Table:
     """Measure every cell of a plan; cells that are not in it stay NaN."""
     table = Table.empty(plan, len(metrics))
+    planned = {plan.site: (plan, table)}
     with tqdm(
         total=plan.token_layers,
         desc=f"patching {plan.site}",
@@ -71,61 +74,69 @@ def run_plan(
         unit_scale=True,
         disable=not progress,
     ) as bar:
-        for batch in pair_batches(model, plan, max_bytes):
+        for batch in pair_batches(model, [plan], max_bytes):
             runs = PlanRuns(
-                model,
-                pairs,
-                plan,
-                batch,
-                metrics,
-                table,
-                part=part,
-                method=method,
-                max_bytes=max_bytes,
+                model, pairs, planned, batch, metrics, part=part, method=method, max_bytes=max_bytes
             )
-            runs.run([cell for cell in plan.to_run if cell.pair in runs.sources], bar.update)
+            runs.run({plan.site: plan.to_run}, bar.update)
     enter_zeros(plan, table)
     return table
 
 
 class PlanRuns:
-    """The unpatched runs of some pairs of a plan, made once, and its cells patched into them on demand.
+    """The unpatched runs of some pairs, made once, and cells of their plans patched into them on demand.
 
-    Both runs' metrics are entered into the table at the beginning, a cell's when it is run.
+    The plans, one per site with its table, share both runs. Both runs' metrics are entered into every
+    table at the beginning, a cell's when it is run.
     """
 
     def __init__(
         self,
         model: TransformerBridge,
         pairs: Sequence[PromptPair],
-        plan: SweepPlan,
+        planned: Mapping[PatchSite, tuple[SweepPlan, Table]],
         batch: Sequence[int],
         metrics: Mapping[str, Metric],
-        table: Table,
         *,
         part: Part | None = None,
         method: SweepMethod = "exact",
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._plan, self._part = plan, part
-        self.sources = {
-            number: read_source(model, pairs[number].source.ids, plan, number) for number in batch
+        self._tables = {site: table for site, (_, table) in planned.items()}
+        self._part = part
+        plans = [plan for plan, _ in planned.values()]
+        self._sources = {
+            number: read_sources(model, pairs[number].source.ids, plans, number) for number in batch
         }
-        for number, source in self.sources.items():
-            table.source[:, number] = source_values(model, pairs[number], metrics, source)
+        for number, sources in self._sources.items():
+            own = source_values(model, pairs[number], metrics, next(iter(sources.values())))
+            for table in self._tables.values():
+                table.source[:, number] = own
         self._runs = BoundRuns(
             model,
             {number: pairs[number] for number in batch},
             metrics,
-            table,
+            list(self._tables.values()),
             method=method,
             max_bytes=max_bytes,
         )
 
-    def run(self, cells: Sequence[PlannedCell], advance: Callable[[int], object]) -> None:
-        """Run some cells of these pairs and enter their metrics."""
-        site, part = self._plan.site, self._part
-        bound = [(cell, patches_of(site, cell, self.sources[cell.pair], part)) for cell in cells]
+    def run(
+        self,
+        cells: Mapping[PatchSite, Sequence[PlannedCell]],
+        advance: Callable[[int], object] = lambda rows: None,
+    ) -> None:
+        """Run some cells of the plans and enter their metrics; those of other pairs are left out."""
+        bound = [
+            BoundCell(
+                self._tables[site],
+                cell,
+                patches_of(site, cell, self._sources[cell.pair][site], self._part),
+            )
+            for site, chosen in cells.items()
+            for cell in chosen
+            if cell.pair in self._sources
+        ]
         self._runs.run(bound, advance)
 
 
@@ -143,6 +154,14 @@ def source_values(
     return evaluate_metrics(metrics, logits[None], pair)[:, 0]
 
 
+class BoundCell(NamedTuple):
+    """A cell with the patches that it makes, and the table that its metrics go to."""
+
+    table: Table
+    cell: PlannedCell
+    patches: tuple[Patch, ...]
+
+
 class BoundRuns:
     """The destinations' runs of some pairs, made once, for cells that are bound to their patches."""
 
@@ -151,12 +170,12 @@ class BoundRuns:
         model: TransformerBridge,
         pairs: Mapping[int, PromptPair],
         metrics: Mapping[str, Metric],
-        table: Table,
+        tables: Sequence[Table],
         *,
         method: SweepMethod,
         max_bytes: int,
     ) -> None:
-        self._pairs, self._metrics, self._table = pairs, metrics, table
+        self._pairs, self._metrics, self._tables = pairs, metrics, tables
         self._numbers = list(pairs)
         readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs.values()]
         self._runs = PatchedRuns(
@@ -169,25 +188,22 @@ class BoundRuns:
         )
         for number, logits in zip(self._numbers, self._runs.logits, strict=True):
             own = evaluate_metrics(metrics, logits[None], pairs[number])[:, 0]
-            table.destination[:, number] = own
+            for table in tables:
+                table.destination[:, number] = own
 
-    def run(
-        self,
-        bound: Sequence[tuple[PlannedCell, tuple[Patch, ...]]],
-        advance: Callable[[int], object],
-    ) -> None:
-        """Run cells and enter their metrics into the table."""
+    def run(self, bound: Sequence[BoundCell], advance: Callable[[int], object]) -> None:
+        """Run cells and enter their metrics into their tables."""
 
         def enter(indices: list[int], logits: Tensor) -> None:
-            number = bound[indices[0]][0].pair  # the engine hands over runs of one prompt
+            number = bound[indices[0]].cell.pair  # the engine hands over runs of one prompt
             values = evaluate_metrics(self._metrics, logits, self._pairs[number])
             for k, index in enumerate(indices):
-                self._table.enter(bound[index][0], values[:, k])
+                bound[index].table.enter(bound[index].cell, values[:, k])
 
-        cells = [Cell(self._numbers.index(cell.pair), patches) for cell, patches in bound]
+        cells = [Cell(self._numbers.index(cell.pair), patches) for _, cell, patches in bound]
         self._runs.run(cells, enter, advance=advance)
-        notes = self._table.notes
-        notes.extend(note for note in self._runs.notes if note not in notes)
+        for table in self._tables:
+            table.notes.extend(note for note in self._runs.notes if note not in table.notes)
 
 
 def enter_zeros(plan: SweepPlan, table: Table) -> None:
@@ -197,17 +213,20 @@ def enter_zeros(plan: SweepPlan, table: Table) -> None:
             table.enter(cell, table.destination[:, cell.pair])
 
 
-def pair_batches(model: TransformerBridge, plan: SweepPlan, max_bytes: int) -> Iterator[list[int]]:
+def pair_batches(
+    model: TransformerBridge, plans: Sequence[SweepPlan], max_bytes: int
+) -> Iterator[list[int]]:
     """Consecutive pairs whose runs and rows take a quarter of the budget each (one at least)."""
-    rows = [0] * len(plan.lengths)
-    for cell in plan.to_run:
-        rows[cell.pair] += plan.lengths[cell.pair] - int(cell.destination[0])
+    lengths = plans[0].lengths
+    rows = [0] * len(lengths)
+    for cell in (cell for plan in plans for cell in plan.to_run):
+        rows[cell.pair] += lengths[cell.pair] - int(cell.destination[0])
     one = row_bytes(model)
     batch: list[int] = []
     held = moving = 0
-    for pair, length in enumerate(plan.lengths):
-        # residual stream, keys, values and the copied activations of every layer
-        more = 4 * length * one * plan.n_layers
+    for pair, length in enumerate(lengths):
+        # residual stream, keys, values and the copied activations of every site and layer
+        more = (3 + len(plans)) * length * one * plans[0].n_layers
         if batch and max(held + more, moving + rows[pair] * one) > max_bytes // 4:
             yield batch
             batch, held, moving = [], 0, 0

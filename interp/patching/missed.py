@@ -15,7 +15,7 @@ are estimated from the few cells that were run near it.
 
 The model is fitted to cells that were drawn at random as well as to those that were chosen, else a cell
 whose estimate is near 0 and whose effect is not would never be seen. It is a model: its calibration is
-measured in ``analyses.benchmarks.screening``.
+measured in ``analyses.benchmarks.attribution``.
 """
 
 from __future__ import annotations

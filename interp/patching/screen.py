@@ -32,7 +32,7 @@ from interp.patching.measure import PlanRuns, Table, enter_zeros, pair_batches
 from interp.patching.metrics import Metric, named_metrics
 from interp.patching.missed import ScreenedGrid
 from interp.patching.patched import MAX_BYTES
-from interp.patching.plan import SweepPlan, plan_sweep
+from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
 from interp.patching.positions import alignment_notes
 from interp.patching.result import SweepResult
 from interp.patching.sites import PatchSite
@@ -42,8 +42,8 @@ from interp.stats import rng
 _Index: TypeAlias = tuple[int, ...]
 """A cell's place in the grid."""
 
-_SMALLEST_BLOCK = 8
-"""Cells that are run together at least, however few are wanted."""
+_FORWARDS = 2.0
+"""Cost of a block of one site's cells, in forwards of all prompts."""
 
 
 @grid_or_keywords
@@ -51,10 +51,10 @@ def screen(
     model: TransformerBridge,
     pairs: PromptPair | Sequence[PromptPair],
     *,
+    sites: Sequence[PatchSite] = ("resid_pre", "attn_out", "mlp_out", "z"),
     k: int = 20,
     recall: float = 0.95,
     grid: Grid | None = None,
-    site: PatchSite = "resid_pre",
     cells: Cells | None = None,
     layers: Sequence[int] | None = None,
     spans: Sequence[str] | None = None,
@@ -64,41 +64,43 @@ def screen(
     seed: int = 0,
     max_bytes: int = MAX_BYTES,
     progress: bool = True,
-) -> SweepResult:
-    """Run cells exactly until the ``k`` largest of the grid are expected to be among them.
+) -> dict[str, SweepResult]:
+    """Run cells of several sites exactly until the ``k`` largest of each are expected among them.
 
-    Cells are compared by the absolute value of the mean effect over the pairs; of several metrics the
-    first counts. Each cell that is run is run on every pair.
+    Cells of one site are compared by the absolute value of the mean effect over the pairs; of several
+    metrics the first counts. Each cell that is run is run on every pair. All sites share one
+    attribution and both runs of every pair, and their cells go through the layers together.
 
     Args:
         model: a bridge in evaluation mode.
         pairs: one pair or several.
-        k: how many of the largest cells are wanted; cells that are known by causality come for free.
+        sites: what is copied; any site of a sweep.
+        k: how many of the largest cells are wanted at each site; cells that are known by causality
+            come for free.
         recall: the share of them that is to be found, in expectation.
-        grid: the arguments from ``site`` to ``positions`` as one :class:`interp.patching.Grid`,
-            instead of them; a window is refused.
-        site: what is copied; any but ``"edges"``.
-        cells: the grid, as in :func:`interp.patching.sweep`.
+        grid: ``cells`` to ``positions`` as one :class:`interp.patching.Grid`, instead of them; a
+            window is refused.
+        cells: the grid of every site; None takes each site's own, as :func:`interp.patching.sweep`.
         layers: which layers; None takes all.
         spans: the columns of ``"layer_span"``.
         heads: which heads; None takes all.
         positions: which positions of the destination.
         metric: as in a sweep, with a gradient.
-        seed: seed of the random cells and of the result's max-t.
+        seed: seed of the random cells and of the results' max-t.
         max_bytes: budget for what the exact runs hold at a time.
         progress: show bars.
 
     Returns:
-        The :class:`SweepResult` of the exact sweep, NaN in the cells that were not run. Its first note
-        says how many were, and how many of the largest are expected among the others.
+        By site, the :class:`SweepResult` of the exact sweep, NaN in the cells that were not run. Its
+        first note says how many were, and how many of the largest are expected among the others.
 
     Raises:
         InterpError: what a sweep or an attribution refuses, a ``k`` below 1, or a ``recall`` that is not
             between 0 and 1.
 
     Example:
-        >>> result = screen(model, pairs, site="z", k=20)   # doctest: +SKIP
-        >>> result.top(5), result.notes[0]                    # doctest: +SKIP
+        >>> found = screen(model, pairs, sites=["z", "mlp_out"], k=20)   # doctest: +SKIP
+        >>> found["z"].top(5), found["z"].notes[0]                         # doctest: +SKIP
     """
     if k < 1:
         raise InterpError(f"k is {k}: at least one cell has to be wanted")
@@ -107,131 +109,165 @@ def screen(
             f"recall is {recall}: give a share between 0 and 1; all cells are a sweep"
         )
     if grid is None:
-        grid = Grid(site, cells, layers, spans, heads, positions)
-    grid.require_unset("screen", {"window": "an estimate ranks cells of one layer"})
+        grid = Grid(None, cells, layers, spans, heads, positions)
+    grid.require_unset(
+        "screen", {"site": "name sites=", "window": "an estimate ranks cells of one layer"}
+    )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    plan = plan_sweep(model, pairs, grid=grid, metric=metrics)
     estimates = attribute(
-        model,
-        pairs,
-        sites=[plan.site],
-        grid=replace(grid, site=None),
-        metric=metric,
-        seed=seed,
-        progress=progress,
-    )[plan.site]
-    table = Table.empty(plan, len(metrics))
-    runner = _Runner(model, pairs, plan, metrics, table, max_bytes)
-    missed, n = _run_until(runner, _mean_effect(estimates), k, recall, seed, progress)
-    return SweepResult.of_table(
-        plan,
-        table,
-        pairs,
-        metric_names=list(metrics),
-        several=several,
-        title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {plan.site}, screened",
-        seed=seed,
-        notes=(_note(n, len(runner.candidates), k, missed), *alignment_notes(model, pairs)),
+        model, pairs, sites=sites, grid=grid, metric=metric, seed=seed, progress=progress
     )
+    screened: dict[PatchSite, _Screened] = {
+        site: _Screened.of(
+            plan_sweep(model, pairs, grid=replace(grid, site=site), metric=metrics),
+            _mean_effect(estimates[site]),
+            len(metrics),
+        )
+        for site in dict.fromkeys(sites)
+    }
+    _run_until(_Runner(model, pairs, metrics, screened, max_bytes), k, recall, seed, progress)
+    return {
+        site: SweepResult.of_table(
+            found.plan,
+            found.table,
+            pairs,
+            metric_names=list(metrics),
+            several=several,
+            title=f"{pairs[0].source_name} -> {pairs[0].destination_name}, {site}, screened",
+            seed=seed,
+            notes=(found.note(k), *alignment_notes(model, pairs)),
+        )
+        for site, found in screened.items()
+    }
+
+
+@dataclass(eq=False)
+class _Screened:
+    """One site's cells: what is estimated of them, which were run, and how many are still missed."""
+
+    plan: SweepPlan
+    table: Table
+    candidates: list[_Index]
+    """Cells of the grid that have to be run, on some pair."""
+    grid: ScreenedGrid
+    costs: npt.NDArray[np.float64]
+    """Rows times layers that each candidate takes on all pairs."""
+    done: npt.NDArray[np.bool_]
+    chances: npt.NDArray[np.float64]
+    """Of each candidate, to be one of the largest though it was not run."""
+
+    @classmethod
+    def of(cls, plan: SweepPlan, estimated: npt.NDArray[np.float64], n_metrics: int) -> _Screened:
+        """Nothing is run yet."""
+        costs: dict[_Index, int] = {}
+        for cell in plan.to_run:
+            costs[cell.index] = costs.get(cell.index, 0) + plan.token_layers_of(cell)
+        candidates = list(costs)
+        columns = {index[1:]: None for index in candidates}
+        number_of = {column: number for number, column in enumerate(columns)}
+        grid = ScreenedGrid(
+            np.array([index[0] for index in candidates], dtype=np.int64),
+            np.array([number_of[index[1:]] for index in candidates], dtype=np.int64),
+            np.nan_to_num(np.array([estimated[index] for index in candidates], dtype=np.float64)),
+        )
+        return cls(
+            plan,
+            Table.empty(plan, n_metrics),
+            candidates,
+            grid,
+            np.array(list(costs.values()), dtype=np.float64),
+            np.zeros(len(candidates), dtype=bool),
+            np.ones(len(candidates)),
+        )
+
+    def next_block(self, missed: float, cost: float) -> npt.NDArray[np.intp]:
+        """Cells to run so that no more than ``missed`` are expected to be, up to a cost."""
+        # what tells most for its time: cells of late layers and positions are cheap
+        order = np.argsort(-self.chances / self.costs, kind="stable")
+        order = order[~self.done[order]]
+        left = self.chances.sum() - self.chances[order].cumsum()
+        enough = 1 + int(np.searchsorted(-left, -missed))
+        affordable = int(np.searchsorted(self.costs[order].cumsum(), cost, side="right"))
+        return order[: max(1, min(enough, affordable))]
+
+    def planned(self, chosen: npt.NDArray[np.intp]) -> list[PlannedCell]:
+        """Some candidates on all pairs."""
+        wanted = {self.candidates[c] for c in chosen}
+        return [cell for cell in self.plan.to_run if cell.index in wanted]
+
+    def update(self, chosen: npt.NDArray[np.intp], k: int) -> None:
+        """Take the effects of candidates that were run."""
+        self.done[chosen] = True
+        enter_zeros(self.plan, self.table)
+        mean = _mean((self.table.values[0] - self.table.destination[0]).double().numpy())
+        exact = np.array([mean[index] for index in self.candidates])
+        self.chances = self.grid.chances(np.where(self.done, exact, np.nan), k)
+
+    @property
+    def missed(self) -> float:
+        """How many of the largest are expected among the cells that were not run."""
+        return float(self.chances.sum())
+
+    def note(self, k: int) -> str:
+        """How many cells were run, and what the others may hide."""
+        if self.done.all():
+            return f"screened: all {len(self.done)} cells run exactly"
+        return (
+            f"screened: {self.done.sum()} of {len(self.done)} cells run exactly; {self.missed:.2g} of "
+            f"the {k} largest are expected among the others"
+        )
 
 
 @dataclass(eq=False)
 class _Runner:
-    """Runs cells of the grid on all pairs; both runs of the pairs are kept where memory allows it."""
+    """Runs cells on all pairs; both runs of the pairs are kept where memory allows it."""
 
     model: TransformerBridge
     pairs: Sequence[PromptPair]
-    plan: SweepPlan
     metrics: Mapping[str, Metric]
-    table: Table
+    screened: Mapping[PatchSite, _Screened]
     max_bytes: int
     _kept: PlanRuns | None = None
 
     @cached_property
-    def candidates(self) -> list[_Index]:
-        """Cells of the grid that have to be run, on some pair."""
-        return list(dict.fromkeys(cell.index for cell in self.plan.to_run))
-
-    @cached_property
     def _batches(self) -> list[list[int]]:
-        return list(pair_batches(self.model, self.plan, self.max_bytes))
+        plans = [found.plan for found in self.screened.values()]
+        return list(pair_batches(self.model, plans, self.max_bytes))
 
-    @cached_property
-    def costs(self) -> npt.NDArray[np.float64]:
-        """Rows times layers that each candidate takes on all pairs."""
-        found = dict.fromkeys(self.candidates, 0)
-        for cell in self.plan.to_run:
-            found[cell.index] += self.plan.token_layers_of(cell)
-        return np.array([found[index] for index in self.candidates], dtype=np.float64)
-
-    def run(self, indices: Sequence[_Index]) -> None:
-        """Run some cells on every pair."""
-        wanted = set(indices)
-        cells = [cell for cell in self.plan.to_run if cell.index in wanted]
+    def run(self, cells: Mapping[PatchSite, Sequence[PlannedCell]]) -> None:
+        """Run some cells of the sites."""
+        planned = {site: (found.plan, found.table) for site, found in self.screened.items()}
         for batch in self._batches:
             runs = self._kept or PlanRuns(
-                self.model,
-                self.pairs,
-                self.plan,
-                batch,
-                self.metrics,
-                self.table,
-                max_bytes=self.max_bytes,
+                self.model, self.pairs, planned, batch, self.metrics, max_bytes=self.max_bytes
             )
             if len(self._batches) == 1:
                 self._kept = runs
-            runs.run([cell for cell in cells if cell.pair in runs.sources], _quietly)
-        enter_zeros(self.plan, self.table)
-
-    def effects(self) -> npt.NDArray[np.float64]:
-        """Mean effect of every candidate, the first metric's; NaN where it was not run."""
-        values = (self.table.values[0] - self.table.destination[0]).double().numpy()
-        mean = _mean(values)
-        return np.array([mean[index] for index in self.candidates])
+            runs.run(cells)
 
 
-def _run_until(
-    runner: _Runner,
-    estimated: npt.NDArray[np.float64],
-    k: int,
-    recall: float,
-    seed: int,
-    progress: bool,
-) -> tuple[float, int]:
-    """Run blocks until the rule holds; the expected number of missed cells, and how many were run."""
-    candidates = runner.candidates
-    columns = {index[1:]: None for index in candidates}
-    number_of = {column: number for number, column in enumerate(columns)}
-    grid = ScreenedGrid(
-        np.array([index[0] for index in candidates], dtype=np.int64),
-        np.array([number_of[index[1:]] for index in candidates], dtype=np.int64),
-        np.nan_to_num(np.array([estimated[index] for index in candidates], dtype=np.float64)),
-    )
-    done = np.zeros(len(candidates), dtype=bool)
-    chosen = _first_block(grid, k, seed)
-    title = f"screening {runner.plan.site}"
-    with tqdm(total=len(candidates), desc=title, disable=not progress) as bar:
-        while True:
-            runner.run([candidates[c] for c in chosen])
-            done[chosen] = True
-            bar.update(len(chosen))
-            if done.all():
-                return 0.0, len(done)
-            chances = grid.chances(np.where(done, runner.effects(), np.nan), k)
-            missed = float(chances.sum())
-            if missed <= (1 - recall) * k:
-                return missed, int(done.sum())
-            # what tells most for its time: cells of late layers and positions are cheap
-            order = np.argsort(-chances / runner.costs, kind="stable")
-            chosen = order[~done[order]][: max(k, _SMALLEST_BLOCK)]
+def _run_until(runner: _Runner, k: int, recall: float, seed: int, progress: bool) -> None:
+    """Run blocks of cells until the rule holds at every site."""
+    screened = runner.screened
+    chosen = {site: first_block(found.grid, k, seed) for site, found in screened.items()}
+    n_cells = sum(len(found.candidates) for found in screened.values())
+    title = f"screening {', '.join(screened)}"
+    with tqdm(total=n_cells, desc=title, disable=not progress) as bar:
+        while chosen:
+            runner.run({site: screened[site].planned(block) for site, block in chosen.items()})
+            for site, block in chosen.items():
+                screened[site].update(block, k)
+                bar.update(len(block))
+            missed = (1 - recall) * k
+            chosen = {
+                site: found.next_block(missed, _block_cost(found))
+                for site, found in screened.items()
+                if found.missed > missed
+            }
 
 
-def _quietly(_: int) -> None:
-    """Row-layers are not told of: how many there will be is not known before."""
-
-
-def _first_block(grid: ScreenedGrid, k: int, seed: int) -> npt.NDArray[np.intp]:
+def first_block(grid: ScreenedGrid, k: int, seed: int) -> npt.NDArray[np.intp]:
     """The ``k`` cells of largest estimate, and one at random of every layer."""
     order = np.argsort(-np.abs(grid.estimate), kind="stable")
     generator = rng(seed, "random cells of a screen")
@@ -239,6 +275,15 @@ def _first_block(grid: ScreenedGrid, k: int, seed: int) -> npt.NDArray[np.intp]:
         generator.choice(np.flatnonzero(grid.layer == layer)) for layer in np.unique(grid.layer)
     ]
     return np.unique(np.concatenate([order[:k], np.array(drawn, dtype=np.intp)]))
+
+
+def _block_cost(found: _Screened) -> float:
+    """Rows times layers of a block: as many as two forwards of all prompts.
+
+    To go through the layers costs about as much as half a forward however few cells do, and what is
+    learnt from a block makes the next one smaller.
+    """
+    return _FORWARDS * sum(found.plan.lengths) * found.plan.n_layers
 
 
 def _mean_effect(result: SweepResult) -> npt.NDArray[np.float64]:
@@ -251,12 +296,3 @@ def _mean(effects: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     total = np.where(defined, effects, 0.0).sum(-1)
     counts = defined.sum(-1)
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
-
-
-def _note(n: int, n_cells: int, k: int, missed: float) -> str:
-    if n == n_cells:
-        return f"screened: all {n} cells run exactly"
-    return (
-        f"screened: {n} of {n_cells} cells run exactly; {missed:.2g} of the {k} largest are expected "
-        "among the others"
-    )

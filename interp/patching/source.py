@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from interp.errors import InterpError
 from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
 from interp.models.wrapped import wrapped_logits
-from interp.patching.cells import Part, Patch, PatchSite, as_index
+from interp.patching.cells import Part, Patch, as_index
 from interp.patching.hooked import hook_of
 from interp.patching.plan import PlannedCell, SweepPlan
+from interp.patching.sites import PatchSite
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,31 +40,43 @@ class SourceRun:
 
 
 @torch.no_grad()
-def read_source(
-    model: TransformerBridge, ids: Int[Tensor, " pos"], plan: SweepPlan, pair: int
-) -> SourceRun:
-    """Run the source of one pair and keep what the plan copies from it."""
-    cells = [cell for cell in plan.to_run if cell.pair == pair]
-    positions = sorted({int(p) for cell in cells for p in cell.source})
-    layers = sorted({layer for cell in cells for layer in cell.layers})
-    states: dict[int, Tensor] = {}
-
-    def reader(layer: int) -> Callable[..., None]:
-        def read(activation: Tensor, hook: Any) -> None:
-            rows = activation[0].transpose(0, 1) if plan.site == "pattern" else activation[0]
-            # a copy: a view would keep the positions that are not copied
-            states[layer] = rows[as_index(positions, rows.device)].clone()
-
-        return read
-
-    hooks = [(hook_of(plan.site, layer), reader(layer)) for layer in layers]
-    device = model.cfg.device
+def read_sources(
+    model: TransformerBridge, ids: Int[Tensor, " pos"], plans: Sequence[SweepPlan], pair: int
+) -> dict[PatchSite, SourceRun]:
+    """Run the source of one pair once and keep, by site, what the plans copy from it."""
+    read = {plan.site: _Reader(plan, pair) for plan in plans}
+    hooks = [hook for reader in read.values() for hook in reader.hooks()]
     reset_rope(model)
     with model.hooks(fwd_hooks=hooks):
-        logits = wrapped_logits(model, ids[None].to(device), logits_to_keep=1)[0]
-    for layer, values in states.items():
-        require_finite(values, hook_of(plan.site, layer), f"the source of pair {pair}")
-    return SourceRun(states, {p: k for k, p in enumerate(positions)}, logits.float())
+        logits = wrapped_logits(model, ids[None].to(model.cfg.device), logits_to_keep=1)[0].float()
+    for site, reader in read.items():
+        for layer, values in reader.states.items():
+            require_finite(values, hook_of(site, layer), f"the source of pair {pair}")
+    return {site: SourceRun(reader.states, reader.row_of, logits) for site, reader in read.items()}
+
+
+class _Reader:
+    """Keeps the activations of one site that a plan copies from one pair's source."""
+
+    def __init__(self, plan: SweepPlan, pair: int) -> None:
+        cells = [cell for cell in plan.to_run if cell.pair == pair]
+        positions = sorted({int(p) for cell in cells for p in cell.source})
+        self._site, self._positions = plan.site, positions
+        self._layers = sorted({layer for cell in cells for layer in cell.layers})
+        self.row_of = {p: k for k, p in enumerate(positions)}
+        self.states: dict[int, Tensor] = {}
+
+    def hooks(self) -> list[tuple[str, Callable[..., None]]]:
+        """One for every layer that is copied."""
+        return [(hook_of(self._site, layer), self._keep(layer)) for layer in self._layers]
+
+    def _keep(self, layer: int) -> Callable[..., None]:
+        def keep(activation: Tensor, hook: Any) -> None:
+            rows = activation[0].transpose(0, 1) if self._site == "pattern" else activation[0]
+            # a copy: a view would keep the positions that are not copied
+            self.states[layer] = rows[as_index(self._positions, rows.device)].clone()
+
+        return keep
 
 
 def patches_of(

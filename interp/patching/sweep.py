@@ -14,6 +14,7 @@ hook on the model addresses positions, the sweep runs one forward per cell
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from transformer_lens.model_bridge import TransformerBridge
@@ -77,7 +78,7 @@ def sweep(
             (:data:`interp.patching.Metric`), or several by name: they share the runs.
         method: ``"exact"``, ``"hooked"`` for one forward per cell through hooks, or
             ``"screened"`` to run cells until the ``k`` largest are expected to be among them
-            (:func:`interp.patching.screen.screen`).
+            (:func:`interp.patching.screen`, which takes several sites for less).
         k: how many of the largest cells a screened sweep looks for.
         recall: the share of them that it is to find, in expectation.
         seed: seed of the result's max-t.
@@ -103,17 +104,20 @@ def sweep(
     if method == "screened":
         if part is not None or grid.window != 1:
             raise InterpError("a screened sweep copies whole activations of one layer per cell")
-        return screen(
+        site = grid.site or "resid_pre"
+        found = screen(
             model,
             pairs,
+            sites=[site],
             k=k,
             recall=recall,
-            grid=grid,
+            grid=replace(grid, site=None),
             metric=metric,
             seed=seed,
             max_bytes=max_bytes,
             progress=progress,
         )
+        return found[site]
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
     plan = plan_sweep(model, pairs, grid=grid, metric=metrics)

@@ -16,7 +16,7 @@ from interp.patching import ALL, PatchSite, plan_sweep, sweep
 from interp.patching.attribution import attribute
 from interp.patching.hooked import run_cell, supports_hook
 from interp.patching.plan import SweepPlan
-from interp.patching.source import patches_of, read_source
+from interp.patching.source import patches_of, read_sources
 from interp.prompts import PromptPair, make_pair
 from tests.conftest import ARCHITECTURES
 from tests.patching.by_hand import N_LAYERS, TARGET, name_of, own_margin, random_ids, with_spans
@@ -90,8 +90,10 @@ def derivative(model: Any, pair: PromptPair, plan: SweepPlan, *, every: int) -> 
     small = 1e-3
     chosen = plan.to_run[::every]
     own = tuple(replace(cell, source=cell.destination) for cell in plan.cells)
-    source = read_source(model, pair.source.ids, plan, 0)
-    destination = read_source(model, pair.destination.ids, replace(plan, cells=own), 0)
+    source = read_sources(model, pair.source.ids, [plan], 0)[plan.site]
+    destination = read_sources(model, pair.destination.ids, [replace(plan, cells=own)], 0)[
+        plan.site
+    ]
     last = torch.tensor([len(pair.destination) - 1])
     found = {}
     for cell in chosen:

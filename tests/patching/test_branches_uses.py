@@ -16,7 +16,7 @@ from interp.patching import attribute, knockout, measure_identities, plan_sweep,
 from interp.patching.hooked import run_reading
 from interp.patching.metrics import METRICS, evaluate_metrics, reading_of
 from interp.patching.sites import PatchSite, SweepMethod
-from interp.patching.source import patches_of, read_source
+from interp.patching.source import patches_of, read_sources
 from interp.prompts import PromptPair, make_pair
 from tests.patching.by_hand import N_LAYERS, random_ids, rough_model, tolerance, with_spans
 from tests.patching.options_by_hand import OPTIONS, full_texts, mean_log_prob, option_pair
@@ -169,9 +169,9 @@ def test_an_estimate_is_the_derivative_towards_the_source(
     pair = option_pair(model)
     plan = plan_sweep(model, pair, site=site, metric="option_margin")
     result = attribute(model, pair, sites=[site], metric="option_margin", progress=False)[site]
-    source = read_source(model, pair.source.ids, plan, 0)
+    source = read_sources(model, pair.source.ids, [plan], 0)[plan.site]
     own = replace(plan, cells=tuple(replace(cell, source=cell.destination) for cell in plan.cells))
-    destination = read_source(model, pair.destination.ids, own, 0)
+    destination = read_sources(model, pair.destination.ids, [own], 0)[plan.site]
     reading = reading_of(pair.destination.ids, pair, ONE)
     step = 1e-3
     expected, found = [], []

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.patching.missed import ScreenedGrid
-from interp.patching.screen import _first_block
+from interp.patching.screen import first_block
 
 
 def drawn_grid(
@@ -30,7 +30,7 @@ def screened(
 ) -> np.ndarray:
     """The loop of a screened sweep without a model: which cells it runs."""
     done = np.zeros(len(effect), dtype=bool)
-    chosen = _first_block(grid, k, seed)
+    chosen = first_block(grid, k, seed)
     while True:
         done[chosen] = True
         if done.all():
