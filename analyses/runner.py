@@ -12,6 +12,7 @@ returned: no model is loaded, nothing is computed but the statistics.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from typing import Any, Generic
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.asking import NOT_COMPARED
 from analyses.config import RULES, StudyConfig, read_config
-from analyses.executors import Executor, Job, in_process
+from analyses.executors import Executor, Job, in_process, loading_options
 from analyses.registry import load_study
 from analyses.report.page import write_page
+from analyses.report.prose import count
 from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, Story, Study
 from interp import viz
 from interp.errors import InterpError
@@ -32,10 +35,7 @@ from interp.models.chat_template import template_date
 from interp.prompts.tokenizer import require_tokenizer
 from interp.runs import Run, open_run, read_manifest
 
-NOT_COMPARED = (
-    "config.out", "config.png", "config.template_date", "model.checks", "model.versions",
-)  # fmt: skip
-"""What may differ between a run and its resumption; the model's card has the date that is written."""
+_log = logging.getLogger("interp")
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,19 @@ def run_and_tell(
     executor: Executor = in_process,
     command: str = "",
     progress: bool = True,
+    asked: AskedT | None = None,
 ) -> Finished[ResultT]:
-    """:func:`run`, with the story it wrote."""
+    """:func:`run`, with the story it wrote; ``asked``: what the study was asked already."""
     by_name = model is None
     if config.png:
         viz.require_browser()  # not found out after hours of computing
     if model is not None:
         config = _config_of(config, model)
-    asked = study.ask(config, progress=progress)
+    if asked is None:
+        asked = study.ask(config, progress=progress)
     if model is None:
-        model = load_model(
-            config.model,
-            compatibility_mode=config.compatibility_mode,
-            template_date=config.template_date,
-        )
+        _log.info("model: %s", config.model)
+        model = load_model(config.model, progress=progress, **loading_options(config))
     card = model_card(model)
     with contextlib.ExitStack() as stack:
         opened: list[Run] = []
@@ -126,6 +125,7 @@ def run_and_tell(
             folder.save_table(name, table)
             folder.save_text(f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
         story = study.story(result)
+        folder.record_headline(story.headline)
         write_page(folder, story, card=card, png=config.png)
     return Finished(result, story, config.out / "report.html")
 
@@ -140,6 +140,7 @@ def _config_of(config: ConfigT, model: TransformerBridge) -> ConfigT:
             f"compatibility_mode is {config.compatibility_mode}, and the model given is in mode "
             f"{card.mode!r}: leave the option out, or load the model so"
         )
+    _refuse_other_kind(config, card)
     date = template_date(model.tokenizer).isoformat()
     given = "template_date" in config.model_fields_set
     if given and card.template_date and config.template_date != date:
@@ -151,6 +152,19 @@ def _config_of(config: ConfigT, model: TransformerBridge) -> ConfigT:
     return config.model_copy(
         update={"model": name, "compatibility_mode": mode, "template_date": date}
     )
+
+
+def _refuse_other_kind(config: StudyConfig, card: ModelCard) -> None:
+    """Refuse a device or a dtype that the model in memory does not have."""
+    for option, asked, own in (
+        ("device", config.device, card.device),
+        ("dtype", config.dtype, card.dtype),
+    ):
+        if asked not in ("auto", own, own.partition(":")[0]):
+            raise InterpError(
+                f"{option} is {asked}, and the model given is in {own}: leave the option out, or load "
+                "the model so"
+            )
 
 
 def _compute(
@@ -170,6 +184,7 @@ def _compute(
             compute, mapper = bind(step.compute)
             ledger = folder.ledger(step.table)
             shown = progress and len(step.units) > 1
+            _log.info("%s: %s", step.table, count(len(step.units), "unit"))
             ledger.run(step.units, key=step.key, compute=compute, mapper=mapper, progress=shown)
             if step.stream:
                 ledger.stream()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import platform
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from analyses.config import Items, Model, Seed
+from analyses.commands.completion import complete_items, complete_models, complete_of
+from analyses.config import Device, Items, Model, ModelDtype, Seed, read_config
+from interp.models.names import DEVICES, DTYPES, require_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,12 +22,68 @@ if TYPE_CHECKING:
 
 def help_of(declared: Any) -> str:
     """The description of a field that :mod:`analyses.config` declares."""
-    return str(get_args(declared)[1].description)
+    return next(str(part.description) for part in get_args(declared) if isinstance(part, FieldInfo))
 
 
-ModelOption = Annotated[str, typer.Option(help=help_of(Model))]
-ItemsOption = Annotated[str, typer.Option(help=help_of(Items))]
+ModelOption = Annotated[str, typer.Option(help=help_of(Model), autocompletion=complete_models)]
+DeviceOption = Annotated[
+    str, typer.Option(help=help_of(Device), autocompletion=complete_of(DEVICES))
+]
+DtypeOption = Annotated[
+    str, typer.Option(help=help_of(ModelDtype), autocompletion=complete_of(DTYPES))
+]
+ItemsOption = Annotated[str, typer.Option(help=help_of(Items), autocompletion=complete_items)]
 SeedOption = Annotated[int, typer.Option(min=0, help=help_of(Seed))]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Nothing but the result: no bars, no log, no tables.")
+]
+
+
+def version_line() -> str:
+    """``interp 0.1.0 (transformer-lens 4.3.0, torch 2.9.0, ...)``, without loading any of them."""
+    from importlib import metadata
+
+    from interp import __version__
+
+    packages = ("transformer-lens", "torch", "transformers")
+    own = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    return f"interp {__version__} ({own}, python {platform.python_version()})"
+
+
+def report_progress(*, quiet: bool = False) -> bool:
+    """How a command says what it is doing; whether with bars.
+
+    On a terminal with bars. Into a file or a pipe, where bars would be thousands of lines, with a plain
+    line for each step. ``quiet``: not at all.
+    """
+    bars = not quiet and sys.stderr.isatty()
+    log = logging.getLogger("interp")
+    log.handlers = []
+    if not quiet and not bars:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+    return bars
+
+
+class _Loading(BaseModel):
+    """How a command without a study loads its model."""
+
+    device: Device
+    dtype: ModelDtype
+
+
+def loading_options(name: str, device: str, dtype: str) -> dict[str, Any]:
+    """How ``load_model`` loads a model for a command; refused before anything heavy is imported.
+
+    Raises:
+        InterpError: a name of no model, or an option that cannot be.
+    """
+    read = read_config(_Loading, device=device, dtype=dtype)
+    require_model(name)
+    return {**read.model_dump(), "progress": report_progress()}
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

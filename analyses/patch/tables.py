@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analyses.contrast import CONTROL, Question, read_example
+from analyses.contrast import Question, read_example
+from analyses.patch.asked import arms_of
 from analyses.patch.config import PatchConfig
 from analyses.patch.health import REVERSED, health_table
 from analyses.study import Saved
@@ -51,14 +52,6 @@ class PatchResult:
     health: pd.DataFrame
     example: dict[str, str]
     report: Path
-
-
-def arms_of(config: PatchConfig) -> dict[str, str]:
-    """The conditions that are patched, each with what it is patched into."""
-    own = {config.condition: config.against}
-    control = {CONTROL: "placebo"} if config.control else {}
-    # the condition asked about comes first, and keeps its side where it is the control
-    return own | control | own
 
 
 def table_name(condition: str, site: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analyses.contrast import CONTROL, Question, read_example
+from analyses.contrast import CONTROL, read_example
+from analyses.project.asked import ProjectQuestion
 from analyses.project.config import ProjectConfig
 from analyses.report.claims import corrected_for
 from analyses.report.verdicts import is_finding
@@ -33,13 +34,6 @@ KINDS = 3
 
 FITTED = "directions/morality.safetensors"
 """The direction of a run that was given none."""
-
-
-@dataclass(frozen=True)
-class ProjectQuestion(Question[ProjectConfig]):
-    """What is asked, with the direction of the user's file where there is one."""
-
-    given: DirectionStack | None
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,16 @@ as ``*.safetensors``, ``figures/`` and ``report.html``. Every file appears whole
 Importing this package loads neither torch nor TransformerLens.
 """
 
-from interp.runs.canonical import digest
-from interp.runs.folder import Run, open_run
-from interp.runs.ledger import Ledger, Tally
-from interp.runs.manifest import read_manifest
-from interp.runs.parquet import read_parts, read_table
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.runs.canonical import digest
+    from interp.runs.folder import Run, open_run
+    from interp.runs.ledger import Ledger, Tally
+    from interp.runs.manifest import read_manifest
+    from interp.runs.parquet import read_parts, read_table
 
 __all__ = [
     "Ledger",
@@ -28,3 +33,5 @@ __all__ = [
     "read_parts",
     "read_table",
 ]
+
+attach(__name__)
