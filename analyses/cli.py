@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from analyses import registry
-from analyses.commands import conditions, data, direction, models
+from analyses.commands import conditions, data, direction, models, runs
 from analyses.commands.from_config import command_of, epilog_of
 from analyses.commands.options import version_line
 from analyses.console import print_in_any_encoding
@@ -45,6 +45,7 @@ def build_app() -> typer.Typer:
         home = groups[group] if group else app
         home.command(command, epilog=epilog_of(name))(command_of(name))
     app.add_typer(groups["direction"], name="direction")
+    app.add_typer(runs.app, name="runs")
     app.add_typer(models.app, name="models")
     app.add_typer(data.app, name="data")
     app.add_typer(conditions.app, name="conditions")

@@ -25,7 +25,7 @@ from analyses.asking import NOT_COMPARED
 from analyses.config import RULES, StudyConfig, read_config
 from analyses.executors import Executor, Job, in_process, loading_options
 from analyses.registry import load_study
-from analyses.report.page import write_page
+from analyses.report.page import render_page, write_page
 from analyses.report.prose import count
 from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, Story, Study
 from interp import viz
@@ -33,7 +33,8 @@ from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
 from interp.models.chat_template import template_date
 from interp.prompts.tokenizer import require_tokenizer
-from interp.runs import Run, open_run, read_manifest
+from interp.runs import Run, amend_run, open_run, read_manifest
+from interp.runs.atomic import make_folder, write_bytes
 
 _log = logging.getLogger("interp")
 
@@ -215,6 +216,13 @@ def load(folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None) 
         InterpError: no run there, one that has not ended, one of an unknown study, or one whose data
             sets or condition files have changed since.
     """
+    return reopen(folder, study=study)[1]
+
+
+def reopen(
+    folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None
+) -> tuple[Study[Any, Any, Any, Any], Any]:
+    """:func:`load`, with the study that reads the result."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest["status"] != "complete":
@@ -225,7 +233,31 @@ def load(folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None) 
     config: StudyConfig = read_config(study.Config, **manifest["config"])
     asked = study.ask(config, progress=False)
     _refuse_other_data(folder, manifest["data"], asked.data_hashes)
-    return study.read(asked, Saved(folder, ModelCard.from_dict(manifest["model"])))
+    return study, study.read(asked, Saved(folder, ModelCard.from_dict(manifest["model"])))
+
+
+def rebuild_report(folder: str | Path, out: str | Path | None = None) -> Finished[Any]:
+    """The report of a finished run again, from its tables and without a model.
+
+    Args:
+        folder: the run's folder.
+        out: where the page is written; None: in place of the run's own, with its figures.
+
+    Raises:
+        InterpError: as :func:`load`, or a place that cannot be written.
+    """
+    folder = Path(folder)
+    study, result = reopen(folder)
+    story = study.story(result)
+    if out is not None:
+        page = render_page(story, result.card)
+        make_folder(Path(out).parent)
+        write_bytes(Path(out), page.encode())
+        return Finished(result, story, Path(out))
+    with amend_run(folder) as run:
+        run.record_headline(story.headline)
+        write_page(run, story, card=result.card)
+    return Finished(result, story, folder / "report.html")
 
 
 def _refuse_other_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -195,7 +195,10 @@ class Study(Protocol[ConfigT, AskedT, BenchT, ResultT]):
         ...
 
     def tables(self, result: ResultT) -> Mapping[str, pd.DataFrame]:
-        """The tables derived by :meth:`read`, written beside those of the steps (parquet and CSV)."""
+        """The tables derived by :meth:`read`, written beside those of the steps (parquet and CSV).
+
+        The first that holds effects with intervals is the main one: what runs are compared by.
+        """
         ...
 
     def story(self, result: ResultT) -> Story:

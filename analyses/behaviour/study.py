@@ -92,8 +92,8 @@ class Behaviour:
         return tables.read(asked, saved)
 
     def tables(self, result: BehaviourResult) -> Mapping[str, pd.DataFrame]:
-        """Everything that has rows."""
-        return result.tables
+        """Everything that has rows, effects first."""
+        return dict(sorted(result.tables.items(), key=lambda table: table[0] != "effects"))
 
     def story(self, result: BehaviourResult) -> Story:
         """A section for every table with numbers; the positive control is read first."""

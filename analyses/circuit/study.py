@@ -161,9 +161,9 @@ class Circuit:
         return tables.read(asked, saved)
 
     def tables(self, result: CircuitResult) -> Mapping[str, pd.DataFrame]:
-        """Everything but the runs themselves."""
+        """Everything but the runs themselves; the areas under the curve first."""
         names = [
-            *("scores", "curve_table", "random_table", "areas", "tests_table", "minimality"),
+            *("areas", "scores", "curve_table", "random_table", "tests_table", "minimality"),
             *("joint_table", "by_ablation"),
         ]
         return {name.removesuffix("_table"): getattr(result, name) for name in names}

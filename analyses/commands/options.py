@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ def loading_options(name: str, device: str, dtype: str) -> dict[str, Any]:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table without borders, its first column never wrapped."""
+    """Print a table without borders, its first column never wrapped; a row is a line in a file."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -97,7 +98,12 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         printed.add_column(Text(name), no_wrap=k == 0)
     for row in rows:
         printed.add_row(*(Text(_cell(cell)) for cell in row))  # a text is no markup
-    Console().print(printed)
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    Console(width=None if narrow else _WIDEST).print(printed)
+
+
+_WIDEST = 400
+"""Characters of a line where no terminal sets the width."""
 
 
 def print_frame(frame: pd.DataFrame) -> None:

@@ -79,8 +79,8 @@ class FitDirection:
         return tables.read_fits(asked, saved)
 
     def tables(self, result: DirectionResult) -> Mapping[str, pd.DataFrame]:
-        """Scores of every layer, and of each method and site at its best."""
-        return {"scores": result.fits.to_dataframe(), "best": result.fits.best}
+        """Scores of each method and site at its best layer, and of every layer."""
+        return {"best": result.fits.best, "scores": result.fits.to_dataframe()}
 
     def story(self, result: DirectionResult) -> Story:
         """What it has to beat: shuffled labels, words, null directions."""

@@ -18,7 +18,7 @@ from interp.lazy import attach
 
 if TYPE_CHECKING:
     from interp.runs.canonical import digest
-    from interp.runs.folder import Run, open_run
+    from interp.runs.folder import Run, amend_run, open_run
     from interp.runs.ledger import Ledger, Tally
     from interp.runs.manifest import read_manifest
     from interp.runs.parquet import read_parts, read_table
@@ -27,6 +27,7 @@ __all__ = [
     "Ledger",
     "Run",
     "Tally",
+    "amend_run",
     "digest",
     "open_run",
     "read_manifest",

@@ -200,6 +200,24 @@ def open_run(
         run.close("complete")
 
 
+@contextlib.contextmanager
+def amend_run(path: str | Path) -> Iterator[Run]:
+    """A finished run, locked for the block, whose files are written again from what it holds.
+
+    Nothing but the files' hashes and the headline changes in its manifest: neither status nor sessions.
+
+    Raises InterpError if there is no run, if it has not ended, or if it is in use.
+    """
+    folder = Path(path)
+    manifest = manifests.read_manifest(folder)
+    if manifest["status"] != "complete":
+        raise InterpError(f"{folder}: the run has not ended: run its command again")
+    with _writer_lock(folder):
+        run = Run(folder, manifest)
+        yield run
+        manifests.write_manifest(folder, manifest)
+
+
 def _begin(folder: Path, now: dict[str, Any], *, command: str, ignore: Collection[str]) -> Run:
     previous = None
     if (folder / MANIFEST_NAME).exists():
