@@ -102,7 +102,7 @@ def _require_comparable(facts: Sequence[RunFacts]) -> None:
         ):
             if one != two:
                 raise InterpError(
-                    f"{first.name} and {other.name} cannot be compared: their {what} differ "
+                    f"{first.name} and {other.name} cannot be compared: they differ in {what} "
                     f"({one or 'none'}, {two or 'none'})"
                 )
 

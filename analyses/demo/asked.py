@@ -41,7 +41,7 @@ class DemoAsked:
 
     def config_of(self, config: Any, **options: Any) -> Any:
         """A study's configuration, with what it shares with the demo's."""
-        names = (*StudyConfig.model_fields, "items", "condition_file")
+        names = (*StudyConfig.model_fields, "items", "condition_file", "require_match")
         return config(**{name: getattr(self.config, name) for name in names}, **options)
 
 

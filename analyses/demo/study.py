@@ -37,7 +37,8 @@ STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "project": Project(),
     "attention": Attention(),
 }
-READINGS = ("patch-readings", "lens-readings", "project-readings")
+PATCHED = "patch-readings"
+READINGS = (PATCHED, "lens-readings", "project-readings")
 """Scores of prompts that the behaviour part asks too: made of its table, not computed again."""
 
 ARMS = "arm-readings"
@@ -57,7 +58,12 @@ def parts_of(asked: DemoAsked, n_layers: int) -> dict[str, Part]:
     """What each study asks of a model with so many layers."""
     texts = asked.config.texts
     options: dict[str, dict[str, Any]] = {
-        "patch": {"texts": texts, "rotate": True, "layers": spread_layers(n_layers)},
+        "patch": {
+            "texts": texts,
+            "rotate": True,
+            "layers": spread_layers(n_layers),
+            "fit_length": asked.config.fit_length,
+        },
         "lens": {"texts": texts},
         "project": {"texts": texts},
         "attention": {"texts": texts, "rotate": True},
@@ -104,9 +110,12 @@ class Demo:
 
     def steps(self, asked: DemoAsked, bench: DemoBench) -> Steps:
         """The studies' steps, the control's other arms, identities of one of the patched pairs."""
-        yield from part_steps(bench.parts, bench.benches, given=READINGS)
+        given = shared_readings(asked.config)
+        yield from part_steps(bench.parts, bench.benches, given=given)
         patch: PatchBench = bench.benches["patch"]
-        items = [item for item, (_, sides) in patch.sides.items() if _arms_alone(sides)]
+        items = PATCHED in given and [
+            item for item, (_, sides) in patch.sides.items() if _arms_alone(sides)
+        ]
         if items:
             yield Step(ARMS, items, key=partial(item_key, patch), compute=score_arms)
         pair = _first_pair(bench)
@@ -116,10 +125,12 @@ class Demo:
     def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
         """The studies' results."""
         scores = saved.table("behaviour-scores")
-        given = dict.fromkeys(READINGS, _readings(scores, asked.inside[: asked.config.read]))
-        own = in_turn(_readings(scores, asked.inside), asked.inside)
-        arms = [saved.table(ARMS)] if _has_arms(asked, set(own["item"])) else []
-        given["patch-readings"] = pd.concat([own, *arms], ignore_index=True)
+        shared = shared_readings(asked.config)
+        given = dict.fromkeys(shared, _readings(scores, asked.inside[: asked.config.read]))
+        if PATCHED in given:
+            own = in_turn(_readings(scores, asked.inside), asked.inside)
+            arms = [saved.table(ARMS)] if _has_arms(asked, set(own["item"])) else []
+            given[PATCHED] = pd.concat([own, *arms], ignore_index=True)
         results = over_studies(read_results(parts_of(asked, saved.card.n_layers), saved, given))
         identities = saved.table("identities")
         return DemoResult(
@@ -140,6 +151,11 @@ class Demo:
         return story.tell(
             result, {name: study.story(getattr(result, name)) for name, study in STUDIES.items()}
         )
+
+
+def shared_readings(config: DemoConfig) -> tuple[str, ...]:
+    """Those of :data:`READINGS` that the behaviour part has: fitted placebos are the maps' alone."""
+    return READINGS if config.fit_length is None else READINGS[1:]
 
 
 def _measure_packing(model: TransformerBridge, asked: DemoAsked) -> None:

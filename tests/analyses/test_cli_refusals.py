@@ -64,6 +64,13 @@ def run_lines(lines: list[list[str]], environment: dict[str, str]) -> list[tuple
     return [(code, out, err) for code, out, err in json.loads(done.stdout)]
 
 
+_NAMED = {
+    "device", "template_date", "positions", "layers", "scorer", "items", "condition", "conditions",
+    "against",
+}  # fmt: skip
+"""Options that are a name, whatever their type says."""
+
+
 def wrong_values(name: str, file: Path) -> Iterator[tuple[str, str]]:
     """Every option of a study that can be wrong without a model, with a wrong value."""
     for field, info in load_config_class(name).model_fields.items():
@@ -72,12 +79,9 @@ def wrong_values(name: str, file: Path) -> Iterator[tuple[str, str]]:
         if field == "out":
             yield option, str(file)
         elif field == "model":
-            yield from (
-                (option, value) for value in ("nope", "/nowhere/at-all", "no.gguf", str(file))
-            )
-        elif field in ("device", "template_date", "positions", "layers", "scorer"):
-            yield option, "nope"
-        elif field in ("items", "condition", "conditions", "against") or words_of(info.annotation):
+            wrong = ("nope", "/nowhere/at-all", "no.gguf", str(file))
+            yield from ((option, value) for value in wrong)
+        elif field in _NAMED or words_of(info.annotation):
             yield option, "nope"
         elif field == "texts" and "str" in kinds:
             yield option, "nope" if "tuple" not in kinds else "nope,nope:too"
