@@ -65,7 +65,8 @@ def headline(done: BehaviourResult) -> str:
     claims = claimed.effect_claims(effects) if len(effects) else {}
     if claims:
         own = [key for key in claims if key[1] not in CONTROL_ARMS] or list(claims)
-        return words.say_headline(*own[0], claims[own[0]])
+        subset, name = own[0]
+        return words.say_headline(subset, name, claims[own[0]])
     rounds = done.tables.get("round_effects", pd.DataFrame())
     if len(rounds):
         keys = ["items", "condition", "against", "measure"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from analyses.commands.completion import complete_of, dataset_names_to_show
-from analyses.commands.options import QuietOption, print_table, report_progress
+from analyses.commands.options import QuietOption, print_table, reporting
 from interp.data.catalogue import dataset_names
 
 app = typer.Typer(
@@ -40,7 +40,8 @@ def fetch(
     """Fetch a data set into the cache, once."""
     from interp.data.catalogue import fetch_dataset
 
-    typer.echo(fetch_dataset(name, progress=report_progress(quiet=quiet)))
+    with reporting(quiet=quiet) as progress:
+        typer.echo(fetch_dataset(name, progress=progress))
 
 
 @app.command(

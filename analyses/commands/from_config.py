@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from analyses.asking import ask
 from analyses.commands.completion import completer_of
-from analyses.commands.options import QuietOption, print_frame, report_progress
+from analyses.commands.options import QuietOption, print_frame, reporting
 from analyses.config import StudyConfig, read_config
 from analyses.registry import load_config_class, load_study
 
@@ -35,13 +35,16 @@ def command_of(name: str) -> Callable[..., None]:
     config = load_config_class(name)
 
     def command(*, quiet: bool, **options: Any) -> None:
-        progress = report_progress(quiet=quiet)
         wanted = read_config(config, **options)
-        asked = ask(name, wanted, progress=progress)
-        from analyses.runner import run_and_tell  # heavy: only when there is something to compute
+        with reporting(quiet=quiet) as progress:
+            asked = ask(name, wanted, progress=progress)
+            from analyses.runner import (
+                run_and_tell,  # heavy: only when there is something to compute
+            )
 
-        line = " ".join(["interp", *sys.argv[1:]])
-        done = run_and_tell(load_study(name), wanted, asked=asked, command=line, progress=progress)
+            how: dict[str, Any] = {"asked": asked, "progress": progress}
+            line = " ".join(["interp", *sys.argv[1:]])
+            done = run_and_tell(load_study(name), wanted, command=line, **how)
         if done.story.printed is not None and not quiet:
             print_frame(done.story.printed)
         typer.echo(done.story.headline)

@@ -15,7 +15,7 @@ from analyses.commands.options import (
     help_of,
     loading_options,
     print_table,
-    report_progress,
+    reporting,
 )
 from analyses.config import CompatibilityMode
 
@@ -68,12 +68,13 @@ def fetch(
     """Fetch and convert a model into the cache, once."""
     from interp.models.catalogue import model_entry
 
-    progress, entry = report_progress(quiet=quiet), model_entry(name)
-    if not entry.folder.is_dir():
-        _log.info("fetching and converting %s, %.0f MB", name, entry.size_bytes / 1e6)
-    from interp.models.load import prepare_model  # heavy: only for a name of the catalogue
+    entry = model_entry(name)
+    with reporting(quiet=quiet) as progress:
+        if not entry.folder.is_dir():
+            _log.info("fetching and converting %s, %.0f MB", name, entry.size_bytes / 1e6)
+        from interp.models.load import prepare_model  # heavy: only for a name of the catalogue
 
-    typer.echo(prepare_model(name, allow_mirrors=allow_mirrors, progress=progress))
+        typer.echo(prepare_model(name, allow_mirrors=allow_mirrors, progress=progress))
 
 
 @app.command(

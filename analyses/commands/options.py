@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -51,22 +52,32 @@ def version_line() -> str:
     return f"interp {__version__} ({own}, python {platform.python_version()})"
 
 
-def report_progress(*, quiet: bool = False) -> bool:
-    """How a command says what it is doing; whether with bars.
+class _Lines(logging.Handler):
+    """Writes every record as a line, to what standard error is by then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(self.format(record), err=True)
+
+
+@contextlib.contextmanager
+def reporting(*, quiet: bool = False) -> Iterator[bool]:
+    """How a command says what it is doing; gives whether with bars.
 
     On a terminal with bars. Into a file or a pipe, where bars would be thousands of lines, with a plain
     line for each step. ``quiet``: not at all.
     """
     bars = not quiet and sys.stderr.isatty()
-    log = logging.getLogger("interp")
-    log.handlers = []
+    log, lines = logging.getLogger("interp"), _Lines()
+    before = log.level
+    lines.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     if not quiet and not bars:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
+        log.addHandler(lines)
         log.setLevel(logging.INFO)
-        log.propagate = False
-    return bars
+    try:
+        yield bars
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(before)
 
 
 class _Loading(BaseModel):
@@ -84,7 +95,7 @@ def loading_options(name: str, device: str, dtype: str) -> dict[str, Any]:
     """
     read = read_config(_Loading, device=device, dtype=dtype)
     require_model(name)
-    return {**read.model_dump(), "progress": report_progress()}
+    return {**read.model_dump(), "progress": sys.stderr.isatty()}
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

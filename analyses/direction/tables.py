@@ -12,6 +12,7 @@ from analyses.direction.config import DirectionConfig, TransferConfig
 from analyses.study import Saved
 from interp.data import LabelledText
 from interp.directions import DirectionFits, Transfer, load_direction, word_baselines
+from interp.display import short_repr
 from interp.models import ModelCard
 
 
@@ -25,6 +26,8 @@ class DirectionResult:
     fits: DirectionFits
     report: Path
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class TransferResult:
@@ -34,6 +37,8 @@ class TransferResult:
     card: ModelCard
     transfer: Transfer
     report: Path
+
+    __repr__ = short_repr
 
 
 def file_of(method: str, site: str) -> str:

@@ -15,6 +15,7 @@ from analyses.patch.health import REVERSED, health_table
 from analyses.study import Saved
 from analyses.totals import totals_of
 from interp.data import ChoiceItem
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.patching import SweepResult
 from interp.patching.pooled import pool_pairs, span_means
@@ -52,6 +53,8 @@ class PatchResult:
     health: pd.DataFrame
     example: dict[str, str]
     report: Path
+
+    __repr__ = short_repr
 
 
 def table_name(condition: str, site: str) -> str:

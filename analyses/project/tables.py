@@ -25,6 +25,7 @@ from interp.directions.contrast_tables import (
     level_table,
     null_table,
 )
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
 from interp.stats import ALPHA, intervals_of
@@ -60,6 +61,8 @@ class ProjectResult:
     levels: pd.DataFrame
     example: dict[str, str]
     report: Path
+
+    __repr__ = short_repr
 
 
 def read(asked: ProjectQuestion, saved: Saved) -> ProjectResult:
