@@ -47,7 +47,8 @@ def command_of(name: str) -> Callable[..., None]:
             done = run_and_tell(load_study(name), wanted, command=line, **how)
         if done.story.printed is not None and not quiet:
             print_frame(done.story.printed)
-        typer.echo(done.story.headline)
+        if done.story.headline:
+            typer.echo(done.story.headline)
         typer.echo(f"report: {done.report}")
 
     parameters = [_parameter(field, info) for field, info in _in_order(config)]
