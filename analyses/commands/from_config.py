@@ -8,6 +8,7 @@ read by the configuration, which refuses it in one line. So an option is declare
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import types
@@ -35,7 +36,7 @@ def command_of(name: str) -> Callable[..., None]:
     config = load_config_class(name)
 
     def command(*, quiet: bool, **options: Any) -> None:
-        wanted = read_config(config, **options)
+        wanted = read_config(config, **{k: _number(config, k, v) for k, v in options.items()})
         with reporting(quiet=quiet) as progress:
             asked = ask(name, wanted, progress=progress)
             from analyses.runner import (
@@ -93,6 +94,16 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         default=_spelt(field.default, kind),
         annotation=Annotated[kind | None if optional else kind, option],
     )
+
+
+def _number(config: type[StudyConfig], name: str, text: Any) -> Any:
+    """A number that was typed, where the field is one; what is none is left to the configuration."""
+    kind, _ = _typed(config.model_fields[name].annotation)
+    if kind not in _NUMBERS or not isinstance(text, str):
+        return text
+    with contextlib.suppress(ValueError):
+        return kind(text)
+    return text
 
 
 def _typed(annotation: Any) -> tuple[Any, bool]:
