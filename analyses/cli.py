@@ -10,17 +10,21 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from analyses import registry
-from analyses.commands import conditions, data, direction, models
+from analyses.commands import conditions, data, direction, models, runs
 from analyses.commands.from_config import command_of, epilog_of
+from analyses.commands.options import version_line
 from analyses.console import print_in_any_encoding
 from interp.errors import InterpError
 
 _TRACEBACK = "INTERP_TRACEBACK"
+_UsageError: Any = typer.BadParameter.__base__
+"""click's own, of which typer may hold a copy."""
+
 _INTERRUPTED = "interrupted; finished work is kept, the same command resumes it"
 
 
@@ -28,23 +32,41 @@ def build_app() -> typer.Typer:
     """The application: the studies, then the catalogues and conditions."""
     app = typer.Typer(
         name="interp",
-        help="Where inside a transformer does an instruction act?",
-        epilog="First time here: [bold]interp demo[/bold]",
+        epilog="First time here: [bold]interp demo[/bold]. Tab completes names of models, data sets, "
+        "conditions and sites after [bold]interp --install-completion[/bold].",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
     )
+    app.callback()(_root)
     groups = {"direction": direction.direction_group()}
     for name in registry.STUDIES:
         group, _, command = name.rpartition(" ")
         home = groups[group] if group else app
         home.command(command, epilog=epilog_of(name))(command_of(name))
     app.add_typer(groups["direction"], name="direction")
+    app.add_typer(runs.app, name="runs")
     app.add_typer(models.app, name="models")
     app.add_typer(data.app, name="data")
     app.add_typer(conditions.app, name="conditions")
     return app
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Say which versions and stop."
+        ),
+    ] = False,
+) -> None:
+    """Where inside a transformer does an instruction act?"""
 
 
 def main() -> None:
@@ -52,7 +74,12 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     print_in_any_encoding()
     try:
-        build_app()()
+        sys.exit(build_app()(standalone_mode=False) or 0)  # mistakes come here, not to a box
+    except _UsageError as error:
+        if not str(error):  # a group alone shows its help
+            error.show()
+            sys.exit(error.exit_code)
+        _fail(error.format_message(), error.exit_code)
     except InterpError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

@@ -22,11 +22,19 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from interp.errors import InterpError
 from interp.models.catalogue import DEFAULT_MODEL
 from interp.models.chat_template import TEMPLATE_DATE, parse_template_date
+from interp.models.names import Dtype, parse_device
 from interp.prompts.conversation import Placement
 from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 
@@ -102,6 +110,17 @@ Seed = Annotated[int, Field(ge=0, description="Seed of the sample, the wordings 
 CompatibilityMode = Annotated[
     bool, Field(description="TransformerLens's weight processing (folded norms).")
 ]
+Device = Annotated[
+    str,
+    AfterValidator(parse_device),
+    Field(description="auto (a GPU where there is one), cpu, cuda, cuda:1, mps."),
+]
+ModelDtype = Annotated[
+    Dtype,
+    Field(
+        description="auto (float32; on a GPU bfloat16 above 2e9 parameters), float32, bfloat16, float16."
+    ),
+]
 TemplateDate = Annotated[
     str,
     BeforeValidator(parse_date),
@@ -123,6 +142,8 @@ class StudyConfig(BaseModel):
 
     model: Model = DEFAULT_MODEL
     seed: Seed = 0
+    device: Device = "auto"
+    dtype: ModelDtype = "auto"
     compatibility_mode: CompatibilityMode = False
     template_date: TemplateDate = TEMPLATE_DATE.isoformat()
     png: Png = False

@@ -15,10 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
-
-import pandas as pd
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from analyses.config import INSTRUCTED, ContrastConfig
 from analyses.study import Lab, Saved, Step
@@ -37,8 +34,14 @@ from interp.prompts import (
     load_conditions,
     prompts_digest,
 )
+from interp.prompts.conversation import CHOICE_SPANS
+from interp.prompts.rendering import template_spans
 from interp.prompts.slots import slots_in
 from interp.runs import digest
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformer_lens.model_bridge import TransformerBridge
 
 CONTROL = "revealing"
 """The condition of the positive control: it names the answer."""
@@ -195,6 +198,8 @@ def example_step(texts: Mapping[str, str]) -> Step:
 
 
 def _example_rows(bench: Any, unit: Mapping[str, str]) -> pd.DataFrame:
+    import pandas as pd  # heavy: only when a run computes
+
     return pd.DataFrame({"condition": list(unit), "text": list(unit.values())})
 
 
@@ -246,6 +251,17 @@ def require_prompts(
     for item in items:
         for text in texts[:n_texts]:
             require_filled(spec, text, item)
+
+
+def require_position(name: str, words: Sequence[str]) -> None:
+    """Refuse positions that no prompt of a choice item has; ``words``: those that are no span.
+
+    Raises:
+        InterpError: names the option, and what is close.
+    """
+    known = (*words, *CHOICE_SPANS, *sorted(template_spans(2)))  # a system's turn and the user's
+    if name.partition(":")[0] not in known:
+        raise InterpError(f"--positions {name!r}: no such positions; {did_you_mean(name, known)}")
 
 
 def require_text(specs: Specs, name: str) -> None:

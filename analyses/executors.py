@@ -89,6 +89,16 @@ def processes(n: int) -> Executor:
     return executor
 
 
+def loading_options(config: StudyConfig) -> dict[str, Any]:
+    """How a configuration's model is loaded."""
+    return {
+        "device": config.device,
+        "dtype": config.dtype,
+        "compatibility_mode": config.compatibility_mode,
+        "template_date": config.template_date,
+    }
+
+
 _bench: Any = None
 """The bench of a worker process."""
 
@@ -97,11 +107,7 @@ def _build_bench(job: Job, threads: int) -> None:
     global _bench
     torch.set_num_threads(threads)
     config = job.config
-    model = load_model(
-        config.model,
-        compatibility_mode=config.compatibility_mode,
-        template_date=config.template_date,
-    )
+    model = load_model(config.model, progress=False, **loading_options(config))
     asked = job.study.ask(config, progress=False)
     _bench = job.study.bench(asked, Lab(model, job.folder, progress=False))
 

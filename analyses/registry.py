@@ -1,11 +1,12 @@
-"""The studies of the command line, by name: one line each, nothing imported until it is asked for.
+"""The studies of the command line, by name: an entry each, nothing imported until it is asked for.
 
-A line names the study's configuration, which is light (the command's options and help are derived from
-it), and the study, which is not. A name of two words is a subcommand of the first.
+An entry names the study's configuration and what asks, which are light (the command's options, help and
+refusals come from them), and the study, which is not. A name of two words is a subcommand of the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -16,31 +17,66 @@ from interp.errors import InterpError, did_you_mean
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a study's configuration and the study itself are: ``package.module:Class``."""
+    """Where a study is: ``package.module:Class`` of its configuration, and of itself.
+
+    ``ask``: the function behind :meth:`analyses.study.Study.ask` in a module that loads neither torch
+    nor pandas, so that what is asked wrongly is answered at once; empty where it has none.
+    """
 
     config: str
     study: str
+    ask: str = ""
 
 
 STUDIES: dict[str, Entry] = {
-    "demo": Entry("analyses.demo.config:DemoConfig", "analyses.demo.study:Demo"),
+    "demo": Entry(
+        "analyses.demo.config:DemoConfig", "analyses.demo.study:Demo", "analyses.demo.asked:ask"
+    ),
     "behave": Entry(
-        "analyses.behaviour.config:BehaviourConfig", "analyses.behaviour.study:Behaviour"
+        "analyses.behaviour.config:BehaviourConfig",
+        "analyses.behaviour.study:Behaviour",
+        "analyses.behaviour.asked:ask",
     ),
-    "patch": Entry("analyses.patch.config:PatchConfig", "analyses.patch.study:Patch"),
-    "lens": Entry("analyses.lens.config:LensConfig", "analyses.lens.study:Lens"),
-    "project": Entry("analyses.project.config:ProjectConfig", "analyses.project.study:Project"),
+    "patch": Entry(
+        "analyses.patch.config:PatchConfig",
+        "analyses.patch.study:Patch",
+        "analyses.patch.asked:ask",
+    ),
+    "lens": Entry(
+        "analyses.lens.config:LensConfig",
+        "analyses.lens.study:Lens",
+        "analyses.contrast:ask_contrast",
+    ),
+    "project": Entry(
+        "analyses.project.config:ProjectConfig",
+        "analyses.project.study:Project",
+        "analyses.project.asked:ask",
+    ),
     "attention": Entry(
-        "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
+        "analyses.attention.config:AttentionConfig",
+        "analyses.attention.study:Attention",
+        "analyses.contrast:ask_contrast",
     ),
-    "circuit": Entry("analyses.circuit.config:CircuitConfig", "analyses.circuit.study:Circuit"),
+    "circuit": Entry(
+        "analyses.circuit.config:CircuitConfig",
+        "analyses.circuit.study:Circuit",
+        "analyses.circuit.asked:ask",
+    ),
     "direction fit": Entry(
-        "analyses.direction.config:DirectionConfig", "analyses.direction.study:FitDirection"
+        "analyses.direction.config:DirectionConfig",
+        "analyses.direction.study:FitDirection",
+        "analyses.direction.asked:ask_fit",
     ),
     "direction transfer": Entry(
-        "analyses.direction.config:TransferConfig", "analyses.direction.study:TransferDirections"
+        "analyses.direction.config:TransferConfig",
+        "analyses.direction.study:TransferDirections",
+        "analyses.direction.asked:ask_transfer",
     ),
-    "direction steer": Entry("analyses.steer.config:SteerConfig", "analyses.steer.study:Steer"),
+    "direction steer": Entry(
+        "analyses.steer.config:SteerConfig",
+        "analyses.steer.study:Steer",
+        "analyses.steer.asked:ask",
+    ),
 }
 
 
@@ -61,6 +97,17 @@ def load_study(name: str) -> Any:
         InterpError: no study of this name.
     """
     return _load(_entry(name).study)()
+
+
+def load_ask(name: str) -> Callable[..., Any]:
+    """What a study asks with, ``ask(config, progress=...)``, without loading the study.
+
+    Raises:
+        InterpError: no study of this name.
+    """
+    place = _entry(name).ask
+    found: Callable[..., Any] = _load(place) if place else load_study(name).ask
+    return found
 
 
 def _entry(name: str) -> Entry:

@@ -12,6 +12,7 @@ returned: no model is loaded, nothing is computed but the statistics.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,22 +21,22 @@ from typing import Any, Generic
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.asking import NOT_COMPARED
 from analyses.config import RULES, StudyConfig, read_config
-from analyses.executors import Executor, Job, in_process
+from analyses.executors import Executor, Job, in_process, loading_options
 from analyses.registry import load_study
-from analyses.report.page import write_page
+from analyses.report.page import render_page, write_page
+from analyses.report.prose import count
 from analyses.study import AskedT, BenchT, ConfigT, Lab, ResultT, Saved, Step, Story, Study
 from interp import viz
 from interp.errors import InterpError
 from interp.models import ModelCard, load_model, model_card
 from interp.models.chat_template import template_date
 from interp.prompts.tokenizer import require_tokenizer
-from interp.runs import Run, open_run, read_manifest
+from interp.runs import Run, amend_run, open_run, read_manifest
+from interp.runs.atomic import make_folder, write_bytes
 
-NOT_COMPARED = (
-    "config.out", "config.png", "config.template_date", "model.checks", "model.versions",
-)  # fmt: skip
-"""What may differ between a run and its resumption; the model's card has the date that is written."""
+_log = logging.getLogger("interp")
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,19 @@ def run_and_tell(
     executor: Executor = in_process,
     command: str = "",
     progress: bool = True,
+    asked: AskedT | None = None,
 ) -> Finished[ResultT]:
-    """:func:`run`, with the story it wrote."""
+    """:func:`run`, with the story it wrote; ``asked``: what the study was asked already."""
     by_name = model is None
     if config.png:
         viz.require_browser()  # not found out after hours of computing
     if model is not None:
         config = _config_of(config, model)
-    asked = study.ask(config, progress=progress)
+    if asked is None:
+        asked = study.ask(config, progress=progress)
     if model is None:
-        model = load_model(
-            config.model,
-            compatibility_mode=config.compatibility_mode,
-            template_date=config.template_date,
-        )
+        _log.info("model: %s", config.model)
+        model = load_model(config.model, progress=progress, **loading_options(config))
     card = model_card(model)
     with contextlib.ExitStack() as stack:
         opened: list[Run] = []
@@ -126,6 +126,7 @@ def run_and_tell(
             folder.save_table(name, table)
             folder.save_text(f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
         story = study.story(result)
+        folder.record_headline(story.headline)
         write_page(folder, story, card=card, png=config.png)
     return Finished(result, story, config.out / "report.html")
 
@@ -140,6 +141,7 @@ def _config_of(config: ConfigT, model: TransformerBridge) -> ConfigT:
             f"compatibility_mode is {config.compatibility_mode}, and the model given is in mode "
             f"{card.mode!r}: leave the option out, or load the model so"
         )
+    _refuse_other_kind(config, card)
     date = template_date(model.tokenizer).isoformat()
     given = "template_date" in config.model_fields_set
     if given and card.template_date and config.template_date != date:
@@ -151,6 +153,19 @@ def _config_of(config: ConfigT, model: TransformerBridge) -> ConfigT:
     return config.model_copy(
         update={"model": name, "compatibility_mode": mode, "template_date": date}
     )
+
+
+def _refuse_other_kind(config: StudyConfig, card: ModelCard) -> None:
+    """Refuse a device or a dtype that the model in memory does not have."""
+    for option, asked, own in (
+        ("device", config.device, card.device),
+        ("dtype", config.dtype, card.dtype),
+    ):
+        if asked not in ("auto", own, own.partition(":")[0]):
+            raise InterpError(
+                f"{option} is {asked}, and the model given is in {own}: leave the option out, or load "
+                "the model so"
+            )
 
 
 def _compute(
@@ -170,6 +185,7 @@ def _compute(
             compute, mapper = bind(step.compute)
             ledger = folder.ledger(step.table)
             shown = progress and len(step.units) > 1
+            _log.info("%s: %s", step.table, count(len(step.units), "unit"))
             ledger.run(step.units, key=step.key, compute=compute, mapper=mapper, progress=shown)
             if step.stream:
                 ledger.stream()
@@ -200,6 +216,13 @@ def load(folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None) 
         InterpError: no run there, one that has not ended, one of an unknown study, or one whose data
             sets or condition files have changed since.
     """
+    return reopen(folder, study=study)[1]
+
+
+def reopen(
+    folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None
+) -> tuple[Study[Any, Any, Any, Any], Any]:
+    """:func:`load`, with the study that reads the result."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest["status"] != "complete":
@@ -210,7 +233,31 @@ def load(folder: str | Path, *, study: Study[Any, Any, Any, Any] | None = None) 
     config: StudyConfig = read_config(study.Config, **manifest["config"])
     asked = study.ask(config, progress=False)
     _refuse_other_data(folder, manifest["data"], asked.data_hashes)
-    return study.read(asked, Saved(folder, ModelCard.from_dict(manifest["model"])))
+    return study, study.read(asked, Saved(folder, ModelCard.from_dict(manifest["model"])))
+
+
+def rebuild_report(folder: str | Path, out: str | Path | None = None) -> Finished[Any]:
+    """The report of a finished run again, from its tables and without a model.
+
+    Args:
+        folder: the run's folder.
+        out: where the page is written; None: in place of the run's own, with its figures.
+
+    Raises:
+        InterpError: as :func:`load`, or a place that cannot be written.
+    """
+    folder = Path(folder)
+    study, result = reopen(folder)
+    story = study.story(result)
+    if out is not None:
+        page = render_page(story, result.card)
+        make_folder(Path(out).parent)
+        write_bytes(Path(out), page.encode())
+        return Finished(result, story, Path(out))
+    with amend_run(folder) as run:
+        run.record_headline(story.headline)
+        write_page(run, story, card=result.card)
+    return Finished(result, story, folder / "report.html")
 
 
 def _refuse_other_data(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -19,17 +19,20 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
-
-import pandas as pd
-import plotly.graph_objects as go
-from transformer_lens.model_bridge import TransformerBridge
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from analyses.config import StudyConfig
+from interp import runs
 from interp.errors import InterpError
-from interp.models import ModelCard
-from interp.runs import Run, read_parts, read_table
-from interp.viz import Section
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from interp.models import ModelCard
+    from interp.runs import Run
+    from interp.viz import Section
 
 
 class Asked(Protocol):
@@ -59,7 +62,7 @@ class Step:
     lines: Mapping[str, str] = field(default_factory=dict)
 
 
-Steps: TypeAlias = Generator[Step, pd.DataFrame, None]
+Steps: TypeAlias = "Generator[Step, pd.DataFrame, None]"
 """Yields steps; each comes back as its merged table, so a later step may need an earlier one."""
 
 
@@ -110,7 +113,7 @@ class Saved:
     def table(self, name: str) -> pd.DataFrame:
         """A merged table. Raises InterpError if there is none."""
         own = in_part(self.part, name)
-        return self.given[own] if own in self.given else read_table(self.folder, own)
+        return self.given[own] if own in self.given else runs.read_table(self.folder, own)
 
     def has(self, name: str) -> bool:
         """Whether the run made this table."""
@@ -118,7 +121,7 @@ class Saved:
 
     def parts(self, name: str) -> Iterator[pd.DataFrame]:
         """A streamed table unit by unit, in constant memory. Raises InterpError if there is none."""
-        return read_parts(self.folder, in_part(self.part, name))
+        return runs.read_parts(self.folder, in_part(self.part, name))
 
     def path(self, name: str) -> Path:
         """A file of the run."""
@@ -139,8 +142,9 @@ def in_part(part: str, table: str) -> str:
 class Story:
     """How a result is told: the page's sections, and every figure by its file name.
 
-    ``pages`` are further HTML pages by their file's name, written among the figures. ``printed`` is a
-    table that the command prints at its end.
+    ``headline`` is the one line that a command ends with and a list of runs shows: the effect asked
+    about with its interval, and what it is judged to be. ``pages`` are further HTML pages by their
+    file's name, written among the figures. ``printed`` is a table that the command prints at its end.
     """
 
     title: str
@@ -148,6 +152,7 @@ class Story:
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
     printed: pd.DataFrame | None = None
+    headline: str = ""
 
 
 ConfigT = TypeVar("ConfigT", bound=StudyConfig)
@@ -190,7 +195,10 @@ class Study(Protocol[ConfigT, AskedT, BenchT, ResultT]):
         ...
 
     def tables(self, result: ResultT) -> Mapping[str, pd.DataFrame]:
-        """The tables derived by :meth:`read`, written beside those of the steps (parquet and CSV)."""
+        """The tables derived by :meth:`read`, written beside those of the steps (parquet and CSV).
+
+        The first that holds effects with intervals is the main one: what runs are compared by.
+        """
         ...
 
     def story(self, result: ResultT) -> Story:

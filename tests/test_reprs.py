@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import interp
+from analyses.registry import STUDIES, load_config_class
 from interp.activations import read_attention
 from interp.behaviour import generate
 from interp.display import short_repr
@@ -40,6 +41,23 @@ def result_classes() -> Iterator[type]:
 def test_a_class_with_tensors_or_tables_has_a_repr_of_its_own(kind: type) -> None:
     made_by = Path(kind.__repr__.__code__.co_filename).name
     assert made_by not in ("dataclasses.py", "reprlib.py"), f"{kind}: give it __repr__ = short_repr"
+
+
+def study_results() -> list[type]:
+    """The results of the studies: what ``run`` and ``load`` give."""
+    found = []
+    for study in STUDIES:
+        room = importlib.import_module(
+            load_config_class(study).__module__.rpartition(".")[0] + ".tables"
+        )
+        ours = [kind for name, kind in vars(room).items() if name.endswith("Result")]
+        found += [kind for kind in ours if kind.__module__ == room.__name__]
+    return sorted(set(found), key=str)
+
+
+@pytest.mark.parametrize("kind", study_results(), ids=lambda kind: kind.__name__)
+def test_the_result_of_a_study_has_a_repr_of_its_own(kind: type) -> None:
+    assert kind.__repr__ is short_repr
 
 
 def test_classes_are_found() -> None:

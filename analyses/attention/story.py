@@ -33,6 +33,7 @@ def tell(done: AttentionResult) -> Story:
         sections=[_question(done), _looks(done, figure), _limits(done)],
         figures={"attention_to_instruction": figure},
         pages={PAGE: example_page(done)},
+        headline=read_mass(done),
     )
 
 

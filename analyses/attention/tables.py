@@ -16,6 +16,7 @@ from analyses.contrast import CONTROL, Question
 from analyses.study import Saved
 from interp.activations import AttentionPatterns
 from interp.data import ChoiceItem
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec, prompt_of_row
 from interp.stats import ALPHA, FloatArray, cluster_mean, interval_columns, max_t
@@ -39,6 +40,8 @@ class AttentionResult:
     heads: pd.DataFrame
     patterns: dict[str, AttentionPatterns]
     report: Path
+
+    __repr__ = short_repr
 
     def grid(self, contrast: str, column: str) -> FloatArray:
         """A column of ``heads`` as ``[layer, head]``."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from analyses.behaviour.config import BehaviourConfig
-from analyses.behaviour.units import is_single_prompt
-from analyses.contrast import Specs, require_filled, texts_of
-from interp.behaviour import require_scorer
-from interp.behaviour.protocol import Item, Task
-from interp.data import ChoiceItem, CompletionItem
+from analyses.contrast import Specs, prompt_hashes, require_filled, texts_of
+from interp.behaviour.scorers import require_scorer
+from interp.data import ChoiceItem, CompletionItem, is_completions, load_completions, load_items
 from interp.errors import InterpError, did_you_mean
-from interp.prompts import TextBank
+from interp.fetch.cache import sha256_of
+from interp.prompts import ConditionSpec, TextBank, load_conditions, read_feedback
+
+if TYPE_CHECKING:
+    from interp.behaviour.protocol import Item, Task
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,39 @@ class BehaviourAsked:
                     fitting = [item for item in items if self.specs[name].fits(item)]
                     if fitting:
                         yield name, task, fitting
+
+
+def ask(config: BehaviourConfig, *, progress: bool = True) -> BehaviourAsked:
+    """Items of both kinds, conditions and feedback; refuses what would fail or do nothing."""
+    specs = load_conditions(config.condition_file)
+    feedback = None if config.feedback is None else read_feedback(config.feedback)
+    choices, completions = load_kinds(config, progress=progress)
+    hashes = prompt_hashes([*choices, *completions], specs)
+    if config.feedback is not None:
+        hashes["feedback"] = sha256_of(config.feedback)
+    asked = BehaviourAsked(config, choices, completions, specs, feedback, hashes)
+    require_asked(asked)
+    return asked
+
+
+def load_kinds(
+    config: BehaviourConfig, *, progress: bool
+) -> tuple[tuple[ChoiceItem, ...], tuple[CompletionItem, ...]]:
+    """``limit`` choice items of all their sets together, and ``limit`` of every completion set."""
+    begun = [name for name in config.items if is_completions(name)]
+    chosen = [name for name in config.items if name not in begun]
+    options: dict[str, Any] = {"limit": config.limit, "seed": config.seed, "progress": progress}
+    completions = [item for name in begun for item in load_completions(name, **options)]
+    return load_items(chosen, **options) if chosen else (), tuple(completions)
+
+
+def is_single_prompt(spec: ConditionSpec) -> bool:
+    """For choices, in one call, and another prompt than the clean one's unless it is that.
+
+    Placebos come with the condition that they control, and are none of their own.
+    """
+    stands_alone = spec.name == "clean" or (spec.has_text and spec.name != "placebo")
+    return spec.items in ("any", "choice") and len(spec.calls) == 1 and stands_alone
 
 
 def require_asked(asked: BehaviourAsked) -> None:

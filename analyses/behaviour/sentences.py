@@ -20,10 +20,12 @@ from analyses.report.prose import count, of_kind
 from analyses.report.verdicts import (
     bare,
     compare_levels,
+    counted,
     judge,
     p_said,
     read_control,
     read_effect,
+    read_headline,
     wordings_caveat,
 )
 from interp.behaviour.item_means import FLIP_COUNTS
@@ -45,11 +47,7 @@ def name_prompt(name: str) -> str:
 def say_effect(subset: str, condition: str, claim: Claim) -> str:
     """What a condition does to the option margin against its placebos."""
     effect = claim.effect
-    sample = [
-        f"{count(effect.n, 'item')} in {count(effect.n_clusters, 'cluster')}",
-        f"{effect.texts[0]} x {effect.texts[1]} wordings" if effect.texts else "",
-        p_said(claim),
-    ]
+    sample = [*counted(effect), p_said(claim)]
     if condition == CONTROL:
         return read_control(
             claim,
@@ -64,6 +62,17 @@ def say_effect(subset: str, condition: str, claim: Claim) -> str:
         of="the option margin",
         unit=PER_TOKEN,
         sample=sample,
+    )
+
+
+def say_headline(subset: str, condition: str, claim: Claim) -> str:
+    """The effect of one condition, in one line."""
+    return read_headline(
+        f"On {of_kind(subset)}, “{condition}” against its placebo",
+        claim,
+        of="the option margin",
+        unit=PER_TOKEN,
+        sample=[*counted(claim.effect), p_said(claim)],
     )
 
 

@@ -55,7 +55,24 @@ def tell(done: BehaviourResult) -> Story:
         title="What does a self-correction instruction do to the answers?",
         sections=[_question(done), *(part.section for part in parts), _limits(done)],
         figures={name: figure for part in parts for name, figure in part.figures.items()},
+        headline=headline(done),
     )
+
+
+def headline(done: BehaviourResult) -> str:
+    """What the first instruction does: to single prompts, else in the last round that it is asked."""
+    effects = _table(done, "effects")
+    claims = claimed.effect_claims(effects) if len(effects) else {}
+    if claims:
+        own = [key for key in claims if key[1] not in CONTROL_ARMS] or list(claims)
+        subset, name = own[0]
+        return words.say_headline(subset, name, claims[own[0]])
+    rounds = done.tables.get("round_effects", pd.DataFrame())
+    if len(rounds):
+        keys = ["items", "condition", "against", "measure"]
+        _, first = next(iter(rounds.groupby(keys, sort=False)))
+        return words.say_round_effect(first, claimed.round_claims(rounds))
+    return "No instruction was contrasted with a placebo, so no effect was measured."
 
 
 def _question(done: BehaviourResult) -> Section:

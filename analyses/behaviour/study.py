@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
 from analyses.behaviour import story, tables
-from analyses.behaviour.asked import BehaviourAsked, require_asked, require_texts
+from analyses.behaviour.asked import BehaviourAsked, ask, is_single_prompt, require_texts
 from analyses.behaviour.config import BehaviourConfig
 from analyses.behaviour.tables import BehaviourResult
 from analyses.behaviour.units import (
@@ -17,7 +16,6 @@ from analyses.behaviour.units import (
     Talk,
     greedy,
     hold_talk,
-    is_single_prompt,
     prompts_key,
     question_key,
     score_prompts,
@@ -29,13 +27,9 @@ from analyses.behaviour.units import (
     token_ids,
     toxicity_questions,
 )
-from analyses.contrast import prompt_hashes
 from analyses.study import Lab, Saved, Step, Steps, Story
 from interp.behaviour import scorer
-from interp.data import ChoiceItem, CompletionItem, is_completions, load_completions, load_items
-from interp.fetch.cache import sha256_of
-from interp.prompts import TextBank, load_conditions
-from interp.prompts.slots import read_feedback
+from interp.prompts import TextBank
 
 
 class Behaviour:
@@ -45,16 +39,8 @@ class Behaviour:
     Config = BehaviourConfig
 
     def ask(self, config: BehaviourConfig, *, progress: bool = True) -> BehaviourAsked:
-        """Items of both kinds, conditions and feedback; refuses what would fail or do nothing."""
-        specs = load_conditions(config.condition_file)
-        feedback = None if config.feedback is None else read_feedback(config.feedback)
-        choices, completions = load_kinds(config, progress=progress)
-        hashes = prompt_hashes([*choices, *completions], specs)
-        if config.feedback is not None:
-            hashes["feedback"] = sha256_of(config.feedback)
-        asked = BehaviourAsked(config, choices, completions, specs, feedback, hashes)
-        require_asked(asked)
-        return asked
+        """See :mod:`analyses.behaviour.asked`."""
+        return ask(config, progress=progress)
 
     def bench(self, asked: BehaviourAsked, lab: Lab) -> BehaviourBench:
         """Model, text bank and scorer; refuses texts beyond the context or without a placebo."""
@@ -106,23 +92,12 @@ class Behaviour:
         return tables.read(asked, saved)
 
     def tables(self, result: BehaviourResult) -> Mapping[str, pd.DataFrame]:
-        """Everything that has rows."""
-        return result.tables
+        """Everything that has rows, effects first."""
+        return dict(sorted(result.tables.items(), key=lambda table: table[0] != "effects"))
 
     def story(self, result: BehaviourResult) -> Story:
         """A section for every table with numbers; the positive control is read first."""
         return story.tell(result)
-
-
-def load_kinds(
-    config: BehaviourConfig, *, progress: bool
-) -> tuple[tuple[ChoiceItem, ...], tuple[CompletionItem, ...]]:
-    """``limit`` choice items of all their sets together, and ``limit`` of every completion set."""
-    begun = [name for name in config.items if is_completions(name)]
-    chosen = [name for name in config.items if name not in begun]
-    options: dict[str, Any] = {"limit": config.limit, "seed": config.seed, "progress": progress}
-    completions = [item for name in begun for item in load_completions(name, **options)]
-    return load_items(chosen, **options) if chosen else (), tuple(completions)
 
 
 def _conversations(bench: BehaviourBench, name: str, units: Sequence[Talk]) -> Step:

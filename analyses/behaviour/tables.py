@@ -14,6 +14,7 @@ from analyses.behaviour.units import SAMPLED, greedy
 from analyses.study import Saved
 from interp.behaviour import OptionScores, prompt_tables, round_tables
 from interp.data import ChoiceItem, CompletionItem
+from interp.display import short_repr
 from interp.models import ModelCard
 
 Tables = dict[str, pd.DataFrame]
@@ -36,6 +37,8 @@ class BehaviourResult:
     rounds: pd.DataFrame
     tables: Tables
     report: Path
+
+    __repr__ = short_repr
 
 
 def read(asked: BehaviourAsked, saved: Saved) -> BehaviourResult:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
+from analyses.behaviour.asked import is_single_prompt
 from analyses.behaviour.config import BehaviourConfig
 from analyses.contrast import digest_prompts
 from interp.behaviour import (
@@ -35,7 +36,6 @@ from interp.behaviour.protocol import Task
 from interp.data import ChoiceItem, CompletionItem
 from interp.prompts import (
     Condition,
-    ConditionSpec,
     Conversation,
     TextBank,
     cyclic_orders,
@@ -73,15 +73,6 @@ class Talk:
 
     protocol: RoundProtocol
     items: tuple[ChoiceItem | CompletionItem, ...]
-
-
-def is_single_prompt(spec: ConditionSpec) -> bool:
-    """For choices, in one call, and another prompt than the clean one's unless it is that.
-
-    Placebos come with the condition that they control, and are none of their own.
-    """
-    stands_alone = spec.name == "clean" or (spec.has_text and spec.name != "placebo")
-    return spec.items in ("any", "choice") and len(spec.calls) == 1 and stands_alone
 
 
 def prompts_key(bench: BehaviourBench, item: ChoiceItem) -> dict[str, str]:

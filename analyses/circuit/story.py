@@ -103,7 +103,16 @@ def tell(done: CircuitResult) -> Story:
         ],
         figures={"faithfulness": curve, "circuit": graph},
         printed=_areas(done),
+        headline=headline(done),
     )
+
+
+def headline(done: CircuitResult) -> str:
+    """The area under the faithfulness curve beside random circuits, or why it is not read."""
+    why = blocked(done)
+    if why:
+        return f"{read_total(done)} Shown but not interpreted: {why}."
+    return f"{read_curve(done)} {read_circuit(done)}"
 
 
 def _question(done: CircuitResult) -> Section:

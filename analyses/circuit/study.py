@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.circuit import story, tables
+from analyses.circuit.asked import ask
 from analyses.circuit.config import CircuitConfig
 from analyses.circuit.tables import CircuitResult, Plan, score_means
-from analyses.contrast import PromptBench, Question, ask_contrast, example_step, slots_of
+from analyses.contrast import PromptBench, Question, example_step, slots_of
 from analyses.study import Lab, Saved, Step, Steps, Story
 from interp.circuits import NodeOutputs, circuit_units, graphml_of, mean_outputs, run_circuits
 from interp.circuits.names import Ablation
@@ -88,14 +89,8 @@ class Circuit:
     Config = CircuitConfig
 
     def ask(self, config: CircuitConfig, *, progress: bool = True) -> Question[CircuitConfig]:
-        """Items and conditions; refuses what has no placebos, and a sample that cannot be halved."""
-        question = ask_contrast(config, progress=progress)
-        if len({item.cluster for item in question.items}) < 2:
-            raise InterpError(
-                "scores are made on other clusters of items than circuits are run on, and the items "
-                "are of a single cluster: raise --limit, or name other --items"
-            )
-        return question
+        """See :mod:`analyses.circuit.asked`."""
+        return ask(config, progress=progress)
 
     def bench(self, asked: Question[CircuitConfig], lab: Lab) -> CircuitBench:
         """Model and pairs; refuses a model without heads to patch, and a sample without usable pairs."""
@@ -166,9 +161,9 @@ class Circuit:
         return tables.read(asked, saved)
 
     def tables(self, result: CircuitResult) -> Mapping[str, pd.DataFrame]:
-        """Everything but the runs themselves."""
+        """Everything but the runs themselves; the areas under the curve first."""
         names = [
-            *("scores", "curve_table", "random_table", "areas", "tests_table", "minimality"),
+            *("areas", "scores", "curve_table", "random_table", "tests_table", "minimality"),
             *("joint_table", "by_ablation"),
         ]
         return {name.removesuffix("_table"): getattr(result, name) for name in names}

@@ -36,6 +36,7 @@ from interp.circuits.units import (
     units_of_table,
 )
 from interp.data import ChoiceItem
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
 from interp.stats import Interval, cluster_mean, interval_columns
@@ -150,6 +151,8 @@ class CircuitResult:
     left_out: int
     example: dict[str, str]
     report: Path
+
+    __repr__ = short_repr
 
     @property
     def curve_table(self) -> pd.DataFrame:

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from analyses.commands.options import ItemsOption, ModelOption, SeedOption, print_table
+from analyses.commands.completion import complete_conditions, complete_of
+from analyses.commands.options import (
+    DeviceOption,
+    DtypeOption,
+    ItemsOption,
+    ModelOption,
+    SeedOption,
+    loading_options,
+    print_table,
+)
 from interp.models.catalogue import DEFAULT_MODEL
+from interp.prompts.conversation import InstructionTurn, Placement
 
 if TYPE_CHECKING:
     from interp.data.items import ChoiceItem, CompletionItem
@@ -50,15 +60,29 @@ def list_(context: typer.Context, file: FileOption = None) -> None:
 )
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A condition's name.")],
+    name: Annotated[
+        str, typer.Argument(help="A condition's name.", autocompletion=complete_conditions)
+    ],
     file: FileOption = None,
     model: ModelOption = DEFAULT_MODEL,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     items: ItemsOption = "bundled",
     slot: Annotated[int, typer.Option(min=0, help="Which text, counted from 0.")] = 0,
     placement: Annotated[
-        str, typer.Option(help="The instruction after or before the question.")
+        str,
+        typer.Option(
+            help="The instruction after or before the question.",
+            autocompletion=complete_of(get_args(Placement)),
+        ),
     ] = "after",
-    turn: Annotated[str, typer.Option(help="In the user or the system turn.")] = "user",
+    turn: Annotated[
+        str,
+        typer.Option(
+            help="In the user or the system turn.",
+            autocompletion=complete_of(get_args(InstructionTurn)),
+        ),
+    ] = "user",
     feedback: Annotated[
         Path | None, typer.Option(help='JSON lines {"id": ..., "feedback": ...}, per item.')
     ] = None,
@@ -77,16 +101,9 @@ def show(
     """
     from interp.data import ChoiceItem
     from interp.errors import InterpError, did_you_mean
-    from interp.models import load_model
-    from interp.prompts import (
-        InstructionTurn,
-        Placement,
-        TextBank,
-        load_conditions,
-        read_feedback,
-        tokenize,
-    )
+    from interp.prompts import TextBank, load_conditions, read_feedback
 
+    options = loading_options(model, device, dtype)
     _require_one_of("--placement", placement, Placement)
     _require_one_of("--turn", turn, InstructionTurn)
     specs = load_conditions(file or context.obj)
@@ -94,7 +111,10 @@ def show(
         raise InterpError(f"no condition {name!r}; {did_you_mean(name, specs)}")
     comments = None if feedback is None else read_feedback(feedback)
     item = _item(specs[name], items, seed, comments)
-    bridge = load_model(model)
+    from interp.models import load_model  # heavy: only for what can be shown
+    from interp.prompts import tokenize
+
+    bridge = load_model(model, **options)
     bank = TextBank(
         bridge.tokenizer,
         conditions=specs,

@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
-from analyses.commands.options import print_table
+from analyses.commands.completion import complete_of, dataset_names_to_show
+from analyses.commands.options import QuietOption, print_table, reporting
+from interp.data.catalogue import dataset_names
 
-app = typer.Typer(help="Data sets: list, fetch, show.", no_args_is_help=True)
+app = typer.Typer(
+    help="Data sets: list, fetch, show.",
+    no_args_is_help=True,
+    epilog="Examples:\n\n  interp data list\n\n  interp data fetch bbq\n\n  interp data show bbq:Age",
+)
 
 
-@app.command("list")
+@app.command("list", epilog="Example:  interp data list")
 def list_() -> None:
     """The catalogue of data sets, with licences."""
     from interp.data.catalogue import dataset_entry, dataset_names
@@ -24,11 +30,18 @@ def list_() -> None:
 
 
 @app.command("fetch", epilog="Example:  interp data fetch bbq")
-def fetch(name: Annotated[str, typer.Argument(help="A catalogue name.")]) -> None:
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(help="A catalogue name.", autocompletion=complete_of(dataset_names())),
+    ],
+    quiet: QuietOption = False,
+) -> None:
     """Fetch a data set into the cache, once."""
     from interp.data.catalogue import fetch_dataset
 
-    typer.echo(fetch_dataset(name))
+    with reporting(quiet=quiet) as progress:
+        typer.echo(fetch_dataset(name, progress=progress))
 
 
 @app.command(
@@ -40,7 +53,8 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            help="bbq, bbq:Age, bundled, bundled:morality, a file ...; jsonl: the form of your own."
+            help="bbq, bbq:Age, bundled, bundled:morality, a file ...; jsonl: the form of your own.",
+            autocompletion=lambda incomplete: complete_of(dataset_names_to_show())(incomplete),
         ),
     ],
     limit: Annotated[int, typer.Option(min=1, help="How many rows to print.")] = 5,

@@ -13,7 +13,10 @@ from analyses.commands.options import print_frame
 def direction_group() -> typer.Typer:
     """The group ``interp direction``."""
     group = typer.Typer(
-        help="Directions: fit, show, compare over data sets, steer along.", no_args_is_help=True
+        help="Directions: fit, show, compare over data sets, steer along.",
+        no_args_is_help=True,
+        epilog="Examples:\n\n  interp direction fit --texts mine.csv\n\n"
+        "  interp direction steer --direction my.safetensors --items bbq:Age",
     )
     group.command(
         epilog="Example:  interp direction show "
@@ -26,7 +29,10 @@ def show(
     file: Annotated[Path, typer.Argument(help="A .safetensors file of `interp direction fit`.")],
 ) -> None:
     """Print what a direction file says about itself, and its AUC by layer."""
-    from interp.directions import load_direction
+    from interp.directions.stored import read_header
+
+    read_header(file)  # refuses what is none
+    from interp.directions import load_direction  # heavy: only for a file that may be one
     from interp.stats import interval_column_names
 
     stack = load_direction(file)

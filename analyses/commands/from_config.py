@@ -8,6 +8,7 @@ read by the configuration, which refuses it in one line. So an option is declare
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 import types
@@ -18,28 +19,45 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
-from analyses.commands.options import print_frame
+from analyses.asking import ask
+from analyses.commands.completion import completer_of
+from analyses.commands.options import QuietOption, print_frame, reporting
 from analyses.config import StudyConfig, read_config
 from analyses.registry import load_config_class, load_study
 
-_TYPED = (bool, int, float, Path)
-"""What typer reads by itself; everything else is typed as text."""
+_TYPED = (bool, Path)
+"""What typer reads by itself; everything else is typed as text and read by the configuration."""
+
+_NUMBERS = {int: "<int>", float: "<float>"}
 
 
 def command_of(name: str) -> Callable[..., None]:
     """The command of a study: its options are the fields of its configuration."""
     config = load_config_class(name)
 
-    def command(**options: Any) -> None:
-        from analyses.runner import run_and_tell  # heavy: only when the command runs
+    def command(*, quiet: bool, **options: Any) -> None:
+        wanted = read_config(config, **{k: _number(config, k, v) for k, v in options.items()})
+        with reporting(quiet=quiet) as progress:
+            asked = ask(name, wanted, progress=progress)
+            from analyses.runner import (
+                run_and_tell,  # heavy: only when there is something to compute
+            )
 
-        asked = read_config(config, **options)
-        done = run_and_tell(load_study(name), asked, command=" ".join(["interp", *sys.argv[1:]]))
-        if done.story.printed is not None:
+            how: dict[str, Any] = {"asked": asked, "progress": progress}
+            line = " ".join(["interp", *sys.argv[1:]])
+            done = run_and_tell(load_study(name), wanted, command=line, **how)
+        if done.story.printed is not None and not quiet:
             print_frame(done.story.printed)
+        if done.story.headline:
+            typer.echo(done.story.headline)
         typer.echo(f"report: {done.report}")
 
     parameters = [_parameter(field, info) for field, info in _in_order(config)]
+    parameters.append(
+        inspect.Parameter(
+            "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=QuietOption
+        )
+    )
     command.__name__ = name.replace(" ", "_")
     command.__doc__ = inspect.cleandoc(config.__doc__ or "")
     command.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -60,30 +78,47 @@ def _in_order(config: type[StudyConfig]) -> list[tuple[str, FieldInfo]]:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    option = f"--{name.replace('_', '-')}"
-    kind = _kind(field.annotation)
+    typed, optional = _typed(field.annotation)
+    kind = typed if typed in _TYPED else str
     # a switch that is off has no --no- form
-    names = [option] if kind is bool and not field.default else []
-    annotation = Annotated[kind, typer.Option(*names, help=field.description)]  # type: ignore[valid-type]
+    names = [f"--{name.replace('_', '-')}"] if kind is bool and not field.default else []
+    option = typer.Option(
+        *names,
+        help=field.description,
+        metavar=_NUMBERS.get(typed),
+        autocompletion=completer_of(name, field),
+    )
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=_spelt(field.default, kind),
-        annotation=annotation,
+        annotation=Annotated[kind | None if optional else kind, option],
     )
 
 
-def _kind(annotation: Any) -> Any:
-    """The type that is typed: that of the field, or text."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        inner = [part for part in get_args(annotation) if part is not type(None)]
-        kind = _kind(inner[0]) if len(inner) == 1 else str
-        return kind | None if type(None) in get_args(annotation) else kind
-    return annotation if annotation in _TYPED else str
+def _number(config: type[StudyConfig], name: str, text: Any) -> Any:
+    """A number that was typed, where the field is one; what is none is left to the configuration."""
+    kind, _ = _typed(config.model_fields[name].annotation)
+    if kind not in _NUMBERS or not isinstance(text, str):
+        return text
+    with contextlib.suppress(ValueError):
+        return kind(text)
+    return text
+
+
+def _typed(annotation: Any) -> tuple[Any, bool]:
+    """What a field holds, without None; and whether it may be None."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation, False
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    typed = _typed(inner[0])[0] if len(inner) == 1 else str
+    return typed, type(None) in get_args(annotation)
 
 
 def _spelt(default: Any, kind: Any) -> Any:
     """A default as one would type it."""
+    if kind is str and isinstance(default, int | float):
+        return str(default)
     if isinstance(default, tuple):
         return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in default)
     return default

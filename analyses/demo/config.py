@@ -7,7 +7,17 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from analyses.config import MAP_ITEMS, MIN_WORDINGS, ConditionFile, Items, Out, StudyConfig, Texts
+from analyses.config import (
+    MAP_ITEMS,
+    MIN_WORDINGS,
+    ConditionFile,
+    Items,
+    Out,
+    RequireMatch,
+    StudyConfig,
+    Texts,
+)
+from interp.prompts.placebos import FitLength
 
 
 class DemoConfig(StudyConfig):
@@ -16,7 +26,8 @@ class DemoConfig(StudyConfig):
     examples: ClassVar[tuple[str, ...]] = (
         "interp demo",
         "interp demo --items bbq:Age,bbq:Religion --limit 40 --out runs/age",
-        "interp demo --model path/to/model --compatibility-mode",
+        "interp demo --model path/to/model --device cuda --dtype bfloat16",
+        "interp demo --require-match 0 --out runs/matched",
     )
 
     items: Items = "bbq"
@@ -29,4 +40,12 @@ class DemoConfig(StudyConfig):
     read: Annotated[
         int, Field(ge=1, description="The first of these, for the lens, projections and attention.")
     ] = 6
+    require_match: RequireMatch = None
+    fit_length: Annotated[
+        FitLength | None,
+        Field(
+            description="Bring the placebos of the patched pairs to the token count of their "
+            "instruction: pad (add neutral words) or trim (drop words from the end)."
+        ),
+    ] = None
     out: Out = Path("runs/demo")

@@ -45,6 +45,7 @@ def tell(done: DemoResult, stories: Mapping[str, Story]) -> Story:
             for name, figure in story.figures.items()
         },
         pages=stories["attention"].pages,
+        headline=stories["behaviour"].headline,
     )
 
 

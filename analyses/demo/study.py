@@ -11,33 +11,24 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.attention.study import Attention
-from analyses.behaviour.asked import BehaviourAsked, require_asked
 from analyses.behaviour.study import Behaviour
 from analyses.composition import Part, bench_parts, derived_tables, part_steps, read_results
-from analyses.config import INSTRUCTED, StudyConfig
-from analyses.contrast import (
-    CONTROL,
-    Question,
-    Specs,
-    control_arms,
-    prompt_hashes,
-    require_contrast,
-    wordings_there,
-)
+from analyses.config import INSTRUCTED
+from analyses.contrast import CONTROL, Question, control_arms
 from analyses.demo import story
+from analyses.demo.asked import DemoAsked, ask
 from analyses.demo.config import DemoConfig
 from analyses.demo.tables import DemoResult, over_studies
 from analyses.lens.study import Lens
 from analyses.patch.study import Patch, PatchBench, item_key
+from analyses.project.asked import ProjectQuestion
 from analyses.project.study import Project
-from analyses.project.tables import ProjectQuestion
 from analyses.study import Lab, Saved, Step, Steps, Story, Study
 from analyses.totals import CONTROLS, METRICS, SIDE_LABELS, TREATED, Sides, score_sides
-from interp.data import ChoiceItem, dataset_hash, load_items, load_texts
-from interp.errors import InterpError
+from interp.data import ChoiceItem
 from interp.models.packed import supports_trees
 from interp.patching.identities import measure_identities
-from interp.prompts import PromptPair, TextBank, condition_prompt, load_conditions
+from interp.prompts import PromptPair, TextBank, condition_prompt
 
 STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "behaviour": Behaviour(),
@@ -46,7 +37,8 @@ STUDIES: Mapping[str, Study[Any, Any, Any, Any]] = {
     "project": Project(),
     "attention": Attention(),
 }
-READINGS = ("patch-readings", "lens-readings", "project-readings")
+PATCHED = "patch-readings"
+READINGS = (PATCHED, "lens-readings", "project-readings")
 """Scores of prompts that the behaviour part asks too: made of its table, not computed again."""
 
 ARMS = "arm-readings"
@@ -62,54 +54,34 @@ _MAPS_ALONE = ("mentions", "paraphrases")
 """Arms of the control that only the maps, which are of more items, are read beside."""
 
 
-@dataclass(frozen=True)
-class DemoAsked:
-    """The sample, the items looked into, and all conditions."""
+def parts_of(asked: DemoAsked, n_layers: int) -> dict[str, Part]:
+    """What each study asks of a model with so many layers."""
+    texts = asked.config.texts
+    options: dict[str, dict[str, Any]] = {
+        "patch": {
+            "texts": texts,
+            "rotate": True,
+            "layers": spread_layers(n_layers),
+            "fit_length": asked.config.fit_length,
+        },
+        "lens": {"texts": texts},
+        "project": {"texts": texts},
+        "attention": {"texts": texts, "rotate": True},
+    }
+    questions: dict[str, Any] = {
+        name: _question(asked, name, **own) for name, own in options.items()
+    }
+    questions["project"] = ProjectQuestion(**vars(questions["project"]), given=None)
+    questions["behaviour"] = asked.behaviour()
+    return {name: Part(study, questions[name]) for name, study in STUDIES.items()}
 
-    config: DemoConfig
-    items: tuple[ChoiceItem, ...]
-    inside: tuple[ChoiceItem, ...]
-    specs: Specs
-    data_hashes: Mapping[str, str]
 
-    def parts(self, n_layers: int) -> dict[str, Part]:
-        """What each study asks of a model with so many layers."""
-        texts = self.config.texts
-        options: dict[str, dict[str, Any]] = {
-            "patch": {"texts": texts, "rotate": True, "layers": spread_layers(n_layers)},
-            "lens": {"texts": texts},
-            "project": {"texts": texts},
-            "attention": {"texts": texts, "rotate": True},
-        }
-        asked: dict[str, Any] = {name: self._question(name, **own) for name, own in options.items()}
-        asked["project"] = ProjectQuestion(**vars(asked["project"]), given=None)
-        asked["behaviour"] = self.behaviour()
-        return {name: Part(study, asked[name]) for name, study in STUDIES.items()}
-
-    def behaviour(self) -> BehaviourAsked:
-        """The whole sample under every instruction, in single prompts."""
-        names = ("limit", "texts")
-        config = self._config(
-            "behaviour",
-            conditions=("clean", INSTRUCTED, "placebo", CONTROL),
-            rounds=0,
-            orders=1,  # that of the other studies
-            stereotype_questions=False,
-            **{name: getattr(self.config, name) for name in names},
-        )
-        return BehaviourAsked(config, self.items, (), self.specs, None, self.data_hashes)
-
-    def _question(self, study: str, **options: Any) -> Question[Any]:
-        items = self.inside if study == "patch" else self.inside[: self.config.read]
-        left_out = () if study == "patch" else _MAPS_ALONE
-        specs = {name: spec for name, spec in self.specs.items() if name not in left_out}
-        config = self._config(study, limit=len(items), **options)
-        return Question(config, items, specs, self.data_hashes)
-
-    def _config(self, study: str, **options: Any) -> Any:
-        names = (*StudyConfig.model_fields, "items", "condition_file")
-        shared = {name: getattr(self.config, name) for name in names}
-        return STUDIES[study].Config(**shared, **options)
+def _question(asked: DemoAsked, study: str, **options: Any) -> Question[Any]:
+    items = asked.inside if study == "patch" else asked.inside[: asked.config.read]
+    left_out = () if study == "patch" else _MAPS_ALONE
+    specs = {name: spec for name, spec in asked.specs.items() if name not in left_out}
+    config = asked.config_of(STUDIES[study].Config, limit=len(items), **options)
+    return Question(config, items, specs, asked.data_hashes)
 
 
 @dataclass(frozen=True)
@@ -127,32 +99,23 @@ class Demo:
     Config = DemoConfig
 
     def ask(self, config: DemoConfig, *, progress: bool = True) -> DemoAsked:
-        """The sample and what is looked into; refuses items that the story cannot be told of."""
-        specs = load_conditions(config.condition_file)
-        drawn = max(config.limit, 2 * config.pairs)  # half of a sample is ambiguous
-        sample = load_items(config.items, limit=drawn, seed=config.seed, progress=progress)
-        inside = _items_to_look_into(sample, min(config.pairs, config.limit))
-        texts = wordings_there(specs, [INSTRUCTED], config.texts)
-        config = config.model_copy(update={"texts": texts})
-        items = _with_others(inside, sample, config.limit)
-        require_contrast(specs, INSTRUCTED, inside, n_texts=config.texts)
-        hashes = prompt_hashes(items, specs)
-        hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
-        asked = DemoAsked(config, items, inside, specs, hashes)
-        require_asked(asked.behaviour())
-        return asked
+        """See :mod:`analyses.demo.asked`."""
+        return ask(config, progress=progress)
 
     def bench(self, asked: DemoAsked, lab: Lab) -> DemoBench:
         """The bench of every study."""
         _measure_packing(lab.model, asked)
-        parts = asked.parts(lab.model.cfg.n_layers)
+        parts = parts_of(asked, lab.model.cfg.n_layers)
         return DemoBench(parts, bench_parts(parts, lab))
 
     def steps(self, asked: DemoAsked, bench: DemoBench) -> Steps:
         """The studies' steps, the control's other arms, identities of one of the patched pairs."""
-        yield from part_steps(bench.parts, bench.benches, given=READINGS)
+        given = shared_readings(asked.config)
+        yield from part_steps(bench.parts, bench.benches, given=given)
         patch: PatchBench = bench.benches["patch"]
-        items = [item for item, (_, sides) in patch.sides.items() if _arms_alone(sides)]
+        items = PATCHED in given and [
+            item for item, (_, sides) in patch.sides.items() if _arms_alone(sides)
+        ]
         if items:
             yield Step(ARMS, items, key=partial(item_key, patch), compute=score_arms)
         pair = _first_pair(bench)
@@ -162,11 +125,13 @@ class Demo:
     def read(self, asked: DemoAsked, saved: Saved) -> DemoResult:
         """The studies' results."""
         scores = saved.table("behaviour-scores")
-        given = dict.fromkeys(READINGS, _readings(scores, asked.inside[: asked.config.read]))
-        own = in_turn(_readings(scores, asked.inside), asked.inside)
-        arms = [saved.table(ARMS)] if _has_arms(asked, set(own["item"])) else []
-        given["patch-readings"] = pd.concat([own, *arms], ignore_index=True)
-        results = over_studies(read_results(asked.parts(saved.card.n_layers), saved, given))
+        shared = shared_readings(asked.config)
+        given = dict.fromkeys(shared, _readings(scores, asked.inside[: asked.config.read]))
+        if PATCHED in given:
+            own = in_turn(_readings(scores, asked.inside), asked.inside)
+            arms = [saved.table(ARMS)] if _has_arms(asked, set(own["item"])) else []
+            given[PATCHED] = pd.concat([own, *arms], ignore_index=True)
+        results = over_studies(read_results(parts_of(asked, saved.card.n_layers), saved, given))
         identities = saved.table("identities")
         return DemoResult(
             asked.config,
@@ -186,6 +151,11 @@ class Demo:
         return story.tell(
             result, {name: study.story(getattr(result, name)) for name, study in STUDIES.items()}
         )
+
+
+def shared_readings(config: DemoConfig) -> tuple[str, ...]:
+    """Those of :data:`READINGS` that the behaviour part has: fitted placebos are the maps' alone."""
+    return READINGS if config.fit_length is None else READINGS[1:]
 
 
 def _measure_packing(model: TransformerBridge, asked: DemoAsked) -> None:
@@ -251,30 +221,3 @@ def _readings(scores: pd.DataFrame, items: Sequence[ChoiceItem]) -> pd.DataFrame
             labels = {"condition": condition, "side": side, "against": "placebo"}
             sides.append(rows.assign(**labels)[[*SIDE_LABELS, *METRICS]])
     return pd.concat(sides, ignore_index=True)
-
-
-def _with_others(
-    inside: Sequence[ChoiceItem], sample: Sequence[ChoiceItem], n: int
-) -> tuple[ChoiceItem, ...]:
-    """The items looked into and the first of the others, ``n`` in all, in the sample's order."""
-    chosen = {item.id for item in inside}
-    others = [item.id for item in sample if item.id not in chosen][: n - len(inside)]
-    return tuple(item for item in sample if item.id in chosen.union(others))
-
-
-def _items_to_look_into(items: Sequence[ChoiceItem], n: int) -> tuple[ChoiceItem, ...]:
-    """The first items of one kind that have a margin: chosen before anything is run.
-
-    Ambiguous ones where there are some, else those of the first item's kind: their margins contrast
-    other options. Of several data sets the first that has some: they are never pooled.
-    """
-    found = [item for item in items if item.contrast() is not None]
-    found = [item for item in found if item.context_condition == "ambiguous"] or found
-    if not found:
-        raise InterpError(
-            "the sample holds no item with two options to contrast (ambiguous ones with an unknown and "
-            "a stereotyped option, others with two options): raise --limit or choose other --items"
-        )
-    kind = (found[0].benchmark, found[0].context_condition)
-    found = [item for item in found if (item.benchmark, item.context_condition) == kind]
-    return tuple(found[:n])

@@ -18,6 +18,7 @@ from analyses.patch.tables import PatchResult
 from analyses.project.tables import ProjectResult, findings, with_findings
 from analyses.report.claims import corrected_for
 from interp.data import ChoiceItem
+from interp.display import short_repr
 from interp.models import ModelCard
 
 
@@ -35,6 +36,8 @@ class DemoResult:
     attention: AttentionResult
     identities: pd.DataFrame
     report: Path
+
+    __repr__ = short_repr
 
 
 def over_studies(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def tell_fit(done: DirectionResult) -> Story:
         sections,
         {name: figure for name, figure, _ in figures},
         printed=done.fits.best[list(_PRINTED)],
+        headline=_read_selected(stack),
     )
 
 
@@ -88,16 +89,21 @@ def read_fit(fits: DirectionFits, stack: DirectionStack) -> Iterator[str]:
         f"Highest held-out AUC: {METHOD_NAMES[top.method]} at {top.site}, layer {top.layer}: {best}. "
         f"A bag of words reaches {words}, the length {fits.baselines['length']}."
     )
+    yield _read_selected(stack)
+    yield read_nulls(fits, stack)
+
+
+def _read_selected(stack: DirectionStack) -> str:
+    """A stack at its best layer, beside shuffled labels."""
     row = stack.best_row
     auc, null = stack.auc.at(row), stack.shuffled
     name = METHOD_NAMES[stack.facts.method]
     verdict = "above" if above_chance(auc, null.p[row]) else "not above"
-    yield (
-        f"{name[:1].upper()}{name[1:]} at {stack.site}, layer {stack.best_layer}: {auc}. Under "
-        f"shuffled labels {null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}] "
+    return (
+        f"{name[:1].upper()}{name[1:]} at {stack.site}, layer {stack.best_layer}: held-out AUC {auc}. "
+        f"Under shuffled labels {null.mean[row]:.3f} [{null.low[row]:.3f}, {null.high[row]:.3f}] "
         f"({p_of(null.p[row])}, family-wise over layers): {verdict} chance."
     )
-    yield read_nulls(fits, stack)
 
 
 def read_nulls(fits: DirectionFits, stack: DirectionStack) -> str:
@@ -193,6 +199,7 @@ def tell_transfer(done: TransferResult) -> Story:
         sections,
         {"transfer": figure},
         printed=transfer_matrix_table(done.transfer),
+        headline=read_transfer(done.transfer),
     )
 
 

@@ -6,24 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.direction import story, tables
+from analyses.direction.asked import FitQuestion, TransferQuestion, ask_fit, ask_transfer
 from analyses.direction.config import DirectionConfig, TransferConfig
-from analyses.direction.tables import (
-    DirectionResult,
-    FitQuestion,
-    TransferQuestion,
-    TransferResult,
-    file_of,
-    short_names,
-)
+from analyses.direction.tables import DirectionResult, TransferResult, file_of
 from analyses.study import Lab, Saved, Step, Steps, Story
 from interp.activations import Site, hook_name
-from interp.data import dataset_hash, load_texts
 from interp.directions import (
     DirectionFits,
     FitMethod,
@@ -31,8 +23,6 @@ from interp.directions import (
     sentence_ids,
     transfer_matrix,
 )
-from interp.directions.fitting import labels_and_groups
-from interp.errors import InterpError
 
 
 @dataclass(frozen=True)
@@ -66,19 +56,8 @@ class FitDirection:
     Config = DirectionConfig
 
     def ask(self, config: DirectionConfig, *, progress: bool = True) -> FitQuestion:
-        """The sentences; refuses those of one label, and more folds than groups."""
-        texts = load_texts(
-            config.texts,
-            text=config.text_column,
-            label=config.label_column,
-            group=config.group_column,
-            positive=config.positive,
-            limit=config.limit,
-            seed=config.seed,
-            progress=progress,
-        )
-        labels_and_groups(texts, config.folds)
-        return FitQuestion(config, texts, {config.texts: dataset_hash(texts)})
+        """See :mod:`analyses.direction.asked`."""
+        return ask_fit(config, progress=progress)
 
     def bench(self, asked: FitQuestion, lab: Lab) -> FitBench:
         """One file per method and site; refuses a site the model lacks and texts it cannot read."""
@@ -100,8 +79,8 @@ class FitDirection:
         return tables.read_fits(asked, saved)
 
     def tables(self, result: DirectionResult) -> Mapping[str, pd.DataFrame]:
-        """Scores of every layer, and of each method and site at its best."""
-        return {"scores": result.fits.to_dataframe(), "best": result.fits.best}
+        """Scores of each method and site at its best layer, and of every layer."""
+        return {"best": result.fits.best, "scores": result.fits.to_dataframe()}
 
     def story(self, result: DirectionResult) -> Story:
         """What it has to beat: shuffled labels, words, null directions."""
@@ -133,17 +112,8 @@ class TransferDirections:
     Config = TransferConfig
 
     def ask(self, config: TransferConfig, *, progress: bool = True) -> TransferQuestion:
-        """The sets; refuses one that cannot be fitted and split."""
-        options: dict[str, Any] = {"limit": config.limit, "seed": config.seed}
-        sets = {name: load_texts(name, progress=progress, **options) for name in config.texts}
-        for name, texts in sets.items():
-            try:
-                labels_and_groups(texts, config.folds)
-            except InterpError as error:
-                raise InterpError(f"{name}: {error}") from error
-        short = short_names(config.texts)
-        hashes = {name: dataset_hash(texts) for name, texts in sets.items()}
-        return TransferQuestion(config, {short[name]: sets[name] for name in sets}, hashes)
+        """See :mod:`analyses.direction.asked`."""
+        return ask_transfer(config, progress=progress)
 
     def bench(self, asked: TransferQuestion, lab: Lab) -> TransferBench:
         """Refuses a site the model lacks and texts it cannot read."""

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from analyses.direction.asked import FitQuestion, TransferQuestion
 from analyses.direction.config import DirectionConfig, TransferConfig
 from analyses.study import Saved
 from interp.data import LabelledText
 from interp.directions import DirectionFits, Transfer, load_direction, word_baselines
+from interp.display import short_repr
 from interp.models import ModelCard
-
-
-@dataclass(frozen=True)
-class FitQuestion:
-    """The sentences to fit on."""
-
-    config: DirectionConfig
-    texts: tuple[LabelledText, ...]
-    data_hashes: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -34,14 +26,7 @@ class DirectionResult:
     fits: DirectionFits
     report: Path
 
-
-@dataclass(frozen=True)
-class TransferQuestion:
-    """The sets of sentences by the names that tables and figures give them."""
-
-    config: TransferConfig
-    sets: Mapping[str, tuple[LabelledText, ...]]
-    data_hashes: Mapping[str, str]
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -52,6 +37,8 @@ class TransferResult:
     card: ModelCard
     transfer: Transfer
     report: Path
+
+    __repr__ = short_repr
 
 
 def file_of(method: str, site: str) -> str:
@@ -86,13 +73,3 @@ def transfer_matrix_table(transfer: Transfer) -> pd.DataFrame:
     table = transfer.table()
     head = table.index.to_series(name="trained on \\ tested on").reset_index(drop=True)
     return pd.concat([head, table.reset_index(drop=True)], axis=1)
-
-
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Names for tables and figures: without ``bundled:`` or folders, the bare kind where unique."""
-    kinds = [name.partition(":")[0] for name in names]
-    short = {}
-    for name, kind in zip(names, kinds, strict=True):
-        rest = Path(name.partition(":")[2]).name
-        short[name] = kind if kind != "bundled" and kinds.count(kind) == 1 else rest or name
-    return short if len(set(short.values())) == len(names) else {name: name for name in names}

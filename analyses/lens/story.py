@@ -18,7 +18,14 @@ from analyses.contrast import CONTROL, by_name, standing
 from analyses.lens.tables import LensResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, number_ranges
-from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
+from analyses.report.sections import (
+    METRICS,
+    effect_section,
+    headline,
+    limits,
+    named,
+    read_sample,
+)
 from analyses.report.verdicts import control_works, untested, wordings_caveat
 from analyses.study import Story
 from analyses.totals import claim_of
@@ -46,6 +53,7 @@ def tell(done: LensResult) -> Story:
             _limits(done),
         ],
         figures={name: figure for name, figure, _ in drawn},
+        headline=headline(done.totals, done.config.condition),
     )
 
 

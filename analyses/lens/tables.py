@@ -13,6 +13,7 @@ from analyses.report.claims import corrected_for
 from analyses.study import Saved
 from analyses.totals import totals_of
 from interp.data import ChoiceItem
+from interp.display import short_repr
 from interp.lens import (
     LensConditions,
     divergence_table,
@@ -52,6 +53,8 @@ class LensResult:
     distances: pd.DataFrame
     example: dict[str, str]
     report: Path
+
+    __repr__ = short_repr
 
 
 def read(asked: Question[LensConfig], saved: Saved) -> LensResult:

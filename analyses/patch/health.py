@@ -15,6 +15,7 @@ from interp.patching import (
     moved_against,
     top_overlap,
 )
+from interp.patching.axis_columns import with_labels
 from interp.patching.localising import is_localising
 from interp.stats import ALPHA, holm
 from interp.viz.grids import cell_name
@@ -56,7 +57,8 @@ def health_table(
             both, p = (np.asarray(v, dtype=float).reshape(-1) for v in (found.estimate, found.p))
         table["interaction"], table["p_interaction"] = both[top], holm(p[top])
     if doses is not None:
-        mean = doses.groupby(list(result.axis_names), sort=False)["dose"].mean().reset_index()
+        of_cells = with_labels(doses).groupby(list(result.axis_names), sort=False)
+        mean = of_cells["dose"].mean().reset_index()
         mean.index = pd.Index([cell_name(row) for row in mean.to_dict("records")])
         table["dose"] = mean["dose"].reindex(names[top]).to_numpy()
     return table

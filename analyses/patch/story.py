@@ -24,7 +24,14 @@ from analyses.patch.health import read_health
 from analyses.patch.tables import PatchResult
 from analyses.report.claims import Claim
 from analyses.report.prose import count, sentences
-from analyses.report.sections import METRICS, effect_section, limits, named, read_sample
+from analyses.report.sections import (
+    METRICS,
+    effect_section,
+    headline,
+    limits,
+    named,
+    read_sample,
+)
 from analyses.report.verdicts import control_works, untested, wordings_caveat
 from analyses.study import Story
 from analyses.totals import claim_of
@@ -82,7 +89,8 @@ def tell(done: PatchResult) -> Story:
         )
         figures |= {name: figure for name, figure, _ in drawn}
     title = f"Where does the instruction{by_name(config.asked)} act?"
-    return Story(title, [*sections, _limits(done)], figures)
+    found = headline(done.totals, config.condition, against=config.against)
+    return Story(title, [*sections, _limits(done)], figures, headline=found)
 
 
 def _question(done: PatchResult) -> Section:

@@ -11,22 +11,17 @@ import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.contrast import (
-    CONTROL,
     PromptBench,
     Question,
-    ask_items,
     digest_prompts,
     example_step,
-    require_control,
-    require_placebos,
-    require_prompts,
-    require_text,
     slots_of,
 )
 from analyses.patch import story, tables
+from analyses.patch.asked import arms_of, ask
 from analyses.patch.config import PatchConfig
 from analyses.patch.health import REVERSED
-from analyses.patch.tables import PatchResult, arms_of, table_name
+from analyses.patch.tables import PatchResult, table_name
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.totals import Sides, control_sides, score_sides, texts_of_sides
 from interp.behaviour.options import option_form
@@ -85,11 +80,8 @@ class Patch:
     Config = PatchConfig
 
     def ask(self, config: PatchConfig, *, progress: bool = True) -> Question[PatchConfig]:
-        """Items and conditions; refuses conditions without a contrast or that are no single prompt."""
-        _require_contrast(config)
-        question = ask_items(config, against=config.against, progress=progress)
-        _require_conditions(question)
-        return question
+        """See :mod:`analyses.patch.asked`."""
+        return ask(config, progress=progress)
 
     def bench(self, asked: Question[PatchConfig], lab: Lab) -> PatchBench:
         """Model and pairs; refuses a site, layer or span that the model or the prompts do not have."""
@@ -202,40 +194,6 @@ def instruction_of(prompt: TokenizedPrompt) -> str:
     if "instruction" not in prompt.spans:
         return ""
     return "".join(prompt.str_tokens[prompt.span("instruction")]).strip()
-
-
-def _require_contrast(config: PatchConfig) -> None:
-    """Refuse options that contradict each other."""
-    if config.condition == config.against:
-        raise InterpError(
-            f"{config.condition} against {config.against} is no contrast: choose another "
-            "--condition or --against"
-        )
-    if config.fit_length is not None and "clean" in (config.condition, config.against):
-        raise InterpError(
-            f"--fit-length {config.fit_length} needs a text on either side, and 'clean' has none: name "
-            "another --condition and --against, or leave it out"
-        )
-    for site in config.site:
-        if config.grid(site).cells == "layer_span" and config.positions != "aligned":
-            raise InterpError(
-                f"--positions {config.positions} is for cells by position or by head; at {site} the "
-                "cells are the spans: add --cells layer_pos"
-            )
-
-
-def _require_conditions(question: Question[PatchConfig]) -> None:
-    """Refuse conditions that are no single prompt, or have no placebos where those are needed."""
-    config, specs, items = question.config, question.specs, question.items
-    both = {"condition": config.condition, "against": config.against}
-    for option, name in both.items():
-        require_prompts(specs, name, items, n_texts=config.texts, option=option)
-        if name != "clean":
-            require_text(specs, name)
-    if "placebo" in both.values():
-        require_placebos(specs, config.asked)
-    if CONTROL in arms_of(config) and config.condition != CONTROL:
-        require_control(specs, items, n_texts=config.texts)
 
 
 def _sides(prompts: PromptBench[PatchConfig], number: int, item: ChoiceItem) -> Sides:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from analyses.contrast import CONTROL, Question, read_example
+from analyses.contrast import Question, read_example
+from analyses.patch.asked import arms_of
 from analyses.patch.config import PatchConfig
 from analyses.patch.health import REVERSED, health_table
 from analyses.study import Saved
 from analyses.totals import totals_of
 from interp.data import ChoiceItem
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.patching import SweepResult
 from interp.patching.pooled import pool_pairs, span_means
@@ -52,13 +54,7 @@ class PatchResult:
     example: dict[str, str]
     report: Path
 
-
-def arms_of(config: PatchConfig) -> dict[str, str]:
-    """The conditions that are patched, each with what it is patched into."""
-    own = {config.condition: config.against}
-    control = {CONTROL: "placebo"} if config.control else {}
-    # the condition asked about comes first, and keeps its side where it is the control
-    return own | control | own
+    __repr__ = short_repr
 
 
 def table_name(condition: str, site: str) -> str:

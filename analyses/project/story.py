@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.project.tables import ProjectResult
 from analyses.report.prose import count
-from analyses.report.sections import effect_section, limits, sample_counts
+from analyses.report.sections import effect_section, headline, limits, sample_counts
 from analyses.report.verdicts import (
     above_chance,
     p_of,
@@ -48,7 +48,8 @@ def tell(done: ProjectResult) -> Story:
             sections.append(_components(done, position, figures))
     sections.append(_limits(done))
     title = f"Does the instruction{by_name(done.config.condition)} move the projection?"
-    return Story(title, sections, figures)
+    found = headline(done.totals, done.config.condition)
+    return Story(title, sections, figures, headline=found)
 
 
 def _question(done: ProjectResult) -> Section:

@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 from analyses.contrast import (
     CONTROL,
     PromptBench,
-    ask_contrast,
     digest_prompts,
     example_step,
 )
 from analyses.project import story, tables
+from analyses.project.asked import ProjectQuestion, ask
 from analyses.project.config import ProjectConfig
-from analyses.project.tables import FITTED, ProjectQuestion, ProjectResult
+from analyses.project.tables import FITTED, ProjectResult
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.totals import condition_sides, score_sides, texts_of_sides
 from interp.activations import places_of
-from interp.data import ChoiceItem, dataset_hash, load_texts
+from interp.data import ChoiceItem, load_texts
 from interp.directions import DirectionStack, contrast_directions, fit_direction, load_direction
 from interp.directions.contrast_reader import (
     MEASURES,
@@ -35,7 +35,6 @@ from interp.directions.contrast_reader import (
 )
 from interp.directions.decompose import part_readings
 from interp.errors import InterpError
-from interp.fetch.cache import sha256_of
 from interp.prompts import Condition, TokenizedPrompt, condition_prompt
 
 REFERENCE_PROMPTS = 64
@@ -59,20 +58,8 @@ class Project:
     Config = ProjectConfig
 
     def ask(self, config: ProjectConfig, *, progress: bool = True) -> ProjectQuestion:
-        """Items, conditions and the direction given; a file is identified by its content."""
-        question = ask_contrast(config, progress=progress)
-        if "mean" in config.positions:
-            raise InterpError(
-                "--positions mean: includes positions before the instruction, which cannot change; "
-                "choose last, a span or span:last"
-            )
-        given, hashes = None, dict(question.data_hashes)
-        if config.direction is None:
-            hashes["bundled:morality"] = dataset_hash(load_texts("bundled:morality"))
-        else:
-            given = load_direction(config.direction)
-            hashes["direction"] = sha256_of(config.direction)
-        return ProjectQuestion(question.config, question.items, question.specs, hashes, given)
+        """See :mod:`analyses.project.asked`."""
+        return ask(config, progress=progress)
 
     def bench(self, asked: ProjectQuestion, lab: Lab) -> ProjectBench:
         """Model, text bank, direction and readers; refuses another model's direction, and places."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analyses.contrast import CONTROL, Question, read_example
+from analyses.contrast import CONTROL, read_example
+from analyses.project.asked import ProjectQuestion
 from analyses.project.config import ProjectConfig
 from analyses.report.claims import corrected_for
 from analyses.report.verdicts import is_finding
@@ -24,6 +25,7 @@ from interp.directions.contrast_tables import (
     level_table,
     null_table,
 )
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
 from interp.stats import ALPHA, intervals_of
@@ -33,13 +35,6 @@ KINDS = 3
 
 FITTED = "directions/morality.safetensors"
 """The direction of a run that was given none."""
-
-
-@dataclass(frozen=True)
-class ProjectQuestion(Question[ProjectConfig]):
-    """What is asked, with the direction of the user's file where there is one."""
-
-    given: DirectionStack | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,8 @@ class ProjectResult:
     levels: pd.DataFrame
     example: dict[str, str]
     report: Path
+
+    __repr__ = short_repr
 
 
 def read(asked: ProjectQuestion, saved: Saved) -> ProjectResult:

@@ -9,10 +9,14 @@ from interp.models import ModelCard
 from interp.runs import Run
 
 
+def render_page(story: Story, card: ModelCard) -> str:
+    """The report's HTML."""
+    return viz.render_report(story.sections, title=story.title, lead=f"Model: {card.one_line}.")
+
+
 def write_page(folder: Run, story: Story, *, card: ModelCard, png: bool = False) -> None:
     """Write ``report.html``, every figure as HTML, and as PNG where that was asked for."""
-    lead = f"Model: {card.one_line}."
-    folder.save_text("report.html", viz.render_report(story.sections, title=story.title, lead=lead))
+    folder.save_text("report.html", render_page(story, card))
     for label, figure in story.figures.items():
         name = file_name(label)
         folder.save_figure(name, figure)

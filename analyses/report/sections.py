@@ -8,7 +8,14 @@ import pandas as pd
 
 from analyses.contrast import CONTROL
 from analyses.report.prose import count
-from analyses.report.verdicts import p_said, read_control_arms, read_effect, rule_of_nulls
+from analyses.report.verdicts import (
+    counted,
+    p_said,
+    read_control_arms,
+    read_effect,
+    read_headline,
+    rule_of_nulls,
+)
 from analyses.totals import claim_of, control_claims, verdict_table
 from interp.data import ChoiceItem, CompletionItem
 from interp.models import ModelCard
@@ -124,6 +131,21 @@ def effect_section(
         f"token; P(a): the score of the better option. The report looks into {of}.",
     )
     return Section(title, paragraphs=[text for text in paragraphs if text], tables=[table])
+
+
+def headline(totals: pd.DataFrame, condition: str, *, against: str = "placebo") -> str:
+    """The condition's whole effect on the answer, in one line.
+
+    ``totals``: see :func:`analyses.totals.totals_of`.
+    """
+    claim, metric = claim_of(totals, condition), str(totals["metric"].iloc[0])
+    return read_headline(
+        f"“{condition}” against “{against}”",
+        claim,
+        of=f"the {named(metric)}",
+        unit=UNITS[metric],
+        sample=(*counted(claim.effect), p_said(claim)),
+    )
 
 
 def checks_table(card: ModelCard) -> tuple[pd.DataFrame, str]:

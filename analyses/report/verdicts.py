@@ -84,6 +84,33 @@ def read_effect(
     return f"{subject} {'raises' if effect.estimate > 0 else 'lowers'} {of} by {numbers}{small}."
 
 
+def read_headline(
+    subject: str,
+    claim: Claim,
+    *,
+    of: str = "the margin",
+    unit: str = " nats",
+    sample: Sequence[str] = (),
+) -> str:
+    """One line for the end of a command: the effect with its interval, and its verdict whatever it is.
+
+    Arguments: as :func:`read_effect`.
+    """
+    effect = claim.effect
+    if np.isnan(effect.estimate):
+        return f"{subject}: not measured, {effect.reason}."
+    verdict = claim.why or (
+        "an effect, smaller than what counts" if claim.is_small else "an effect"
+    )
+    return f"{subject}: {_numbers(effect, unit, sample)} in {of}; {verdict}."
+
+
+def counted(effect: Interval) -> list[str]:
+    """What an interval is of: ``24 items in 12 clusters``, ``6 x 6 wordings``."""
+    items = f"{count(effect.n, 'item')} in {count(int(effect.n_clusters), 'cluster')}"
+    return [items, f"{effect.texts[0]} x {effect.texts[1]} wordings" if effect.texts else ""]
+
+
 def control_works(claim: Claim) -> bool:
     """Whether naming the answer raises the margin: an effect, and the right way."""
     return claim.is_effect and bool(claim.effect.estimate > 0)

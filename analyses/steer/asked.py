@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analyses.config import INSTRUCTED
 from analyses.contrast import Specs, prompt_hashes, require_filled, require_placebos, texts_of
@@ -20,10 +22,13 @@ from interp.data import (
     split_groups,
 )
 from interp.data.bundle import bundled_completions
-from interp.directions import DirectionStack, load_direction
+from interp.directions.stored import read_header
 from interp.errors import InterpError
 from interp.fetch.cache import sha256_of
 from interp.prompts import load_conditions
+
+if TYPE_CHECKING:
+    from interp.directions import DirectionStack
 
 COMPARED = ("bundled:morality", "bundled:statements")
 """Sets in which moral sentences are compared with immoral ones; the first unseen one is taken."""
@@ -67,10 +72,12 @@ def ask(config: SteerConfig, *, progress: bool = True) -> SteerQuestion:
     Raises:
         InterpError: a file, items or conditions that cannot be read, or too few placebos.
     """
-    given = None if config.direction is None else load_direction(config.direction)
+    if config.direction is not None:
+        read_header(config.direction)  # refuses what is none
     specs = load_conditions(config.condition_file)
     items = load_items(config.items, limit=config.limit, seed=config.seed, progress=progress)
     _require_placebo_texts(specs, items, config.placebos)
+    given = None if config.direction is None else _load(config.direction)
     sentences = choose_sentences(config, given)
     plain = load_texts(PLAIN, limit=config.plain, seed=config.seed)
     completions = bundled_completions()[: config.completions]
@@ -86,6 +93,12 @@ def ask(config: SteerConfig, *, progress: bool = True) -> SteerQuestion:
     return SteerQuestion(
         config, items, specs, given, sentences, tuple(plain), tuple(completions), hashes
     )
+
+
+def _load(file: Path) -> DirectionStack:
+    from interp.directions import load_direction  # heavy: only a file that can be one
+
+    return load_direction(file)
 
 
 def _require_placebo_texts(specs: Specs, items: Sequence[ChoiceItem], n: int) -> None:

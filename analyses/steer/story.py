@@ -52,6 +52,7 @@ def tell(done: SteerResult) -> Story:
             _limits(done),
         ],
         figures=figures,
+        headline=read_outcome(done, "margin", _subsets(done)[0]),
     )
 
 

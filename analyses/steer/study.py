@@ -105,8 +105,8 @@ class Steer:
         return tables.read(asked, saved)
 
     def tables(self, result: SteerResult) -> Mapping[str, pd.DataFrame]:
-        """Everything but the outcomes themselves."""
-        names = ("effects", "swings", "completions", "texts")
+        """Everything but the outcomes themselves; the swings at the largest step first."""
+        names = ("swings", "effects", "completions", "texts")
         return {name: getattr(result, name) for name in names}
 
     def story(self, result: SteerResult) -> Story:

@@ -20,6 +20,7 @@ from interp.directions.swings import (
     swing_table,
     text_table,
 )
+from interp.display import short_repr
 from interp.models import ModelCard
 from interp.stats import Family, interval_of
 
@@ -51,6 +52,8 @@ class SteerResult:
     completions: pd.DataFrame
     texts: pd.DataFrame
     report: Path
+
+    __repr__ = short_repr
 
     @property
     def family(self) -> Family:

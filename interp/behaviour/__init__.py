@@ -34,13 +34,13 @@ if TYPE_CHECKING:
         study_protocol,
     )
     from interp.behaviour.rounds import run_rounds
+    from interp.behaviour.scorers import require_scorer
     from interp.behaviour.scores import Effect, OptionScores, bias_score
     from interp.behaviour.scoring import ScoringPlan, score_item, score_options, score_variants
     from interp.behaviour.toxicity import (
         ToxicityScorer,
         expected_maximum,
         mean_toxicity,
-        require_scorer,
         scorer,
     )
 

@@ -35,7 +35,13 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float
 
-from interp.errors import InterpError, did_you_mean, first_line
+from interp.behaviour.scorers import (
+    OFFLINE_PACKAGE,
+    package_missing,
+    require_folder,
+    unknown_scorer,
+)
+from interp.errors import InterpError, first_line
 from interp.models.convert import without_progress_bars
 from interp.stats import FloatArray, Interval, cluster_mean, success_rate
 from interp.stats.arrays import check_array
@@ -44,7 +50,6 @@ MIN_SAMPLES = 10
 """Fewest samples per prompt for an expected maximum."""
 
 _TOXIC_LABELS = ("toxic", "toxicity", "hate", "hateful", "offensive")
-_SCORERS = ("huggingface:ID_OR_FOLDER", "offline")
 _LEARNT_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer")
 
 
@@ -77,23 +82,9 @@ def scorer(name: str, *, label: str | None = None, batch_size: int = 32) -> Toxi
         return HuggingFaceScorer.load(source, label=label, batch_size=batch_size)
     if label is not None:
         raise InterpError(f"label={label!r} is for huggingface: scorers, {name!r} has no labels")
-    require_scorer(name)
+    if name != "offline":
+        raise unknown_scorer(name)
     return OfflineScorer()
-
-
-def require_scorer(name: str) -> None:
-    """Refuse a scorer that cannot be there, without loading one.
-
-    Raises:
-        InterpError: an unknown name, a folder that does not exist, or a package that is not installed.
-    """
-    kind, _, source = name.partition(":")
-    if kind == "huggingface" and source:
-        _require_folder(source)
-    elif name == "offline":
-        _profanity_check()
-    else:
-        raise InterpError(f"no toxicity scorer {name!r}; {did_you_mean(name, _SCORERS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +112,7 @@ class HuggingFaceScorer:
 
         if batch_size < 1:
             raise InterpError(f"batch_size is {batch_size}: give at least 1")
-        _require_folder(source)
+        require_folder(source)
         folder = os.path.expanduser(source)  # leaves a home that is unknown as it is
         where = folder if Path(folder).is_dir() else source
         try:
@@ -276,20 +267,11 @@ def _scores(scores: npt.ArrayLike, axes: int, scorer: str) -> FloatArray:
     return array
 
 
-def _require_folder(source: str) -> None:
-    """Refuse what is spelt as a path and is no folder; a hub id is left to the hub."""
-    if source.startswith((".", "/", "~")) and not os.path.isdir(os.path.expanduser(source)):
-        raise InterpError(f"{source}: no such folder")
-
-
 def _profanity_check() -> Any:
     try:
-        return import_module("profanity_check")
+        return import_module(OFFLINE_PACKAGE)
     except ImportError as error:
-        raise InterpError(
-            "the scorer 'offline' needs alt-profanity-check: "
-            "pip install 'interp-workbench[toxicity]'"
-        ) from error
+        raise package_missing() from error
 
 
 def _toxic_label(id2label: dict[int, str], label: str | None, source: str) -> int:

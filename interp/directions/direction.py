@@ -28,10 +28,10 @@ from interp.activations import Site, States
 from interp.directions.methods import FitMethod
 from interp.directions.scores import ShuffledNull
 from interp.directions.steering import ablate_vectors, add_vector
+from interp.directions.stored import HEADER, no_direction, read_header, unreadable
 from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models import model_card
-from interp.parsing import parse_json
 from interp.stats import Interval, interval_column_names, interval_columns
 
 SIGN = "+ is label 1"
@@ -269,7 +269,7 @@ class DirectionStack:
                 "method": self.auc.method,
             },
         }
-        return {"interp_direction": json.dumps(header)}
+        return {HEADER: json.dumps(header)}
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file; returns its path."""
@@ -287,24 +287,15 @@ def load_direction(path: str | Path) -> DirectionStack:
     Raises:
         InterpError: no such file, a truncated one, or one that holds no direction.
     """
+    header = read_header(path)
     try:
         with safe_open(path, framework="pt") as file:
-            header = parse_json(
-                (file.metadata() or {})["interp_direction"], str(path), allow_nan=True
-            )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return _from_file(header, tensors)
     except (OSError, SafetensorError) as error:
-        raise InterpError(f"{path}: not a readable direction file ({error})") from error
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:  # another kind of safetensors file
-        raise InterpError(
-            f"{path}: holds no direction as DirectionStack.save writes it; fit it again"
-        ) from error
+        raise unreadable(path, error) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise no_direction(path) from error
 
 
 def _from_file(header: dict[str, Any], tensors: dict[str, Tensor]) -> DirectionStack:

@@ -11,10 +11,10 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.activations import Site, States, read_sites
 from interp.data.catalogue import dataset_hash
 from interp.data.items import LabelledText
+from interp.data.labels import require_both_labels
 from interp.directions.direction import DirectionFacts, DirectionStack
 from interp.directions.methods import FitMethod, Labels, axes, class_units
 from interp.directions.scores import folds, score_and_null
-from interp.errors import InterpError
 from interp.models import model_card
 from interp.prompts import sentence_ids
 
@@ -57,10 +57,9 @@ def labels_and_groups(texts: Sequence[LabelledText], n_folds: int) -> tuple[Labe
     Raises:
         InterpError: one label only, or too few groups.
     """
+    require_both_labels(texts)
     labels = torch.tensor([text.label for text in texts], dtype=torch.bool)
     groups = [text.group for text in texts]
-    if len(texts) == 0 or bool(labels.all()) or not bool(labels.any()):
-        raise InterpError(f"{len(texts)} texts with one label only: both labels are needed")
     folds(labels, groups, n_folds)  # refuses what cannot be split
     return labels, groups
 

@@ -24,6 +24,7 @@ from scipy.stats import rankdata
 from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
+from interp.data.labels import require_folds
 from interp.directions.methods import FitMethod, Labels, Values, axes, class_units, lda_metric
 from interp.errors import InterpError
 from interp.stats import FloatArray, IntArray, Interval, corrected_cv, rng
@@ -65,11 +66,7 @@ def folds(
     Raises:
         InterpError: fewer groups than folds, or the training part of a fold holds one label only.
     """
-    n_groups = len(set(groups))
-    if not 2 <= n_folds <= n_groups:
-        raise InterpError(
-            f"n_folds is {n_folds}: must be at least 2 and at most the number of groups, {n_groups}"
-        )
+    require_folds(groups, n_folds)
     found = []
     split = GroupKFold(n_folds, shuffle=shuffled is not None, random_state=shuffled)
     for train, test in split.split(np.zeros(len(labels)), groups=groups):

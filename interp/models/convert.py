@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.utils import logging as transformers_logging
 
 from interp.errors import InterpError, first_line
@@ -33,10 +33,14 @@ _UNQUANTISED = ("ALL_F32", "MOSTLY_F16", "MOSTLY_BF16")
 def without_progress_bars() -> Iterator[None]:
     """No bars of transformers' while we load; its warnings are for the user and stay."""
     bar = transformers_logging.is_progress_bar_enabled()
+    bar_of_gguf = modeling_gguf_pytorch_utils.tqdm
     transformers_logging.disable_progress_bar()
+    # the one bar that does not ask whether bars are wanted; this one does
+    modeling_gguf_pytorch_utils.tqdm = transformers_logging.tqdm
     try:
         yield
     finally:
+        modeling_gguf_pytorch_utils.tqdm = bar_of_gguf
         if bar:
             transformers_logging.enable_progress_bar()
 

@@ -6,7 +6,7 @@ import os
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformer_lens.model_bridge import TransformerBridge
@@ -19,7 +19,7 @@ from interp.models.card import (
     count_parameters,
     model_card,
 )
-from interp.models.catalogue import DEFAULT_MODEL, fetch_model, model_entry, model_names
+from interp.models.catalogue import DEFAULT_MODEL, fetch_model, model_entry
 from interp.models.chat_template import parse_template_date, set_template_date
 from interp.models.convert import (
     convert_gguf,
@@ -28,17 +28,18 @@ from interp.models.convert import (
     without_progress_bars,
 )
 from interp.models.fingerprint import weights_fingerprint
+from interp.models.names import (
+    UNTRAINED,
+    Dtype,
+    find_model,
+    require_architecture,
+    require_dtype,
+)
 from interp.models.processing import process_weights
 from interp.models.untrained import untrained_copy
-from interp.parsing import parse_json, read_text
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LARGE = 2e9  # parameters; above, "auto" on a GPU is bfloat16
-
-UNTRAINED = "untrained:"
-"""In front of a model's name: its shape with fresh weights."""
 
 
 def load_model(
@@ -49,6 +50,7 @@ def load_model(
     compatibility_mode: bool = False,
     revision: str | None = None,
     template_date: date | str | None = None,
+    progress: bool = True,
 ) -> TransformerBridge:
     """Load a model as a TransformerLens bridge in evaluation mode, with its self-checks run.
 
@@ -65,6 +67,7 @@ def load_model(
         revision: hub revision; only for hub ids.
         template_date: what a chat template that writes today's date writes, so that a prompt is the
             same tomorrow; 2024-07-26 by default. The card has it where the template writes one.
+        progress: show a bar while weights of the catalogue are fetched.
 
     Returns:
         The bridge. ``interp.models.model_card(model)`` shows its provenance and self-checks.
@@ -92,11 +95,12 @@ def load_model(
             dtype=dtype,
             revision=revision,
             template_date=template_date,
+            progress=progress,
         )
         return untrained_copy(own)
     target = _pick_device(device)
-    _require_dtype(dtype)
-    source, provenance = _resolve(name)
+    require_dtype(dtype)
+    source, provenance = _resolve(name, progress=progress)
     model = _boot(source, target, dtype, revision)
     _date_template(model, day)
     model.eval()
@@ -109,7 +113,7 @@ def load_model(
     return model
 
 
-def prepare_model(name: str, *, allow_mirrors: bool = False) -> Path:
+def prepare_model(name: str, *, allow_mirrors: bool = False, progress: bool = True) -> Path:
     """Fetch and convert a catalogue model; returns the folder that :func:`load_model` reads."""
     entry = model_entry(name)
     if read_provenance(entry.folder) is None:
@@ -120,7 +124,7 @@ def prepare_model(name: str, *, allow_mirrors: bool = False) -> Path:
             weights_sha256=entry.sha256,
             licence=entry.licence,
         )
-        gguf = fetch_model(name, allow_mirrors=allow_mirrors)
+        gguf = fetch_model(name, allow_mirrors=allow_mirrors, progress=progress)
         convert_gguf(gguf, entry.folder, provenance)
     return entry.folder
 
@@ -153,45 +157,23 @@ def _adopt(model: TransformerBridge, compatibility_mode: bool) -> TransformerBri
     return model
 
 
-def _resolve(name: str) -> tuple[str, Provenance]:
+def _resolve(name: str, *, progress: bool = True) -> tuple[str, Provenance]:
     """A folder or hub id that transformers can load, and where it came from."""
-    if name in model_names():
-        return _resolve_catalogue(name)
-    path = _path(name)
-    # os.path and not Path: False for a name that no file can have
-    if path.suffix == ".gguf":
-        if not os.path.isfile(path):
-            raise InterpError(f"{path}: no such GGUF file")
-        folder, provenance = convert_local_gguf(path)
+    kind, place = find_model(name)
+    if kind == "catalogue":
+        folder = prepare_model(place, progress=progress)
+        provenance = read_provenance(folder)
+        if provenance is None:
+            raise InterpError(
+                f"{folder}: the converted model lost its provenance; delete the folder"
+            )
         return str(folder), provenance
-    if os.path.isdir(path):
-        if not os.path.isfile(path / "config.json"):
-            raise InterpError(f"{path}: no config.json there, so not a Hugging Face model folder")
-        return str(path), read_provenance(path) or Provenance(path.name, str(path), "none")
-    if os.path.isfile(path):
-        raise InterpError(f"{path}: neither a .gguf file nor a folder in Hugging Face format")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InterpError(f"{path}: no such folder")
-    if name.count("/") == 1:
-        return name, Provenance(name, f"Hugging Face hub: {name}", "none")
-    return _resolve_catalogue(name)
-
-
-def _path(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:
-        raise InterpError(
-            f"{name}: there is no home directory here that ~ could stand for; give the whole path"
-        ) from error
-
-
-def _resolve_catalogue(name: str) -> tuple[str, Provenance]:
-    folder = prepare_model(name)
-    provenance = read_provenance(folder)
-    if provenance is None:
-        raise InterpError(f"{folder}: the converted model lost its provenance; delete the folder")
-    return str(folder), provenance
+    if kind == "gguf":
+        folder, provenance = convert_local_gguf(Path(place))
+        return str(folder), provenance
+    if kind == "hub":
+        return place, Provenance(place, f"Hugging Face hub: {place}", "none")
+    return place, read_provenance(Path(place)) or Provenance(Path(place).name, place, "none")
 
 
 def _pick_device(device: str) -> str:
@@ -204,11 +186,6 @@ def _pick_device(device: str) -> str:
             f"device {device!r} is not available here: {first_line(error)}"
         ) from error
     return device
-
-
-def _require_dtype(dtype: str) -> None:
-    if dtype not in ("auto", *_DTYPES):
-        raise InterpError(f"dtype {dtype!r} is not one of auto, {', '.join(_DTYPES)}")
 
 
 def _pick_dtype(dtype: Dtype, source: str, device: str, revision: str | None) -> torch.dtype:
@@ -224,7 +201,8 @@ def _pick_dtype(dtype: Dtype, source: str, device: str, revision: str | None) ->
 
 
 def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> TransformerBridge:
-    _require_architecture(source)
+    if os.path.isdir(source):  # not a hub id
+        require_architecture(source)
     try:
         with without_progress_bars():
             picked = _pick_dtype(dtype, source, device, revision)
@@ -256,16 +234,3 @@ def _boot(source: str, device: str, dtype: Dtype, revision: str | None) -> Trans
             f"{source}: cannot be loaded from the Hugging Face hub ({first_line(error)}); check "
             "the id and the network, or give a local folder"
         ) from error
-
-
-def _require_architecture(source: str) -> None:
-    """A config without ``architectures`` (GGUF exports) makes some families fail obscurely."""
-    path = Path(source) / "config.json"
-    if not os.path.isfile(path):  # a hub id
-        return
-    config = parse_json(read_text(path), str(path), allow_nan=True)
-    if not isinstance(config, dict) or not config.get("architectures"):
-        raise InterpError(
-            f"{path}: field 'architectures' is missing; add the class, for example "
-            '["LlamaForCausalLM"]'
-        )

@@ -22,6 +22,7 @@ from interp.activations.layout import Shape, require_layout
 from interp.activations.sites import SITES
 from interp.display import html_paragraph
 from interp.errors import InterpError
+from interp.patching.axis_columns import with_numbers
 from interp.patching.branches import Reading
 from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
@@ -119,7 +120,7 @@ class SweepPlan:
             }
             for cell in self.cells
         ]
-        return pd.DataFrame(rows)
+        return with_numbers(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
     def __str__(self) -> str:
         grid = " x ".join(f"{len(self.axis_labels[n])} {n}" for n in self.axis_names)

@@ -21,6 +21,7 @@ from transformer_lens.patching import PatchingResult
 from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.parsing import parse_json
+from interp.patching.axis_columns import axis_columns, with_labels, with_numbers
 from interp.patching.measure import Table
 from interp.patching.plan import SweepPlan
 from interp.patching.positions import COUNT_COLUMNS, TokenCounts
@@ -165,7 +166,7 @@ class SweepResult(PatchingResult):
         Columns: the grid's axes, ``label``, the interval's (:mod:`interp.stats.columns`; + = the patch
         raises the metric) and ``p_corrected``, by max-t over all cells.
         """
-        rows = self.index_df.assign(
+        rows = with_numbers(self.index_df).assign(
             label=self.cell_labels(),
             **interval_columns(self.effect_interval()),
             p_corrected=np.asarray(self.max_t().p_corrected, dtype=float).reshape(-1),
@@ -207,18 +208,17 @@ class SweepResult(PatchingResult):
     def to_dataframe(self) -> pd.DataFrame:
         """Long form: one row per (cell, pair) with patched value, both baselines and the effect.
 
-        The first column names the metric; several follow one another. ``patched_tokens`` of
-        ``source_tokens`` and ``destination_tokens``: see :class:`interp.patching.TokenCounts`.
+        The first column names the metric; several follow one another. Layers and heads are numbers.
+        ``patched_tokens`` of ``source_tokens`` and ``destination_tokens``: :class:`TokenCounts`.
         """
         if self.has_metric_axis:
             frames = [self[name].to_dataframe() for name in self.metric_names]
             return pd.concat(frames, ignore_index=True)
         shape = tuple(self.values.shape)
         grid = np.indices(shape).reshape(len(shape), -1)
-        columns: dict[str, object] = {
-            name: np.array(self.axis_labels[name])[grid[k]]
-            for k, name in enumerate(self.axis_names)
-        }
+        columns: dict[str, object] = {}
+        for k, name in enumerate(self.axis_names):
+            columns |= axis_columns(name, np.array(self.axis_labels[name])[grid[k]].tolist())
         pair = grid[-1]
         counts: dict[str, object] = {}
         if self.tokens is not None:
@@ -260,6 +260,7 @@ class SweepResult(PatchingResult):
         Raises:
             InterpError: rows missing or repeated.
         """
+        frame = with_labels(frame)
         labels = {name: list(dict.fromkeys(frame[name])) for name in axis_names}
         pairs = list(dict.fromkeys(frame["pair"]))
         shape = [*(len(values) for values in labels.values()), len(pairs)]

@@ -24,6 +24,10 @@ InstructionTurn = Literal["user", "system"]
 TurnRole = Literal["system", "user", "assistant"]
 
 
+CHOICE_SPANS = ("context", "question", "options", "separator", "instruction", "answer_prefix")
+"""Spans of a conversation about a choice item, in order; its template has spans of its own."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A piece of a turn; ``span`` is the name its tokens will carry."""

@@ -12,19 +12,27 @@ as ``*.safetensors``, ``figures/`` and ``report.html``. Every file appears whole
 Importing this package loads neither torch nor TransformerLens.
 """
 
-from interp.runs.canonical import digest
-from interp.runs.folder import Run, open_run
-from interp.runs.ledger import Ledger, Tally
-from interp.runs.manifest import read_manifest
-from interp.runs.parquet import read_parts, read_table
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.runs.canonical import digest
+    from interp.runs.folder import Run, amend_run, open_run
+    from interp.runs.ledger import Ledger, Tally
+    from interp.runs.manifest import read_manifest
+    from interp.runs.parquet import read_parts, read_table
 
 __all__ = [
     "Ledger",
     "Run",
     "Tally",
+    "amend_run",
     "digest",
     "open_run",
     "read_manifest",
     "read_parts",
     "read_table",
 ]
+
+attach(__name__)

@@ -17,10 +17,10 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
-import numpy as np
 from pydantic import BaseModel
 
 from interp.errors import InterpError
@@ -36,7 +36,7 @@ def to_json_values(value: Any, where: str) -> Json:
     """``value`` as JSON values; ``where`` names it in errors (``config``: ``config.limit``)."""
     if isinstance(value, enum.Enum):
         return to_json_values(value.value, where)
-    if isinstance(value, np.generic):
+    if _is_numpy_scalar(value):
         return to_json_values(value.item(), where)
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -49,6 +49,11 @@ def to_json_values(value: Any, where: str) -> Json:
     if isinstance(value, list | tuple):
         return [to_json_values(item, f"{where}[{index}]") for index, item in enumerate(value)]
     return _plain_mapping(value, where)
+
+
+def _is_numpy_scalar(value: Any) -> bool:
+    numpy = sys.modules.get("numpy")  # where it is not loaded, nothing is of it
+    return numpy is not None and isinstance(value, numpy.generic)
 
 
 def _plain_mapping(value: Any, where: str) -> Json:

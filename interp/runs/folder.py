@@ -26,7 +26,6 @@ from filelock import FileLock, Timeout
 from interp.errors import InterpError
 from interp.runs import manifest as manifests
 from interp.runs.atomic import (
-    TEMPORARY_PREFIX,
     atomic_path,
     cannot_write,
     make_folder,
@@ -35,11 +34,8 @@ from interp.runs.atomic import (
 )
 from interp.runs.canonical import canonical_json
 from interp.runs.ledger import Ledger
-from interp.runs.manifest import MANIFEST_NAME
+from interp.runs.manifest import LOCK_NAME, MANIFEST_NAME, WRITER_NAME
 from interp.runs.parquet import encode, to_arrow
-
-LOCK_NAME = ".lock"
-WRITER_NAME = ".writer.json"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _PLOTLY_SCRIPT = "figures/plotly.min.js"
@@ -126,6 +122,11 @@ class Run:
         html = figure.to_html(include_plotlyjs="directory", full_html=True, div_id=name)
         self.save_text(f"figures/{name}.html", html)
 
+    def record_headline(self, text: str) -> None:
+        """Note in the manifest, in one line, what the run found; recorded and never compared."""
+        self.require_open()
+        self._manifest["headline"] = " ".join(text.split())
+
     def require_open(self) -> None:
         """Raise InterpError once the run has been left."""
         if self._closed:
@@ -185,7 +186,7 @@ def open_run(
         seed=seed,
         threads=_torch_threads() if threads is None else threads,
     )
-    _refuse_foreign(folder)
+    manifests.refuse_foreign(folder)
     make_folder(folder)
     with _writer_lock(folder):
         run = _begin(folder, now, command=command, ignore=ignore)
@@ -199,6 +200,24 @@ def open_run(
         run.close("complete")
 
 
+@contextlib.contextmanager
+def amend_run(path: str | Path) -> Iterator[Run]:
+    """A finished run, locked for the block, whose files are written again from what it holds.
+
+    Nothing but the files' hashes and the headline changes in its manifest: neither status nor sessions.
+
+    Raises InterpError if there is no run, if it has not ended, or if it is in use.
+    """
+    folder = Path(path)
+    manifest = manifests.read_manifest(folder)
+    if manifest["status"] != "complete":
+        raise InterpError(f"{folder}: the run has not ended: run its command again")
+    with _writer_lock(folder):
+        run = Run(folder, manifest)
+        yield run
+        manifests.write_manifest(folder, manifest)
+
+
 def _begin(folder: Path, now: dict[str, Any], *, command: str, ignore: Collection[str]) -> Run:
     previous = None
     if (folder / MANIFEST_NAME).exists():
@@ -208,26 +227,6 @@ def _begin(folder: Path, now: dict[str, Any], *, command: str, ignore: Collectio
     manifest = manifests.begin(folder, now, command=command, previous=previous)
     manifests.write_manifest(folder, manifest)
     return Run(folder, manifest)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder with files of somebody else, before the first of ours is written into it."""
-    try:
-        if not folder.is_dir() or (folder / MANIFEST_NAME).exists():
-            return
-        others = sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if entry.name not in (LOCK_NAME, WRITER_NAME)
-            and not entry.name.startswith(TEMPORARY_PREFIX)
-        )
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    if others:
-        raise InterpError(
-            f"{folder}: holds {others[0]!r} but no {MANIFEST_NAME}, so it is not a run: "
-            "choose another --out"
-        )
 
 
 @contextlib.contextmanager

@@ -22,10 +22,12 @@ from typing import Any, Literal
 from interp import __version__
 from interp.errors import InterpError
 from interp.parsing import parse_json
-from interp.runs.atomic import write_bytes
+from interp.runs.atomic import TEMPORARY_PREFIX, cannot_write, write_bytes
 from interp.runs.canonical import Json, differences, summarise, to_json_values
 
 MANIFEST_NAME = "manifest.json"
+LOCK_NAME = ".lock"
+WRITER_NAME = ".writer.json"
 FORMAT = "interp-run/2"
 OWN_PACKAGE = "interp-workbench"
 
@@ -84,7 +86,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise _foreign(path, "is not JSON") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _foreign(path, f"is not a manifest of format {FORMAT}")
-    manifest.setdefault("rules", {})  # folders written before rules were recorded
+    # folders written before these were recorded
+    manifest.setdefault("rules", {})
+    manifest.setdefault("headline", "")
     missing = [name for name in (*IDENTITY, "sessions", "files") if name not in manifest]
     if missing:
         raise _foreign(path, f"lacks {', '.join(missing)}")
@@ -95,14 +99,46 @@ def _foreign(path: Path, trouble: str) -> InterpError:
     return InterpError(f"{path}: {trouble}: choose another --out or delete the folder")
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder with files of somebody else, before the first of ours is written into it.
+
+    Raises:
+        InterpError: a file, a folder below one, one that holds files but no manifest, or one that cannot
+            be read.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise InterpError(f"{place}: is a file, not a folder: choose another --out")
+    try:
+        if not folder.is_dir() or (folder / MANIFEST_NAME).exists():
+            return
+        others = sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if entry.name not in (LOCK_NAME, WRITER_NAME)
+            and not entry.name.startswith(TEMPORARY_PREFIX)
+        )
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if others:
+        raise InterpError(
+            f"{folder}: holds {others[0]!r} but no {MANIFEST_NAME}, so it is not a run: "
+            "choose another --out"
+        )
+
+
 def refuse_other_identity(
     folder: Path, manifest: Mapping[str, Any], now: dict[str, Json], *, ignore: Collection[str]
 ) -> None:
-    """Raise InterpError, naming each difference, unless the folder is a run of ``now``."""
-    before: dict[str, Json] = {name: manifest[name] for name in IDENTITY}
+    """Raise InterpError, naming each difference, unless the folder is a run of ``now``.
+
+    ``now`` is the identity, or as much of it as is known already.
+    """
+    before: dict[str, Json] = {name: manifest[name] for name in now}
     changes = differences(before, now, ignore=ignore)
     if changes:
-        same = " (OMP_NUM_THREADS sets them)" if before["threads"] != now["threads"] else ""
+        threads = any(change.startswith("threads ") for change in changes)
+        same = " (OMP_NUM_THREADS sets them)" if threads else ""
         raise InterpError(
             f"{folder}: {summarise(changes)}{same}: choose another --out or delete the folder"
         )
@@ -123,6 +159,7 @@ def begin(
         "command": command,
         "folder": str(folder),
         **now,
+        "headline": "",
         "files": dict(previous["files"]) if previous else {},
         "sessions": [*sessions, _new_session()],
     }

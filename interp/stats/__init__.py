@@ -42,26 +42,31 @@ Example::
     print(layers.p_corrected)
 """
 
-from interp.stats.arrays import FloatArray, IntArray, PerCell, rng
-from interp.stats.calibration import CalibrationError, calibration_error
-from interp.stats.columns import (
-    interval_column_names,
-    interval_columns,
-    interval_of,
-    intervals_of,
-    require_columns,
-)
-from interp.stats.correlation import correlation
-from interp.stats.cross_validation import corrected_cv
-from interp.stats.effects import effect, effect_gap, effects_by_context
-from interp.stats.equivalence import Equivalence, equivalence
-from interp.stats.family import Family, holm
-from interp.stats.interval import Interval
-from interp.stats.max_t import MaxT, max_t, max_t_of_effects
-from interp.stats.means import cluster_mean, success_rate
-from interp.stats.score_sums import of_sums
-from interp.stats.shares import share
-from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
+from typing import TYPE_CHECKING
+
+from interp.lazy import attach
+
+if TYPE_CHECKING:
+    from interp.stats.arrays import FloatArray, IntArray, PerCell, rng
+    from interp.stats.calibration import CalibrationError, calibration_error
+    from interp.stats.columns import (
+        interval_column_names,
+        interval_columns,
+        interval_of,
+        intervals_of,
+        require_columns,
+    )
+    from interp.stats.correlation import correlation
+    from interp.stats.cross_validation import corrected_cv
+    from interp.stats.effects import effect, effect_gap, effects_by_context
+    from interp.stats.equivalence import Equivalence, equivalence
+    from interp.stats.family import Family, holm
+    from interp.stats.interval import Interval
+    from interp.stats.max_t import MaxT, max_t, max_t_of_effects
+    from interp.stats.means import cluster_mean, success_rate
+    from interp.stats.score_sums import of_sums
+    from interp.stats.shares import share
+    from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
 
 __all__ = [
     "ALPHA",
@@ -97,3 +102,5 @@ __all__ = [
     "share",
     "success_rate",
 ]
+
+attach(__name__)

@@ -149,7 +149,9 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     """A cell's name for a figure or a table, ``L9H6 ·he 41``, from its place in the grid."""
     head = f"H{row['head']}" if "head" in row else ""
     where = position_label(row["pos"]) if "pos" in row else row.get("span", "")
-    return f"L{row['layer']}{head} {where}".strip()
+    last = row.get("last_layer", row["layer"])  # of a window
+    layer = row["layer"] if last == row["layer"] else f"{row['layer']}-{last}"
+    return f"L{layer}{head} {where}".strip()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from analyses import cli
+from analyses.registry import STUDIES
 
 Folder = Callable[..., Path]
 
@@ -74,13 +76,62 @@ def test_help_answers_without_importing_torch_pandas_or_numpy() -> None:
     assert "models" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "patch", "models", "data", "models show", "data show"])
-def test_every_command_explains_itself(
+GROUPS = ("models", "data", "conditions", "direction", "runs")
+COMMANDS = (
+    *STUDIES, *GROUPS, "models list", "models fetch", "models show", "data list", "data fetch",
+    "data show", "conditions show", "direction show", "runs list", "runs show", "runs compare",
+    "runs report",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_by_example(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, _ = run_cli(capsys, monkeypatch, *command.split(), "--help")
     assert code == 0
     assert "Usage" in out
+    assert "Example" in out
+    assert f"interp {command}" in out
+
+
+def test_every_command_that_loads_a_model_says_on_what_and_in_what(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    for command in (*STUDIES, "models show", "conditions show"):
+        _, out, _ = run_cli(capsys, monkeypatch, *command.split(), "--help")
+        assert "--device" in out, command
+        assert "--dtype" in out, command
+
+
+def test_version_names_what_makes_the_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = run_cli(capsys, monkeypatch, "--version")
+    assert code == 0
+    assert re.fullmatch(
+        r"interp \S+ \(transformer-lens \S+, torch \S+, transformers \S+, python \S+\)\n", out
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "word"), [("lens --sed 3", "--seed"), ("pach", "pach"), ("models show", "name")]
+)
+def test_what_was_mistyped_is_one_line(
+    line: str, word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = run_cli(capsys, monkeypatch, *line.split())
+    assert_one_line(code, err, word)
+    assert len(err.splitlines()) == 1
+
+
+def test_a_group_alone_shows_its_help(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = run_cli(capsys, monkeypatch, "runs")
+    assert code == 2
+    assert "compare" in out + err
 
 
 def test_unknown_model_name_says_what_is_close(
@@ -110,8 +161,20 @@ def test_patch_teaches_by_example_and_runs_from_the_command_line(
             "--layers", "0-3:3", "--positions", "post_instruction", "--window", "2", "--texts", "2",
             "--method", "exact", "--placement", "after", "--no-control", "--max-mib", "256",
             "--seed", "3", "--compatibility-mode", "--out", out]  # fmt: skip
-    code, said, _ = run_cli(capsys, monkeypatch, *arguments, *more)
-    assert (code, said) == (0, f"report: {out / 'report.html'}\n")
+    code, said, err = run_cli(capsys, monkeypatch, *arguments, *more)
+    assert code == 0
+    headline, report = said.splitlines()
+    assert headline.startswith("“negated” against “placebo”: ")
+    assert headline.endswith("too few clusters, 2 of items where 6 are needed.")
+    assert report == f"report: {out / 'report.html'}"
+    # no terminal: a plain line per step, no control characters
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d [^\x00-\x1f]+", line) for line in err.splitlines()), (
+        err
+    )
+    steps = ["model", "readings", "patching-negated-z", "notes", "example"]
+    assert [line.split(" ")[1].removesuffix(":") for line in err.splitlines()] == steps
+    _, said, err = run_cli(capsys, monkeypatch, *arguments, *more, "--quiet")
+    assert (said, err) == (f"{headline}\n{report}\n", "")
     assert (out / "report.html").is_file()
     config = json.loads((out / "manifest.json").read_text())["config"]
     wanted = {"condition": "negated", "site": ["z"], "cells": "layer_pos", "layers": [0, 3],
@@ -267,7 +330,7 @@ def test_list_and_show_commands(
 def test_interrupt_exits_with_130(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> None:
+    def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "build_app", lambda: interrupted)
@@ -279,7 +342,7 @@ def test_interrupt_exits_with_130(
 def test_ctrl_c_inside_a_command_exits_with_130_and_says_what_is_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("interp.data.catalogue.fetch_dataset", interrupted)

@@ -86,7 +86,7 @@ def test_what_nobody_foresaw_is_one_line_too(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def broken() -> None:
+    def broken(**_: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "build_app", lambda: broken)

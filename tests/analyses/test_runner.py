@@ -17,7 +17,7 @@ from analyses import runner
 from analyses.config import StudyConfig
 from analyses.executors import processes
 from analyses.registry import STUDIES, load_config_class, load_study
-from analyses.runner import load, run
+from analyses.runner import load, rebuild_report, run
 from analyses.study import Lab, Steps
 from interp.errors import InterpError
 from interp.models import load_model
@@ -62,6 +62,10 @@ SMALL: dict[str, dict[str, Any]] = {
 """Options that make a study of a tiny model take seconds."""
 
 
+ONE_SCREEN = 1600
+"""Characters."""
+
+
 def small(name: str, folder: Path, out: Path) -> StudyConfig:
     config = load_config_class(name)
     return config(model=str(folder), out=out, **SMALL[name])
@@ -100,6 +104,14 @@ def tables_of(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(found)}
 
 
+def assert_layers_are_integers(out: Path) -> None:
+    """In every table that has layers: sorted and joined they would be wrong as text."""
+    for path in out.glob("*.parquet"):
+        table = pd.read_parquet(path)
+        for name in ("layer", "last_layer"):
+            assert name not in table or table[name].dtype.kind == "i", path.name
+
+
 def test_every_study_is_tested_here() -> None:
     assert set(SMALL) == set(STUDIES)
 
@@ -119,6 +131,14 @@ def test_a_finished_run_is_reopened_as_the_result_it_was_without_a_model(
     monkeypatch.setattr(runner, "load_model", no_model)
     monkeypatch.setattr("interp.models.load.load_model", no_model)
     assert_same(load(out), done)
+    assert_layers_are_integers(out)
+    before = tables_of(out)
+    told = rebuild_report(out)
+    assert told.story.headline == read_manifest(out)["headline"] != ""
+    assert "\n" not in told.story.headline
+    assert tables_of(out) == before
+    assert len(repr(done)) <= ONE_SCREEN
+    assert "\n" not in repr(done)
     moved = out.rename(tmp_path / "moved")
     again = load(moved)
     assert again.report == moved / "report.html"

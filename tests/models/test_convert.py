@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from interp.errors import InterpError
 from interp.fetch import sha256_of
 from interp.models import load_model, load_tokenizer, model_card
+from interp.models.convert import convert_local_gguf
 
 convert = importlib.import_module("interp.models.convert")
 
@@ -109,6 +110,18 @@ def test_gguf_file_gives_the_model_and_tokenizer_it_was_written_from(
 
 
 @pytest.mark.slow
+def test_a_conversion_shows_no_bars(
+    tiny_gguf: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
+    convert_local_gguf(tiny_gguf)
+    out, err = capfd.readouterr()
+    assert "%|" not in out + err
+
+
 def test_second_load_reads_the_converted_folder_and_not_the_gguf(
     tiny_gguf: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

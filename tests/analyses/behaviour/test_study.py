@@ -386,7 +386,7 @@ def test_without_a_single_prompt_the_first_table_is_that_of_the_conversations(
 
 def test_completions_and_choices_of_a_run_are_limited_apart() -> None:
     settings = BehaviourConfig(items="bundled,bundled:completions", limit=5)
-    choices, completions = study.load_kinds(settings, progress=False)
+    choices, completions = asked.load_kinds(settings, progress=False)
     assert (len(choices), len(completions)) == (5, 5)
     assert set(completions) < set(bundled_completions())
 

@@ -21,7 +21,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from analyses.contrast import CONTROL_ARMS, PromptBench
 from analyses.demo.config import DemoConfig
 from analyses.demo.story import SECTIONS
-from analyses.demo.study import STUDIES, Demo, in_turn, spread_layers
+from analyses.demo.study import STUDIES, Demo, in_turn, parts_of, spread_layers
 from analyses.demo.tables import DemoResult
 from analyses.lens.study import score_item
 from analyses.patch.study import Patch
@@ -144,7 +144,7 @@ def test_lens_and_projections_take_their_answers_from_the_behaviour_part(
 ) -> None:
     model = load_tiny("llama")
     asked = Demo().ask(done.config, progress=False)
-    question = asked.parts(model.cfg.n_layers)["lens"].asked
+    question = parts_of(asked, model.cfg.n_layers)["lens"].asked
     bench = PromptBench.of(question, Lab(model, done.config.out))
     own = pd.concat([score_item(bench, item) for item in question.items])
     expected = totals_of(own)
@@ -160,7 +160,7 @@ def test_maps_take_their_answers_from_the_behaviour_part_and_ask_the_other_arms(
 ) -> None:
     model = load_tiny("llama")
     asked = Demo().ask(done.config, progress=False)
-    question = asked.parts(model.cfg.n_layers)["patch"].asked
+    question = parts_of(asked, model.cfg.n_layers)["patch"].asked
     bench = Patch().bench(question, Lab(model, done.config.out))
     own = pd.concat([score_patched(bench, item) for item in bench.sides])
     keys = ["condition", "context", "metric"]
@@ -244,6 +244,25 @@ def test_every_p_is_corrected_for_the_number_of_studies() -> None:
     np.testing.assert_allclose(scaled["p_raw"], [0.05, 1.0])
     np.testing.assert_allclose(scaled["p_corrected"], [np.nan, 0.5])
     assert scaled["estimate"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.slow
+def test_fitted_placebos_are_the_maps_alone_and_have_readings_of_their_own(
+    tiny_folder: Folder, tmp_path: Path, load_tiny: Callable[..., TransformerBridge]
+) -> None:
+    settings = config(tiny_folder("llama"), tmp_path / "run", fit_length="pad", require_match=40)
+    done = run(settings, progress=False)
+    model = load_tiny("llama")
+    question = parts_of(Demo().ask(settings, progress=False), model.cfg.n_layers)["patch"].asked
+    bench = Patch().bench(question, Lab(model, settings.out))
+    pairs = bench.arms["instructed"].values()
+    assert {len(pair.source) - len(pair.destination) for pair in pairs} == {0}
+    assert all(pair.alignment.by_index for pair in pairs)
+    own = pd.concat([score_patched(bench, item) for item in bench.sides], ignore_index=True)
+    expected = totals_of(own)["estimate"].to_numpy()
+    np.testing.assert_allclose(done.patch.totals["estimate"], expected, rtol=1e-4, atol=1e-5)
+    assert question.config.require_match == done.lens.config.require_match == 40
+    assert (settings.out / "patch-readings.parquet").exists()
 
 
 def test_spread_layers_keeps_both_ends() -> None:

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from analyses import runner
 from analyses.cli import build_app
 from analyses.config import read_config
+from analyses.direction.asked import short_names
 from analyses.direction.config import DirectionConfig, TransferConfig
 from analyses.direction.story import read_nulls, selected
 from analyses.direction.study import FitDirection, TransferDirections
-from analyses.direction.tables import DirectionResult, short_names
+from analyses.direction.tables import DirectionResult
 from interp.directions import load_direction
 from interp.errors import InterpError
 from interp.runs import read_manifest, read_table

@@ -247,7 +247,9 @@ def test_the_command_teaches_by_example_and_runs(
     arguments = ["lens", "--model", tiny_folder("llama"), "--items", "bundled", "--limit", "2",
                  "--texts", "1", "--seed", "3", "--compatibility-mode", "--out", out]  # fmt: skip
     assert run_cli(monkeypatch, *arguments) == 0
-    assert capsys.readouterr().out == f"report: {out / 'report.html'}\n"
+    headline, report = capsys.readouterr().out.splitlines()
+    assert headline.startswith("“instructed” against “placebo”: ")
+    assert report == f"report: {out / 'report.html'}"
     stored = read_manifest(out)["config"]
     wanted = {
         "condition": "instructed",

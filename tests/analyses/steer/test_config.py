@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from analyses import runner
 from analyses.cli import build_app
+from analyses.commands import from_config
 from analyses.config import read_config
 from analyses.steer.config import SteerConfig
 from interp.errors import InterpError
@@ -34,15 +35,17 @@ def test_the_command_passes_every_option_on(
 
     def finished(study: Any, config: Any, **options: Any) -> Any:
         asked.append((study.name, config))
-        return SimpleNamespace(story=SimpleNamespace(printed=None), report="r.html")
+        told = SimpleNamespace(printed=None, headline="No effect.")
+        return SimpleNamespace(story=told, report="r.html")
 
+    monkeypatch.setattr(from_config, "ask", lambda *_, **__: None)
     monkeypatch.setattr(runner, "run_and_tell", finished)
     words = ["direction", "steer", "--strengths", "-2,-1", "--items", "bundled", "--limit", "3"]
     words += ["--direction", "v.safetensors", "--out", str(tmp_path), "--compatibility-mode"]
     words += ["--seed", "5", "--condition-file", "my.yaml", "--placebos", "2", "--png"]
     result = CliRunner().invoke(build_app(), words)
     assert result.exit_code == 0, result.output
-    assert "report: r.html" in result.output
+    assert result.output.endswith("No effect.\nreport: r.html\n")
     ((name, found),) = asked
     assert name == "direction steer"
     assert found.strengths == (-2.0, -1.0, 2.0)
