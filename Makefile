@@ -50,6 +50,11 @@ tables: $(VENV)/.run
 figures: $(VENV)/.test
 	$(BIN)/python -m analyses.tables.figures
 
+# The pages of docs, API and commands as a site that needs no network: build/site, half a minute.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
 # Placebo against placebo: how often a report would print an effect of nothing. Hours on 2 cores.
 nulls: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.nulls

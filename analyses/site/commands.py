@@ -21,9 +21,7 @@ def command_reference() -> str:
 def command_names() -> list[str]:
     """Every command as it is typed, groups left out."""
     return [
-        name
-        for name, one in _walk(typer.main.get_command(build_app()), "interp")
-        if _runs(one)
+        name for name, one in _walk(typer.main.get_command(build_app()), "interp") if _runs(one)
     ]
 
 

@@ -30,7 +30,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def reference(room: str) -> str:
     """A heading and mkdocstrings' block per public name; names of other projects in a last line."""
     parts, others = [], []
-    for name, place in public_names(room).items():
+    places = public_names(room)
+    # functions, classes, constants
+    for name in sorted(places, key=lambda name: (name.isupper(), name[0].isupper(), name.lower())):
+        place = places[name]
         if not place.startswith("interp"):
             others.append(f"`{name}` is `{place}`")
         elif place.count(".") > 1 or place == "interp.InterpError":
