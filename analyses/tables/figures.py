@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(figure: go.Figure, name: str, folder: Path = FIGURES) -> None:
     """Both files of a figure."""
     with tempfile.TemporaryDirectory() as work:
-        path = viz.save(figure, Path(work) / "figure.svg", width=WIDTH, scale=1)
+        path = viz.save(figure, Path(work) / "figure.svg", width=WIDTH, scale=1.0)
         drawn = path.read_text(encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     for variant, suffix in SUFFIXES.items():
