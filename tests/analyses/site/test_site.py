@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import operator
 import os
 import re
 import subprocess
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+import interp
 from analyses.site.commands import command_names, command_reference
 from analyses.site.docstrings import as_markdown
 from analyses.site.hooks import on_page_markdown, reference
@@ -157,3 +161,46 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
     assert ":func:" not in patching
     styles = "".join(path.read_text() for path in tmp_path.rglob("*.css"))
     assert "url(http" not in styles
+
+
+TEXTS = [ROOT / "README.md", *PAGES]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_python_on_a_page_parses_and_names_what_there_is(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), block
+            if isinstance(node, ast.Attribute) and dotted(node).startswith("interp."):
+                operator.attrgetter(dotted(node).removeprefix("interp."))(interp)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_commands_on_a_page_are_commands_with_these_options(page: Path) -> None:
+    known = {
+        part.partition("\n")[0]: set(re.findall(r"--[\w-]+", part))
+        for part in command_reference().split("### ")
+    }
+    typed = "\n".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    typed += re.findall(r"(?:`|<code>)(interp [^`<]+)", page.read_text())
+    for line in typed:
+        words = line.removeprefix(".venv/bin/").partition("#")[0].split()
+        if words[:1] != ["interp"] or len(words) < 2 or words[1].startswith("-"):
+            continue
+        own = max((k for k in known if words[: len(k.split())] == k.split()), key=len, default=None)
+        group = any(name.startswith(f"{' '.join(words[:2])} ") for name in known)
+        assert own or group, line
+        options = {word for word in words if word.startswith("--")} - {"--help"}
+        assert options <= known.get(own or "", set()), line
