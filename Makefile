@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 # Compiled files are kept: to prepare all modules and their checks again takes each worker 15 seconds.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast test-whole lint bench simulations tables nulls matrix clean
+.PHONY: demo test test-fast test-whole lint bench simulations tables figures docs nulls matrix clean
 
 demo: $(VENV)/.run
 	$(BIN)/interp demo
@@ -45,6 +45,15 @@ simulations: $(VENV)/.run
 tables: $(VENV)/.run
 	$(if $(ROWS),$(BIN)/python -m analyses.tables --rows $(ROWS))
 	$(BIN)/python -m analyses.tables
+
+# The figures of README and docs from the same rows: minutes, and Chromium.
+figures: $(VENV)/.test
+	$(BIN)/python -m analyses.tables.figures
+
+# The pages of docs, API and commands as a site that needs no network: build/site, half a minute.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 # Placebo against placebo: how often a report would print an effect of nothing. Hours on 2 cores.
 nulls: $(VENV)/.run

@@ -65,17 +65,16 @@ _ORDER = {name: k for k, name in enumerate((*CONTROL_ARMS, "instructed", "statem
 _PRIMARY, _MARGIN, _P = "option margin, nats per token", "margin, nats", "P(a)"
 
 
-def effects(rows: Rows, *, whole: bool = True) -> str:
+def effects(rows: Rows) -> str:
     """What the control's arms and the instruction do to the answers of both models, in every metric.
 
-    ``whole``: also what is read against the clean prompt, which is shown and not claimed.
+    What is read against the clean prompt is shown and not claimed.
     """
     found = []
     for run, name in MODELS.items():
         scores = rows[run].scores()
         table = with_verdicts(prompt_tables.effects(scores))
         table = table[(table["items"] != "all") & table["estimate"].notna()]
-        table = table if whole else table[table["against"] == "placebo"]
         for (items, contrast), part in sorted(
             table.groupby(["items", "contrast"]), key=_effect_key
         ):
@@ -330,7 +329,6 @@ def _row(what: str, value: Interval, verdict: str) -> dict[str, Any]:
 TABLES: dict[str, Entry] = {
     "demo": Entry(("demo",), demo),
     "effects": Entry(tuple(MODELS), effects),
-    "main-effects": Entry(tuple(MODELS), partial(effects, whole=False)),
     "rank-gains": Entry(tuple(MODELS), rank_gains),
     "flips": Entry(tuple(MODELS), flips),
     "directions": Entry(("direction",), directions),

@@ -133,7 +133,6 @@ def test_equal_prompts_have_no_effects(tiny_model: Any) -> None:
         ({"recall": 0.0}, "all cells are a"),
         ({"grid": Grid(site="z")}, "name sites="),
         ({"grid": Grid(window=2)}, "cells of one layer"),
-        ({"sites": ["nowhere"]}, "no site 'nowhere'"),
     ],
 )
 def test_refusals_name_the_remedy(tiny_model: Any, options: dict[str, Any], message: str) -> None:
