@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         direction_scores,
         transfer_heatmap,
     )
+    from interp.viz.embedded import embed_page
     from interp.viz.export import require_browser, save
     from interp.viz.grids import heatmap
     from interp.viz.lens import (
@@ -75,6 +76,7 @@ __all__ = [
     "effect_against_cost",
     "effects",
     "effects_by_condition",
+    "embed_page",
     "faithfulness",
     "flips",
     "gain_by_rank",

@@ -14,7 +14,7 @@ from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
 from interp.stats import FloatArray, Interval, cluster_mean, interval_columns
 from interp.stats.columns import require_columns
-from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, escape_label, fade
+from interp.viz.theme import FAINT, MUTED, PAPER, ZERO, apply_style, colour_of, escape_label, fade
 
 
 class Curve(NamedTuple):
@@ -147,7 +147,7 @@ def add_curve(
         figure.add_trace(band(layers, low, high, name, colour, alpha=alpha), row=row, col=col)
     marker: dict[str, object] = {"size": 5}
     if filled is not None:
-        inside = [colour if full else "white" for full in filled]
+        inside = [colour if full else PAPER for full in filled]
         marker = {"size": 7, "color": inside, "line": {"color": colour, "width": 1.5}}
     figure.add_trace(
         go.Scatter(

@@ -25,8 +25,10 @@ from interp.stats import ALPHA
 from interp.viz.theme import (
     DIVERGING,
     FAINT,
-    INK,
     MUTED,
+    ON_DARK_CELL,
+    ON_MAP,
+    PAPER,
     apply_style,
     escape_label,
     wrap_label,
@@ -276,8 +278,8 @@ def _mark(figure: go.Figure, significant: npt.NDArray[np.bool_], *, small: bool)
             mode="markers",
             marker={
                 "size": 3 if small else 5,
-                "color": INK,
-                "line": {"color": "white", "width": 0 if small else 1},
+                "color": ON_MAP,
+                "line": {"color": ON_DARK_CELL, "width": 0 if small else 1},
             },
             name="family-wise p < .05",
             hoverinfo="skip",
@@ -296,7 +298,7 @@ def _name_largest(
         if size[i, j] > 0:
             figure.add_annotation(
                 x=int(j), y=int(i), text=escape_label(position_label(picked[i, j])), showarrow=False,
-                font={"size": 9, "color": "white" if size[i, j] > 0.6 * size.max() else INK},
+                font={"size": 9, "color": ON_DARK_CELL if size[i, j] > 0.6 * size.max() else ON_MAP},
             )  # fmt: skip
 
 
@@ -352,7 +354,7 @@ def _label_columns(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
     if ALL in grid.columns and len(labels) > 1:
         k = list(grid.columns).index(ALL)
         for edge in {k - 0.5, k + 0.5} - {-0.5, len(labels) - 0.5}:
-            figure.add_vline(x=edge, line={"color": "white", "width": 8})
+            figure.add_vline(x=edge, line={"color": PAPER, "width": 8})
         if is_ceiling(result).any():
             labels[k] += "<br>(ceiling)"
     figure.update_xaxes(ticktext=labels)

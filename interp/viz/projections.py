@@ -14,7 +14,16 @@ from plotly.subplots import make_subplots
 
 from interp.stats.columns import require_columns
 from interp.viz.curves import Curve, add_curve, band, layer_range
-from interp.viz.theme import DIVERGING, INK, MUTED, ZERO, apply_style, colour_of, escape_label
+from interp.viz.theme import (
+    DIVERGING,
+    INK,
+    MUTED,
+    PAPER,
+    ZERO,
+    apply_style,
+    colour_of,
+    escape_label,
+)
 
 _UNIT = "placebo SDs"
 _BAND = ("#9a9a9a", "#c9c9c9")
@@ -151,7 +160,7 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
             y=list(range(len(rows))),
             orientation="h",
             marker={
-                "color": [c if s else "white" for c, s in zip(colours, sure, strict=True)],
+                "color": [c if s else PAPER for c, s in zip(colours, sure, strict=True)],
                 "line": {"color": colours, "width": 1.5},
             },
             error_x={

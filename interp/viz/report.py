@@ -3,7 +3,8 @@
 A report is a lead line (which model, its quantisation) and sections of prose, tables and figures.
 The page holds its own style, plotly.js once if any plotly figure is shown, and circuitsvis once if
 any attention is shown. All text is escaped; only a :class:`Fragment` is taken as HTML. Equal
-arguments give equal bytes.
+arguments give equal bytes. The page is light or dark as the reader's system is, or as chosen on it;
+every plotly figure can be saved as PNG and SVG, and print is light and holds all figures.
 
 Example::
 
@@ -37,6 +38,7 @@ from plotly.offline import get_plotlyjs
 from interp.display import escape_html, short_repr
 from interp.errors import InterpError, first_line
 from interp.stats import Interval
+from interp.viz.theme import dark_css
 
 _MISSING = "–"
 
@@ -99,6 +101,7 @@ def render_report(
         title=title,
         lead=lead,
         sections=[_numbered(section, k) for k, section in enumerate(sections, start=1)],
+        dark=Markup(dark_css(':root[data-theme="dark"]')),
         plotly=Markup(get_plotlyjs()) if any(isinstance(f, go.Figure) for f in shown) else None,
         circuitsvis=Markup(_circuitsvis_script())
         if any(isinstance(f, Fragment) and f.uses_circuitsvis for f in shown)
@@ -124,10 +127,12 @@ def format_interval(interval: Interval, decimals: int | None = None) -> str:
 
 def _numbered(section: Section, number: int) -> dict[str, Any]:
     """What the template needs of a section; figures are named after their place."""
-    figures = [
-        {"html": Markup(_figure_html(figure, f"figure-{number}-{k}")), "caption": caption}
-        for k, (figure, caption) in enumerate(section.figures, start=1)
-    ]
+    figures = []
+    for k, (figure, caption) in enumerate(section.figures, start=1):
+        name = f"figure-{number}-{k}"
+        drawn = name if isinstance(figure, go.Figure) else ""  # what the page can save
+        html = Markup(_figure_html(figure, name))
+        figures.append({"html": html, "caption": caption, "drawn": drawn})
     return {"id": f"section-{number}", "section": section, "figures": figures}
 
 

@@ -13,9 +13,18 @@ from interp.patching.result import SweepResult
 from interp.stats import ALPHA, FloatArray
 from interp.viz.curves import band
 from interp.viz.grids import cell_name, sample_line, unit_of
-from interp.viz.theme import MUTED, ZERO, apply_style, colour_of, escape_label, wrap_label
+from interp.viz.theme import (
+    LOWERS,
+    MUTED,
+    PAPER,
+    RAISES,
+    ZERO,
+    apply_style,
+    colour_of,
+    escape_label,
+    wrap_label,
+)
 
-_RAISES, _LOWERS = "#2166ac", "#b2182b"
 _DASHES = ("solid", "dash", "dot")
 
 
@@ -36,10 +45,10 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     effect, low, high, p = (
         rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p_corrected")
     )
-    colours = np.where(effect < 0, _LOWERS, _RAISES)
+    colours = np.where(effect < 0, LOWERS, RAISES)
     places = np.arange(len(rows))
     figure = go.Figure()
-    for colour in (_RAISES, _LOWERS):
+    for colour in (RAISES, LOWERS):
         here = colours == colour
         figure.add_trace(
             go.Scatter(
@@ -48,7 +57,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
                 mode="markers",
                 marker={
                     "size": 9,
-                    "color": np.where(p[here] < ALPHA, colour, "white").tolist(),
+                    "color": np.where(p[here] < ALPHA, colour, PAPER).tolist(),
                     "line": {"color": colour, "width": 2},
                 },
                 error_x=_bars(effect[here], low[here], high[here], colour),
@@ -64,7 +73,6 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
         tickvals=places.tolist(),
         ticktext=[wrap_label(name, 34) for name in names],
         range=[len(rows) - 0.5, -0.5],
-        gridcolor="#f4f4f4",
     )
     figure.update_xaxes(title=f"mean effect, {escape_label(unit_of(result))}", **ZERO)
     n_cells = len(result.index_df)

@@ -34,7 +34,7 @@ from interp.viz.behaviour import (
     treated_of,
 )
 from interp.viz.curves import band
-from interp.viz.theme import ZERO, apply_style, escape_label
+from interp.viz.theme import PAPER, ZERO, apply_style, escape_label
 
 RoundMeasure = Literal[
     "accuracy", "option_margin", "margin", "p_unknown", "p_gold", "entropy", "ece", "parsed"
@@ -210,7 +210,7 @@ def _curve(rows: pd.DataFrame, name: str, shade: str, dash: str) -> Iterator[go.
     inside: list[str] = [shade] * len(x)
     if "p_corrected" in rows:
         clear = rows["p_corrected"].to_numpy(float) < ALPHA
-        inside = [shade if full else "white" for full in clear]
+        inside = [shade if full else PAPER for full in clear]
     yield go.Scatter(
         x=x,
         y=estimate,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,48 +22,17 @@ from interp.viz import (
     render_report,
     save,
 )
+from tests.browsing import chromium, opened
 
 pytestmark = pytest.mark.browser
 
 HOSTILE = ["</script><script>window.broken=1</script>", "<!--", "\n", "\"'\\", "ünï 漢字", " the"]
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--window-size=1100,900",
-)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    session = webdriver.Chrome(options=options, service=Service(driver))
-    yield session
-    session.quit()
-
-
-def opened(browser: Any, path: Path, ready: str) -> list[Any]:
-    """Open a page, wait for something it must draw, and return what the console said."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    browser.get(path.as_uri())
-    WebDriverWait(browser, 30).until(lambda b: b.execute_script(f"return Boolean({ready})"))
-    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    with chromium(tmp_path_factory.mktemp("browser")) as session:
+        yield session
 
 
 def hostile_fragment() -> Any:
