@@ -27,6 +27,7 @@ from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.metrics import Metric, named_metrics, reading_of
+from interp.patching.places import Place, places_of
 from interp.patching.positions import ALL, TokenCounts, positions_of
 from interp.patching.sites import (
     HEAD_SITES,
@@ -73,6 +74,8 @@ class SweepPlan:
     """Tokens of every destination's full forwards: one, or one per option that adds rows."""
     tokens: TokenCounts | None = None
     """How many tokens of each column are patched; None where nothing is copied (a knockout)."""
+    places: tuple[Place, ...] = ()
+    """What stands at each position of the grid; empty of grids without positions."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -230,6 +233,7 @@ def plan_sweep(
         n_layers,
         tuple(forward_length(reading) for reading in readings),
         TokenCounts.of(pairs, columns),
+        places_of(pairs, [p for (p,) in columns]) if axes[-1] == "pos" else (),
     )
 
 

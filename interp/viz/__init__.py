@@ -1,9 +1,10 @@
 """Figures, coloured tokens, the offline attention page and the HTML report: results in, pictures out.
 
 Every function takes a result, returns a figure (or the path of the file it was asked to write), and
-computes nothing beyond what drawing needs. Nothing is shown and nothing is registered globally. In
+computes nothing beyond what drawing needs, and shows nothing. In
 every picture + is the better (or more moral) answer and blue; a condition keeps its colour
-everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp.viz`` is instant.
+everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp.viz`` is instant, but
+in Jupyter, where it sees to it that figures carry a PNG (:mod:`interp.viz.notebooks`).
 
 Example::
 
@@ -15,6 +16,7 @@ Example::
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from interp.lazy import attach
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     )
     from interp.viz.embedded import embed_page
     from interp.viz.export import require_browser, save
-    from interp.viz.grids import heatmap
+    from interp.viz.grids import common_limit, heatmap
     from interp.viz.lens import (
         lens_divergences,
         lens_effects,
@@ -67,6 +69,7 @@ __all__ = [
     "categories",
     "circuit_graph",
     "coloured_tokens",
+    "common_limit",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",
@@ -107,3 +110,15 @@ __all__ = [
 ]
 
 attach(__name__)
+
+
+def _set_up_jupyter() -> None:
+    """In a Jupyter kernel, and only there: figures get a PNG beside plotly's output."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        from interp.viz.notebooks import set_up
+
+        set_up()
+
+
+_set_up_jupyter()

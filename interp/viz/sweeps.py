@@ -28,14 +28,16 @@ from interp.viz.theme import (
 _DASHES = ("solid", "dash", "dot")
 
 
-def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
+def top_cells(
+    result: SweepResult, *, k: int = 15, significance: bool = True, n_maps: int = 1
+) -> go.Figure:
     """The ``k`` cells of largest |mean effect|, largest on top, with clustered 95 % intervals.
 
     Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (two-way max-t over
-    all cells of the sweep). The cells are picked for their size, so their effects are biased upward by
-    selection. A single cluster has neither intervals nor filled markers. Cells that copy everything, and
-    those of spans that are patched in part, are left out
-    (:func:`interp.patching.localising.is_localising`).
+    all cells of the sweep; ``n_maps`` of them, Bonferroni); ``significance=False`` fills none. The
+    cells are picked for their size, so their effects are biased upward by selection. A single cluster
+    has neither intervals nor filled markers. Cells that copy everything, and those of spans that are
+    patched in part, are left out (:func:`interp.patching.localising.is_localising`).
 
     Raises:
         InterpError: several metrics; choose one, ``result["margin"]``.
@@ -45,6 +47,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     effect, low, high, p = (
         rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p_corrected")
     )
+    filled = (p * n_maps < ALPHA) & significance
     colours = np.where(effect < 0, LOWERS, RAISES)
     places = np.arange(len(rows))
     figure = go.Figure()
@@ -57,7 +60,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
                 mode="markers",
                 marker={
                     "size": 9,
-                    "color": np.where(p[here] < ALPHA, colour, PAPER).tolist(),
+                    "color": np.where(filled[here], colour, PAPER).tolist(),
                     "line": {"color": colour, "width": 2},
                 },
                 error_x=_bars(effect[here], low[here], high[here], colour),
@@ -76,11 +79,9 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     )
     figure.update_xaxes(title=f"mean effect, {escape_label(unit_of(result))}", **ZERO)
     n_cells = len(result.index_df)
-    tested = (
-        f"bars: 95 % over clusters; filled: family-wise p < .05 over all {n_cells:,} cells"
-        if len(set(result.clusters)) > 1
-        else ""
-    )
+    over = f"over all {n_cells:,} cells" + ("" if n_maps == 1 else f" of each of {n_maps} maps")
+    fill = f"; filled: family-wise p < .05 {over}" if significance else ""
+    tested = f"bars: 95 % over clusters{fill}" if len(set(result.clusters)) > 1 else ""
     return apply_style(
         figure,
         title=f"Largest cells: {result.title}",

@@ -192,10 +192,12 @@ def apply_style(
     height: int,
     panels: bool = False,
     legend: bool = False,
+    above: int = 0,
 ) -> go.Figure:
     """The figure with the template, a title, the lines of a subtitle, and a height in pixels.
 
-    ``panels`` makes room for the titles of subplots, ``legend`` for a legend along the bottom.
+    ``panels`` makes room for the titles of subplots, ``legend`` for a legend along the bottom, ``above``
+    is room over the plot in pixels.
     """
     lines = [
         escape_label(line)
@@ -207,7 +209,7 @@ def apply_style(
         template=template(),
         title={"text": escape_label(title), "subtitle": {"text": "<br>".join(lines)}},
         height=height,
-        margin={"t": 64 + 18 * len(lines) + 22 * panels, "b": 95 if legend else 60},
+        margin={"t": 64 + 18 * len(lines) + 22 * panels + above, "b": 95 if legend else 60},
     )
     if panels:
         figure.update_annotations(font={"size": 13, "color": INK})

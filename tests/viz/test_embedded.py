@@ -1,4 +1,4 @@
-"""A page inside a report: packed without loss, the same bytes each time, and unable to end the report."""
+"""A page inside a report: packed whole, to the same bytes each time, and unable to end the report."""
 
 from __future__ import annotations
 
