@@ -33,7 +33,7 @@ _DARK_PAGES = ('[data-jp-theme-light="false"]', ".vscode-dark")
 
 
 class FigureRenderer(PlotlyRenderer):  # type: ignore[misc]  # plotly has no types
-    """plotly's output for Jupyter with a PNG beside it; without one where no browser draws, said once."""
+    """plotly's output for Jupyter with a PNG beside it; where no browser draws, without, said once."""
 
     def __init__(self) -> None:
         super().__init__()
