@@ -97,7 +97,8 @@ def round_effects(
     """Condition minus placebo (or ``against``) in the same round; columns are conditions.
 
     ``frame``: items, condition, against, round, measure, an interval and p_corrected (family-wise over
-    the rounds). Rows of panels are subsets. Filled: p_corrected < .05. Every panel has its own scale.
+    the rounds). Rows of panels are subsets. Filled: p_corrected < .05, or a column ``clear`` where there
+    is one. Every panel has its own scale.
 
     Raises:
         InterpError: a column is missing, or the measure has no number.
@@ -209,7 +210,7 @@ def _curve(rows: pd.DataFrame, name: str, shade: str, dash: str) -> Iterator[go.
             yield band([x[k] for k in run], low[run], high[run], name, shade, alpha=alpha)
     inside: list[str] = [shade] * len(x)
     if "p_corrected" in rows:
-        clear = rows["p_corrected"].to_numpy(float) < ALPHA
+        clear = rows.get("clear", rows["p_corrected"] < ALPHA)
         inside = [shade if full else PAPER for full in clear]
     yield go.Scatter(
         x=x,

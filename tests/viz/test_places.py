@@ -36,7 +36,7 @@ def test_every_position_carries_the_tokens_that_are_aligned_there(
         assert place.span == pair.destination.span_of(int(position))
 
 
-def test_labels_give_equal_tokens_once_and_different_ones_with_an_arrow() -> None:
+def test_labels_give_equal_tokens_once_and_different_ones_with_an_arrow(swept: SweepResult) -> None:
     places = (
         Place("instruction", " moral", " long"),
         Place("template", "\n", "\n"),
@@ -45,14 +45,9 @@ def test_labels_give_equal_tokens_once_and_different_ones_with_an_arrow() -> Non
         Place("a", "an extremely long token", "b"),
     )
     labels = {"layer": ["0"], "pos": [" long_4", "\n_5", "6", "x_7", "b_8"]}
-    result = replace(EMPTY, axis_names=["layer", "pos"], axis_labels=labels, places=places)
+    result = replace(swept, axis_labels=labels, places=places)
     assert place_labels(result) == ["·moral → ·long 4", "⏎ 5", "6", "x 7", "an·extrem… → b 8"]
     assert place_labels(replace(result, places=())) == ["·long 4", "⏎ 5", "6", "x 7", "b 8"]
-
-
-EMPTY = SweepResult(
-    values=None, axis_names=[], index_df=None, metric_names=["margin"], reduced=False
-)  # type: ignore[arg-type]
 
 
 def test_brackets_stand_over_the_columns_of_every_span_with_its_name(swept: SweepResult) -> None:
