@@ -21,8 +21,8 @@ def outline(
     where: Bool[np.ndarray, "row column"],
     *,
     name: str,
-    xs: Sequence[float] | None = None,
-    ys: Sequence[float] | None = None,
+    xs: Sequence[int | float] | None = None,
+    ys: Sequence[int | float] | None = None,
 ) -> None:
     """Draw the borders of some cells of a heatmap; nothing without any.
 
@@ -62,7 +62,7 @@ def outline(
         )
 
 
-def _edges(centres: Sequence[float]) -> list[float]:
+def _edges(centres: Sequence[int | float]) -> list[float]:
     """Where cells with these centres begin and end, as plotly draws them."""
     at: FloatArray = np.asarray(centres, dtype=float)
     if len(at) == 1:
