@@ -23,6 +23,9 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--window-size=1100,900",
 )
+PATIENCE = 300
+"""Seconds that a page may take on a busy machine."""
+
 Scheme = Literal["light", "dark"]
 
 
@@ -41,6 +44,7 @@ def chromium(profile: Path) -> Iterator[Any]:
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     session = webdriver.Chrome(options=options, service=Service(driver))
+    session.set_script_timeout(PATIENCE)
     try:
         yield session
     finally:
@@ -62,7 +66,7 @@ def opened(browser: Any, path: Path, ready: str) -> list[Any]:
 
     browser.get_log("performance")  # of the page before
     browser.get(path.as_uri())
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(f"return Boolean({ready})"))
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(f"return Boolean({ready})"))
     return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 

@@ -38,7 +38,7 @@ from plotly.offline import get_plotlyjs
 from interp.display import escape_html, short_repr
 from interp.errors import InterpError, first_line
 from interp.stats import Interval
-from interp.viz.theme import dark_css
+from interp.viz.theme import dark_page_css
 
 _MISSING = "–"
 
@@ -101,7 +101,7 @@ def render_report(
         title=title,
         lead=lead,
         sections=[_numbered(section, k) for k, section in enumerate(sections, start=1)],
-        dark=Markup(dark_css(':root[data-theme="dark"]')),
+        dark=Markup(dark_page_css(':root[data-theme="dark"]')),
         plotly=Markup(get_plotlyjs()) if any(isinstance(f, go.Figure) for f in shown) else None,
         circuitsvis=Markup(_circuitsvis_script())
         if any(isinstance(f, Fragment) and f.uses_circuitsvis for f in shown)

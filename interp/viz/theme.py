@@ -155,20 +155,26 @@ def template() -> go.layout.Template:
 
 
 def dark_css(scope: str) -> str:
-    """Rules that show figures in dark colours inside ``scope``, a selector, on a screen.
+    """Rules that show plotly figures in dark colours inside ``scope``, a selector, on a screen.
 
-    They also set the custom properties ``--paper``, ``--ink``, ``--muted``, ``--faint`` and ``--rule``
-    there. Print stays light.
+    Print stays light.
     """
-    named = {"paper": PAPER, "ink": INK, "muted": MUTED, "faint": FAINT, "rule": GRID}
-    properties = "".join(f"--{name}:{_DARK[colour]};" for name, colour in named.items())
     plot = f"{scope} .js-plotly-plot"
     rules = [
-        f"{scope}{{color-scheme:dark;{properties}}}",
         f"{plot} .main-svg{{background:transparent !important}}",
         *(rule for light in _DARK for rule in _exchanged(plot, light)),
     ]
     return f"@media screen{{{''.join(rules)}}}"
+
+
+def dark_page_css(scope: str) -> str:
+    """:func:`dark_css` for a page of our own: it is dark, and has the theme's colours by name.
+
+    These are the custom properties ``--paper``, ``--ink``, ``--muted``, ``--faint`` and ``--rule``.
+    """
+    named = {"paper": PAPER, "ink": INK, "muted": MUTED, "faint": FAINT, "rule": GRID}
+    properties = "".join(f"--{name}:{_DARK[colour]};" for name, colour in named.items())
+    return f"@media screen{{{scope}{{color-scheme:dark;{properties}}}}}{dark_css(scope)}"
 
 
 def _exchanged(plot: str, light: str) -> Iterator[str]:

@@ -7,7 +7,17 @@ import re
 import pytest
 
 from interp.viz import CONDITION_COLOURS
-from interp.viz.theme import _DARK, INK, LOWERS, MUTED, PAPER, RAISES, dark_css, wrap_label
+from interp.viz.theme import (
+    _DARK,
+    INK,
+    LOWERS,
+    MUTED,
+    PAPER,
+    RAISES,
+    dark_css,
+    dark_page_css,
+    wrap_label,
+)
 
 
 def luminance(colour: str) -> float:
@@ -42,6 +52,13 @@ def test_dark_rules_are_for_screens_and_stay_in_their_scope() -> None:
         rgb = ", ".join(str(int(light[k : k + 2], 16)) for k in (1, 3, 5))
         assert f'[style*="stroke: rgb({rgb})"]' in css
         assert f"stroke:{dark} !important" in css
+
+
+def test_a_dark_page_has_its_colours_by_name_and_figures_in_them() -> None:
+    css = dark_page_css(".dark")
+    assert f"--paper:{_DARK[PAPER]};--ink:{_DARK[INK]};" in css
+    assert css.endswith(dark_css(".dark"))
+    assert css.count("@media screen{") == 2
 
 
 def test_labels_are_wrapped_at_underscores() -> None:

@@ -196,4 +196,4 @@ def test_figures_mark_no_cell_that_the_section_does_not_name(wordings: list[str]
         if name.startswith("top-"):
             assert all(set(trace.marker.color) <= {"#ffffff"} for trace in figure.data)
     assert "Instructed: " not in text
-    assert "answer_prefix +2" in text or "no cell is named" in text
+    assert "L0 answer_prefix +" in text or "no cell is named" in text

@@ -12,7 +12,16 @@ import pytest
 from analyses.demo.config import DemoConfig
 from analyses.demo.study import Demo
 from analyses.runner import run
-from tests.browsing import Scheme, asked_of_others, chromium, look_as, opened, printed, too_wide
+from tests.browsing import (
+    PATIENCE,
+    Scheme,
+    asked_of_others,
+    chromium,
+    look_as,
+    opened,
+    printed,
+    too_wide,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -87,7 +96,7 @@ def test_the_attention_page_opens_inside_the_report(browser: Any, report: Path) 
     from selenium.webdriver.support.ui import WebDriverWait
 
     shown = f"return Boolean({frame} && {frame}.querySelector('h1'))"
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(shown))
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(shown))
     assert "Attention" in browser.execute_script(f"return {frame}.title")
     assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
     assert asked_of_others(browser) == []
