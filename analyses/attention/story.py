@@ -14,7 +14,7 @@ from analyses.report.verdicts import untested
 from analyses.study import Story
 from interp import viz
 from interp.stats import FloatArray, interval_of
-from interp.viz import Section, render_report
+from interp.viz import Fragment, Section, render_report
 from interp.viz.report import format_interval
 
 PAGE = "attention"
@@ -28,20 +28,20 @@ def tell(done: AttentionResult) -> Story:
     """Sections, the figure, and the page of both prompts."""
     name = done.config.condition
     figure = viz.attention_to_span(done.grid(name, "treated"), done.grid(name, "placebo"))
-    page = example_page(done)
     return Story(
         title=f"Who looks at the instruction{by_name(name)}?",
-        sections=[_question(done), _looks(done, figure, page), _limits(done)],
+        sections=[_question(done), _looks(done, figure), _limits(done)],
         figures={"attention_to_instruction": figure},
-        pages={PAGE: page},
+        pages={PAGE: example_page(done)},
     )
 
 
-def _looks(done: AttentionResult, figure: go.Figure, page: str) -> Section:
+def _looks(done: AttentionResult, figure: go.Figure) -> Section:
     """The head that stands out, the same for the control, and an example's heads."""
     name = done.config.condition
     layer, patterns = done.most_above_placebo(name)["layer"], done.patterns[name]
     heads = _strongest(done.grid(name, "estimate")[layer], _IN_REPORT)
+    link = f'<p><a href="figures/{PAGE}.html">A page with both prompts and more heads</a></p>'
     return Section(
         "Who looks at the instruction",
         paragraphs=[read_mass(done), read_control_mass(done)],
@@ -58,7 +58,7 @@ def _looks(done: AttentionResult, figure: go.Figure, page: str) -> Section:
                 f"An example, picked for the size of its difference: {patterns.prompt.label}, layer "
                 f"{layer}.",
             ),
-            (viz.embed_page("Both prompts, and more heads", page), ""),
+            (Fragment(link), ""),
         ],
     )
 

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
         direction_scores,
         transfer_heatmap,
     )
-    from interp.viz.embedded import embed_page
     from interp.viz.export import require_browser, save
     from interp.viz.grids import common_limit, heatmap
     from interp.viz.lens import (
@@ -79,7 +78,6 @@ __all__ = [
     "effect_against_cost",
     "effects",
     "effects_by_condition",
-    "embed_page",
     "faithfulness",
     "flips",
     "gain_by_rank",

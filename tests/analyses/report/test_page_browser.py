@@ -88,21 +88,6 @@ def test_the_theme_is_changed_on_the_page_and_kept(browser: Any, report: Path) -
     browser.execute_script("localStorage.clear()")
 
 
-def test_the_attention_page_opens_inside_the_report(browser: Any, report: Path) -> None:
-    look_as(browser, "light", 1280)
-    opened(browser, report, READY)
-    browser.find_element("css selector", "details.page summary").click()
-    frame = "document.querySelector('details.page iframe').contentDocument"
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    shown = f"return Boolean({frame} && {frame}.querySelector('h1'))"
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(shown))
-    assert "Attention" in browser.execute_script(f"return {frame}.title")
-    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
-    assert asked_of_others(browser) == []
-    assert too_wide(browser) <= 0
-
-
 def test_every_figure_can_be_saved_as_png_and_svg(browser: Any, report: Path) -> None:
     look_as(browser, "dark", 1280)
     opened(browser, report, READY)
@@ -145,4 +130,3 @@ def test_the_report_is_one_file_of_less_than_8_megabytes(report: Path) -> None:
         report.name
     ]
     assert report.stat().st_size < 8_000_000
-    assert 'href="figures/' not in report.read_text()
