@@ -13,7 +13,6 @@ from analyses.demo.config import DemoConfig
 from analyses.demo.study import Demo
 from analyses.runner import run
 from tests.browsing import (
-    PATIENCE,
     Scheme,
     asked_of_others,
     chromium,
