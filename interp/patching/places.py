@@ -16,7 +16,7 @@ _T = TypeVar("_T", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Place:
+class AlignedTokens:
     """A position of the destination: its span, the token of the source aligned with it, and its own.
 
     ``span`` is empty, and a token None, where pairs differ; the source's also where nothing is aligned.
@@ -27,7 +27,7 @@ class Place:
     destination: str | None
 
 
-def places_of(pairs: Sequence[PromptPair], positions: Sequence[int]) -> tuple[Place, ...]:
+def places_of(pairs: Sequence[PromptPair], positions: Sequence[int]) -> tuple[AlignedTokens, ...]:
     """A place per position of the destination, of all pairs together."""
     sources = [_aligned(pair) for pair in pairs]
     places = []
@@ -35,7 +35,7 @@ def places_of(pairs: Sequence[PromptPair], positions: Sequence[int]) -> tuple[Pl
         source = common(at.get(p) for at in sources)
         destination = common(pair.destination.str_tokens[p] for pair in pairs)
         span = common(pair.destination.span_of(p) for pair in pairs)
-        places.append(Place(span or "", source, destination))
+        places.append(AlignedTokens(span or "", source, destination))
     return tuple(places)
 
 

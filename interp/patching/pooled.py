@@ -11,7 +11,7 @@ single pairs are put together on the names that every pair has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from interp.errors import InterpError
-from interp.patching.places import Place, common
+from interp.patching.places import AlignedTokens, common
 from interp.patching.result import SweepResult
 from interp.prompts import TokenizedPrompt
 from interp.stats import interval_columns
@@ -87,14 +87,14 @@ def pool_pairs(
     return replace(result, places=_common_places(frame)) if last == "pos" else result
 
 
-def _common_places(frame: pd.DataFrame) -> tuple[Place, ...]:
+def _common_places(frame: pd.DataFrame) -> tuple[AlignedTokens, ...]:
     """What stands at every named position, as far as all pairs share it."""
     places = []
     for name, rows in frame.groupby("pos", sort=False):
-        tokens = rows["token"].str.rpartition("_")[0] if "token" in rows else []
-        sources = rows.get("source_token", [])
+        tokens: Iterable[str] = rows["token"].str.rpartition("_")[0] if "token" in rows else ()
+        sources: Iterable[str | None] = rows.get("source_token", ())
         span = str(name).rpartition(" ")[0]
-        places.append(Place(span, common(sources), common(tokens)))
+        places.append(AlignedTokens(span, common(sources), common(tokens)))
     return tuple(places)
 
 

@@ -22,7 +22,7 @@ from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.parsing import parse_json
 from interp.patching.measure import Table
-from interp.patching.places import Place
+from interp.patching.places import AlignedTokens
 from interp.patching.plan import SweepPlan
 from interp.patching.positions import COUNT_COLUMNS, TokenCounts
 from interp.prompts import PromptPair
@@ -57,7 +57,7 @@ class SweepResult(PatchingResult):
     seed: int = 0
     notes: tuple[str, ...] = ()
     tokens: TokenCounts | None = None
-    places: tuple[Place, ...] = ()
+    places: tuple[AlignedTokens, ...] = ()
 
     __repr__ = short_repr
 
@@ -104,14 +104,14 @@ class SweepResult(PatchingResult):
         chosen = super().__getitem__(metric_name)
         if chosen is self:
             return self
-        return replace(
-            self,
-            values=chosen.values,
-            metric_names=[metric_name],
-            has_metric_axis=False,
-            baseline=chosen.baseline,
-            source_baseline=self.source_baseline[self.metric_names.index(metric_name)],
-        )
+        own = {
+            "values": chosen.values,
+            "metric_names": [metric_name],
+            "has_metric_axis": False,
+            "baseline": chosen.baseline,
+            "source_baseline": self.source_baseline[self.metric_names.index(metric_name)],
+        }
+        return SweepResult(**{**vars(self), **own})
 
     @property
     def n_wordings(self) -> int:
@@ -327,7 +327,7 @@ class SweepResult(PatchingResult):
             labels = facts["axis_labels"]
             index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
             facts["notes"] = tuple(facts["notes"])
-            facts["places"] = tuple(Place(*place) for place in facts.get("places", ()))
+            facts["places"] = tuple(AlignedTokens(*place) for place in facts.get("places", ()))
             return cls(
                 values=values,
                 index_df=index.to_frame(index=False),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from plotly.basedatatypes import BaseFigure
 
@@ -78,7 +78,7 @@ def save(
                 div_id="figure", config={"responsive": True, "displaylogo": False}
             ).encode()
             if suffix == "html"
-            else draw(figure, suffix, width=width, scale=scale, path=path)
+            else draw(figure, cast(Picture, suffix), width=width, scale=scale, path=path)
         )
     else:
         raise InterpError(

@@ -32,7 +32,7 @@ _DARK_PAGES = ('[data-jp-theme-light="false"]', ".vscode-dark")
 """The body of JupyterLab and of VS Code's notebooks, in dark."""
 
 
-class FigureRenderer(PlotlyRenderer):  # type: ignore[misc]  # plotly has no types
+class FigureRenderer(PlotlyRenderer):
     """plotly's output for Jupyter with a PNG beside it; where no browser draws, without, said once."""
 
     def __init__(self) -> None:

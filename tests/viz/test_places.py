@@ -10,7 +10,7 @@ import pytest
 
 from interp.data import load_items
 from interp.patching import SweepResult, sweep
-from interp.patching.places import Place
+from interp.patching.places import AlignedTokens
 from interp.patching.pooled import name_places, pool_pairs
 from interp.prompts import make_pair
 from interp.viz import heatmap
@@ -38,11 +38,11 @@ def test_every_position_carries_the_tokens_that_are_aligned_there(
 
 def test_labels_give_equal_tokens_once_and_different_ones_with_an_arrow(swept: SweepResult) -> None:
     places = (
-        Place("instruction", " moral", " long"),
-        Place("template", "\n", "\n"),
-        Place("", None, None),
-        Place("a", None, "x"),
-        Place("a", "an extremely long token", "b"),
+        AlignedTokens("instruction", " moral", " long"),
+        AlignedTokens("template", "\n", "\n"),
+        AlignedTokens("", None, None),
+        AlignedTokens("a", None, "x"),
+        AlignedTokens("a", "an extremely long token", "b"),
     )
     labels = {"layer": ["0"], "pos": [" long_4", "\n_5", "6", "x_7", "b_8"]}
     result = replace(swept, axis_labels=labels, places=places)
