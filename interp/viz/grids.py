@@ -42,7 +42,7 @@ _MOST_POSITION_TICKS = 60
 _WIDE = 60
 """From so many columns on cells touch."""
 
-_PALE = 0.3
+_PALE = 0.45
 """Opacity of a map of no effect."""
 
 _NAMED_CELLS = 10

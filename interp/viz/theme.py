@@ -46,7 +46,7 @@ CONDITION_COLOURS = {
 }
 """The colour of every condition, the same in all figures."""
 
-_LINE = 100
+_LINE = 110
 """Characters of a line of a subtitle: they fit into 640 pixels."""
 
 ZERO = {"zeroline": True, "zerolinecolor": MUTED, "zerolinewidth": 1, "rangemode": "tozero"}
