@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING
 from interp.lazy import attach
 
 if TYPE_CHECKING:
-    from interp.viz.attention import attention_fragment, attention_page, attention_sections
+    from interp.viz.attention import AttentionPage, attention_page
     from interp.viz.attention_mass import attention_to_span
+    from interp.viz.attention_view import AttentionRun, attention_view, draw_view
     from interp.viz.behaviour import (
         categories,
         effects_by_condition,
         gain_by_rank,
         letters,
     )
+    from interp.viz.circuitsvis import attention_fragment
     from interp.viz.circuits import circuit_graph, faithfulness
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
@@ -57,12 +59,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONDITION_COLOURS",
+    "AttentionPage",
+    "AttentionRun",
     "Fragment",
     "Section",
     "attention_fragment",
     "attention_page",
-    "attention_sections",
     "attention_to_span",
+    "attention_view",
     "categories",
     "circuit_graph",
     "coloured_tokens",
@@ -71,6 +75,7 @@ __all__ = [
     "direction_nulls",
     "direction_scores",
     "dose_response",
+    "draw_view",
     "edits",
     "effect_against_cost",
     "effects",
