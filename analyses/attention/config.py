@@ -62,7 +62,9 @@ class AttentionConfig(ContrastConfig):
     ] = "difference"
     page: Annotated[
         Path | None,
-        Field(description="Also write the attention page to this file (--out FILE.html does both)."),
+        Field(
+            description="Also write the attention page to this file (--out FILE.html does both)."
+        ),
     ] = None
     out: Out = Path("runs/attention")
 

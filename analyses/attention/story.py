@@ -19,8 +19,8 @@ PAGE = "attention"
 """The page beside the report: the view alone."""
 
 CAPTION = (
-    "The maps and the table are means over items; tokens are those of one item, an example at heads that "
-    "were picked for their size. Attention shows what is read, not what is used."
+    "The maps and the table are means over items; tokens are those of one item, an example at heads "
+    "that were picked for their size. Attention shows what is read, not what is used."
 )
 
 
@@ -58,7 +58,7 @@ def _looks(done: AttentionResult, figure: go.Figure, view: Fragment) -> Section:
 
 
 def example_view(done: AttentionResult) -> Fragment:
-    """All heads' mass on the instruction, means over items, and an example's tokens at the heads shown."""
+    """All heads' mass on the instruction, means over items, and an example's tokens at those shown."""
     name = done.config.condition
     runs = [
         AttentionRun(label, span_attention(done, arm), done.patterns[label])

@@ -75,7 +75,9 @@ class Attention:
     def ask(self, config: AttentionConfig, *, progress: bool = True) -> Question[AttentionConfig]:
         """Items and conditions; refuses a condition that has no placebos or is no single prompt."""
         if config.page is not None and not config.page.absolute().parent.is_dir():
-            raise InterpError(f"--page {str(config.page)!r}: its folder does not exist: make it first")
+            raise InterpError(
+                f"--page {str(config.page)!r}: its folder does not exist: make it first"
+            )
         return ask_contrast(config, progress=progress)
 
     def bench(self, asked: Question[AttentionConfig], lab: Lab) -> PromptBench[AttentionConfig]:
@@ -97,7 +99,9 @@ class Attention:
         mass = yield Step("attention", units, key=key, compute=measure_mass)
         blocked = None
         if bench.config.heads == "knockout":
-            first_of = {unit.item.id: KnockoutUnit(unit) for unit in reversed(units_of(bench, CONTROL))}
+            first_of = {
+                unit.item.id: KnockoutUnit(unit) for unit in reversed(units_of(bench, CONTROL))
+            }
             blocked = yield Step(
                 "knockout",
                 list(first_of.values())[::-1],

@@ -103,7 +103,9 @@ def choose_heads(
     values = means["treated"] if config.heads == "instruction" else means["estimate"]
     if blocked is not None:
         by_head = blocked.groupby(["layer", "head"])["effect"].mean().abs()
-        values = by_head.loc[list(zip(means["layer"], means["head"], strict=True))].reset_index(drop=True)
+        values = by_head.loc[list(zip(means["layer"], means["head"], strict=True))].reset_index(
+            drop=True
+        )
     order = means.assign(value=values)
     if layers is not None:
         order = order[order["layer"].isin(layers)]

@@ -1,6 +1,6 @@
 """Attention patterns of one prompt, and how much of them goes to a span.
 
-A notebook shows patterns as heatmaps of chosen heads; :func:`interp.viz.attention_page` compares two runs.
+A notebook shows patterns as heatmaps; :func:`interp.viz.attention_page` compares two runs.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ class SpanAttention:
         """A row per layer, head, query span and key span: ``layer, head, query, key, mass``."""
         heads = range(self.values.shape[1])
         names = ["layer", "head", "query", "key"]
-        cells = pd.MultiIndex.from_product([self.layers, heads, self.queries, self.keys], names=names)
+        cells = pd.MultiIndex.from_product(
+            [self.layers, heads, self.queries, self.keys], names=names
+        )
         return pd.DataFrame({"mass": self.values.flatten().tolist()}, index=cells).reset_index()
 
 

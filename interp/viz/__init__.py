@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         gain_by_rank,
         letters,
     )
-    from interp.viz.circuitsvis import attention_fragment
     from interp.viz.circuits import circuit_graph, faithfulness
+    from interp.viz.circuitsvis import attention_fragment
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
         direction_cosines,

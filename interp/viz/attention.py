@@ -45,8 +45,8 @@ HeadChoice: TypeAlias = Literal["difference", "instruction", "knockout"]
 """By what heads are chosen (:func:`attention_page`)."""
 
 _CAPTION = (
-    "Attention shows what is read, not what is used: a head may look where it takes nothing from, and one "
-    "token may be a mere attention sink. Knockout and patching ask what is used."
+    "Attention shows what is read, not what is used: a head may look where it takes nothing from, and "
+    "one token may be a mere attention sink. Knockout and patching ask what is used."
 )
 _FIRST = "first token"
 _MOST_BYTES = 2**29
@@ -66,7 +66,7 @@ class AttentionPage(Fragment):
     path: Path | None = None
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Every head's mass from later positions to the span: ``layer, head``, the runs, ``difference``."""
+        """Every head's mass from later positions to the span: ``layer, head``, runs, ``difference``."""
         first = next(iter(self.masses.values()))
         cells = pd.MultiIndex.from_product(
             [first.layers, range(first.values.shape[1])], names=["layer", "head"]
@@ -135,7 +135,9 @@ def attention_page(
     where = None if path is None else Path(path)
     page = AttentionPage(view.html, view.script, tuple(chosen), asked.span, found, where)
     if where is not None:
-        render_report([Section("", figures=[(page, _CAPTION)])], title="Attention", lead="", path=where)
+        render_report(
+            [Section("", figures=[(page, _CAPTION)])], title="Attention", lead="", path=where
+        )
     return page
 
 
@@ -221,7 +223,9 @@ def _knockout_effects(
 ) -> Tensor:
     """What a head's no longer reading the span changes in the source run, mean over pairs."""
     if any(span not in pair.source.spans for pair in pairs):
-        raise InterpError(f"heads='knockout' blocks a span of the source, and {span!r} is none: give span=")
+        raise InterpError(
+            f"heads='knockout' blocks a span of the source, and {span!r} is none: give span="
+        )
     edited = [pair.swap() for pair in pairs]
     done = knockout(model, edited, to=span, cells="layer_head", progress=progress)
     return done.effect().mean(-1)

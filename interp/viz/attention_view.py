@@ -76,8 +76,9 @@ def attention_view(
     Args:
         patterns: of one prompt, or of the source.
         destination: of the other prompt, at the same layers.
-        heads: those that are shown token by token, as (layer, head) or ``"L15H5"``; None takes twelve: of two prompts those
-            whose mass on the span exceeds the destination's most, of one those that look least at the first position.
+        heads: those that are shown token by token, as (layer, head) or ``"L15H5"``; None takes twelve:
+            of two prompts those whose mass on the span exceeds the destination's most, of one those
+            that look least at the first position.
         span: the span whose mass the map shows first; None takes ``instruction``, or the first there is.
         names: what the two runs are called.
 
@@ -95,7 +96,9 @@ def attention_view(
         )
     runs = [
         AttentionRun(name, one.by_span(), one)
-        for name, one in zip(names if len(both) == 2 else (patterns.prompt.label,), both, strict=True)
+        for name, one in zip(
+            names if len(both) == 2 else (patterns.prompt.label,), both, strict=True
+        )
     ]
     span = default_span(patterns.prompt) if span is None else span
     patterns.prompt.span(span)
@@ -154,7 +157,9 @@ def parse_heads(heads: Sequence[HeadName], layers: Sequence[int], n_heads: int) 
             head = parse_head(head)
         pair = isinstance(head, tuple | list) and len(head) == 2
         if not pair or not all(isinstance(k, Integral) and not isinstance(k, bool) for k in head):
-            raise InterpError(f"{head!r} is no head: give (layer, head), such as [(15, 5), (24, 2)]")
+            raise InterpError(
+                f"{head!r} is no head: give (layer, head), such as [(15, 5), (24, 2)]"
+            )
         found.append((int(head[0]), int(head[1])))
     require_heads(found, layers, n_heads)
     return list(dict.fromkeys(found))
@@ -227,7 +232,8 @@ def _run_data(
     prompt = patterns.prompt
     lower = np.tril_indices(len(prompt))
     values = [
-        patterns.values[patterns.layers.index(layer), head].double().numpy() for layer, head in heads
+        patterns.values[patterns.layers.index(layer), head].double().numpy()
+        for layer, head in heads
     ]
     return data | {
         "tokens": [_short(visible_token(token)) for token in whole_tokens(prompt)],

@@ -1,9 +1,9 @@
 """Heads of one prompt in circuitsvis's own widget, as a piece of a page or of a notebook.
 
 The script is the package's own bundle (1.3 MB): a page holds it once, a notebook once per display, and
-nothing is loaded or asked for from a network. Values travel as whole numbers of 10^-digits, each row only
-up to the diagonal, inside a JSON block that token text cannot end. The widget is light whatever its page
-is. To compare two runs, or to choose among layers, see :mod:`interp.viz.attention_view`.
+nothing is loaded or asked for from a network. Values travel as whole numbers of 10^-digits, each row
+only up to the diagonal, inside a JSON block that token text cannot end. The widget is light whatever its
+page is. To compare two runs, or to choose among layers, see :mod:`interp.viz.attention_view`.
 
 Example::
 
@@ -69,7 +69,7 @@ def attention_fragment(
     block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return Fragment(
         '<div class="attention" style="background:#fff;color:#222;position:relative;min-height:3rem">'
-        f'<small>darkest at {data["top"]} and above</small><div></div>'
+        f"<small>darkest at {data['top']} and above</small><div></div>"
         f'<script type="application/json">{block}</script></div>',
         script=_script(),
     )
@@ -80,7 +80,8 @@ def _script() -> str:
     """The library's own bundle, without the closing tag that its text contains, and what calls it."""
     bundle = files("circuitsvis").joinpath("dist", "cdn", "iife.js").read_text(encoding="utf-8")
     call = files("interp.viz").joinpath("templates", "circuitsvis.js").read_text(encoding="utf-8")
-    return f"{bundle.replace('</script>', '<\\/script>')}\n{call}"
+    closed = bundle.replace("</script>", "<\\/script>")
+    return f"{closed}\n{call}"
 
 
 def _lower_triangle(pattern: Float[Tensor, "dest src"], digits: int) -> list[list[int]]:
