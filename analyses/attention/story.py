@@ -12,7 +12,8 @@ from analyses.report.verdicts import untested
 from analyses.study import Story
 from interp import viz
 from interp.stats import interval_of
-from interp.viz import AttentionRun, Fragment, Section, render_report
+from interp.viz import Fragment, Section, render_report
+from interp.viz.attention_view import AttentionRun, draw_view
 from interp.viz.report import format_interval
 
 PAGE = "attention"
@@ -71,7 +72,7 @@ def example_view(done: AttentionResult) -> Fragment:
     }.get(done.config.heads, "the heads asked for")
     title = f"{chosen}; tokens of {done.patterns[name].prompt.label}"
     lead = done.card.one_line
-    return viz.draw_view(runs, heads=done.shown, span="instruction", title=title, lead=lead)
+    return draw_view(runs, heads=done.shown, span="instruction", title=title, lead=lead)
 
 
 def read_mass(done: AttentionResult) -> str:

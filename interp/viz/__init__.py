@@ -22,7 +22,7 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.viz.attention import AttentionPage, attention_page
     from interp.viz.attention_mass import attention_to_span
-    from interp.viz.attention_view import AttentionRun, attention_view, draw_view
+    from interp.viz.attention_view import attention_view
     from interp.viz.behaviour import (
         categories,
         effects_by_condition,
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CONDITION_COLOURS",
     "AttentionPage",
-    "AttentionRun",
     "Fragment",
     "Section",
     "attention_fragment",
@@ -75,7 +74,6 @@ __all__ = [
     "direction_nulls",
     "direction_scores",
     "dose_response",
-    "draw_view",
     "edits",
     "effect_against_cost",
     "effects",

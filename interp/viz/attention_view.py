@@ -37,7 +37,7 @@ from interp.errors import InterpError
 from interp.parsing import parse_head
 from interp.prompts import TokenizedPrompt
 from interp.prompts.align import align
-from interp.viz.report import Fragment
+from interp.viz.report import Fragment, json_block
 from interp.viz.tokens import whole_tokens
 
 Head: TypeAlias = tuple[int, int]
@@ -136,10 +136,9 @@ def draw_view(
         "aligned": _aligned([run.patterns.prompt for run in runs if run.patterns is not None]),
         "runs": [_run_data(run, heads, queries, keys) for run in runs],
     }
-    # < is escaped so that no token can close the script element or open a comment in it
-    block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    block = json_block(data)
     return Fragment(
-        f'<div class="attention-view"><script type="application/json">{block}</script>'
+        f'<div class="attention-view">{block}'
         f"<p><b>{escape_html(title)}</b> {escape_html(lead)}</p>{_static(runs, heads, span)}</div>",
         script=_script(),
     )

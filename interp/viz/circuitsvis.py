@@ -13,7 +13,6 @@ Example::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -27,7 +26,7 @@ from interp.activations import AttentionPatterns
 from interp.display import visible_token
 from interp.errors import InterpError
 from interp.viz.attention_view import require_heads
-from interp.viz.report import Fragment
+from interp.viz.report import Fragment, json_block
 
 
 def attention_fragment(
@@ -65,12 +64,11 @@ def attention_fragment(
         "top": _top(values),
         "values": [_lower_triangle(value, digits) for value in values],
     }
-    # < is escaped so that no token can close the script element or open a comment in it
-    block = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    block = json_block(data)
     return Fragment(
         '<div class="attention" style="background:#fff;color:#222;position:relative;min-height:3rem">'
         f"<small>darkest at {data['top']} and above</small><div></div>"
-        f'<script type="application/json">{block}</script></div>',
+        f"{block}</div>",
         script=_script(),
     )
 

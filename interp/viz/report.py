@@ -19,6 +19,7 @@ Example::
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -205,6 +206,14 @@ def _scripts(figures: Sequence[go.Figure | Fragment]) -> list[str]:
     """What the fragments need, each once, in the order of first use."""
     needed = [figure.script for figure in figures if isinstance(figure, Fragment)]
     return list(dict.fromkeys(script for script in needed if script))
+
+
+def json_block(data: Any) -> str:
+    """Data for a fragment's script, as an element: no text in it can end it or open a tag or comment."""
+    text = json.dumps(data, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return f'<script type="application/json">{text}</script>'
 
 
 def encode_page(page: str) -> bytes:
