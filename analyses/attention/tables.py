@@ -110,7 +110,7 @@ def choose_heads(
     if layers is not None:
         order = order[order["layer"].isin(layers)]
     top = order.nlargest(MOST_HEADS, "value")
-    return tuple((int(row.layer), int(row.head)) for row in top.itertuples())
+    return tuple((int(layer), int(head)) for layer, head in top[["layer", "head"]].to_numpy())
 
 
 def require_heads(config: AttentionConfig, cfg: Any) -> None:

@@ -83,8 +83,9 @@ class View {
     this.query = 0; this.key = data.key;
     this.whole = Boolean(this.runs[0].patterns);
     this.at = this.whole ? this.runs[0].tokens.length - 1 : 0;
-    this.sort = this.two ? "2" : "0"; this.down = true;
+    this.sort = "0"; this.down = true;
     this.columns = [...this.runs.keys(), ...(this.two ? ["difference"] : [])];
+    if (this.two && !Number.isNaN(this.mass("difference", this.layer, this.head))) this.sort = "2";
     this.draw();
   }
 
@@ -177,7 +178,7 @@ class View {
     const { layers, n_heads } = this.data, signed = column === "difference";
     const value = (i, head) => this.mass(column, layers[layers.length - 1 - i], head);
     const all = (signed ? [column] : [...this.runs.keys()]).flatMap(k => layers.flatMap(layer => Array.from({ length: n_heads }, (_, head) => this.mass(k, layer, head))));
-    const top = endOf(all, 1);
+    const top = endOf(all, 1), absent = all.every(Number.isNaN);
     const height = `${Math.max(90, Math.min(260, 9 * layers.length))}px`;
     const told = (i, head) => { const layer = layers[layers.length - 1 - i]; return `L${layer}H${head}: ${this.columns.map(k => `${this.name(k)} ${number(this.mass(k, layer, head), k === "difference")}`).join(" · ")}`; };
     const canvas = heatmap(layers.length, n_heads, value, v => shade(this.colours, v, top, signed),
@@ -189,13 +190,14 @@ class View {
     for (let head = 0; head < n_heads; head += Math.ceil(n_heads / 12)) plot.append(make("span", { className: "tick", textContent: head, style: { left: percent(head + 0.5, n_heads), top: "calc(100% + 3px)", transform: "translateX(-50%)" } }));
     const row = layers.length - 1 - layers.indexOf(this.layer);
     plot.append(make("span", { className: "box", style: { left: percent(this.head, n_heads), top: percent(row, layers.length), width: percent(1, n_heads), height: percent(1, layers.length) } }));
-    return make("figure", { data: { column } }, this.caption(column, top, signed), plot);
+    return make("figure", { data: { column } }, this.caption(column, top, signed, false, absent), plot);
   }
 
-  caption(column, top, signed, clipped = false) {
+  caption(column, top, signed, clipped = false, absent = false) {
     const more = clipped ? " and beyond" : "";
     const scale = signed ? ` (±${number(top)}${more}; red −, blue +)` : ` (0 to ${number(top)}${more})`;
-    return make("figcaption", {}, make("bdi", { textContent: this.name(column), style: { cursor: "auto" } }), make("small", { textContent: scale }));
+    const said = absent ? ` (not both spans${signed ? " in both" : " here"})` : scale;
+    return make("figcaption", {}, make("bdi", { textContent: this.name(column), style: { cursor: "auto" } }), make("small", { textContent: said }));
   }
 
   tokenPanels() {
