@@ -76,5 +76,7 @@ class AttentionConfig(ContrastConfig):
         if out is None or Path(out).suffix.lower() not in (".html", ".htm"):
             return values
         if values.get("page") is not None:
-            raise ValueError("names a page, and so does --page: give --out a folder")
+            raise InterpError(
+                f"--out {str(out)!r} names a page, and so does --page: give --out a folder"
+            )
         return {**values, "page": Path(out), "out": Path(out).with_suffix("")}
