@@ -33,7 +33,7 @@ from interp.prompts.tokenizer import require_tokenizer
 from interp.runs import Run, open_run, read_manifest
 
 NOT_COMPARED = (
-    "config.out", "config.png", "config.template_date", "model.checks", "model.versions",
+    "config.out", "config.page", "config.png", "config.template_date", "model.checks", "model.versions",
 )  # fmt: skip
 """What may differ between a run and its resumption; the model's card has the date that is written."""
 

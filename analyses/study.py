@@ -139,14 +139,16 @@ def in_part(part: str, table: str) -> str:
 class Story:
     """How a result is told: the page's sections, and every figure by its file name.
 
-    ``pages`` are further HTML pages by their file's name, written among the figures. ``printed`` is a
-    table that the command prints at its end.
+    ``pages`` are further HTML pages by their file's name, written among the figures; ``copies`` are
+    pages that were asked for elsewhere, by their path. ``printed`` is a table that the command prints
+    at its end.
     """
 
     title: str
     sections: Sequence[Section]
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[Path, str] = field(default_factory=dict)
     printed: pd.DataFrame | None = None
 
 

@@ -16,6 +16,8 @@ def test_there_are_notebooks() -> None:
         "02_where_it_acts.ipynb",
         "03_the_morality_direction.ipynb",
         "04_when_an_instruction_helps.ipynb",
+        "05_your_own_model_and_data.ipynb",
+        "06_from_transformerlens.ipynb",
     ]
 
 
@@ -47,4 +49,4 @@ def test_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     )
     client.execute()
     if path.stem == "01_first_look":
-        assert (here / "attention.html").stat().st_size > 1_000_000
+        assert (here / "attention.html").stat().st_size > 100_000

@@ -38,6 +38,8 @@ def command_of(name: str) -> Callable[..., None]:
         if done.story.printed is not None:
             print_frame(done.story.printed)
         typer.echo(f"report: {done.report}")
+        for path in done.story.copies:
+            typer.echo(f"page: {path}")
 
     parameters = [_parameter(field, info) for field, info in _in_order(config)]
     command.__name__ = name.replace(" ", "_")

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 from interp.lazy import attach
 
 if TYPE_CHECKING:
-    from interp.viz.attention import attention_fragment, attention_page, attention_sections
+    from interp.viz.attention import AttentionPage, attention_page
     from interp.viz.attention_mass import attention_to_span
+    from interp.viz.attention_view import attention_view
     from interp.viz.behaviour import (
         categories,
         effects_by_condition,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         letters,
     )
     from interp.viz.circuits import circuit_graph, faithfulness
+    from interp.viz.circuitsvis import attention_fragment
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
         direction_cosines,
@@ -59,12 +61,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONDITION_COLOURS",
+    "AttentionPage",
     "Fragment",
     "Section",
     "attention_fragment",
     "attention_page",
-    "attention_sections",
     "attention_to_span",
+    "attention_view",
     "categories",
     "circuit_graph",
     "coloured_tokens",

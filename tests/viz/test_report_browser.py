@@ -11,11 +11,10 @@ import pytest
 import torch
 
 from interp.activations import AttentionPatterns
-from interp.prompts import TokenizedPrompt, make_pair
+from interp.prompts import TokenizedPrompt
 from interp.viz import (
     Section,
     attention_fragment,
-    attention_page,
     attention_to_span,
     coloured_tokens,
     render_report,
@@ -66,18 +65,6 @@ def test_report_draws_plotly_and_circuitsvis_without_errors(browser, tmp_path):
     assert browser.execute_script("return window.broken") is None
     wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0
-
-
-def test_attention_page_draws_both_runs_without_errors(browser, tiny_model, tmp_path):
-    pair = make_pair(tiny_model, torch.arange(20, 40), torch.arange(20, 40).flip(0))
-    path = attention_page(tiny_model, pair, path=tmp_path / "attention.html", heads=[0, 1])
-    errors = opened(browser, path, "document.querySelectorAll('.attention canvas').length == 6")
-    assert errors == []
-    count = "return document.querySelectorAll('.grids svg rect').length"
-    card_cells = 3 * tiny_model.cfg.n_layers * tiny_model.cfg.n_heads
-    assert browser.execute_script(count) == card_cells
-    text = "return document.querySelector('#attention-0').innerText"
-    assert "Head Selector" in browser.execute_script(text)
 
 
 DARK_NOTEBOOK = (
