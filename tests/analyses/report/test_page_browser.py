@@ -30,7 +30,7 @@ return [plots.length, plots.filter(plot => plot.querySelector(".cartesianlayer .
 """
 READY = (
     "document.readyState === 'complete' && "
-    "[...document.querySelectorAll('.plotly-graph-div')].every(p => p.querySelector('.main-svg'))"
+    "[...document.querySelectorAll('.plotly-graph-div')].every(p => p.querySelector('.cartesianlayer .subplot'))"
 )
 
 
