@@ -30,7 +30,8 @@ return [plots.length, plots.filter(plot => plot.querySelector(".cartesianlayer .
 """
 READY = (
     "document.readyState === 'complete' && "
-    "[...document.querySelectorAll('.plotly-graph-div')].every(p => p.querySelector('.cartesianlayer .subplot'))"
+    "[...document.querySelectorAll('.plotly-graph-div')]"
+    ".every(plot => plot.querySelector('.cartesianlayer .subplot'))"
 )
 
 
