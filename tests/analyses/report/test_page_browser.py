@@ -112,17 +112,19 @@ def test_print_is_light_and_holds_every_figure_on_the_sheet(
     look_as(browser, "dark", width)
     opened(browser, report, READY)
     browser.execute_script(
-        "addEventListener('afterprint', () => { window.printed ??= true; });"
-        "matchMedia('print').addEventListener('change', e => { if (e.matches) {"
+        "addEventListener('beforeprint', () => {"
         "  const plots = [...document.querySelectorAll('.plotly-graph-div')];"
         "  window.onSheet = plots.filter(p => p.getBoundingClientRect().width > 0).length;"
-        "  window.paper = getComputedStyle(document.body).backgroundColor; } });"
+        "  window.paper = getComputedStyle(document.body).backgroundColor; });"
     )
     sheets = printed(browser)
     assert sheets.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", sheets)) >= 5
     assert browser.execute_script("return window.onSheet") == browser.execute_script(DRAWN)[0]
     assert browser.execute_script("return window.paper") == "rgb(255, 255, 255)"
+    assert (
+        browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+    )  # again
 
 
 def test_the_report_is_one_file_of_less_than_8_megabytes(report: Path) -> None:
