@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 # Compiled files are kept: to prepare all modules and their checks again takes each worker 15 seconds.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-.PHONY: demo test test-fast test-whole lint bench simulations tables figures docs nulls matrix clean
+.PHONY: demo test test-fast test-whole lint bench simulations tables figures docs notebooks nulls matrix clean
 
 demo: $(VENV)/.run
 	$(BIN)/interp demo
@@ -54,6 +54,11 @@ figures: $(VENV)/.test
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "build/site/index.html"
+
+# Run the committed notebooks anew, in place, each in its folder. NOTEBOOKS="notebooks/01*.ipynb": some.
+NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
+notebooks: $(VENV)/.test
+	for one in $(NOTEBOOKS); do $(BIN)/jupyter execute --inplace --timeout=600 $$one || exit 1; done
 
 # Placebo against placebo: how often a report would print an effect of nothing. Hours on 2 cores.
 nulls: $(VENV)/.run

@@ -24,7 +24,7 @@ from interp.runs.manifest import (
 )
 
 NOT_COMPARED = (
-    "config.out", "config.png", "config.template_date", "config.device", "config.dtype",
+    "config.out", "config.page", "config.png", "config.template_date", "config.device", "config.dtype",
     "model.checks", "model.versions",
 )  # fmt: skip
 """What may differ between a run and its resumption; the model's card has its date, device and dtype."""

@@ -174,8 +174,10 @@ def read_config(config: type[_Config], **options: Any) -> _Config:
         return config(**options)
     except ValidationError as errors:
         first = errors.errors()[0]
-        option = str(first["loc"][0]).replace("_", "-")
         message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        if not first["loc"]:  # a check of several fields names them itself
+            raise InterpError(message) from errors
+        option = str(first["loc"][0]).replace("_", "-")
         given = first["input"]
         if first["type"] == "too_short":  # a list without names: as it was typed
             given = options.get(str(first["loc"][0]), given)

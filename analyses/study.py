@@ -144,13 +144,15 @@ class Story:
 
     ``headline`` is the one line that a command ends with and a list of runs shows: the effect asked
     about with its interval, and what it is judged to be. ``pages`` are further HTML pages by their
-    file's name, written among the figures. ``printed`` is a table that the command prints at its end.
+    file's name, written among the figures; ``copies`` are pages that were asked for elsewhere, by their
+    path. ``printed`` is a table that the command prints at its end.
     """
 
     title: str
     sections: Sequence[Section]
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[Path, str] = field(default_factory=dict)
     printed: pd.DataFrame | None = None
     headline: str = ""
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpError
+
+_HEAD = re.compile(r"L([0-9]{1,4})H([0-9]{1,4})")
 
 
 def read_text(path: str | Path) -> str:
@@ -61,6 +64,18 @@ def parse_json(text: str, where: str, *, allow_nan: bool = False) -> Any:
     except ValueError as error:  # Python converts no more than some thousand digits
         raise InterpError(f"{where}: not valid JSON (a number has too many digits)") from error
     return value
+
+
+def parse_head(label: str) -> tuple[int, int]:
+    """Layer and head of a label such as ``L15H5``.
+
+    Raises:
+        InterpError: any other text.
+    """
+    found = _HEAD.fullmatch(label.strip())
+    if found is None:
+        raise InterpError(f"{label!r} is no head: heads are written L15H5 (layer 15, head 5)")
+    return int(found[1]), int(found[2])
 
 
 def require_unicode(text: str, where: str) -> None:

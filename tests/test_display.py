@@ -93,6 +93,7 @@ def shown(
         "LensConditions": lens_conditions(model, [make_item()], progress=False),
         "OptionScores": dataclasses.replace(scores, card=bad_card),
         "ModelCard": bad_card,
+        "AttentionPatterns": interp.activations.read_attention(model, pair),
         "Fragment": interp.viz.coloured_tokens([BAD], {BAD: [1.0]}, unit=BAD),
     }
 
@@ -129,8 +130,9 @@ def test_the_text_itself_is_shown(name: str, shown: dict[str, Any]) -> None:
 
 
 def test_pages_hold_no_live_tag(tiny_model: Any, pair: Any, tmp_path: Path) -> None:
-    path = interp.viz.attention_page(tiny_model, pair, path=tmp_path / "a.html", layers=[0])
-    assert "<img" not in path.read_text(encoding="utf-8").split("<body", 1)[-1]
+    interp.viz.attention_page(tiny_model, pair, path=tmp_path / "a.html", heads=[(0, 1)])
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "<img" not in page.split("<body", 1)[-1]
 
 
 def test_a_report_holds_no_live_tag() -> None:

@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from analyses.config import ContrastConfig, Limit, Out, Rotate
+from pydantic import AfterValidator, Field, model_validator
+
+from analyses.config import ContrastConfig, Limit, Out, Rotate, parse_list
+from interp.errors import InterpError
+from interp.parsing import parse_head
+
+CHOICES = ("difference", "instruction", "knockout")
+"""By what the heads of the page are chosen, where none are named."""
+
+
+def check_heads(text: str) -> str:
+    """A choice, or labels of heads.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text not in CHOICES:
+        try:
+            if not named_heads(text):
+                raise InterpError("no head is named")
+        except InterpError as error:
+            raise ValueError(f"{error}; or give one of {', '.join(CHOICES)}") from error
+    return text
+
+
+def named_heads(text: str) -> tuple[tuple[int, int], ...]:
+    """(layer, head) of ``L15H5,L24H2``; of a choice none.
+
+    Raises:
+        InterpError: what is no label of a head.
+    """
+    return () if text in CHOICES else tuple(parse_head(label) for label in parse_list(text))
 
 
 class AttentionConfig(ContrastConfig):
@@ -14,9 +45,38 @@ class AttentionConfig(ContrastConfig):
     examples: ClassVar[tuple[str, ...]] = (
         "interp attention --items bbq:Age",
         "interp attention --items bbq:Age,bbq:Religion --limit 24 --rotate",
+        "interp attention --items bbq:Age --heads L15H5,L24H2 --out page.html",
         "interp attention --condition careful --condition-file my.yaml --texts 2",
     )
 
     limit: Limit = 8
     rotate: Rotate = False
+    heads: Annotated[
+        str,
+        AfterValidator(check_heads),
+        Field(
+            description="Heads that are shown token by token: L15H5,L24H2; or those of the largest "
+            "difference to the placebo, of the most attention to the instruction, or of the largest "
+            "effect of a knockout (difference, instruction, knockout)."
+        ),
+    ] = "difference"
+    page: Annotated[
+        Path | None,
+        Field(
+            description="Also write the attention page to this file (--out FILE.html does both)."
+        ),
+    ] = None
     out: Out = Path("runs/attention")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _page_of_out(cls, values: Any) -> Any:
+        """``out`` that names a page: the page is written there, and the run's folder beside it."""
+        out = values.get("out") if isinstance(values, dict) else None
+        if out is None or Path(out).suffix.lower() not in (".html", ".htm"):
+            return values
+        if values.get("page") is not None:
+            raise InterpError(
+                f"--out {str(out)!r} names a page, and so does --page: give --out a folder"
+            )
+        return {**values, "page": Path(out), "out": Path(out).with_suffix("")}

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import numpy as np
 import plotly.graph_objects as go
-import torch
 
-from analyses.attention.tables import AttentionResult, head_grid, most_above_placebo
+from analyses.attention.tables import AttentionResult, most_above_placebo, span_attention
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.report.prose import count
 from analyses.report.sections import limits, read_sample
 from analyses.report.verdicts import untested
 from analyses.study import Story
 from interp import viz
-from interp.stats import FloatArray, interval_of
+from interp.stats import interval_of
 from interp.viz import Fragment, Section, render_report
+from interp.viz.attention_view import AttentionRun, draw_view
 from interp.viz.report import format_interval
 
 PAGE = "attention"
-"""The page beside the report with both prompts and more heads."""
+"""The page beside the report: the view alone."""
 
-_MOST_HEADS = 6
-_IN_REPORT = 3
+CAPTION = (
+    "The maps and the table are means over items; tokens are those of one item, an example at heads "
+    "that were picked for their size. Attention shows what is read, not what is used."
+)
 
 
 def tell(done: AttentionResult) -> Story:
     """Sections, the figure, and the page of both prompts."""
     name = done.config.condition
     figure = viz.attention_to_span(done.grid(name, "treated"), done.grid(name, "placebo"))
+    view = example_view(done)
+    page = render_report([Section("", figures=[(view, CAPTION)])], title="Attention", lead="")
     return Story(
         title=f"Who looks at the instruction{by_name(name)}?",
-        sections=[_question(done), _looks(done, figure), _limits(done)],
+        sections=[_question(done), _looks(done, figure, view), _limits(done)],
         figures={"attention_to_instruction": figure},
-        pages={PAGE: example_page(done)},
+        pages={PAGE: page},
+        copies={} if done.config.page is None else {done.config.page: page},
         headline=read_mass(done),
     )
 
 
-def _looks(done: AttentionResult, figure: go.Figure) -> Section:
+def _looks(done: AttentionResult, figure: go.Figure, view: Fragment) -> Section:
     """The head that stands out, the same for the control, and an example's heads."""
-    name = done.config.condition
-    layer, patterns = done.most_above_placebo(name)["layer"], done.patterns[name]
-    heads = _strongest(done.grid(name, "estimate")[layer], _IN_REPORT)
-    link = f'<p><a href="figures/{PAGE}.html">A page with both prompts and more heads</a></p>'
     return Section(
         "Who looks at the instruction",
         paragraphs=[read_mass(done), read_control_mass(done)],
@@ -54,36 +54,26 @@ def _looks(done: AttentionResult, figure: go.Figure) -> Section:
                 "there need not be about meaning. A difference between the maps is no result where "
                 "no head is named above.",
             ),
-            (
-                viz.attention_fragment(patterns, layers=[layer], heads=heads),
-                f"An example, picked for the size of its difference: {patterns.prompt.label}, layer "
-                f"{layer}.",
-            ),
-            (Fragment(link), ""),
+            (view, CAPTION),
         ],
     )
 
 
-def example_page(done: AttentionResult) -> str:
-    """Both prompts of the example at the layer whose heads look at the instruction most."""
-    names, rows = (done.config.condition, "placebo"), done.example
-    masses = [head_grid(rows[rows["condition"] == name], "mass") for name in names]
-    source, destination = (done.patterns[name] for name in names)
-    layer = max(source.layers, key=lambda layer: masses[0][layer].mean())
-    sections = viz.attention_sections(
-        source,
-        destination,
-        span="instruction",
-        names=names,
-        heads={layer: _strongest(masses[0][layer], _MOST_HEADS)},
-        masses=[torch.tensor(mass, dtype=torch.float32) for mass in masses],
-    )
-    title = f"Attention: {source.prompt.label}"
-    return render_report(sections, title=title, lead=done.card.one_line)
-
-
-def _strongest(values: FloatArray, n: int) -> list[int]:
-    return [int(head) for head in np.argsort(-values, kind="stable")[:n]]
+def example_view(done: AttentionResult) -> Fragment:
+    """All heads' mass on the instruction, means over items, and an example's tokens at those shown."""
+    name = done.config.condition
+    runs = [
+        AttentionRun(label, span_attention(done, arm), done.patterns[label])
+        for label, arm in ((name, "treated"), ("placebo", "placebo"))
+    ]
+    chosen = {
+        "difference": "heads of the largest difference",
+        "instruction": "heads of the most attention to the instruction",
+        "knockout": "heads of the largest effect of a knockout",
+    }.get(done.config.heads, "the heads asked for")
+    title = f"{chosen}; tokens of {done.patterns[name].prompt.label}"
+    lead = done.card.one_line
+    return draw_view(runs, heads=done.shown, span="instruction", title=title, lead=lead)
 
 
 def read_mass(done: AttentionResult) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analyses.attention import story, tables
 from analyses.attention.config import AttentionConfig
-from analyses.attention.tables import AttentionResult, layers_shown
+from analyses.attention.tables import AttentionResult
 from analyses.contrast import (
     CONTROL,
     PromptBench,
@@ -23,7 +23,10 @@ from analyses.contrast import (
 from analyses.study import Lab, Saved, Step, Steps, Story
 from interp.activations import read_attention
 from interp.data import ChoiceItem
+from interp.errors import InterpError
+from interp.patching import knockout
 from interp.prompts import Condition, TokenizedPrompt, condition_prompt, prompt_row
+from interp.prompts.pair import pair_of_conditions
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,17 @@ class PatternUnit:
         return {**self.of.key(), "condition": self.condition, "layers": self.layers}
 
 
+@dataclass(frozen=True)
+class KnockoutUnit:
+    """A unit whose heads are cut off from the instruction one at a time."""
+
+    of: Unit
+
+    def key(self) -> dict[str, Any]:
+        """What decides its rows."""
+        return {**self.of.key(), "knockout": "layer_head"}
+
+
 class Attention:
     """See :mod:`analyses.attention`."""
 
@@ -60,11 +74,16 @@ class Attention:
 
     def ask(self, config: AttentionConfig, *, progress: bool = True) -> Question[AttentionConfig]:
         """Items and conditions; refuses a condition that has no placebos or is no single prompt."""
+        if config.page is not None and not config.page.absolute().parent.is_dir():
+            raise InterpError(
+                f"--page {str(config.page)!r}: its folder does not exist: make it first"
+            )
         return ask_contrast(config, progress=progress)
 
     def bench(self, asked: Question[AttentionConfig], lab: Lab) -> PromptBench[AttentionConfig]:
-        """Model and text bank; refuses prompts that cannot be made of the first item."""
+        """Model and text bank; refuses prompts that cannot be made, and heads that are not there."""
         bench = PromptBench.of(asked, lab)
+        tables.require_heads(bench.config, bench.model.cfg)
         for contrast in (bench.config.condition, CONTROL):
             _prompts(bench, Unit(asked.items[0], contrast, 0))
         return bench
@@ -78,8 +97,20 @@ class Attention:
 
         units = units_of(bench)
         mass = yield Step("attention", units, key=key, compute=measure_mass)
+        blocked = None
+        if bench.config.heads == "knockout":
+            first_of = {
+                unit.item.id: KnockoutUnit(unit) for unit in reversed(units_of(bench, CONTROL))
+            }
+            blocked = yield Step(
+                "knockout",
+                list(first_of.values())[::-1],
+                key=lambda unit: key(unit.of) | unit.key(),
+                compute=measure_knockout,
+            )
+        heads = tables.choose_heads(bench.config, mass, blocked)
+        layers = tuple(sorted({layer for layer, _ in heads}))
         first = units[0]
-        layers = layers_shown(mass, first.item.id, first.slot, bench.config.condition)
         shown = [PatternUnit(first, condition, layers) for condition in (first.contrast, "placebo")]
         yield Step(
             "patterns", shown, key=lambda unit: key(unit.of) | unit.key(), compute=measure_patterns
@@ -98,13 +129,14 @@ class Attention:
         return story.tell(result)
 
 
-def units_of(bench: PromptBench[AttentionConfig]) -> list[Unit]:
+def units_of(bench: PromptBench[AttentionConfig], *left_out: str) -> list[Unit]:
     """The wordings of the condition on every item, then those of the control."""
     config = bench.config
     n_control = min(config.texts, bench.bank.n_texts(CONTROL))
     return [
         Unit(item, contrast, slot)
         for contrast, n in ((config.condition, config.texts), (CONTROL, n_control))
+        if contrast not in left_out
         for k, item in enumerate(bench.items)
         for slot in slots_of(k, n, rotate=config.rotate)
     ]
@@ -126,6 +158,16 @@ def measure_mass(bench: PromptBench[AttentionConfig], unit: Unit) -> pd.DataFram
         rows = pd.DataFrame(labels, index=cells).reset_index()
         frames.append(rows[[*labels, "layer", "head"]].assign(mass=mass.flatten().tolist()))
     return pd.concat(frames, ignore_index=True)
+
+
+def measure_knockout(bench: PromptBench[AttentionConfig], unit: KnockoutUnit) -> pd.DataFrame:
+    """What each head's no longer reading the instruction changes in the margin, nats."""
+    treated, placebo = _pair(bench, unit.of)
+    pair = pair_of_conditions(bench.model, unit.of.item, placebo, treated)
+    effects = knockout(bench.model, pair, cells="layer_head", progress=False).effect()[..., 0]
+    cells = pd.MultiIndex.from_product([range(n) for n in effects.shape], names=["layer", "head"])
+    frame = pd.DataFrame({"effect": effects.flatten().tolist()}, index=cells).reset_index()
+    return frame.assign(item=unit.of.item.id)
 
 
 def measure_patterns(bench: PromptBench[AttentionConfig], unit: PatternUnit) -> pd.DataFrame:

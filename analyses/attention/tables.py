@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.attention.config import AttentionConfig
+from analyses.attention.config import AttentionConfig, named_heads
 from analyses.contrast import CONTROL, Question
 from analyses.study import Saved
-from interp.activations import AttentionPatterns
+from interp.activations import AttentionPatterns, SpanAttention
+from interp.activations.span_attention import LATER
 from interp.data import ChoiceItem
 from interp.display import short_repr
+from interp.errors import InterpError
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec, prompt_of_row
 from interp.stats import ALPHA, FloatArray, cluster_mean, interval_columns, max_t
+from interp.viz.attention_view import Head
+
+MOST_HEADS = 6
+"""How many heads are chosen where none are named; the layers of these are kept of the example."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class AttentionResult:
     ``mass``: a row per prompt, layer and head. ``heads``: per contrast and head the mean mass of the
     treated prompts (``treated``) and of their placebos (``placebo``), and the difference with its
     interval and ``p_corrected`` over all heads. ``patterns``: of one item's two prompts, at the layers
-    shown.
+    of the heads that are ``shown`` token by token.
     """
 
     config: AttentionConfig
@@ -39,6 +45,7 @@ class AttentionResult:
     mass: pd.DataFrame
     heads: pd.DataFrame
     patterns: dict[str, AttentionPatterns]
+    shown: tuple[Head, ...]
     report: Path
 
     __repr__ = short_repr
@@ -56,16 +63,15 @@ class AttentionResult:
         rows = self.heads[self.heads["contrast"] == contrast]
         return rows[(rows["p_corrected"] < ALPHA) & (rows["estimate"] > 0)]
 
-    @property
-    def example(self) -> pd.DataFrame:
-        """The rows of ``mass`` of the prompts whose patterns were kept."""
-        names = ["item", "contrast", "slot"]
-        return self.mass[(self.mass[names] == self.mass.loc[0, names]).all(axis=1)]
-
 
 def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
     """The result of the saved rows."""
     mass = saved.table("attention")
+    blocked = saved.table("knockout") if saved.has("knockout") else None
+    patterns = {
+        row["condition"]: patterns_of(row) for row in saved.table("patterns").to_dict("records")
+    }
+    kept = next(iter(patterns.values())).layers
     contrasts = (asked.config.condition, CONTROL)
     return AttentionResult(
         config=asked.config,
@@ -76,10 +82,58 @@ def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
         heads=pd.concat(
             [head_table(mass, name, asked.config.seed) for name in contrasts], ignore_index=True
         ),
-        patterns={
-            row["condition"]: patterns_of(row) for row in saved.table("patterns").to_dict("records")
-        },
+        patterns=patterns,
+        shown=choose_heads(asked.config, mass, blocked, layers=kept),
         report=saved.report,
+    )
+
+
+def choose_heads(
+    config: AttentionConfig,
+    mass: pd.DataFrame,
+    blocked: pd.DataFrame | None = None,
+    *,
+    layers: Sequence[int] | None = None,
+) -> tuple[Head, ...]:
+    """The heads that were named, or the six of the largest values by the configuration's choice.
+
+    ``blocked``: effects of knockouts; ``layers``: among which heads are chosen, None takes all.
+    """
+    named = named_heads(config.heads)
+    if named:
+        return named
+    means = head_means(mass, config.condition)
+    values = means["treated"] if config.heads == "instruction" else means["estimate"]
+    if blocked is not None:
+        by_head = blocked.groupby(["layer", "head"])["effect"].mean().abs()
+        values = by_head.loc[list(zip(means["layer"], means["head"], strict=True))].reset_index(
+            drop=True
+        )
+    order = means.assign(value=values)
+    if layers is not None:
+        order = order[order["layer"].isin(layers)]
+    top = order.nlargest(MOST_HEADS, "value")
+    return tuple((int(layer), int(head)) for layer, head in top[["layer", "head"]].to_numpy())
+
+
+def require_heads(config: AttentionConfig, cfg: Any) -> None:
+    """Refuse a named head that the model does not have."""
+    for layer, head in named_heads(config.heads):
+        if layer >= cfg.n_layers or head >= cfg.n_heads:
+            raise InterpError(
+                f"--heads L{layer}H{head}: the model has layers 0..{cfg.n_layers - 1} and heads "
+                f"0..{cfg.n_heads - 1}"
+            )
+
+
+def span_attention(done: AttentionResult, arm: str) -> SpanAttention:
+    """The mean mass of all later positions on the instruction (``treated``) or its ``placebo``."""
+    values = torch.tensor(done.grid(done.config.condition, arm), dtype=torch.float32)
+    n_layers = len(values)
+    rows = done.mass[done.mass["contrast"] == done.config.condition]
+    n_prompts = len(rows[["item", "slot"]].drop_duplicates())
+    return SpanAttention(
+        values[:, :, None, None], tuple(range(n_layers)), (LATER,), ("instruction",), n_prompts
     )
 
 
@@ -127,14 +181,6 @@ def head_grid(rows: pd.DataFrame, column: str) -> FloatArray:
 def most_above_placebo(heads: pd.DataFrame) -> dict[Any, Any]:
     """The row of :func:`head_means` or :func:`head_table` with the largest difference."""
     return heads.nlargest(1, "estimate").to_dict("records")[0]
-
-
-def layers_shown(mass: pd.DataFrame, item: str, slot: int, condition: str) -> tuple[int, ...]:
-    """Where the example is looked at: the layer of the head that stands out, and its strongest one."""
-    standing_out = int(most_above_placebo(head_means(mass, condition))["layer"])
-    own = mass[(mass["item"] == item) & (mass["slot"] == slot) & (mass["condition"] == condition)]
-    by_layer = own.groupby("layer")["mass"].mean()
-    return tuple(sorted({standing_out, int(by_layer.index[int(by_layer.argmax())])}))
 
 
 def patterns_of(row: Mapping[Any, Any]) -> AttentionPatterns:

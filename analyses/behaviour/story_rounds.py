@@ -25,7 +25,7 @@ from analyses.behaviour.layout import (
 )
 from analyses.behaviour.tables import BehaviourResult
 from analyses.report.prose import of_kind
-from analyses.report.verdicts import bare
+from analyses.report.verdicts import bare, is_finding
 from interp import viz
 from interp.behaviour.round_tables import EQUAL_COST
 from interp.stats import intervals_of
@@ -61,6 +61,8 @@ def _round_effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
         contrasts = own.groupby(["items", "against"], sort=False)
         paragraphs.append(" ".join(words.say_round_effect(part, claims) for _, part in contrasts))
     shown = table[table["items"].isin(apart(table)) & (table["against"] == "placebo")]
+    tests = zip(intervals_of(shown), shown["p_corrected"], strict=True)
+    shown = shown.assign(clear=[is_finding(interval, p) for interval, p in tests])
     return make_part(
         "What does the instruction add, round by round?",
         paragraphs,
@@ -76,7 +78,8 @@ def _round_effects(done: BehaviourResult, table: pd.DataFrame) -> Part:
             for m in _EFFECTS
             if with_numbers(shown, m)
         },
-        caption="Condition minus its placebo in the same round.",
+        caption="Condition minus its placebo in the same round; none is filled where there are too few "
+        "wordings or clusters for a claim.",
         about=rows,
     )
 

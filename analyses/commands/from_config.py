@@ -51,6 +51,8 @@ def command_of(name: str) -> Callable[..., None]:
         if done.story.headline:
             typer.echo(done.story.headline)
         typer.echo(f"report: {done.report}")
+        for path in done.story.copies:
+            typer.echo(f"page: {path}")
 
     parameters = [_parameter(field, info) for field, info in _in_order(config)]
     parameters.append(

@@ -58,12 +58,16 @@ def tell(done: LensResult) -> Story:
 
 
 def _figures(done: LensResult) -> Iterator[_Drawn]:
-    parting = dict(zip(done.parting["contrast"], intervals_of(done.parting), strict=True))
+    layers, parted = told_contrasts(done.totals, done.effects, condition=done.config.condition)
+    clear = done.effects["clear"].astype(bool) & done.effects["contrast"].isin(layers)
+    partings = zip(done.parting["contrast"], intervals_of(done.parting), strict=True)
+    parting = {str(name): interval for name, interval in partings if name in parted}
     yield (
         "effects",
-        viz.lens_effects(done.effects, parting, metric=done.config.metric),
+        viz.lens_effects(done.effects.assign(clear=clear), parting, metric=done.config.metric),
         "What each instruction adds to its placebo. The panels have their own scales. Dashed: the "
-        "layer where the runs part, its interval shaded.",
+        "layer where the runs part, its interval shaded, of a curve that is interpreted and has an "
+        "effect at the output.",
     )
     yield (
         "levels",
@@ -120,6 +124,7 @@ def _effect(done: LensResult) -> Section:
 
 def _where(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
     effects = done.effects
+    layers, parted = told_contrasts(done.totals, effects, condition=done.config.condition)
     rows = []
     for row, parting in zip(
         done.parting.to_dict("records"), intervals_of(done.parting), strict=True
@@ -128,9 +133,18 @@ def _where(done: LensResult, figure: tuple[go.Figure, str]) -> Section:
         rows.append(
             {
                 "contrast": f"{row['contrast']} - placebo",
-                "parts at layer": None if np.isnan(parting.estimate) else _whole(parting),
-                "clear layers": number_ranges(own.loc[own["clear"], "layer"]),
-                "why none": parting.reason,
+                "parts at layer": (
+                    None
+                    if np.isnan(parting.estimate) or row["contrast"] not in parted
+                    else _whole(parting)
+                ),
+                "clear layers": (
+                    number_ranges(own.loc[own["clear"], "layer"])
+                    if row["contrast"] in layers
+                    else "not interpreted"
+                ),
+                "why none": parting.reason
+                or ("" if row["contrast"] in parted else "no effect at the output is claimed"),
             }
         )
     table = pd.DataFrame(rows)
@@ -250,6 +264,22 @@ def read_curves(
     own, claim = effects[effects["contrast"] == condition], claim_of(totals, condition)
     readings.append(_read_condition(condition.capitalize(), own, partings[condition], claim))
     return readings
+
+
+def told_contrasts(
+    totals: pd.DataFrame, effects: pd.DataFrame, *, condition: str
+) -> tuple[set[str], set[str]]:
+    """The contrasts whose clear layers :func:`read_curves` names, and those whose parting it names.
+
+    Table and figure show no others.
+    """
+    if not control_works(claim_of(totals, CONTROL)):
+        return set(), set()
+    if not clear_layers(effects[effects["contrast"] == CONTROL]).any():
+        return {CONTROL}, {CONTROL}
+    claim = claim_of(totals, condition)
+    layers = {CONTROL} if claim.verdict == "metric-dependent" else {CONTROL, condition}
+    return layers, {CONTROL, condition} if claim.is_effect else {CONTROL}
 
 
 def _read_condition(name: str, rows: pd.DataFrame, parting: Interval, claim: Claim) -> str:

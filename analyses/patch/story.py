@@ -10,10 +10,9 @@ reports can have them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -21,32 +20,31 @@ from analyses.config import MAP_ITEMS
 from analyses.contrast import CONTROL, by_name, standing
 from analyses.patch.config import PatchConfig
 from analyses.patch.health import read_health
+from analyses.patch.reading import held_back, read_map
 from analyses.patch.tables import PatchResult
 from analyses.report.claims import Claim
-from analyses.report.prose import count, sentences
-from analyses.report.sections import (
-    METRICS,
-    effect_section,
-    headline,
-    limits,
-    named,
-    read_sample,
-)
-from analyses.report.verdicts import control_works, untested, wordings_caveat
+from analyses.report.prose import count
+from analyses.report.sections import METRICS, effect_section, headline, limits, named, read_sample
+from analyses.report.verdicts import untested, wordings_caveat
 from analyses.study import Story
 from analyses.totals import claim_of
 from interp import viz
 from interp.patching import SweepResult
-from interp.patching.localising import is_ceiling, is_localising, patches_everything
 from interp.prompts.align import EQUAL_LENGTHS
-from interp.stats import ALPHA, intervals_of
+from interp.stats import intervals_of
 from interp.viz import Section
-from interp.viz.grids import cell_name
 from interp.viz.sweeps import partly_patched_columns
 
-_MOST_NAMED = 6
 Drawn: TypeAlias = tuple[str, go.Figure, str]
 """Name, figure, caption."""
+
+
+class _Marks(TypedDict):
+    """How a figure marks cells."""
+
+    significance: bool
+    n_maps: int
+
 
 _SITES = {
     "resid_pre": "the residual stream before each layer",
@@ -74,7 +72,9 @@ def tell(done: PatchResult) -> Story:
     figures: dict[str, go.Figure] = {}
     for site in config.site:
         results = {name: sweep for (name, at), sweep in done.results.items() if at == site}
-        drawn = list(map_figures(results, condition=config.condition))
+        drawn = list(
+            map_figures(results, done.totals, condition=config.condition, n_maps=len(config.site))
+        )
         summary = done.summary[done.summary["site"] == site]
         sections.append(
             map_section(
@@ -268,24 +268,47 @@ def _patched_in_part(results: Mapping[str, SweepResult]) -> list[str]:
     return said
 
 
-def map_figures(results: Mapping[str, SweepResult], *, condition: str) -> Iterator[Drawn]:
-    """The condition's figures at one site first, then its control's."""
-    for name in [name for name in dict.fromkeys([condition, CONTROL]) if name in results]:
+def map_figures(
+    results: Mapping[str, SweepResult],
+    totals: pd.DataFrame,
+    *,
+    condition: str,
+    n_maps: int = 1,
+) -> Iterator[Drawn]:
+    """The control's figures at one site first, then the condition's, on the same scale of colours.
+
+    Cells are outlined in maps that the section interprets, by the rule by which it names them. The other
+    arguments are those of :func:`map_section`.
+    """
+    claim = claim_of(totals, condition)
+    control = (results[CONTROL], claim_of(totals, CONTROL)) if CONTROL in results else None
+    held = {condition: held_back(claim, control, n_maps=n_maps)}
+    limit = viz.common_limit(*results.values())
+    for name in [name for name in dict.fromkeys([CONTROL, condition]) if name in results]:
         result = results[name]
         is_control = name == CONTROL and condition != CONTROL
         who = "the positive control" if is_control else f"the {name} prompt"
         copying = ", a map of copying: it names the answer" if name == CONTROL else ""
+        tested = not held.get(name) and not untested(result.total())
+        marks: _Marks = {"significance": tested, "n_maps": n_maps}
+        over = "this map" if n_maps == 1 else f"all {n_maps} maps"
         caption = (
-            f"The map of {who}{copying}. Blue: the patch brings the better answer. Dots: p < .05 "
-            "with all cells of this map corrected for; a colour without a dot is no result."
+            f"The map of {who}{copying}. Blue: the patch brings the better answer. "
+            + (
+                f"Outlined: p < .05 with all cells of {over} corrected for; a colour without an outline "
+                "is no result."
+                if tested
+                else "Shown but not interpreted (see above), so no cell is outlined."
+            )
+            + (" All maps here have one scale." if len(results) > 1 else "")
         )
-        yield f"map-{name}-{result.site}", viz.heatmap(result), caption
+        yield f"map-{name}-{result.site}", viz.heatmap(result, limit=limit, **marks), caption
         if "span" in result.axis_names:
             caption = f"The same for {who}: each span's mean effect over layers."
             yield f"profile-{name}-{result.site}", viz.layer_profile(result), caption
         if not is_control:
             caption = "The largest cells, picked for their size and so biased upward by selection."
-            yield f"top-{name}-{result.site}", viz.top_cells(result), caption
+            yield f"top-{name}-{result.site}", viz.top_cells(result, **marks), caption
 
 
 def _limits(done: PatchResult) -> Section:
@@ -312,82 +335,6 @@ def read_localisable(claim: Claim) -> str:
     if claim.is_effect:
         return " This whole effect is what the maps divide up."
     return " So there is nothing to localise."
-
-
-def read_map(
-    condition: str,
-    result: SweepResult,
-    claim: Claim,
-    *,
-    control: tuple[SweepResult, Claim] | None,
-    n_maps: int = 1,
-) -> list[str]:
-    """What one site's map says, once the gates are passed, and the notes of its result.
-
-    ``claim``: the effect to localise. ``control``: the positive control's map and its claim, also where
-    it is the condition itself; None where none was run. ``n_maps``: sites of the report, whose maps are
-    one family.
-    """
-    readings = []
-    if control is not None and condition != CONTROL:
-        copying = "Positive control (a map of copying)"
-        readings.append(f"{copying}: {_surviving(control[0], n_maps)}.")
-    if control is None:
-        readings.append("No positive control was run, so the map is shown but not interpreted.")
-    elif not control_works(control[1]):
-        readings.append(
-            "Naming the answer shows no effect here (see above): the map is shown but not interpreted."
-        )
-    elif not surviving_cells(control[0], n_maps).any():
-        readings.append("The positive control's map shows nothing: no map is interpreted.")
-    elif not claim.is_effect:
-        readings.append("Without an effect to localise, the map is shown but not interpreted.")
-    else:
-        readings.append(f"{condition.capitalize()}: {_surviving(result, n_maps)}.")
-    return readings + sentences(result.notes)
-
-
-def surviving_cells(result: SweepResult, n_maps: int) -> npt.NDArray[np.bool_]:
-    """Cells with p < .05 over all maps: max-t in each, Bonferroni over maps.
-
-    Those that locate nothing or are patched in part are none of them.
-    """
-    if untested(result.total()):
-        return np.zeros(len(result.index_df), dtype=bool)
-    p = np.asarray(result.max_t().p_corrected, dtype=float).reshape(-1)
-    return np.asarray((p * n_maps < ALPHA) & is_localising(result))
-
-
-def _surviving(result: SweepResult, n_maps: int) -> str:
-    """The cells that differ from zero with all cells corrected for, the largest by name."""
-    blocked = untested(result.total())
-    if blocked:
-        return f"no cell is named, {blocked}"
-    free = is_localising(result)
-    if not free.any():
-        return "no cell is named, since all are patched in part"
-    kept = np.flatnonzero(surviving_cells(result, n_maps))
-    over = "all cells" if n_maps == 1 else f"all cells of {n_maps} maps"
-    if not len(kept):
-        return f"no cell differs from zero with {over} corrected for"
-    test = result.max_t()
-    effect, low, high = (
-        np.asarray(v, dtype=float).reshape(-1) for v in (test.estimate, test.low, test.high)
-    )
-    order = kept[np.argsort(-np.abs(effect[kept]), kind="stable")][:_MOST_NAMED]
-    rows = result.index_df.to_dict("records")
-    cells = "; ".join(
-        f"{cell_name(rows[k])} {effect[k]:+.3f} [{low[k]:.3f}, {high[k]:.3f}]" for k in order
-    )
-    some = "the largest are " if len(kept) > len(order) else ""
-    everything = "ceiling column" if is_ceiling(result).any() else "column of everything"
-    aside = [f"the {everything}"] if patches_everything(result).any() else []
-    aside += ["spans that are patched in part"] if result.partly_patched().any() else []
-    ceiling = f", {' and '.join(aside)} aside," if aside else ""
-    return (
-        f"{len(kept)} of {int(free.sum())} cells{ceiling} differ from zero with {over} corrected for "
-        f"(simultaneous 95 % intervals): {some}{cells}"
-    )
 
 
 def _windows(result: SweepResult) -> str:

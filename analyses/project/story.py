@@ -7,6 +7,8 @@ position that causality fixes is said to be fixed and not tested.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -100,7 +102,10 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
     treated, control = (rows[rows["condition"] == name] for name in (asked, CONTROL))
     layer, row = done.direction.best_layer, done.direction.best_row
     usable = above_chance(done.direction.auc.at(row), done.direction.shuffled.p[row])
-    figure = viz.projection_contrast(rows, nulls, title=f"{site} at “{position}”")
+    at_chance = done.direction.layers_at_chance
+    figure = viz.projection_contrast(
+        rows, nulls, title=f"{site} at “{position}”", at_chance=at_chance
+    )
     figures[f"contrast-{position}"] = figure
     table = treated[["layer", "class_units", "p_corrected", "p_null"]].rename(columns=_HEADINGS)
     table.insert(1, "contrast", pd.Series(intervals_of(treated), index=treated.index))
@@ -110,7 +115,9 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
         title,
         paragraphs=[
             read_control(control),
-            *read_instruction(treated, control, condition=asked, usable=usable),
+            *read_instruction(
+                treated, control, condition=asked, usable=usable, at_chance=at_chance
+            ),
             *read_best(treated[treated["layer"] == layer].iloc[0], nulls, usable=usable),
         ],
         tables=[
@@ -129,8 +136,8 @@ def _projection(done: ProjectResult, position: str, figures: dict[str, go.Figure
         figures=[
             (
                 figure,
-                "A shift inside the grey band is what null directions show as well. Green: the positive "
-                "control, which names the answer.",
+                "A shift inside the grey band is what null directions show as well; at a greyed layer "
+                "the direction is at chance. Green: the positive control, which names the answer.",
             )
         ],
     )
@@ -146,6 +153,7 @@ def _components(done: ProjectResult, position: str, figures: dict[str, go.Figure
         f"map-{position}": viz.projection_map(
             rows[rows["condition"] == asked],
             title=f"{asked.capitalize()} − placebo per component at “{position}”",
+            at_chance=stack.layers_at_chance,
         ),
         f"contributors-{position}": viz.top_contributors(
             treated, title=f"Who writes the contrast at layer {stack.best_layer}"
@@ -211,9 +219,17 @@ def read_control(control: pd.DataFrame) -> str:
 
 
 def read_instruction(
-    rows: pd.DataFrame, control: pd.DataFrame, *, condition: str, usable: bool
+    rows: pd.DataFrame,
+    control: pd.DataFrame,
+    *,
+    condition: str,
+    usable: bool,
+    at_chance: Sequence[int] = (),
 ) -> list[str]:
-    """Where the condition's contrast differs from zero and from the nulls, or that it does not."""
+    """Where the condition's contrast differs from zero and from the nulls, or that it does not.
+
+    Layers whose direction is ``at_chance`` are none of those that are named.
+    """
     asked = f"The instruction{by_name(condition)}"
     blocked = _untested(rows)
     if blocked:
@@ -221,8 +237,14 @@ def read_instruction(
     moved = rows[rows["sure"]]
     if moved.empty:
         return [read_no_finding(asked, len(rows), "layer")]
-    beyond = moved[moved["beyond"]]
+    chance = moved["layer"].isin(at_chance)
+    beyond = moved[moved["beyond"] & ~chance]
     differs = f"{asked}'s shift differs from zero at {len(moved)} of {count(len(rows), 'layer')}"
+    if beyond.empty and (moved["beyond"] & chance).any():
+        return [
+            f"{differs}, and exceeds the nulls only where the direction does not separate held-out "
+            "sentences (greyed): shown but not interpreted."
+        ]
     if beyond.empty:
         return [
             f"{differs}, but at none of them is it larger than along null directions: the texts "

@@ -7,6 +7,7 @@ from analyses.study import Story
 from interp import viz
 from interp.models import ModelCard
 from interp.runs import Run
+from interp.viz.report import encode_page, write_whole
 
 
 def render_page(story: Story, card: ModelCard) -> str:
@@ -25,3 +26,5 @@ def write_page(folder: Run, story: Story, *, card: ModelCard, png: bool = False)
                 viz.save(figure, path)
     for label, page in story.pages.items():
         folder.save_text(f"figures/{file_name(label)}.html", page)
+    for path, page in story.copies.items():
+        write_whole(path, encode_page(page))

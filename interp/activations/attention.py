@@ -1,4 +1,7 @@
-"""Attention patterns of one prompt, and how much of them goes to a span."""
+"""Attention patterns of one prompt, and how much of them goes to a span.
+
+A notebook shows patterns as heatmaps; :func:`interp.viz.attention_page` compares two runs.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
+from interp.activations.span_attention import SpanAttention, names_of, sum_by_span
 from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts import Given, TokenizedPrompt, as_prompt
@@ -41,6 +45,16 @@ class AttentionPatterns:
         if mass.shape[-1] == 0:
             raise InterpError(f"no position comes after span {span!r} of {self.prompt.label}")
         return mass.mean(dim=-1)
+
+    def by_span(self) -> SpanAttention:
+        """The mass from every span (and all later positions) to every span, at these layers."""
+        values = torch.stack([sum_by_span(layer, self.prompt) for layer in self.values])
+        return SpanAttention(values, self.layers, *names_of(self.prompt))
+
+    def _repr_html_(self) -> str | None:
+        from interp.viz import attention_view  # drawing is another room's, loaded when it is needed
+
+        return attention_view(self)._repr_html_()
 
 
 @torch.no_grad()

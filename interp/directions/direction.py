@@ -32,7 +32,7 @@ from interp.directions.stored import HEADER, no_direction, read_header, unreadab
 from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError
 from interp.models import model_card
-from interp.stats import Interval, interval_column_names, interval_columns
+from interp.stats import ALPHA, Interval, interval_column_names, interval_columns
 
 SIGN = "+ is label 1"
 
@@ -165,6 +165,16 @@ class DirectionStack:
     def best(self) -> Direction:
         """The direction at :attr:`best_layer`."""
         return self[self.best_layer]
+
+    @property
+    def layers_at_chance(self) -> tuple[int, ...]:
+        """Layers at which it does not separate held-out sentences, so that no shift along it is read.
+
+        There the interval of the AUC does not lie above .5, or shuffled labels do as well (p of .05 or
+        more, family-wise over layers).
+        """
+        found = zip(self.layers, self.auc.low, self.shuffled.p, strict=True)
+        return tuple(layer for layer, low, p in found if not low > 0.5 or p >= ALPHA)
 
     def project(self, states: States) -> Float[Tensor, "layer prompt"]:
         """Projections in class units of the states of the same site and layers."""

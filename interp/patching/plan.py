@@ -28,6 +28,7 @@ from interp.patching.cells import site_reaches
 from interp.patching.grid import Grid, grid_or_keywords
 from interp.patching.hooked import hook_of, supports_hook
 from interp.patching.metrics import Metric, named_metrics, reading_of
+from interp.patching.places import AlignedTokens, places_of
 from interp.patching.positions import ALL, TokenCounts, positions_of
 from interp.patching.sites import (
     HEAD_SITES,
@@ -74,6 +75,8 @@ class SweepPlan:
     """Tokens of every destination's full forwards: one, or one per option that adds rows."""
     tokens: TokenCounts | None = None
     """How many tokens of each column are patched; None where nothing is copied (a knockout)."""
+    places: tuple[AlignedTokens, ...] = ()
+    """What stands at each position of the grid; empty of grids without positions."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -231,7 +234,13 @@ def plan_sweep(
         n_layers,
         tuple(forward_length(reading) for reading in readings),
         TokenCounts.of(pairs, columns),
+        _places(pairs, labels) if axes[-1] == "pos" else (),
     )
+
+
+def _places(pairs: Sequence[PromptPair], labels: Sequence[str]) -> tuple[AlignedTokens, ...]:
+    """What stands at the positions of an axis, ``token_index`` or ``index`` each."""
+    return places_of(pairs, [int(label.rpartition("_")[2]) for label in labels])
 
 
 def forward_length(reading: Reading) -> int:

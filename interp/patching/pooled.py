@@ -11,13 +11,15 @@ single pairs are put together on the names that every pair has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from interp.errors import InterpError
+from interp.patching.places import AlignedTokens, common
 from interp.patching.result import SweepResult
 from interp.prompts import TokenizedPrompt
 from interp.stats import interval_columns
@@ -35,7 +37,8 @@ def place_name(prompt: TokenizedPrompt, position: int) -> str:
 
 
 def name_places(result: SweepResult, prompt: TokenizedPrompt) -> pd.DataFrame:
-    """The rows of one pair's sweep, positions by :func:`place_name`; ``token`` keeps their tokens.
+    """The rows of one pair's sweep, positions by :func:`place_name`; ``token`` keeps their tokens, and
+    ``source_token`` those of the source that are aligned with them.
 
     ``prompt``: the pair's destination. A sweep without a position axis is as it was.
     """
@@ -44,8 +47,12 @@ def name_places(result: SweepResult, prompt: TokenizedPrompt) -> pd.DataFrame:
         return frame
     labels = result.axis_labels["pos"]
     places = [place_name(prompt, int(label.rsplit("_", 1)[1])) for label in labels]
+    if result.places:
+        sources = [place.source for place in result.places]
+        frame = frame.assign(source_token=frame["pos"].map(dict(zip(labels, sources, strict=True))))
     return frame.assign(
-        token=frame["pos"], pos=frame["pos"].map(dict(zip(labels, places, strict=True)))
+        token=frame["pos"],
+        pos=frame["pos"].map(dict(zip(labels, places, strict=True))),
     )
 
 
@@ -74,9 +81,21 @@ def pool_pairs(
             places = "positions" if last == "pos" else "spans"
             said.append(f"{left_out} of {len(n_pairs)} {places} are not in every pair: left out")
         frame = frame[frame[last].isin(kept)]
-    return SweepResult.from_dataframe(
+    result = SweepResult.from_dataframe(
         frame, axis_names=axis_names, title=title, seed=seed, notes=tuple(said)
     )
+    return replace(result, places=_common_places(frame)) if last == "pos" else result
+
+
+def _common_places(frame: pd.DataFrame) -> tuple[AlignedTokens, ...]:
+    """What stands at every named position, as far as all pairs share it."""
+    places = []
+    for name, rows in frame.groupby("pos", sort=False):
+        tokens: Iterable[str] = rows["token"].str.rpartition("_")[0] if "token" in rows else ()
+        sources: Iterable[str | None] = rows.get("source_token", ())
+        span = str(name).rpartition(" ")[0]
+        places.append(AlignedTokens(span, common(sources), common(tokens)))
+    return tuple(places)
 
 
 def span_means(result: SweepResult) -> pd.DataFrame:

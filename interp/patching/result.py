@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from interp.errors import InterpError
 from interp.parsing import parse_json
 from interp.patching.axis_columns import axis_columns, with_labels, with_numbers
 from interp.patching.measure import Table
+from interp.patching.places import AlignedTokens
 from interp.patching.plan import SweepPlan
 from interp.patching.positions import COUNT_COLUMNS, TokenCounts
 from interp.prompts import PromptPair
@@ -44,6 +45,7 @@ class SweepResult(PatchingResult):
     destination is the corrupted run. ``clusters`` and ``wordings`` name the cluster of items and the
     pair of wordings of every pair: both are random, of a single wording clusters alone. ``tokens``
     counts how many tokens of each column of positions were patched (None where nothing is copied).
+    ``places`` says what stands at each position in both prompts (of a grid with positions).
     """
 
     source_baseline: Float[Tensor, "*metric pair"] = field(default_factory=lambda: torch.empty(0))
@@ -56,6 +58,7 @@ class SweepResult(PatchingResult):
     seed: int = 0
     notes: tuple[str, ...] = ()
     tokens: TokenCounts | None = None
+    places: tuple[AlignedTokens, ...] = ()
 
     __repr__ = short_repr
 
@@ -94,6 +97,7 @@ class SweepResult(PatchingResult):
             seed=seed,
             notes=(*notes, *table.notes),
             tokens=plan.tokens,
+            places=plan.places,
         )
 
     def __getitem__(self, metric_name: str) -> SweepResult:
@@ -101,24 +105,14 @@ class SweepResult(PatchingResult):
         chosen = super().__getitem__(metric_name)
         if chosen is self:
             return self
-        return SweepResult(
-            values=chosen.values,
-            axis_names=chosen.axis_names,
-            index_df=chosen.index_df,
-            metric_names=[metric_name],
-            reduced=False,
-            baseline=chosen.baseline,
-            source_baseline=self.source_baseline[self.metric_names.index(metric_name)],
-            axis_labels=self.axis_labels,
-            pair_labels=self.pair_labels,
-            clusters=self.clusters,
-            wordings=self.wordings,
-            site=self.site,
-            title=self.title,
-            seed=self.seed,
-            notes=self.notes,
-            tokens=self.tokens,
-        )
+        own = {
+            "values": chosen.values,
+            "metric_names": [metric_name],
+            "has_metric_axis": False,
+            "baseline": chosen.baseline,
+            "source_baseline": self.source_baseline[self.metric_names.index(metric_name)],
+        }
+        return SweepResult(**{**vars(self), **own})
 
     @property
     def n_wordings(self) -> int:
@@ -301,7 +295,7 @@ class SweepResult(PatchingResult):
             name: getattr(self, name)
             for name in (
                 "axis_names", "metric_names", "has_metric_axis", "axis_labels", "pair_labels",
-                "clusters", "wordings", "site", "title", "seed", "notes",
+                "clusters", "wordings", "site", "title", "seed", "notes", "places",
             )
         }  # fmt: skip
         tensors = {
@@ -312,7 +306,7 @@ class SweepResult(PatchingResult):
         if self.tokens is not None:
             tensors["tokens"] = self.tokens.table().contiguous()
         try:
-            save_file(tensors, path, metadata={_FORMAT: json.dumps(facts)})
+            save_file(tensors, path, metadata={_FORMAT: json.dumps(facts, default=astuple)})
         except (OSError, SafetensorError) as error:
             raise InterpError(f"{path}: cannot be written ({error})") from error
         return Path(path)
@@ -334,6 +328,7 @@ class SweepResult(PatchingResult):
             labels = facts["axis_labels"]
             index = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
             facts["notes"] = tuple(facts["notes"])
+            facts["places"] = tuple(AlignedTokens(*place) for place in facts.get("places", ()))
             return cls(
                 values=values,
                 index_df=index.to_frame(index=False),

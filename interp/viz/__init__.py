@@ -1,9 +1,10 @@
 """Figures, coloured tokens, the offline attention page and the HTML report: results in, pictures out.
 
 Every function takes a result, returns a figure (or the path of the file it was asked to write), and
-computes nothing beyond what drawing needs. Nothing is shown and nothing is registered globally. In
+computes nothing beyond what drawing needs, and shows nothing. In
 every picture + is the better (or more moral) answer and blue; a condition keeps its colour
-everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp.viz`` is instant.
+everywhere (:data:`CONDITION_COLOURS`). Names load on first use: ``import interp.viz`` is instant, but
+in Jupyter, where it sees to it that figures carry a PNG (:mod:`interp.viz.notebooks`).
 
 Example::
 
@@ -15,13 +16,15 @@ Example::
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from interp.lazy import attach
 
 if TYPE_CHECKING:
-    from interp.viz.attention import attention_fragment, attention_page, attention_sections
+    from interp.viz.attention import AttentionPage, attention_page
     from interp.viz.attention_mass import attention_to_span
+    from interp.viz.attention_view import attention_view
     from interp.viz.behaviour import (
         categories,
         effects_by_condition,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         letters,
     )
     from interp.viz.circuits import circuit_graph, faithfulness
+    from interp.viz.circuitsvis import attention_fragment
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
         direction_cosines,
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
         transfer_heatmap,
     )
     from interp.viz.export import require_browser, save
-    from interp.viz.grids import heatmap
+    from interp.viz.grids import common_limit, heatmap
     from interp.viz.lens import (
         lens_divergences,
         lens_effects,
@@ -57,15 +61,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONDITION_COLOURS",
+    "AttentionPage",
     "Fragment",
     "Section",
     "attention_fragment",
     "attention_page",
-    "attention_sections",
     "attention_to_span",
+    "attention_view",
     "categories",
     "circuit_graph",
     "coloured_tokens",
+    "common_limit",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",
@@ -105,3 +111,15 @@ __all__ = [
 ]
 
 attach(__name__)
+
+
+def _set_up_jupyter() -> None:
+    """In a Jupyter kernel, and only there: figures get a PNG beside plotly's output."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        from interp.viz.notebooks import set_up
+
+        set_up()
+
+
+_set_up_jupyter()

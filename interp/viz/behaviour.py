@@ -30,6 +30,7 @@ from interp.viz.theme import (
     CONDITION_COLOURS,
     FAINT,
     MUTED,
+    PAPER,
     ZERO,
     apply_style,
     escape_label,
@@ -306,7 +307,7 @@ def dots(
         marker={
             "size": 8,
             "symbol": symbol_of(name),
-            "color": ["white" if bare else shade for bare in np.isnan(low)],
+            "color": [PAPER if bare else shade for bare in np.isnan(low)],
             "line": {"width": 1.5, "color": shade},
         },
         **{

@@ -17,7 +17,7 @@ from interp.errors import InterpError
 from interp.stats import FloatArray
 from interp.viz.curves import band
 from interp.viz.edge_circuits import edge_graph
-from interp.viz.theme import DIVERGING, FAINT, INK, MUTED, apply_style, colour_of, fade
+from interp.viz.theme import DIVERGING, FAINT, INK, MUTED, PAPER, apply_style, colour_of, fade
 
 _RANDOM = "random circuits"
 _CIRCUIT = "circuit"
@@ -172,7 +172,7 @@ def _node_graph(
     reach = float(np.abs(score).max()) or 1.0
     figure = go.Figure()
     for name, here, marker in (
-        ("outside", ~kept, {"size": 6, "color": "white", "line": {"color": FAINT, "width": 1}}),
+        ("outside", ~kept, {"size": 6, "color": PAPER, "line": {"color": FAINT, "width": 1}}),
         (
             "kept",
             kept,

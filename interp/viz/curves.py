@@ -14,7 +14,7 @@ from interp.directions.direction import DirectionStack
 from interp.directions.project import Projections
 from interp.stats import FloatArray, Interval, cluster_mean, interval_columns
 from interp.stats.columns import require_columns
-from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, escape_label, fade
+from interp.viz.theme import FAINT, MUTED, PAPER, ZERO, apply_style, colour_of, escape_label, fade
 
 
 class Curve(NamedTuple):
@@ -41,6 +41,9 @@ def projection_shift(
 ) -> go.Figure:
     """Projection contrast per layer: + = moral; in class units the class means lie 2 apart.
 
+    Layers at which the direction is at chance are greyed
+    (:attr:`interp.directions.DirectionStack.layers_at_chance`).
+
     Args:
         shift: :class:`~interp.directions.Projections` of some pairs (source - destination, interval
             over item clusters); or a frame with the columns ``direction``, ``layer``, ``estimate``,
@@ -52,7 +55,12 @@ def projection_shift(
     Raises:
         InterpError: a column is missing.
     """
-    frame = _shift_frame(shift) if isinstance(shift, Projections) else shift
+    at_chance: tuple[int, ...] = ()
+    if isinstance(shift, Projections):
+        frame, stack = _shift_frame(shift), shift.direction
+        at_chance = stack.layers_at_chance if isinstance(stack, DirectionStack) else ()
+    else:
+        frame = shift
     require_columns(frame, _SHIFT_COLUMNS, "projection_shift: the frame")
     is_null = frame["is_null"].astype(bool)
     nulls = [rows for _, rows in frame[is_null].groupby("direction", sort=False)]
@@ -65,9 +73,29 @@ def projection_shift(
         add_curve(figure, layers, Curve.of(rows), str(name), shade, col=1)
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(frame["layer"]))
     figure.update_yaxes(title=f"projection contrast, {unit}", **ZERO)
-    beneath = "; grey: null directions" if nulls else ""
+    said = grey_out(figure, at_chance)
+    beneath = "; grey lines: null directions" if nulls else ""
     subtitle = f"+ = towards the moral class; bands: 95 % intervals{beneath}"
-    return apply_style(figure, title=title, subtitle=(subtitle,), height=430, legend=True)
+    return apply_style(figure, title=title, subtitle=(subtitle, said), height=430, legend=True)
+
+
+def grey_out(figure: go.Figure, layers: Sequence[int], *, above: bool = False) -> str:
+    """Grey the layers at which a direction is at chance; returns the sentence that says so.
+
+    ``above``: over what is drawn there, as the cells of a map.
+    """
+    for layer in layers:
+        figure.add_vrect(
+            x0=layer - 0.5,
+            x1=layer + 0.5,
+            fillcolor=FAINT,
+            opacity=0.7 if above else 0.35,
+            line_width=0,
+            layer="above" if above else "below",
+        )
+    return (
+        "greyed layers: the direction does not separate held-out sentences there" if layers else ""
+    )
 
 
 def direction_auc(
@@ -147,7 +175,7 @@ def add_curve(
         figure.add_trace(band(layers, low, high, name, colour, alpha=alpha), row=row, col=col)
     marker: dict[str, object] = {"size": 5}
     if filled is not None:
-        inside = [colour if full else "white" for full in filled]
+        inside = [colour if full else PAPER for full in filled]
         marker = {"size": 7, "color": inside, "line": {"color": colour, "width": 1.5}}
     figure.add_trace(
         go.Scatter(

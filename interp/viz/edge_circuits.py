@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from interp.circuits.edges import EMBEDDING, LOGITS, CircuitEdge
 from interp.circuits.units import CircuitUnit
-from interp.viz.theme import INK, MUTED, apply_style, fade
+from interp.viz.theme import INK, MUTED, PAPER, apply_style, fade
 
 _MOST_LINES = 200
 _RAISES, _LOWERS = "#2166ac", "#b2182b"
@@ -121,7 +121,7 @@ def _add_nodes(
             textposition="middle right",
             marker={
                 "size": [9 if label in ends else 5 for label in places],
-                "color": [INK if label in ends else "white" for label in places],
+                "color": [INK if label in ends else PAPER for label in places],
                 "symbol": ["square" if label.endswith("MLP") else "circle" for label in places],
                 "line": {"color": MUTED, "width": 1},
             },

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from plotly.basedatatypes import BaseFigure
 
@@ -78,7 +78,7 @@ def save(
                 div_id="figure", config={"responsive": True, "displaylogo": False}
             ).encode()
             if suffix == "html"
-            else _draw(figure, path, suffix, width=width, scale=scale)
+            else draw(figure, cast(Picture, suffix), width=width, scale=scale, path=path)
         )
     else:
         raise InterpError(
@@ -112,12 +112,24 @@ def require_browser() -> Path:
     return Path(found)
 
 
-def _draw(
-    figure: BaseFigure, path: Path, picture: str, *, width: int | None, scale: float
+def draw(
+    figure: BaseFigure,
+    picture: Picture,
+    *,
+    width: int | None = None,
+    scale: float = 2.0,
+    path: Path | None = None,
 ) -> bytes:
+    """A figure as a picture; the arguments are those of :func:`save`.
+
+    Raises:
+        InterpError: a width or scale that is not positive, no browser, or one that fails; names the
+            ``path`` that it was for.
+    """
+    said = f"{path}: " if path else ""
     width = width or figure.layout.width or _WIDTH
     if not width > 0 or not scale > 0:
-        raise InterpError(f"{path}: width {width} and scale {scale} must both be above 0")
+        raise InterpError(f"{said}width {width} and scale {scale} must both be above 0")
     browser = require_browser()
     import kaleido
 
@@ -129,7 +141,7 @@ def _draw(
     # kaleido passes on whatever its browser driver raises
     except Exception as error:
         raise InterpError(
-            f"{path}: {browser} did not draw it ({type(error).__name__}: {first_line(error)}): set "
+            f"{said}{browser} did not draw it ({type(error).__name__}: {first_line(error)}): set "
             "BROWSER_PATH to another Chrome or Chromium, or write .html"
         ) from error
     return drawn

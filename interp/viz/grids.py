@@ -2,14 +2,15 @@
 
 Rows are layers, ascending upwards; axes are numbered and labelled, so equal names stay two columns.
 White is no effect. Grey is no value (nothing was aligned to copy), or none that may be read: of the
-column's tokens some have no counterpart, and how many stands in its label.
+column's tokens some have no counterpart, and how many stands in its label. A pale map is one of no
+effect: the interval of the whole effect contains 0. Outlined cells differ from zero.
+
+Two maps are compared on one scale: ``heatmap(a, limit=limit)`` with ``limit = common_limit(a, b)``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +22,16 @@ from interp.patching.localising import is_ceiling
 from interp.patching.metrics import METRICS
 from interp.patching.positions import ALL
 from interp.patching.result import SweepResult
-from interp.stats import ALPHA
+from interp.viz.drawn_cells import DrawnCells, drawn_cells
+from interp.viz.outlines import outline
+from interp.viz.places import draw_brackets, position_label, spans_of
 from interp.viz.theme import (
     DIVERGING,
     FAINT,
-    INK,
     MUTED,
+    ON_DARK_CELL,
+    ON_MAP,
+    PAPER,
     apply_style,
     escape_label,
     wrap_label,
@@ -35,14 +40,14 @@ from interp.viz.theme import (
 _MOST_TICKS = 16
 _MOST_POSITION_TICKS = 60
 _WIDE = 60
-"""From so many columns on cells touch and dots are small."""
+"""From so many columns on cells touch."""
+
+_PALE = 0.45
+"""Opacity of a map of no effect."""
 
 _NAMED_CELLS = 10
 _MOST_NAMED_HEADS = 16
-_TOKEN_WIDTH = 14
-_POSITION = re.compile(r"(.*)_(\d+)", re.DOTALL)
-_MARKS = str.maketrans({"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "·"})
-_AXIS_TITLES = {"pos": "position of the destination"}
+_AXIS_TITLES = {"pos": "token of source → destination, and the destination's position"}
 
 
 def heatmap(
@@ -50,42 +55,61 @@ def heatmap(
     *,
     value: Literal["effect", "share"] = "effect",
     significance: bool = True,
+    limit: float | None = None,
+    n_maps: int = 1,
 ) -> go.Figure:
     """A sweep as layer (upwards) x span, position or head, RdBu around 0.
 
     Blue: the patch raises the metric (brings the better answer). ``value="effect"`` is mean(patched
     - destination) in the metric's unit; ``"share"`` divides it by mean(source - destination): 0 is
     the destination, 1 the source. The hover shows the clustered 95 % interval and the family-wise
-    p; dots mark cells with p < .05 (two-way max-t over all cells). With a single cluster there is
-    neither interval nor test, and the subtitle says so. Grey cells have no value, because nothing
-    is aligned there, or are patched in part between prompts of unequal length: "7 of 9 tokens not
-    patched" stands under the column, and the value in the hover and the table alone. "(ceiling)" stands
-    where everything is copied and gives the source run, as checked. A share without a defined
-    denominator leaves the grid empty, with the reason.
+    p; cells with p < .05 (two-way max-t over all cells) are outlined, and where larger ones are not,
+    the subtitle says why. With a single cluster there is neither interval nor test, and the subtitle
+    says so. The map is pale where the interval of the whole effect (source - destination) contains 0:
+    there is nothing to divide up. Positions carry the tokens of both prompts, and brackets their spans.
+
+    Grey cells have no value, because nothing is aligned there, or are patched in part between prompts of
+    unequal length: "7 of 9 tokens not patched" stands under the column, and the value in the hover and
+    the table alone. "(ceiling)" stands where everything is copied and gives the source run, as checked.
+    A share without a defined denominator leaves the grid empty, with the reason.
 
     A ``[layer, head, pos]`` sweep is drawn as layer x head: each cell shows the position of its
     head with the largest |mean effect|, named in the hover and, for the largest cells, on the map.
 
+    Args:
+        result: one metric of a sweep.
+        value: what a cell shows.
+        significance: outline cells; False for a map that is shown but not interpreted.
+        limit: the value of the darkest colours; None takes the largest there is. Give it to compare maps
+            (:func:`common_limit`).
+        n_maps: how many maps are looked at together, which p is corrected for as well (Bonferroni).
+
     Raises:
-        InterpError: several metrics (choose one, ``result["margin"]``), or a single axis.
+        InterpError: a limit that is not positive, fewer than one map, several metrics (choose one,
+            ``result["margin"]``), or a single axis.
     """
     if len(result.axis_names) < 2:
         raise InterpError(
             f"heatmap draws two axes, this sweep is [{', '.join(result.axis_names)}]: draw its "
             "layer_profile"
         )
-    grid = _grid_of(result, value)
+    if limit is not None and not (np.isfinite(limit) and limit > 0):
+        raise InterpError(f"limit is {limit}: give a number above 0, or None")
+    if n_maps < 1:
+        raise InterpError(f"n_maps is {n_maps}: count at least this map")
+    grid = drawn_cells(result, value)
     unit = unit_of(result) if value == "effect" else "share"
-    n_columns = len(grid.columns)
-    gap = 1 if n_columns < _WIDE else 0
+    gap = 1 if len(grid.columns) < _WIDE else 0
+    pale = total_contains_zero(result)
     figure = go.Figure(
         go.Heatmap(
             z=grid.z,
-            **diverging(grid.z),
+            **diverging(grid.z, limit),
+            opacity=_PALE if pale else 1,
             colorbar={"title": {"text": escape_label(unit)}, "thickness": 14, "outlinewidth": 0},
             customdata=_hover_columns(grid, len(result.pair_labels)),
             hovertemplate=(
-                f"{result.axis_names[0]} %{{y}}, %{{customdata[0]}}<br>"
+                f"{result.axis_names[0]} %{{customdata[2]}}, %{{customdata[0]}}<br>"
                 f"{value} %{{z:.3f}} {escape_label(unit) if value == 'effect' else ''}%{{customdata[1]}}"
                 "<extra></extra>"
             ),
@@ -101,24 +125,49 @@ def heatmap(
     if grid.partly.any():
         said = _partly_columns(grid)
         _grey(figure, grid.partly, gap, "patched in part", "%{customdata[0]}", said)
-    if significance and grid.n_clusters > 1:
-        _mark(figure, grid.p < ALPHA, small=n_columns >= _WIDE)
-    if grid.picked is not None and n_columns <= _MOST_NAMED_HEADS:
+    tested = significance and grid.n_clusters > 1
+    if tested:
+        outline(figure, grid.significant(n_maps), name="family-wise p < .05")
+    if grid.picked is not None and len(grid.columns) <= _MOST_NAMED_HEADS:
         _name_largest(figure, grid.z, grid.picked)
     _label_grid(figure, result, grid)
     _label_columns(figure, result, grid)
+    by_position = result.axis_names[1] == "pos"
+    above = draw_brackets(figure, spans_of(result)) if by_position else 0
     if undefined:
         _say(figure, f"{value} undefined: {grid.reason.flat[0]}")
     return apply_style(
         figure,
         title=result.title,
         subtitle=(
-            _sample_line(result, grid, significance),
+            sample_line(result) + (_tested_line(grid, n_maps) if tested else ""),
+            _pale_line() if pale else "",
+            _unequal_line(grid, n_maps) if tested else "",
             _reading_line(grid, bool(missing.any())),
             *result.notes,
         ),
-        height=max(380, 190 + 15 * len(grid.rows) + 50 * (result.axis_names[-1] == "pos")),
+        height=max(380, 190 + 15 * len(grid.rows) + 90 * by_position) + above,
+        above=above,
     )
+
+
+def common_limit(*results: SweepResult) -> float:
+    """The largest |mean effect| of some sweeps: the ``limit`` that puts their maps on one scale.
+
+    Cells that are patched in part do not count, as they are not coloured.
+
+    Raises:
+        InterpError: no sweep, or one of several metrics.
+    """
+    if not results:
+        raise InterpError("no sweep to find a common limit of: give at least one")
+    return max(diverging(drawn_cells(result, "effect").z)["zmax"] for result in results)
+
+
+def total_contains_zero(result: SweepResult) -> bool:
+    """Whether the interval of the whole effect (source - destination) contains 0; False without one."""
+    total = result.total()
+    return bool(total.low <= 0 <= total.high)
 
 
 def unit_of(result: SweepResult) -> str:
@@ -130,21 +179,6 @@ def unit_of(result: SweepResult) -> str:
     return "nats" if name in METRICS else name
 
 
-def position_label(label: str) -> str:
-    """A position's label with white space made visible: ``" he_41"`` becomes ``"·he 41"``.
-
-    Line breaks are ⏎, tabs ⇥, and long tokens are cut. A label that is not ``token_index`` is left
-    as it is.
-    """
-    found = _POSITION.fullmatch(label)
-    if found is None:
-        return label
-    token = found[1].translate(_MARKS)
-    token = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in token)
-    cut = token if len(token) <= _TOKEN_WIDTH else f"{token[: _TOKEN_WIDTH - 1]}…"
-    return f"{cut} {found[2]}"
-
-
 def cell_name(row: Mapping[Any, Any]) -> str:
     """A cell's name for a figure or a table, ``L9H6 ·he 41``, from its place in the grid."""
     head = f"H{row['head']}" if "head" in row else ""
@@ -154,71 +188,18 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     return f"L{layer}{head} {where}".strip()
 
 
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """Two axes of a sweep, ``[row, column]``; ``picked`` names the position each cell shows."""
-
-    rows: Sequence[str]
-    columns: Sequence[str]
-    z: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    reason: npt.NDArray[np.object_]
-    n: npt.NDArray[np.int64]
-    p: npt.NDArray[np.float64]
-    n_clusters: int
-    partly: npt.NDArray[np.bool_]
-    """Cells that are patched in part: no value, significance or colour of theirs is shown."""
-    measured: npt.NDArray[np.float64]
-    """Their values, and those of all others."""
-    counts: npt.NDArray[np.object_]
-    """Per cell ``7 of 9 tokens not patched``, or nothing."""
-    picked: npt.NDArray[np.object_] | None
-
-
-def _grid_of(result: SweepResult, value: str) -> _Grid:
-    interval = result.effect_interval() if value == "effect" else result.share()
-    test = result.max_t()
-    names = ("estimate", "low", "high", "reason", "n")
-    fields = [np.asarray(getattr(interval, name)) for name in names]
-    fields.append(np.asarray(test.p_corrected, dtype=float))
-    fields = [np.broadcast_to(values, fields[0].shape) for values in fields]
-    partly = result.partly_patched().reshape(fields[0].shape)
-    # what is patched in part is neither coloured nor marked nor picked as a head's largest position
-    shown = [np.where(partly, np.nan, values) for values in (fields[0], fields[-1])]
-    fields = [shown[0], *fields[1:-1], shown[1], partly, fields[0], _counts(result)]
-    picked = None
-    if fields[0].ndim == 3:
-        at = np.nan_to_num(np.abs(fields[0]), nan=-1.0).argmax(axis=-1)
-        fields = [np.take_along_axis(values, at[..., None], -1)[..., 0] for values in fields]
-        picked = np.array(result.axis_labels[result.axis_names[2]], dtype=object)[at]
-    rows, columns = (result.axis_labels[name] for name in result.axis_names[:2])
-    z, low, high, reason, n, p, partly, measured, counts = fields
-    reason, n_clusters = reason.astype(object), len(set(result.clusters))
-    return _Grid(
-        rows, columns, z, low, high, reason, n, p, n_clusters, partly, measured, counts, picked
-    )
-
-
-def _counts(result: SweepResult) -> npt.NDArray[np.object_]:
-    """What is not patched of each cell's column, in the shape of the grid."""
-    columns = result.columns_of_cells()
-    said = np.array([result.not_patched(k) for k in range(int(columns.max()) + 1)], dtype=object)
-    return said[columns].reshape(result.values.shape[:-1])
-
-
-def diverging(z: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """RdBu, symmetric around 0."""
+def diverging(z: npt.NDArray[np.float64], limit: float | None = None) -> dict[str, Any]:
+    """RdBu, symmetric around 0, darkest at ``limit`` or else at the largest value."""
     finite = np.abs(z[np.isfinite(z)])
+    if limit is not None:
+        return {"colorscale": DIVERGING, "zmid": 0.0, "zmin": -limit, "zmax": limit}
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     return {"colorscale": DIVERGING, "zmid": 0.0, "zmin": -top, "zmax": top}
 
 
-def _hover_columns(grid: _Grid, n_pairs: int) -> list[list[list[str]]]:
+def _hover_columns(grid: DrawnCells, n_pairs: int) -> list[list[list[str]]]:
     def facts(i: int, j: int) -> str:
-        where = (
-            "" if grid.picked is None else f" at {escape_label(position_label(grid.picked[i, j]))}"
-        )
+        where = "" if grid.picked is None else f" at {escape_label(grid.picked[i, j])}"
         some = "" if grid.n[i, j] == n_pairs else f"<br>{grid.n[i, j]} of {n_pairs} pairs"
         if np.isnan(grid.low[i, j]):
             return f"{where}<br>{grid.reason[i, j]}{some}"
@@ -226,13 +207,16 @@ def _hover_columns(grid: _Grid, n_pairs: int) -> list[list[list[str]]]:
         corrected = "" if np.isnan(p) else f"<br>family-wise p = {p:.3f}"
         return f"{where} [{grid.low[i, j]:.3f}, {grid.high[i, j]:.3f}]{corrected}{some}"
 
-    names = [escape_label(position_label(name)) for name in grid.columns]
-    return [[[name, facts(i, j)] for j, name in enumerate(names)] for i in range(len(grid.z))]
+    names = [escape_label(name) for name in grid.columns]
+    rows = [escape_label(name) for name in grid.rows]
+    return [
+        [[name, facts(i, j), row] for j, name in enumerate(names)] for i, row in enumerate(rows)
+    ]
 
 
-def _partly_columns(grid: _Grid) -> npt.NDArray[np.object_]:
+def _partly_columns(grid: DrawnCells) -> npt.NDArray[np.object_]:
     """What the hover says of cells that are patched in part."""
-    names = [escape_label(position_label(name)) for name in grid.columns]
+    names = [escape_label(name) for name in grid.columns]
     return np.array(
         [
             [
@@ -269,25 +253,6 @@ def _grey(
     )
 
 
-def _mark(figure: go.Figure, significant: npt.NDArray[np.bool_], *, small: bool) -> None:
-    y, x = np.nonzero(significant)
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=y,
-            mode="markers",
-            marker={
-                "size": 3 if small else 5,
-                "color": INK,
-                "line": {"color": "white", "width": 0 if small else 1},
-            },
-            name="family-wise p < .05",
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )
-
-
 def _name_largest(
     figure: go.Figure, z: npt.NDArray[np.float64], picked: npt.NDArray[np.object_]
 ) -> None:
@@ -297,20 +262,19 @@ def _name_largest(
     for i, j in zip(*np.unravel_index(order, z.shape), strict=True):
         if size[i, j] > 0:
             figure.add_annotation(
-                x=int(j), y=int(i), text=escape_label(position_label(picked[i, j])), showarrow=False,
-                font={"size": 9, "color": "white" if size[i, j] > 0.6 * size.max() else INK},
+                x=int(j), y=int(i), text=escape_label(picked[i, j]), showarrow=False,
+                font={"size": 9, "color": ON_DARK_CELL if size[i, j] > 0.6 * size.max() else ON_MAP},
             )  # fmt: skip
 
 
-def _label_grid(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
+def _label_grid(figure: go.Figure, result: SweepResult, grid: DrawnCells) -> None:
     name = result.axis_names[1]
     by_position = name == "pos"
     if name == "span":
         ticks = numbered_ticks(grid.columns, most=len(grid.columns))
         ticks["ticktext"] = [wrap_label(column, 16) for column in grid.columns]
     else:
-        labels = [position_label(column) for column in grid.columns]
-        ticks = numbered_ticks(labels, _MOST_POSITION_TICKS, from_end=by_position)
+        ticks = numbered_ticks(grid.columns, _MOST_POSITION_TICKS, from_end=by_position)
     figure.update_xaxes(
         title=_AXIS_TITLES.get(name, name),
         showgrid=False,
@@ -339,7 +303,7 @@ def numbered_ticks(
     }
 
 
-def _label_columns(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
+def _label_columns(figure: go.Figure, result: SweepResult, grid: DrawnCells) -> None:
     """Spans with what is not patched of them; a gap before everything, which is no span.
 
     It is called the ceiling where it is one: where it gives the source run.
@@ -354,7 +318,7 @@ def _label_columns(figure: go.Figure, result: SweepResult, grid: _Grid) -> None:
     if ALL in grid.columns and len(labels) > 1:
         k = list(grid.columns).index(ALL)
         for edge in {k - 0.5, k + 0.5} - {-0.5, len(labels) - 0.5}:
-            figure.add_vline(x=edge, line={"color": "white", "width": 8})
+            figure.add_vline(x=edge, line={"color": PAPER, "width": 8})
         if is_ceiling(result).any():
             labels[k] += "<br>(ceiling)"
     figure.update_xaxes(ticktext=labels)
@@ -373,19 +337,34 @@ def sample_line(result: SweepResult) -> str:
     )
 
 
-def _sample_line(result: SweepResult, grid: _Grid, significance: bool) -> str:
-    line = sample_line(result)
-    if not significance or grid.n_clusters < 2:
-        return line
-    reached = bool((grid.p < ALPHA).any())
+def _tested_line(grid: DrawnCells, n_maps: int) -> str:
+    """Whether cells are outlined, and for what is corrected; to follow the sample."""
     if grid.partly.all():
-        return line
-    return f"{line}; " + (
-        "dots: family-wise p < .05" if reached else "no cell reaches family-wise p < .05"
+        return ""
+    over = "" if n_maps == 1 else f" over {n_maps} maps"
+    if grid.significant(n_maps).any():
+        return f"; outlined: family-wise p < .05{over}"
+    return f"; no cell reaches family-wise p < .05{over}"
+
+
+def _pale_line() -> str:
+    return "pale: the interval of the whole effect contains 0, so there is nothing to divide up"
+
+
+def _unequal_line(grid: DrawnCells, n_maps: int) -> str:
+    """Why large cells carry no outline beside smaller ones that do; empty where that is not so."""
+    outlined = grid.significant(n_maps)
+    size = np.nan_to_num(np.abs(grid.z), nan=0.0)
+    others = size[grid.localising & ~outlined]
+    if not outlined.any() or not others.size or others.max() <= np.median(size[outlined]):
+        return ""
+    return (
+        f"larger cells without an outline vary more between the {grid.n_clusters} clusters: their size "
+        "is not certain"
     )
 
 
-def _reading_line(grid: _Grid, grey: bool) -> str:
+def _reading_line(grid: DrawnCells, grey: bool) -> str:
     parts = []
     if grid.picked is not None:
         parts.append("each cell: the position of its head with the largest |mean effect|")

@@ -7,14 +7,26 @@ over enough clusters, and so says the test corrected over its family.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.stats.columns import require_columns
-from interp.viz.curves import Curve, add_curve, band, layer_range
-from interp.viz.theme import DIVERGING, INK, MUTED, ZERO, apply_style, colour_of, escape_label
+from interp.viz.curves import Curve, add_curve, band, grey_out, layer_range
+from interp.viz.outlines import outline
+from interp.viz.theme import (
+    DIVERGING,
+    INK,
+    MUTED,
+    PAPER,
+    ZERO,
+    apply_style,
+    colour_of,
+    escape_label,
+)
 
 _UNIT = "placebo SDs"
 _BAND = ("#9a9a9a", "#c9c9c9")
@@ -27,7 +39,12 @@ _COMPONENTS = ("embedding", "resid_pre", "resid_mid", "resid_post", "attn_out", 
 
 
 def projection_contrast(
-    contrasts: pd.DataFrame, nulls: pd.DataFrame, *, title: str, subtitle: str = ""
+    contrasts: pd.DataFrame,
+    nulls: pd.DataFrame,
+    *,
+    title: str,
+    subtitle: str = "",
+    at_chance: Sequence[int] = (),
 ) -> go.Figure:
     """Contrast per layer of each condition with its 95 % band, on the band of the null directions.
 
@@ -39,6 +56,8 @@ def projection_contrast(
             covariance nulls at each layer; dotted lines span the non-moral contrasts.
         title: the figure's title.
         subtitle: a line of its own before the legend's.
+        at_chance: layers at which the direction does not separate held-out sentences
+            (:attr:`interp.directions.DirectionStack.layers_at_chance`): greyed, and without rings.
 
     Raises:
         InterpError: a column is missing.
@@ -51,21 +70,24 @@ def projection_contrast(
         rows = rows.sort_values("layer")
         layers, shade = rows["layer"].tolist(), colour_of(str(name), k)
         add_curve(figure, layers, Curve.of(rows), f"{name} − placebo", shade, col=1)
-    marked = contrasts[contrasts["beyond"].astype(bool)]
+    marked = contrasts[contrasts["beyond"].astype(bool) & ~contrasts["layer"].isin(at_chance)]
     if len(marked):
         figure.add_trace(_marks(marked))
         said.append("rings: beyond zero, the grey nulls at any layer, and the contrasts there")
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(contrasts["layer"]))
     figure.update_yaxes(title=f"contrast, {_UNIT}", **ZERO)
     line = "; ".join(part for part in ("bands: 95 % intervals", *said) if part)
-    return apply_style(figure, title=title, subtitle=(subtitle, line), height=460, legend=True)
+    lines = (subtitle, line, grey_out(figure, at_chance))
+    return apply_style(figure, title=title, subtitle=lines, height=460, legend=True)
 
 
-def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
-    """Layer by component, the contrast in placebo SDs, RdBu around 0; dots: differs from zero.
+def projection_map(
+    contrasts: pd.DataFrame, *, title: str, at_chance: Sequence[int] = ()
+) -> go.Figure:
+    """Layer by component, the contrast in placebo SDs, RdBu around 0; outlined: differs from zero.
 
     ``contrasts`` holds one condition's ``component``, ``head``, ``layer``, ``estimate``,
-    ``p_corrected`` (family-wise) and ``sure``.
+    ``p_corrected`` (family-wise) and ``sure``; ``at_chance``: see :func:`projection_contrast`.
 
     Raises:
         InterpError: a column is missing.
@@ -100,19 +122,9 @@ def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
             ygap=1,
         )
     )
-    ys, xs = np.nonzero(grids[2] == 1)
-    if len(xs):
-        marker = {"size": 5, "color": INK}
-        figure.add_trace(
-            go.Scatter(
-                x=[layers[x] for x in xs],
-                y=ys.tolist(),
-                mode="markers",
-                marker=marker,
-                hoverinfo="skip",
-                showlegend=False,
-            )
-        )
+    read = ~np.isin(layers, list(at_chance))
+    outline(figure, (grids[2] == 1) & read, name="differs from zero", xs=layers)
+    greyed = grey_out(figure, [layer for layer in layers if layer in at_chance], above=True)
     figure.update_xaxes(title="layer", showgrid=False, range=layer_range(layers))
     figure.update_yaxes(
         tickvals=list(range(len(names))),
@@ -120,11 +132,9 @@ def projection_map(contrasts: pd.DataFrame, *, title: str) -> go.Figure:
         range=[len(names) - 0.5, -0.5],
         showgrid=False,
     )
-    line = (
-        "blue: towards the moral class; dots: differs from zero, a component's layers corrected for"
-    )
+    line = "blue: towards the moral class; outlined: differs from zero, corrected over its layers"
     return apply_style(
-        figure, title=title, subtitle=(line,), height=max(280, 200 + 26 * len(names))
+        figure, title=title, subtitle=(line, greyed), height=max(280, 200 + 26 * len(names))
     )
 
 
@@ -151,7 +161,7 @@ def top_contributors(parts: pd.DataFrame, *, title: str, n: int = 15) -> go.Figu
             y=list(range(len(rows))),
             orientation="h",
             marker={
-                "color": [c if s else "white" for c, s in zip(colours, sure, strict=True)],
+                "color": [c if s else PAPER for c, s in zip(colours, sure, strict=True)],
                 "line": {"color": colours, "width": 1.5},
             },
             error_x={

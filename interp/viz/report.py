@@ -1,9 +1,10 @@
 """The HTML report: one file that reads as a short story and opens without a network.
 
 A report is a lead line (which model, its quantisation) and sections of prose, tables and figures.
-The page holds its own style, plotly.js once if any plotly figure is shown, and circuitsvis once if
-any attention is shown. All text is escaped; only a :class:`Fragment` is taken as HTML. Equal
-arguments give equal bytes.
+The page holds its own style, plotly.js once if any plotly figure is shown, and every script that a
+fragment needs once. All text is escaped; only a :class:`Fragment` is taken as HTML. Equal
+arguments give equal bytes. The page is light or dark as the reader's system is, or as chosen on it;
+every plotly figure can be saved as PNG and SVG, and print is light and holds all figures.
 
 Example::
 
@@ -19,11 +20,11 @@ Example::
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from plotly.offline import get_plotlyjs
 from interp.display import escape_html, short_repr
 from interp.errors import InterpError, first_line
 from interp.stats import Interval
+from interp.viz.theme import dark_page_css
 
 _MISSING = "–"
 
@@ -45,15 +47,15 @@ _MISSING = "–"
 class Fragment:
     """A piece of finished HTML, displayed inline by Jupyter and put into a page by a section.
 
-    ``uses_circuitsvis``: it needs that script, which the page holds once; such a fragment is shown on
-    pages only (:func:`~interp.viz.save` writes one).
+    ``script``: what draws it; a page holds it once, at its end, however many fragments need it. It
+    draws every piece of its kind that is not drawn yet, so that it may run again.
     """
 
     html: str = field(repr=False)
-    uses_circuitsvis: bool = False
+    script: str = field(default="", repr=False)
 
-    def _repr_html_(self) -> str | None:
-        return None if self.uses_circuitsvis else self.html
+    def _repr_html_(self) -> str:
+        return f"{self.html}<script>{self.script}</script>" if self.script else self.html
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,9 @@ def render_report(
         title=title,
         lead=lead,
         sections=[_numbered(section, k) for k, section in enumerate(sections, start=1)],
+        dark=Markup(dark_page_css(':root[data-theme="dark"]')),
         plotly=Markup(get_plotlyjs()) if any(isinstance(f, go.Figure) for f in shown) else None,
-        circuitsvis=Markup(_circuitsvis_script())
-        if any(isinstance(f, Fragment) and f.uses_circuitsvis for f in shown)
-        else None,
+        scripts=[Markup(script) for script in _scripts(shown)],
     )
     if path is not None:
         write_whole(Path(path), encode_page(page))
@@ -124,10 +125,12 @@ def format_interval(interval: Interval, decimals: int | None = None) -> str:
 
 def _numbered(section: Section, number: int) -> dict[str, Any]:
     """What the template needs of a section; figures are named after their place."""
-    figures = [
-        {"html": Markup(_figure_html(figure, f"figure-{number}-{k}")), "caption": caption}
-        for k, (figure, caption) in enumerate(section.figures, start=1)
-    ]
+    figures = []
+    for k, (figure, caption) in enumerate(section.figures, start=1):
+        name = f"figure-{number}-{k}"
+        drawn = name if isinstance(figure, go.Figure) else ""  # what the page can save
+        html = Markup(_figure_html(figure, name))
+        figures.append({"html": html, "caption": caption, "drawn": drawn})
     return {"id": f"section-{number}", "section": section, "figures": figures}
 
 
@@ -204,10 +207,18 @@ def _decimals(interval: Interval) -> int:
     return min(4, max(2, -math.floor(math.log10(half))))
 
 
-def _circuitsvis_script() -> str:
-    """The library's own bundle, without the closing tag that its text contains."""
-    bundle = files("circuitsvis").joinpath("dist", "cdn", "iife.js")
-    return bundle.read_text(encoding="utf-8").replace("</script>", "<\\/script>")
+def _scripts(figures: Sequence[go.Figure | Fragment]) -> list[str]:
+    """What the fragments need, each once, in the order of first use."""
+    needed = [figure.script for figure in figures if isinstance(figure, Fragment)]
+    return list(dict.fromkeys(script for script in needed if script))
+
+
+def json_block(data: Any) -> str:
+    """Data for a fragment's script, as an element: no text in it can end it or open a tag or comment."""
+    text = json.dumps(data, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return f'<script type="application/json">{text}</script>'
 
 
 def encode_page(page: str) -> bytes:

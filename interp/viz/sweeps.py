@@ -13,20 +13,31 @@ from interp.patching.result import SweepResult
 from interp.stats import ALPHA, FloatArray
 from interp.viz.curves import band
 from interp.viz.grids import cell_name, sample_line, unit_of
-from interp.viz.theme import MUTED, ZERO, apply_style, colour_of, escape_label, wrap_label
+from interp.viz.theme import (
+    LOWERS,
+    MUTED,
+    PAPER,
+    RAISES,
+    ZERO,
+    apply_style,
+    colour_of,
+    escape_label,
+    wrap_label,
+)
 
-_RAISES, _LOWERS = "#2166ac", "#b2182b"
 _DASHES = ("solid", "dash", "dot")
 
 
-def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
+def top_cells(
+    result: SweepResult, *, k: int = 15, significance: bool = True, n_maps: int = 1
+) -> go.Figure:
     """The ``k`` cells of largest |mean effect|, largest on top, with clustered 95 % intervals.
 
     Blue raises the metric, red lowers it. Filled markers: family-wise p < .05 (two-way max-t over
-    all cells of the sweep). The cells are picked for their size, so their effects are biased upward by
-    selection. A single cluster has neither intervals nor filled markers. Cells that copy everything, and
-    those of spans that are patched in part, are left out
-    (:func:`interp.patching.localising.is_localising`).
+    all cells of the sweep; ``n_maps`` of them, Bonferroni); ``significance=False`` fills none. The
+    cells are picked for their size, so their effects are biased upward by selection. A single cluster
+    has neither intervals nor filled markers. Cells that copy everything, and those of spans that are
+    patched in part, are left out (:func:`interp.patching.localising.is_localising`).
 
     Raises:
         InterpError: several metrics; choose one, ``result["margin"]``.
@@ -36,10 +47,11 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
     effect, low, high, p = (
         rows[c].to_numpy(float) for c in ("estimate", "low", "high", "p_corrected")
     )
-    colours = np.where(effect < 0, _LOWERS, _RAISES)
+    filled = (p * n_maps < ALPHA) & significance
+    colours = np.where(effect < 0, LOWERS, RAISES)
     places = np.arange(len(rows))
     figure = go.Figure()
-    for colour in (_RAISES, _LOWERS):
+    for colour in (RAISES, LOWERS):
         here = colours == colour
         figure.add_trace(
             go.Scatter(
@@ -48,7 +60,7 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
                 mode="markers",
                 marker={
                     "size": 9,
-                    "color": np.where(p[here] < ALPHA, colour, "white").tolist(),
+                    "color": np.where(filled[here], colour, PAPER).tolist(),
                     "line": {"color": colour, "width": 2},
                 },
                 error_x=_bars(effect[here], low[here], high[here], colour),
@@ -64,15 +76,12 @@ def top_cells(result: SweepResult, *, k: int = 15) -> go.Figure:
         tickvals=places.tolist(),
         ticktext=[wrap_label(name, 34) for name in names],
         range=[len(rows) - 0.5, -0.5],
-        gridcolor="#f4f4f4",
     )
     figure.update_xaxes(title=f"mean effect, {escape_label(unit_of(result))}", **ZERO)
     n_cells = len(result.index_df)
-    tested = (
-        f"bars: 95 % over clusters; filled: family-wise p < .05 over all {n_cells:,} cells"
-        if len(set(result.clusters)) > 1
-        else ""
-    )
+    over = f"over all {n_cells:,} cells" + ("" if n_maps == 1 else f" of each of {n_maps} maps")
+    fill = f"; filled: family-wise p < .05 {over}" if significance else ""
+    tested = f"bars: 95 % over clusters{fill}" if len(set(result.clusters)) > 1 else ""
     return apply_style(
         figure,
         title=f"Largest cells: {result.title}",

@@ -134,7 +134,7 @@ def _tokens_of(prompt: TokenizedPrompt | Sequence[str]) -> tuple[Sequence[str], 
     """The tokens, and how they are shown."""
     if isinstance(prompt, TokenizedPrompt):
         tokens: Sequence[str] = prompt.str_tokens
-        whole = _whole_characters(tokens, prompt.n_bos, prompt.text)
+        whole = whole_tokens(prompt)
     elif isinstance(prompt, Sequence) and not isinstance(prompt, str | bytes):
         tokens = whole = list(prompt)
     else:
@@ -145,6 +145,11 @@ def _tokens_of(prompt: TokenizedPrompt | Sequence[str]) -> tuple[Sequence[str], 
     if not tokens or not all(isinstance(token, str) for token in tokens):
         raise InterpError("prompt has no tokens, or some that are no strings: give token strings")
     return tokens, [escape_html(visible_token(t)).replace("⏎", "⏎<br>") for t in whole]
+
+
+def whole_tokens(prompt: TokenizedPrompt) -> list[str]:
+    """The prompt's tokens, a character that was split over several of them in the first (… follow)."""
+    return _whole_characters(prompt.str_tokens, prompt.n_bos, prompt.text)
 
 
 def _whole_characters(tokens: Sequence[str], n_bos: int, text: str) -> list[str]:

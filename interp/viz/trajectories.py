@@ -34,7 +34,7 @@ from interp.viz.behaviour import (
     treated_of,
 )
 from interp.viz.curves import band
-from interp.viz.theme import ZERO, apply_style, escape_label
+from interp.viz.theme import PAPER, ZERO, apply_style, escape_label
 
 RoundMeasure = Literal[
     "accuracy", "option_margin", "margin", "p_unknown", "p_gold", "entropy", "ece", "parsed"
@@ -97,7 +97,8 @@ def round_effects(
     """Condition minus placebo (or ``against``) in the same round; columns are conditions.
 
     ``frame``: items, condition, against, round, measure, an interval and p_corrected (family-wise over
-    the rounds). Rows of panels are subsets. Filled: p_corrected < .05. Every panel has its own scale.
+    the rounds). Rows of panels are subsets. Filled: p_corrected < .05, or a column ``clear`` where there
+    is one. Every panel has its own scale.
 
     Raises:
         InterpError: a column is missing, or the measure has no number.
@@ -209,8 +210,8 @@ def _curve(rows: pd.DataFrame, name: str, shade: str, dash: str) -> Iterator[go.
             yield band([x[k] for k in run], low[run], high[run], name, shade, alpha=alpha)
     inside: list[str] = [shade] * len(x)
     if "p_corrected" in rows:
-        clear = rows["p_corrected"].to_numpy(float) < ALPHA
-        inside = [shade if full else "white" for full in clear]
+        clear = rows.get("clear", rows["p_corrected"] < ALPHA)
+        inside = [shade if full else PAPER for full in clear]
     yield go.Scatter(
         x=x,
         y=estimate,

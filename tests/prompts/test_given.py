@@ -94,11 +94,12 @@ def test_the_lens_of_single_prompts_with_answers_is_that_of_their_pair(tiny_mode
 
 
 def test_an_attention_page_of_one_text_and_of_a_named_span(tiny_model: Any, tmp_path: Any) -> None:
-    page = attention_page(tiny_model, CLEAN, path=tmp_path / "one.html").read_text(encoding="utf-8")
-    assert "destination" not in page.split("<main")[-1].split("application/json")[0]
+    alone = attention_page(tiny_model, CLEAN, path=tmp_path / "one.html")
+    assert len(alone.masses) == 1
     prompt = as_prompt(tiny_model, CLEAN, spans={"who": "The teacher"})
     page = attention_page(tiny_model, prompt, span="who", path=tmp_path / "two.html")
-    assert "Attention to the who" in page.read_text(encoding="utf-8")
+    assert page.span == "who"
+    assert "span “who”" in (tmp_path / "two.html").read_text(encoding="utf-8")
     with pytest.raises(InterpError, match="no span 'nobody'"):
         attention_page(tiny_model, prompt, span="nobody", path=tmp_path / "three.html")
 

@@ -93,7 +93,7 @@ def test_forest_plot_says_why_an_effect_is_missing():
 def test_a_number_without_an_interval_is_open_and_has_no_bar():
     frame = effects().assign(low=NAN, high=NAN)
     (trace,) = drawn(viz.effects_by_condition(frame), "instructed")
-    assert trace.marker.color == ("white",)
+    assert trace.marker.color == ("#ffffff",)
     assert list(trace.error_x.array) == [0.0]
 
 
@@ -232,7 +232,7 @@ def test_round_effects_fill_only_what_passes_the_test_over_the_rounds():
     figure = viz.round_effects(pd.DataFrame(rows + second))
     (line,) = [t for t in figure.data if t.fill is None]
     blue = CONDITION_COLOURS["instructed"]
-    assert list(line.marker.color) == [blue, "white", "white"]
+    assert list(line.marker.color) == [blue, "#ffffff", "#ffffff"]
     np.testing.assert_allclose(line.y, [0.5, 0.5, 0.05])
 
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import torch
 
+from interp.errors import InterpError
 from interp.patching import ALL, SweepResult
-from interp.viz import attention_to_span, heatmap
+from interp.viz import attention_to_span, common_limit, heatmap
+
+NAN = float("nan")
 
 SPANS = ["context", "instruction", "instruction", "<b>odd & span</b>", ALL]
 
@@ -65,13 +71,61 @@ def test_heatmap_layers_ascend_upwards():
     assert low < high
 
 
-def test_heatmap_marks_exactly_the_cells_with_small_family_wise_p():
+def inside(line: go.Scatter, row: int, column: int) -> bool:
+    """Whether a cell lies inside the borders: a ray to the left crosses them an odd number of times."""
+    xs, ys = np.array(line.x, dtype=float), np.array(line.y, dtype=float)
+    upright = (xs[::3] == xs[1::3]) & (ys[::3] < row) & (row < ys[1::3])
+    return bool((upright & (xs[::3] < column)).sum() % 2)
+
+
+@pytest.mark.parametrize("n_maps", [1, 3])
+def test_heatmap_outlines_exactly_the_cells_with_small_family_wise_p_but_the_ceiling(n_maps):
     result = make_sweep()
-    marks = heatmap(result).data[1]
-    significant = np.argwhere(result.max_t().p_corrected < 0.05)
-    assert len(significant) > 4
-    assert sorted(zip(marks.y, marks.x, strict=True)) == sorted(map(tuple, significant))
+    figure = heatmap(result, n_maps=n_maps)
+    rim, line = figure.data[1:]
+    assert (line.name, rim.line.width > line.line.width) == ("family-wise p < .05", True)
+    significant = result.max_t().p_corrected * n_maps < 0.05
+    significant[:, -1] = False
+    assert significant.sum() >= 2
+    outlined = [inside(line, *cell) for cell in np.ndindex(significant.shape)]
+    np.testing.assert_array_equal(outlined, significant.reshape(-1))
+    said = figure.layout.title.subtitle.text.replace("<br>", " ")
+    assert ("over 3 maps" in said) == (n_maps == 3)
     assert len(heatmap(result, significance=False).data) == 1
+
+
+def test_a_map_whose_whole_effect_is_not_clear_is_pale_and_says_so():
+    result = make_sweep()
+    assert heatmap(result).data[0].opacity == 1
+    signs = torch.tensor([1.0, -1.0]).repeat(6)
+    unclear = replace(result, source_baseline=result.baseline + signs)
+    figure = heatmap(unclear)
+    assert figure.data[0].opacity < 0.5
+    assert "pale: the interval of the whole effect contains 0" in figure.layout.title.subtitle.text
+
+
+def test_two_maps_share_a_scale_where_it_is_given():
+    small, large = make_sweep(), make_sweep()
+    large = replace(large, values=large.values * 3 - 2 * large.baseline)
+    limit = common_limit(small, large)
+    assert limit == pytest.approx(heatmap(large).data[0].zmax)
+    assert limit > 2 * heatmap(small).data[0].zmax
+    assert heatmap(small, limit=limit).data[0].zmin == -limit
+    for wrong in ({"limit": 0.0}, {"limit": NAN}, {"n_maps": 0}):
+        with pytest.raises(InterpError, match=r"give a number above 0|count at least this map"):
+            heatmap(small, **wrong)
+    with pytest.raises(InterpError, match="give at least one"):
+        common_limit()
+
+
+def test_large_cells_without_an_outline_are_explained_beside_small_ones_with_one():
+    result = make_sweep()
+    assert "not certain" not in heatmap(result).layout.title.subtitle.text
+    effects = result.values.clone()
+    generator = torch.Generator().manual_seed(0)
+    effects[0, 0] = result.baseline + 5 + 20 * torch.randn(12, generator=generator)
+    said = heatmap(replace(result, values=effects)).layout.title.subtitle.text
+    assert "larger cells without an outline vary more between the 12 clusters" in said
 
 
 def test_heatmap_share_divides_by_the_difference_of_the_runs():
@@ -98,7 +152,8 @@ def test_heatmap_of_an_undefined_share_gives_the_reason_instead_of_a_map():
 def test_heatmap_hover_shows_interval_and_p_and_the_subtitle_sample_and_notes():
     result = make_sweep()
     figure = heatmap(result)
-    name, facts = figure.data[0].customdata[2][1]
+    name, facts, layer = figure.data[0].customdata[2][1]
+    assert layer == "2"
     interval, p = result.effect_interval().at(2, 1), result.max_t().p_corrected[2, 1]
     assert name == "instruction"
     assert facts == f" [{interval.low:.3f}, {interval.high:.3f}]<br>family-wise p = {p:.3f}"

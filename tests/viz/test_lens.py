@@ -121,7 +121,7 @@ def test_effects_have_a_panel_each_with_clear_layers_filled_and_the_parting_mark
     revealing = by_name(figure, "revealing", "x2")
     np.testing.assert_allclose(revealing.y, 3.0 * np.arange(LAYERS))
     colour = CONDITION_COLOURS["revealing"]
-    assert list(revealing.marker.color) == ["white", colour, colour, colour]
+    assert list(revealing.marker.color) == ["#ffffff", colour, colour, colour]
     titles = [annotation.text for annotation in figure.layout.annotations]
     assert titles == [f"{name} − its placebo: parts at 2 [2, 2]" for name in names]
     lines = [shape for shape in figure.layout.shapes if shape.type == "line"]

@@ -61,22 +61,41 @@ def test_without_nulls_or_findings_nothing_is_shaded_or_ringed() -> None:
     assert "rings" not in figure.layout.title.subtitle.text
 
 
-def test_the_map_has_a_row_per_component_and_head_and_dots_where_sure() -> None:
+def test_the_map_has_a_row_per_component_and_head_and_outlines_where_sure() -> None:
     rows = contrasts()
     one = rows[rows["condition"] == "instructed"]
     heads = pd.concat(
         [one, *(one.assign(component="head", head=h, estimate=-one["estimate"]) for h in (1, 0))]
     )
     figure = viz.projection_map(heads, title="t")
-    grid, dots = figure.data
+    grid, _, line = figure.data
     assert list(figure.layout.yaxis.ticktext) == ["resid_post", "head 0", "head 1"]
     np.testing.assert_array_equal(grid.z[0], [0, 1, 2, 3])
     np.testing.assert_array_equal(grid.z[1], [0, -1, -2, -3])
     assert (grid.zmin, grid.zmid, grid.zmax) == (-3, 0, 3)
-    assert sorted(zip(dots.x, dots.y, strict=True)) == [(x, y) for x in (2, 3) for y in range(3)]
+    ends = {(x, y) for x, y in zip(line.x, line.y, strict=True) if x is not None}
+    assert ends == {(x, y) for x in (1.5, 3.5) for y in (-0.5, 0.5, 1.5, 2.5)} | {
+        (2.5, -0.5),
+        (2.5, 2.5),
+    }
 
 
-def test_an_all_zero_map_without_findings_is_white_and_without_dots() -> None:
+def test_layers_at_chance_are_greyed_and_nothing_is_marked_there() -> None:
+    rows = contrasts()
+    figure = viz.projection_map(
+        rows[rows["condition"] == "instructed"], title="t", at_chance=[3, 9]
+    )
+    (grey,) = figure.layout.shapes
+    assert (grey.x0, grey.x1, grey.layer) == (2.5, 3.5, "above")
+    assert max(x for x in figure.data[-1].x if x is not None) == 2.5
+    assert "does not separate held-out sentences" in figure.layout.title.subtitle.text
+    curves = viz.projection_contrast(rows, nulls(), title="t", at_chance=[2, 3])
+    assert [(s.x0, s.layer) for s in curves.layout.shapes] == [(1.5, "below"), (2.5, "below")]
+    rings = [trace for trace in curves.data if trace.name == "beyond zero and nulls"]
+    assert not any(set(trace.x) & {2, 3} for trace in rings)
+
+
+def test_an_all_zero_map_without_findings_is_white_and_without_outlines() -> None:
     rows = contrasts().iloc[:4].assign(estimate=0.0, sure=False)
     figure = viz.projection_map(rows, title="t")
     assert len(figure.data) == 1
@@ -100,7 +119,7 @@ def test_contributors_are_ranked_by_size_and_filled_where_sure() -> None:
     assert list(figure.layout.yaxis.ticktext) == ["L0H1", "L0 MLP", "embedding"]
     assert list(bars.x) == [-3.0, 2.0, 0.1]
     assert list(bars.error_x.array) == pytest.approx([1.0, 0.5, 0.1])
-    assert bars.marker.color[2] == "white"
+    assert bars.marker.color[2] == "#ffffff"
     assert bars.marker.color[0] != bars.marker.color[1]
     assert "3 of 4 parts" in figure.layout.title.subtitle.text
     assert "&lt;b&gt;" in viz.top_contributors(parts, title="t").layout.yaxis.ticktext

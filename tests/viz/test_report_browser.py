@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,58 +11,26 @@ import pytest
 import torch
 
 from interp.activations import AttentionPatterns
-from interp.prompts import TokenizedPrompt, make_pair
+from interp.prompts import TokenizedPrompt
 from interp.viz import (
     Section,
     attention_fragment,
-    attention_page,
     attention_to_span,
     coloured_tokens,
     render_report,
     save,
 )
+from tests.browsing import chromium, opened
 
 pytestmark = pytest.mark.browser
 
 HOSTILE = ["</script><script>window.broken=1</script>", "<!--", "\n", "\"'\\", "ünï 漢字", " the"]
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--window-size=1100,900",
-)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    session = webdriver.Chrome(options=options, service=Service(driver))
-    yield session
-    session.quit()
-
-
-def opened(browser: Any, path: Path, ready: str) -> list[Any]:
-    """Open a page, wait for something it must draw, and return what the console said."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    browser.get(path.as_uri())
-    WebDriverWait(browser, 30).until(lambda b: b.execute_script(f"return Boolean({ready})"))
-    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    with chromium(tmp_path_factory.mktemp("browser")) as session:
+        yield session
 
 
 def hostile_fragment() -> Any:
@@ -99,18 +65,6 @@ def test_report_draws_plotly_and_circuitsvis_without_errors(browser, tmp_path):
     assert browser.execute_script("return window.broken") is None
     wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0
-
-
-def test_attention_page_draws_both_runs_without_errors(browser, tiny_model, tmp_path):
-    pair = make_pair(tiny_model, torch.arange(20, 40), torch.arange(20, 40).flip(0))
-    path = attention_page(tiny_model, pair, path=tmp_path / "attention.html", heads=[0, 1])
-    errors = opened(browser, path, "document.querySelectorAll('.attention canvas').length == 6")
-    assert errors == []
-    count = "return document.querySelectorAll('.grids svg rect').length"
-    card_cells = 3 * tiny_model.cfg.n_layers * tiny_model.cfg.n_heads
-    assert browser.execute_script(count) == card_cells
-    text = "return document.querySelector('#attention-0').innerText"
-    assert "Head Selector" in browser.execute_script(text)
 
 
 DARK_NOTEBOOK = (

@@ -15,7 +15,8 @@ from interp.patching import ALL, SweepResult, knockout
 from interp.patching.localising import is_ceiling
 from interp.prompts import make_pair
 from interp.viz import heatmap, layer_profile, top_cells
-from interp.viz.grids import cell_name, position_label
+from interp.viz.grids import cell_name
+from interp.viz.places import position_label
 from interp.viz.sweeps import largest_cells
 
 NAN = float("nan")
@@ -130,7 +131,7 @@ def test_a_cell_that_some_pairs_lack_says_how_many_have_it() -> None:
     effects = noisy(np.array([[0.5, 0.5]]))
     effects[0, 1, :4] = NAN
     figure = heatmap(result_of(effects, {"layer": ["0"], "span": ["a", "b"]}))
-    first, second = (facts for _, facts in figure.data[0].customdata[0])
+    first, second = (facts for _, facts, _ in figure.data[0].customdata[0])
     assert "pairs" not in first
     assert second.endswith("6 of 10 pairs")
 
@@ -185,7 +186,7 @@ def test_top_cells_are_the_largest_in_order_and_filled_where_family_wise_signifi
         (round(e, 6), k): p < 0.05
         for k, (e, p) in enumerate(top[["estimate", "p_corrected"]].values)
     }
-    assert {place: fill != "white" for place, fill in drawn.items()} == expected
+    assert {place: fill != "#ffffff" for place, fill in drawn.items()} == expected
     assert set(expected.values()) == {True, False}
     raising = figure.data[0]
     np.testing.assert_allclose(raising.x + np.array(raising.error_x.array), top["high"][[0, 2]])
@@ -196,7 +197,7 @@ def test_top_cells_of_a_single_cluster_have_neither_bars_nor_fill() -> None:
     result = result_of(np.array([[[0.5], [NAN]]]), {"layer": ["0"], "span": ["a", "b"]})
     figure = top_cells(result)
     assert list(figure.layout.yaxis.ticktext) == ["L0 a"]  # what has no effect is no cell to show
-    assert list(figure.data[0].marker.color) == ["white"]
+    assert list(figure.data[0].marker.color) == ["#ffffff"]
     assert list(figure.data[0].error_x.array) == [0.0]
     assert "no interval" in figure.layout.title.subtitle.text
 

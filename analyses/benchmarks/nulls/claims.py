@@ -21,7 +21,7 @@ from analyses.demo.study import STUDIES
 from analyses.lens.story import clear_layers
 from analyses.lens.tables import KINDS as LENS_KINDS
 from analyses.lens.tables import with_clear
-from analyses.patch.story import surviving_cells
+from analyses.patch.reading import surviving_cells
 from analyses.project.tables import KINDS as PROJECT_KINDS
 from analyses.project.tables import findings
 from analyses.report.claims import Claim, corrected_for
