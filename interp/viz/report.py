@@ -232,7 +232,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         InterpError: the path cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    temporary = path.parent / f".{path.name}.{os.getpid()}.unfinished"
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
