@@ -72,7 +72,7 @@ def read_options(
         raise InterpError("the patches are of the destination's run: leave out run='source'")
     prompt = pair.source if run == "source" else pair.destination
     asked = _asked(model, pair, prompt)
-    log_probs = {}
+    log_probs: dict[int, Tensor] = {}
     for group in _groups(prompt, asked):
         log_probs |= _read(model, group, patches, len(prompt))
     means = torch.stack([log_probs[k] for k in range(len(asked))])

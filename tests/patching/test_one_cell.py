@@ -17,7 +17,11 @@ from interp.prompts import PromptPair, make_pair
 
 ITEM = ChoiceItem(
     "q", "own", "own", "They met.", "Who was late?",
-    (Choice("Not known", "unknown"), Choice("The farmer", "stereotyped"), Choice("The teacher", "counter")),
+    (
+        Choice("Not known", "unknown"),
+        Choice("The farmer", "stereotyped"),
+        Choice("The teacher", "counter"),
+    ),
     0, "ambiguous", "c",
 )  # fmt: skip
 LAST = 3
@@ -90,14 +94,14 @@ def test_a_cell_that_cannot_reach_the_answer_still_has_its_patch(tiny_model: Any
 
 def test_refusals(tiny_model: Any) -> None:
     pair = make_pair(tiny_model, ITEM, "instructed")
+    grid = Grid(cells="layer_span", spans=("instruction",))
     with pytest.raises(InterpError, match=r"the grid has 4 cells \(4 layers x 1 spans\)"):
-        grid = Grid(cells="layer_span", spans=("instruction",))
         cell_patches(tiny_model, pair, grid=grid)
     longer = make_pair(tiny_model, ITEM, "instructed", against="clean")
     grid = Grid(cells="layer_span", layers=(0,), spans=("instruction",))
-    with pytest.raises(InterpError, match="no span 'instruction'|nothing is aligned"):
+    with pytest.raises(InterpError, match=r"no span 'instruction'|nothing is aligned"):
         cell_patches(tiny_model, longer, grid=grid)
-    with pytest.raises(InterpError, match="blocked_edges.. takes no site"):
+    with pytest.raises(InterpError, match=r"blocked_edges\(\) takes no site"):
         blocked_edges(tiny_model, pair, grid=Grid(site="z", layers=(0,)))
     patches = blocked_edges(tiny_model, pair)
     with applied(tiny_model, patches), pytest.raises(InterpError, match="of a prompt of"):

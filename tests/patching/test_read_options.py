@@ -24,7 +24,11 @@ CHOICES = (
 ITEM = ChoiceItem("q", "own", "own", "They met.", "Who was late?", CHOICES, 0, "ambiguous", "c")
 SHARED = ChoiceItem(  # both options of the contrast begin with "The"
     "s", "own", "own", "They met.", "Who was late?",
-    (Choice("The teacher", "counter"), Choice("The farmer", "stereotyped"), Choice("Not known", "unknown")),
+    (
+        Choice("The teacher", "counter"),
+        Choice("The farmer", "stereotyped"),
+        Choice("Not known", "unknown"),
+    ),
     0, "disambiguated", "c",
 )  # fmt: skip
 
