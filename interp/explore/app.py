@@ -63,7 +63,7 @@ _TABS = (
     _Tab("Projection", ("layer",), (("projection", "projected_tokens"),)),
     _Tab(
         "Map",
-        ("site", "cells", "metric"),
+        ("site", "cells", "metric", "head"),
         (("map", "cell_options"), ("cell_lens", "cell_attention")),
     ),
     _Tab("Attention", ("layer", "head", "query"), (("source_attention", "attention"),)),
@@ -290,8 +290,12 @@ class App:
     def _box(self, tab: _Tab) -> Any:
         above: list[Any] = [self.controls[name] for name in tab.controls]
         if tab.title == "Map":
-            above += [self.compute, self.progress]
-        rows = [_panes([self.panes[name] for name in row]) for row in tab.rows]
+            above.insert(3, self.compute)
+            above.append(self.progress)
+        rows = [
+            _panes([self.panes[name] for name in row], "2" if row[0] == "map" else "1")
+            for row in tab.rows
+        ]
         return ipw.VBox([_row(above), *rows] if above else rows)
 
     def _saved_box(self, explorer: Explorer) -> Any:
@@ -319,7 +323,7 @@ class App:
         pane.observe(look, "clicked")
         self.saved_panes = (pane, cell)
         show()
-        return ipw.VBox([_row([chosen]), _panes([pane, cell])])
+        return ipw.VBox([_row([chosen]), _panes([pane, cell], "2")])
 
 
 def _try(pane: Pane, draw: Callable[[], Drawn]) -> None:
@@ -334,10 +338,10 @@ def _row(widgets: Sequence[Any], **layout: str) -> Any:
     return ipw.Box(list(widgets), layout={"display": "flex", **layout})
 
 
-def _panes(panes: Sequence[Pane]) -> Any:
-    """Panes beside each other where the page is wide enough."""
-    for pane in panes:
-        pane.layout.flex = "1 1 420px"
+def _panes(panes: Sequence[Pane], first: str = "1") -> Any:
+    """Panes beside each other where the page is wide enough; ``first``: the share of the first one."""
+    for k, pane in enumerate(panes):
+        pane.layout.flex = f"{'1' if k else first} 1 380px"
         pane.layout.width = "auto"
         pane.layout.min_width = "0"
         pane.layout.margin = "4px 10px 10px 0"

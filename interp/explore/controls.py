@@ -47,6 +47,7 @@ def make_controls(explorer: Explorer) -> dict[str, Any]:
         "blocked": ipw.ToggleButtons(
             options=[("nothing", "nothing"), ("a span", "span"), ("one head's view of it", "head")],
             value="nothing", description="knock out", style={**_LABEL, "button_width": "auto"},
+            layout={"width": "max-content"},
         ),
         "span": _dropdown(["instruction"], "instruction", "span", "260px"),
         "dose": ipw.FloatSlider(

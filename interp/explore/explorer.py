@@ -203,7 +203,7 @@ class Explorer:
     def _ipython_display_(self) -> None:
         from interp.explore.show import show
 
-        self._app = show(self)
+        self._app = show(self, self._app)
 
     def _scene(self) -> Scene:
         return Scene(self.model, self.explored, self.state, self._direction)

@@ -49,7 +49,7 @@ class Pane(anywidget.AnyWidget):
         with self.hold_sync():
             self.said, self.code, self.error, self.note = drawn.said, drawn.code, "", ""
             self.html = "" if is_plot else str(shown._repr_html_())
-            self.figure = json.loads(shown.to_json()) if is_plot else None
+            self.figure = _untitled(json.loads(shown.to_json())) if is_plot else None
 
     def fail(self, line: str) -> None:
         """One line instead of a view."""
@@ -61,6 +61,18 @@ class Pane(anywidget.AnyWidget):
         with self.hold_sync():
             self.said = self.code = self.html = self.error = ""
             self.note, self.figure = note, None
+
+
+def _untitled(figure: dict[str, Any]) -> dict[str, Any]:
+    """A figure whose title says no more than the pane's, without it."""
+    layout = figure["layout"]
+    title = layout.get("title", {})
+    if title.get("text") and not title.get("subtitle", {}).get("text"):
+        layout["title"] = {"text": ""}
+        layout["margin"] = {**layout.get("margin", {}), "t": 16}
+        if "height" in layout:
+            layout["height"] -= 48
+    return figure
 
 
 def _answer(pane: Pane, content: Any, buffers: Any) -> None:

@@ -20,7 +20,7 @@ NO_DIRECTION = "no direction: give interp.explore(..., direction=v) to project a
 def draw_prompts(scene: Scene) -> Drawn:
     """Both prompts with their spans."""
     pair = scene.pair
-    return Drawn(pair, scene.code("figure = pair"), pair.margin_line)
+    return Drawn(pair, scene.code("figure = pair"))
 
 
 def draw_options(scene: Scene) -> Drawn:

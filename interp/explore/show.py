@@ -19,15 +19,21 @@ def widgets_missing() -> str:
     return " and ".join(missing)
 
 
-def show(explorer: Explorer) -> Any:
-    """Display an explorer in a notebook; returns the widgets, or None of figures."""
+def show(explorer: Explorer, app: Any = None) -> Any:
+    """Display an explorer in a notebook; returns its widgets, those of before where there are any.
+
+    None where figures are shown.
+    """
     from IPython.display import HTML, display
 
     missing = widgets_missing()
+    if explorer.closed:
+        display(HTML(html_paragraph("the explorer is closed: call interp.explore again")))
+        return None
     if explorer.widgets and not missing:
         from interp.explore.app import App
 
-        app = App(explorer)
+        app = App(explorer) if app is None else app
         display(app.widget)
         return app
     why = f"{missing} is not installed" if missing else "widgets=False"

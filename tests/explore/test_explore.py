@@ -12,7 +12,7 @@ from tests.explore.test_explorer import ITEMS
 
 
 def test_the_function_stands_at_the_top() -> None:
-    import interp.explore.explorer  # noqa: F401  a module of that name does not take its place
+    import interp.explore.explorer  # its module does not take the name
 
     assert callable(interp.explore)
     assert interp.explore.__module__ == "interp.explore.explore"

@@ -14,6 +14,7 @@ import torch
 import interp
 from interp.data import Choice, ChoiceItem, LabelledText
 from interp.errors import InterpError
+from interp.explore import edits
 from interp.explore.explorer import VIEWS, Explorer
 from interp.models import load_model
 from interp.patching import Grid, blocked_edges, cell_patches, read_options
@@ -25,7 +26,9 @@ CHOICES = (
     Choice("The teacher", "counter"),
 )
 ITEMS = [
-    ChoiceItem(f"q{k}", "own", "own", f"They met {k}.", "Who was late?", CHOICES, 0, "ambiguous", "c")
+    ChoiceItem(
+        f"q{k}", "own", "own", f"They met {k}.", "Who was late?", CHOICES, 0, "ambiguous", "c"
+    )
     for k in range(3)
 ]
 
@@ -54,17 +57,20 @@ def bars(figure: go.Figure) -> dict[str, list[float]]:
 
 
 CHOSEN: dict[str, dict[str, Any]] = {
-    "default": {},
     "another item": {"item": 2, "condition": "negated", "wording": 1, "order": 1},
     "the other way": {"swapped": True, "against": "clean"},
     "a later round": {"round": 2},
 }
 CHANGED: dict[str, dict[str, Any]] = {
-    "position": {"cell": (1, 3)},
     "span": {"cells": "layer_span", "cell": (0, 1), "blocked": "span"},
     "head": {"cells": "layer_head", "site": "z", "cell": (2, 1), "blocked": "head", "head": 1},
-    "steered": {"cell": (0, 0), "dose": 2.5, "layer": 2},
-    "both": {"cell": (3, 5), "dose": -1.0, "layer": 1, "blocked": "head", "metric": "option_margin"},
+    "both": {
+        "cell": (3, 5),
+        "dose": -1.0,
+        "layer": 1,
+        "blocked": "head",
+        "metric": "option_margin",
+    },
 }
 
 
@@ -90,10 +96,7 @@ def test_the_code_of_every_change_makes_the_view_again(
 ) -> None:
     explorer = interp.explore(tiny_model, ITEMS, direction=direction)
     explorer.choose(**CHANGED[changed])
-    views = [name for name in VIEWS if name.startswith(("map", "cell"))]
-    if changed != "position":
-        views += [name for name in VIEWS if name.startswith("edited")]
-    for name in views:
+    for name in (name for name in VIEWS if name.startswith(("map", "cell", "edited"))):
         drawn = explorer.draw(name)
         again = executed(drawn.code, **names_for(tiny_model, direction))
         assert shown(again) == shown(drawn.figure), name
@@ -260,8 +263,8 @@ def test_the_model_keeps_no_hook_also_after_an_error(
     def fail(*args: Any, **options: Any) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("interp.explore.edits.read_options", fail)
-    monkeypatch.setattr("interp.explore.edits.lens_prompt", fail)
+    for name in ("read_options", "lens_prompt"):
+        monkeypatch.setattr(edits, name, fail)
     explorer.choose(dose=1.0)
     for name in ("edited_options", "edited_lens"):
         with pytest.raises(RuntimeError):

@@ -69,8 +69,9 @@ function dressed(figure, el) {
   const layout = clone.layout || {};
   delete layout.width;
   layout.autosize = true;
-  if (!isDark(el)) return { data: clone.data, layout };
   const ink = getComputedStyle(el).color, paper = background(el);
+  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: paper, font: { color: ink } };
+  if (!isDark(el)) return { data: clone.data, layout };
   const data = clone.data.map((trace) =>
     trace.type === "scatter" && trace.line ? { ...trace, line: recolour(trace.line, ink, paper) } : trace);
   return { data, layout: recolour(layout, ink, paper) };
