@@ -119,6 +119,9 @@ class App:
         for control in self.controls.values():
             control.unobserve_all()
         for widget in _descendants(self.widget):
+            for part in ("style", "layout"):
+                if hasattr(widget, part):
+                    getattr(widget, part).close()
             widget.close()
 
     @property
@@ -191,9 +194,15 @@ class App:
     def _choose(self, change: Any, name: str) -> None:
         if self._setting or self._explorer is None:
             return
-        value = change["new"]
+        explorer, value = self._explorer, change["new"]
+        changes = {name: value}
+        if name == "condition":  # another one may have fewer texts, another item fewer options
+            n_wordings = explorer.explored.n_wordings(value)
+            changes["wording"] = min(explorer.state.wording, n_wordings - 1)
+        if name == "item":
+            changes["order"] = min(explorer.state.order, explorer.explored.n_orders(value) - 1)
         try:
-            self._explorer.choose(**{name: value})
+            explorer.choose(**changes)
             if name == "cells":
                 self._fit_site(value)
         except InterpError as error:

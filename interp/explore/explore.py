@@ -85,6 +85,10 @@ def _explored(model: TransformerBridge, what: Any, bank: TextBank | None) -> Exp
             "(interp.make_pair)"
         )
     require_tokenizer(model.tokenizer)
+    if bank is not None and not isinstance(bank, TextBank):
+        raise InterpError(
+            f"bank is a {type(bank).__name__}: give interp.prompts.TextBank(model.tokenizer)"
+        )
     return ItemsExplored(
         tuple(items), TextBank(model.tokenizer) if bank is None else bank, bank is not None
     )

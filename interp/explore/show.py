@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from interp.display import html_paragraph
+from interp.display import escape_html, html_paragraph
 from interp.errors import InterpError, first_line
 from interp.explore.explorer import Explorer
 from interp.explore.views import Drawn
@@ -45,6 +45,9 @@ def show(explorer: Explorer, app: Any = None) -> Any:
         if part.said:
             display(HTML(html_paragraph(part.said)))
         display(part.figure)
+        display(
+            HTML(f"<details><summary>code</summary><pre>{escape_html(part.code)}</pre></details>")
+        )
     return None
 
 

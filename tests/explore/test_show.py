@@ -49,7 +49,8 @@ def test_a_finished_runs_figures_are_shown_without_widgets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shown = displayed(interp.explore(Patching.made(), widgets=False), monkeypatch)
-    assert [type(one).__name__ for one in shown] == ["HTML", "Figure"]
+    assert [type(one).__name__ for one in shown] == ["HTML", "Figure", "HTML"]
+    assert "interp.viz.heatmap" in shown[-1].data
 
 
 def test_with_widgets_the_app_is_shown_once(
