@@ -11,7 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.behaviour import round_pair
 from interp.data.items import ChoiceItem
 from interp.errors import InterpError
-from interp.explore.state import ExplorerState
+from interp.explore.state import PAIR, ExplorerState
 from interp.prompts import PromptPair, TextBank, cyclic_orders, make_pair
 
 N_ROUNDS = 5
@@ -81,7 +81,7 @@ class ItemsExplored:
 
     def pair(self, model: TransformerBridge, state: ExplorerState) -> PromptPair:
         """The pair of these choices; the last one is kept."""
-        key = (state.item, *_asked(state).items(), state.round)
+        key = tuple(getattr(state, name) for name in PAIR if name != "swapped")
         if key not in self._made:
             made = self._make(model, state)
             self._made.clear()

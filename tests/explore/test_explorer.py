@@ -178,6 +178,26 @@ def test_what_was_drawn_is_kept_for_its_exact_state(
     assert explorer.draw("options") is first
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"item": 1}, {"condition": "negated"}, {"against": "clean"}, {"wording": 1}, {"order": 1},
+     {"round": 2}, {"swapped": True}],
+    ids=str,
+)  # fmt: skip
+def test_every_choice_of_the_pair_alone_makes_another_pair(
+    tiny_model: Any, change: dict[str, Any]
+) -> None:
+    explorer = interp.explore(tiny_model, ITEMS)
+    before = explorer.pair
+    explorer.choose(**change)
+    after = explorer.pair
+    same = [
+        torch.equal(getattr(before, run).ids, getattr(after, run).ids)
+        for run in ("source", "destination")
+    ]
+    assert not all(same)
+
+
 def test_another_map_has_no_cell_and_the_same_map_keeps_it(tiny_model: Any) -> None:
     explorer = interp.explore(tiny_model, ITEMS)
     explorer.choose(cell=(1, 2))
