@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 
-class Cache(Generic[_T]):
+class Recent(Generic[_T]):
     """At most ``size`` values by key. Errors are not kept: what failed is tried again."""
 
     def __init__(self, size: int) -> None:

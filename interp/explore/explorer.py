@@ -11,7 +11,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.directions import Direction, DirectionStack
 from interp.errors import InterpError, did_you_mean
-from interp.explore.cache import Cache
+from interp.explore.cache import Recent
 from interp.explore.edits import EDITS, cell_title, map_cost, spans_of
 from interp.explore.readings import READINGS, position_name
 from interp.explore.saved import SavedView
@@ -63,7 +63,7 @@ class Explorer:
         self.title = title or (model_card(model).one_line if model is not None else "")
         self.widgets = widgets
         self.state = ExplorerState()
-        self._drawn: Cache[Drawn] = Cache(_KEPT)
+        self._drawn: Recent[Drawn] = Recent(_KEPT)
         self._app: Any = None
         if direction is not None:
             layer = direction.layer if isinstance(direction, Direction) else direction.best_layer
