@@ -26,7 +26,7 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--window-size=1400,1300",
 )
-PATIENCE = 180
+PATIENCE = 300
 """Seconds to wait for anything: a busy machine is no fault."""
 
 
