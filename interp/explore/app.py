@@ -167,7 +167,7 @@ class App:
         if isinstance(drawn, str):
             pane.fail(drawn)
         elif name == "map" and explorer.state.cell is not None:
-            pane.show(drawn, mark_cell(drawn.figure, explorer.state.cell))  # type: ignore[arg-type]
+            pane.show(drawn, mark_cell(drawn.figure, explorer.state.cell))
         else:
             pane.show(drawn)
         if name == "cell_options" and isinstance(drawn, Drawn):

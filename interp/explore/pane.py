@@ -44,7 +44,7 @@ class Pane(anywidget.AnyWidget):
 
     def show(self, drawn: Drawn, figure: Any = None) -> None:
         """A view; ``figure`` is shown in place of its own."""
-        shown = drawn.figure if figure is None else figure
+        shown: Any = drawn.figure if figure is None else figure
         is_plot = isinstance(shown, go.Figure)
         with self.hold_sync():
             self.said, self.code, self.error, self.note = drawn.said, drawn.code, "", ""

@@ -79,7 +79,7 @@ def names_of(pair: PromptPair) -> tuple[str, str]:
 
 def answer_of(options: pd.DataFrame) -> str:
     """``The farmer (.52)``: the most probable option."""
-    best = options.loc[options["probability"].idxmax()]
+    best = options.iloc[int(options["probability"].argmax())]
     return f"{str(best['option']).strip()} ({best['probability']:.2f})"
 
 
