@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from interp.data import load_items, load_texts
     from interp.directions import fit_direction, project
     from interp.errors import InterpError
+    from interp.explore import explore
     from interp.lens import lens_trajectory
     from interp.models import load_model
     from interp.patching import attribute, knockout, sweep
@@ -50,6 +51,7 @@ __all__ = [
     "circuits",
     "data",
     "directions",
+    "explore",
     "fit_direction",
     "knockout",
     "known",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         placebo_protocols,
         study_protocol,
     )
+    from interp.behaviour.round_pair import round_pair
     from interp.behaviour.rounds import run_rounds
     from interp.behaviour.scorers import require_scorer
     from interp.behaviour.scores import Effect, OptionScores, bias_score
@@ -78,6 +79,7 @@ __all__ = [
     "placebo_protocol",
     "placebo_protocols",
     "require_scorer",
+    "round_pair",
     "rounds_frame",
     "run_rounds",
     "save_histories",

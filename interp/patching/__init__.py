@@ -44,9 +44,11 @@ if TYPE_CHECKING:
     from interp.patching.identities import measure_identities
     from interp.patching.knockout import knockout
     from interp.patching.metrics import Metric
+    from interp.patching.one_cell import applied, blocked_edges, cell_patches
     from interp.patching.patched import PatchedRuns
     from interp.patching.plan import SweepPlan, plan_sweep
     from interp.patching.positions import ALL, TokenCounts, alignment_notes
+    from interp.patching.read_options import read_options
     from interp.patching.result import SweepResult
     from interp.patching.screen import screen
     from interp.patching.sites import Cells, PatchSite, SweepSite
@@ -69,7 +71,10 @@ __all__ = [
     "SweepSite",
     "TokenCounts",
     "alignment_notes",
+    "applied",
     "attribute",
+    "blocked_edges",
+    "cell_patches",
     "dose",
     "generic_activation_patch",
     "get_act_patch_attn_head_all_pos_every",
@@ -104,6 +109,7 @@ __all__ = [
     "measure_identities",
     "moved_against",
     "plan_sweep",
+    "read_options",
     "screen",
     "sweep",
     "top_overlap",

@@ -139,7 +139,7 @@ def knockout(
                 max_bytes=max_bytes,
             )
             bound = [
-                BoundCell(table, cell, _patches(plan, cell))
+                BoundCell(table, cell, edge_patches(plan, cell))
                 for cell in plan.to_run
                 if cell.pair in batch
             ]
@@ -167,6 +167,14 @@ def _length_notes(pairs: Sequence[PromptPair]) -> tuple[str, ...]:
         "destination alone, but source - destination holds a difference of length as well; "
         f"{EQUAL_LENGTHS}",
     )
+
+
+def plan_knockout(
+    model: TransformerBridge, pair: PromptPair, *, to: str, queries: Queries, grid: Grid, seed: int
+) -> SweepPlan:
+    """The cells of a knockout of one pair whose last position is read."""
+    reading = reading_of(pair.destination.ids, pair, {})
+    return _plan(model, [pair], to, queries, grid, [reading], seed)
 
 
 def _said(queries: Queries) -> str:
@@ -281,7 +289,8 @@ def _later_spans(pairs: Sequence[PromptPair], to: str) -> list[str]:
     ]
 
 
-def _patches(plan: SweepPlan, cell: PlannedCell) -> tuple[Patch, ...]:
+def edge_patches(plan: SweepPlan, cell: PlannedCell) -> tuple[Patch, ...]:
+    """The edges that a cell of a knockout's plan removes, one patch per layer of its window."""
     gone = torch.zeros(plan.lengths[cell.pair], dtype=torch.bool)
     gone[cell.source] = True
     rows = gone.expand(len(cell.destination), len(cell.heads), -1)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from interp.viz.options import effects, levels, position_bias
     from interp.viz.projections import projection_contrast, projection_map, top_contributors
     from interp.viz.report import Fragment, Section, render_report
+    from interp.viz.runs import cell_effects, lens_runs, option_probabilities, projection_runs
     from interp.viz.steering import dose_response, effect_against_cost
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
@@ -69,6 +70,7 @@ __all__ = [
     "attention_to_span",
     "attention_view",
     "categories",
+    "cell_effects",
     "circuit_graph",
     "coloured_tokens",
     "common_limit",
@@ -91,11 +93,14 @@ __all__ = [
     "lens_levels",
     "lens_margin",
     "lens_options",
+    "lens_runs",
     "letters",
     "levels",
+    "option_probabilities",
     "position_bias",
     "projection_contrast",
     "projection_map",
+    "projection_runs",
     "projection_shift",
     "render_report",
     "require_browser",
