@@ -1,0 +1,1 @@
+"""Is an instruction's effect superficial? Findings, the scorecard and its verdict."""
