@@ -34,6 +34,10 @@ STUDIES: dict[str, Entry] = {
         "analyses.attention.config:AttentionConfig", "analyses.attention.study:Attention"
     ),
     "circuit": Entry("analyses.circuit.config:CircuitConfig", "analyses.circuit.study:Circuit"),
+    "superficiality": Entry(
+        "analyses.superficiality.config:SuperficialityConfig",
+        "analyses.superficiality.study:Superficiality",
+    ),
     "direction fit": Entry(
         "analyses.direction.config:DirectionConfig", "analyses.direction.study:FitDirection"
     ),

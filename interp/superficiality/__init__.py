@@ -1,10 +1,10 @@
 """Is an instruction's effect superficial? Findings, the scorecard and its verdict.
 
 Does an instruction change what is *stored* of the context and the question, or only its way to the
-output? Rows are measured by interventions (:mod:`~interp.superficiality.routes`,
-:mod:`~interp.superficiality.onset`), read with intervals (:mod:`~interp.superficiality.rows`) and judged
-by an ordered rule with bounds that were fixed before any card (:mod:`~interp.superficiality.verdict`,
-:mod:`~interp.superficiality.thresholds`).
+output? Rows are measured by interventions (:mod:`~interp.superficiality.routes`), read with intervals
+(:mod:`~interp.superficiality.rows`) and judged by an ordered rule
+(:mod:`~interp.superficiality.verdict`) whose bounds were fixed before any card
+(:mod:`~interp.superficiality.thresholds`).
 
     card = interp.superficiality(model, items)
     print(card.verdict)
@@ -17,7 +17,6 @@ from interp.lazy import attach
 if TYPE_CHECKING:
     from interp.superficiality.finding import Finding, HealthCheck
     from interp.superficiality.measure import superficiality
-    from interp.superficiality.onset import measure_onset
     from interp.superficiality.routes import content_shift, donated_shift, measure_routes
     from interp.superficiality.rows import (
         behaviour_finding,
@@ -39,7 +38,6 @@ __all__ = [
     "content_shift",
     "donated_shift",
     "edge_findings",
-    "measure_onset",
     "measure_routes",
     "onset_finding",
     "superficiality",

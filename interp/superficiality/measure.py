@@ -23,7 +23,6 @@ from interp.models import model_card, untrained_copy
 from interp.prompts import Condition, Placement, PromptPair, TextBank, pair_of_conditions
 from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import MIN_WORDINGS
-from interp.superficiality.onset import measure_onset
 from interp.superficiality.routes import (
     CORRECTED,
     PLACEBO,
@@ -80,33 +79,30 @@ def superficiality(
     if not items:
         raise InterpError("superficiality: no items: the list is empty")
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
-    bar = tqdm(items, desc="behaviour", disable=not progress)
-    readings = {
-        placement: pd.concat(
-            [measure_behaviour(model, item, asked_texts(bank, item, condition, texts),
-                               placement=placement) for item in each]
-        )
-        for placement, each in (("before", bar), ("after", items))
-    }  # fmt: skip
+    first, last = [], []
+    for item in tqdm(items, desc="behaviour", disable=not progress):
+        words = asked_texts(bank, item, condition, texts)
+        first.append(measure_behaviour(model, item, words, placement="before"))
+        last.append(measure_behaviour(model, item, words, placement="after"))
+    readings, after = pd.concat(first), pd.concat(last)
     pairs = causal_pairs(model, bank, items[:causal_items], condition, texts)
-    low = low_items(readings["before"])
-    high = [pair.item is not None and pair.item.id not in low for pair in pairs]
+    asked = [pair.item for pair in pairs if pair.item is not None]
+    low = low_items(readings, [item.id for item in asked])
     donated = donated_shift(
         torch.stack([content_shift(model, pair) for pair in pairs]),
-        [pair.item.cluster for pair in pairs if pair.item is not None],
-        high,
+        [item.cluster for item in asked],
+        [item.id not in low for item in asked],
     )
     bar = tqdm(list(zip(pairs, donated, strict=True)), desc="causal rows", disable=not progress)
     runs = pd.concat([measure_routes(model, [pair], shifts=[shift]) for pair, shift in bar])
-    onset = pd.concat([measure_onset(model, [pair]) for pair in pairs])
     untrained = None
     if untrained_items:
-        untrained = measure_routes(untrained_copy(model, seed), pairs[:untrained_items])
+        copy = untrained_copy(model, seed)
+        untrained = measure_routes(copy, pairs[:untrained_items], onset=False)
     return card_of(
-        readings["before"],
+        readings,
         runs,
-        onset,
-        after=readings["after"],
+        after=after,
         untrained=untrained,
         title=f"{model_card(model).name}, {condition!r} on {len(items)} items",
     )

@@ -21,7 +21,14 @@ Knockout asks the same of the edges: ``no_content_edges`` (content no longer rea
 and ``no_other_edges`` (nothing else does), each in the corrected and in the placebo run, since removing
 edges has effects of its own.
 
-Cost per pair: two full runs for the states, two unpatched and seven patched ones.
+``behind`` asks how deep the effect has gone. Taking the stream before layer l from the corrected run at
+*all* positions gives the corrected run at every l, which says nothing. Here only the rows behind the
+instruction are taken: before layer 0 they are embeddings of equal tokens, so nothing changes, D(0) = 0;
+behind the last layer they are what is unembedded, so D(L) = 1. In between D(l) says how much of the
+effect has passed from the instruction's words into what stands behind them.
+
+Cost per pair: two full runs for the states, two unpatched and seven patched ones, and for the depth
+L + 1 patched ones that begin at their layer.
 
 Example:
     >>> pair = make_pair(model, item, "instructed", placement="before")     # doctest: +SKIP
@@ -63,7 +70,7 @@ Shift = Float[Tensor, "span layer d_model"]
 """Mean change of the content's states, span by span."""
 
 COLUMNS = ("item", "cluster", "context", "slot", "run", "layer", "metric", "value")
-"""Of measured runs, in long form. ``slot``: the pair of wordings; ``layer``: -1 but for onset."""
+"""Of measured runs, in long form. ``slot``: which wordings; ``layer``: that of ``behind``, else -1."""
 
 
 def measure_routes(
@@ -71,6 +78,7 @@ def measure_routes(
     pairs: Sequence[PromptPair],
     *,
     shifts: Sequence[Shift] | None = None,
+    onset: bool = True,
     content: Sequence[str] = CONTENT_SPANS,
     clusters: Sequence[str] | None = None,
     method: SweepMethod = "exact",
@@ -82,6 +90,7 @@ def measure_routes(
         model: a bridge in evaluation mode.
         pairs: corrected -> placebo, the instruction first, aligned by index.
         shifts: for each pair what its ``shift`` run adds to the content's states; None leaves it out.
+        onset: also run ``behind`` at every layer from 0 to L.
         content: the spans that are content.
         clusters: of the pairs, where they have no items; by default the items'.
         method: ``"exact"``, or ``"hooked"`` for one forward per run.
@@ -108,6 +117,8 @@ def measure_routes(
             gone = _without_edges(model, sides, queries)
             runs.add(there, f"{PLACEBO}_{name}", gone)
             runs.add(here, f"{CORRECTED}_{name}", gone)
+        for layer, patch in enumerate(_behind(corrected, sides)) if onset else ():
+            runs.add(there, "behind", [patch], layer)
     return runs.measure()
 
 
@@ -152,17 +163,26 @@ def donated_shift(
             f"donated_shift: {len(shifts)} shifts, {len(clusters)} clusters and {len(high)} halves: "
             "give one each per pair"
         )
-    halves, names = np.asarray(high), np.asarray(clusters)
+    return torch.stack([shifts[list(own)].mean(0) for own in donors_of(clusters, high)])
+
+
+def donors_of(clusters: Sequence[str], high: Sequence[bool]) -> list[tuple[int, ...]]:
+    """For each pair the numbers of those of other clusters in the other half.
+
+    Raises:
+        InterpError: a pair without any.
+    """
+    halves, names = np.asarray(high, dtype=bool), np.asarray(clusters)
     found = []
-    for number in range(len(shifts)):
-        donors = (names != names[number]) & (halves != halves[number])
-        if not donors.any():
+    for number in range(len(names)):
+        donors = np.flatnonzero((names != names[number]) & (halves != halves[number]))
+        if not len(donors):
             raise InterpError(
-                f"donated_shift: pair {number} has no donor of another cluster in the other half: give "
+                f"pair {number} has no donor of another cluster in the other half of the items: give "
                 "items of more clusters"
             )
-        found.append(shifts[torch.from_numpy(donors)].mean(0))
-    return torch.stack(found)
+        found.append(tuple(donors.tolist()))
+    return found
 
 
 def high_half(levels: Sequence[float]) -> list[bool]:
@@ -261,6 +281,13 @@ class MeasuredRuns:
 def _set(states: Float[Tensor, "layer row d_model"], rows: Int[Tensor, " _row"]) -> list[Patch]:
     """The stream before every layer set at some rows."""
     return [Patch(layer, "resid_pre", rows, own[rows]) for layer, own in enumerate(states[:-1])]
+
+
+def _behind(states: Float[Tensor, "layer row d_model"], sides: Sides) -> list[Patch]:
+    """The stream before each layer, then behind the last one, at the rows behind the instruction."""
+    rows, last = sides.behind, len(states) - 2
+    patches = [Patch(layer, "resid_pre", rows, own[rows]) for layer, own in enumerate(states[:-1])]
+    return [*patches, Patch(last, "resid_post", rows, states[-1, rows])]
 
 
 def _shifted(

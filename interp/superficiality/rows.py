@@ -289,7 +289,7 @@ def onset_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Finding:
     linear between layers; its interval is of the depths at which D's interval contains a half.
 
     Args:
-        runs: of :func:`interp.superficiality.onset.measure_onset`.
+        runs: of :func:`interp.superficiality.routes.measure_routes`, ``behind`` among them.
 
     Raises:
         InterpError: a missing run, metric or column.
@@ -298,7 +298,7 @@ def onset_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Finding:
     metric = str(runs["metric"].iloc[0]) if metric is None else metric
     behind = runs[(runs["metric"] == metric) & (runs["run"] == "behind")]
     if behind.empty:
-        raise InterpError("the table of runs has no run 'behind': measure it with measure_onset")
+        raise InterpError("the table of runs has no run 'behind': measure it with onset=True")
     by_layer = behind.pivot(index=["item", "slot"], columns="layer", values="value")
     by_layer = by_layer.loc[own.values.index]
     steps = by_layer.to_numpy(float) - own.values[[PLACEBO]].to_numpy(float)

@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -113,7 +113,6 @@ class Scorecard:
 def card_of(
     readings: pd.DataFrame,
     runs: pd.DataFrame,
-    onset: pd.DataFrame,
     *,
     after: pd.DataFrame | None = None,
     untrained: pd.DataFrame | None = None,
@@ -125,7 +124,6 @@ def card_of(
         readings: behaviour with the instruction first
             (:func:`interp.superficiality.measure.measure_behaviour`).
         runs: :func:`interp.superficiality.routes.measure_routes`.
-        onset: :func:`interp.superficiality.onset.measure_onset`.
         after: behaviour with the instruction last, a row of its own that no rule reads.
         untrained: ``runs`` of an untrained copy.
         title: of the card.
@@ -136,14 +134,16 @@ def card_of(
     findings = [behaviour_finding(readings)]
     if after is not None:
         findings.append(behaviour_finding(after, name=BEHAVIOUR_AFTER))
-    findings += content_findings(runs, low=low_items(readings), untrained=untrained)
-    findings += [*edge_findings(runs), onset_finding(onset)]
+    low = low_items(readings, runs["item"])
+    findings += content_findings(runs, low=low, untrained=untrained)
+    findings += [*edge_findings(runs), onset_finding(runs)]
     return Scorecard(tuple(findings), title)
 
 
-def low_items(readings: pd.DataFrame) -> frozenset[str]:
-    """Items in the lower half of the placebo's first metric, mean over wordings."""
+def low_items(readings: pd.DataFrame, among: Iterable[str]) -> frozenset[str]:
+    """Of some items those in the lower half of the placebo's first metric, mean over wordings."""
     first = readings[readings["metric"] == readings["metric"].iloc[0]]
+    first = first[first["item"].isin(set(among))]
     levels = first[first["side"] == PLACEBO].groupby("item", sort=False)["value"].mean()
     high = high_half(levels.tolist())
     return frozenset(str(item) for item, up in zip(levels.index, high, strict=True) if not up)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from interp.viz.projections import projection_contrast, projection_map, top_contributors
     from interp.viz.report import Fragment, Section, render_report
     from interp.viz.steering import dose_response, effect_against_cost
+    from interp.viz.superficiality import scorecard
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
     from interp.viz.tokens import coloured_tokens
@@ -97,6 +98,7 @@ __all__ = [
     "round_flips",
     "rounds",
     "save",
+    "scorecard",
     "template",
     "top_cells",
     "top_contributors",

@@ -11,14 +11,17 @@ from interp.superficiality.routes import (
     COLUMNS,
     content_shift,
     donated_shift,
+    donors_of,
     high_half,
     measure_routes,
 )
+from interp.superficiality.rows import onset_finding
 from tests.superficiality.toy import CONTENT, item_pairs, margin_by_hooks, toy_pairs
 
 
 def by_run(runs: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
-    own = runs if metric is None else runs[runs["metric"] == metric]
+    own = runs[runs["layer"] < 0]
+    own = own if metric is None else own[own["metric"] == metric]
     return own.pivot(index="item", columns="run", values="value")
 
 
@@ -103,7 +106,9 @@ def test_two_routes_that_back_each_other_up_each_bring_all() -> None:
 
 def test_donors_are_of_other_clusters_and_of_the_other_half() -> None:
     shifts = torch.arange(5.0)[:, None, None, None].expand(5, 1, 2, 3)
-    found = donated_shift(shifts, ["a", "a", "b", "b", "c"], [False, True, False, True, True])
+    clusters, high = ["a", "a", "b", "b", "c"], [False, True, False, True, True]
+    assert donors_of(clusters, high) == [(3, 4), (2,), (1, 4), (0,), (0, 2)]
+    found = donated_shift(shifts, clusters, high)
     assert found[:, 0, 0, 0].tolist() == [(3 + 4) / 2, 2, (1 + 4) / 2, 0, (0 + 2) / 2]
     with pytest.raises(InterpError, match="no donor"):
         donated_shift(shifts[:2], ["a", "a"], [False, True])
@@ -121,3 +126,29 @@ def test_clusters_are_one_per_pair() -> None:
     model, _, pairs, _ = toy_pairs("deep", n=2)
     with pytest.raises(InterpError, match="1 clusters for 2 pairs"):
         measure_routes(model, pairs, content=CONTENT, clusters=["a"])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
+def test_the_ends_of_the_depth_curve_are_the_two_unpatched_runs(
+    load_tiny: Any, architecture: str
+) -> None:
+    model = load_tiny(architecture)
+    runs = measure_routes(model, item_pairs(model))
+    for _, own in runs.groupby(["item", "metric"]):
+        of = own.set_index(["run", "layer"])["value"]
+        assert of["behind", 0] == pytest.approx(of["placebo", -1], abs=1e-5)
+        last = of["behind", model.cfg.n_layers]
+        assert last == pytest.approx(of["corrected", -1], abs=1e-5)
+    assert runs["run"].eq("behind").sum() == 2 * 2 * (model.cfg.n_layers + 1)
+
+
+def test_an_instruction_read_by_block_0_is_behind_it_from_there_on() -> None:
+    model, _, pairs, clusters = toy_pairs("deep")
+    runs = measure_routes(model, pairs, content=CONTENT, clusters=clusters)
+    found = onset_finding(runs)
+    assert found.is_read
+    curve = found.table["share"].tolist()
+    assert curve[0] == pytest.approx(0, abs=1e-6)
+    assert curve[1] == pytest.approx(1, abs=0.1)
+    assert curve[-1] == pytest.approx(1, abs=1e-6)
+    assert found.interval.estimate == pytest.approx(0.5 / 3, abs=0.05)

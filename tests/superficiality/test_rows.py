@@ -184,5 +184,5 @@ def test_tables_without_what_a_row_needs_are_refused_by_name() -> None:
         content_findings(whole)
     with pytest.raises(InterpError, match="no metric 'p'"):
         edge_findings(whole, metric="p")
-    with pytest.raises(InterpError, match="measure_onset"):
+    with pytest.raises(InterpError, match="onset=True"):
         onset_finding(whole)

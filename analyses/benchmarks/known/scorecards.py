@@ -3,11 +3,16 @@
     python -m analyses.benchmarks.known.scorecards             # every arm, ten models each
     python -m analyses.benchmarks.known.scorecards --seeds 1   # a tenth
 
-Three questions of every model, on items that the placebo prompt answers otherwise than asked: ``asked``
-(an instruction against placebos, answered by queries), ``judged`` (the same, answered by judges, which
-take part in no shortcut: where the stored content stays they are not moved) and ``negated`` (the opposite
-instruction, on the items answered as asked: B < 0). Causal rows are measured where there is an effect to
-explain. Cards are computed from the model and the task alone; :func:`scored` opens the truth afterwards.
+Three questions of every model, on items that the placebo prompt answers otherwise than asked:
+
+- ``asked``: an instruction against placebos, answered by queries;
+- ``judged``: the same, answered by judges, which take part in no shortcut: where the stored content
+  stays they are not moved;
+- ``negated``: the opposite instruction, on the items answered as asked: B < 0.
+
+Causal rows are measured of ``asked``, where there is an effect to explain; the others end at behaviour.
+Cards are computed from the model and the
+task alone; :func:`scored` opens the truth afterwards.
 """
 
 from __future__ import annotations
@@ -31,16 +36,16 @@ from interp.known.task import ASKS, CONTENTS, JUDGES, NEGATIONS, NOTES, OTHERS, 
 from interp.known.trained import N_SEEDS
 from interp.prompts import PromptPair, make_pair
 from interp.superficiality import (
+    Finding,
     Scorecard,
     behaviour_finding,
     content_findings,
     content_shift,
-    donated_shift,
     edge_findings,
-    measure_onset,
     measure_routes,
     onset_finding,
 )
+from interp.superficiality.routes import donors_of
 from interp.superficiality.rows import CHANGED, CONTENT_IN, CONTENT_OUT, INTERACTION, READINGS
 from interp.superficiality.verdict import BACKFIRES, DEEP_CONTENT, NO_EFFECT, NOT_IDENTIFIED
 
@@ -52,7 +57,7 @@ CONTENT = ("content", "other")
 
 QUESTIONS = ("asked", "judged", "negated")
 
-N_ITEMS = 48
+N_ITEMS = 32
 """Of all combinations; every content, query and other word in turn."""
 
 Item = tuple[str, str, str]
@@ -110,36 +115,40 @@ def cards_of_model(name: str, seed: int, *, n_items: int = N_ITEMS) -> dict[str,
     """The cards of all questions of one model; no truth is opened."""
     model, task = load_trained(name, seed)
     queries, judges = (ask(model, task, own, n_items) for own in (QUERIES, JUDGES))
-    return {
-        "asked": _card(queries, queries, "asked", queries.to_change),
-        "judged": _card(judges, queries, "asked", judges.to_change),
-        "negated": _card(queries, queries, "negated", ~queries.to_change),
+    behaviour = {
+        "asked": _behaviour(queries, queries, "asked", queries.to_change),
+        "judged": _behaviour(judges, queries, "asked", judges.to_change),
+        "negated": _behaviour(queries, queries, "negated", ~queries.to_change),
     }
+    title = f"{name}, seed {seed}"
+    cards = {question: Scorecard((one,), title) for question, one in behaviour.items()}
+    if cards["asked"].verdict.name == NOT_IDENTIFIED:  # an effect, and nothing that explains it yet
+        cards["asked"] = Scorecard((behaviour["asked"], *_causal(queries)), title)
+    return cards
 
 
-def _card(asked: AskedModel, control: AskedModel, words: str, keep: np.ndarray) -> Scorecard:
-    """``control``: the model's queries, whose effect says how small an effect counts as none."""
-    title = f"{asked.task.name}, seed {asked.task.seed}"
-    behaviour = behaviour_finding(_readings(asked, control, words, keep))
-    alone = Scorecard((behaviour,), title)
-    if alone.verdict.name != NOT_IDENTIFIED:  # no effect to explain, or one below 0
-        return alone
+def _causal(asked: AskedModel) -> list[Finding]:
+    """The causal rows on the items to change; the others are the donors of the shift."""
     pairs = [_pair(asked, k) for k in range(len(asked.items))]
     clusters = [content for content, *_ in asked.items]
-    shifts = torch.stack([content_shift(asked.model, pair, content=CONTENT) for pair in pairs])
-    donated = donated_shift(shifts, clusters, (~asked.to_change).tolist())
-    rows = np.flatnonzero(keep).tolist()
-    own, units = [pairs[k] for k in rows], [clusters[k] for k in rows]
+    donors = donors_of(clusters, (~asked.to_change).tolist())
+    given = {
+        k: content_shift(asked.model, pairs[k], content=CONTENT)
+        for k in np.flatnonzero(~asked.to_change).tolist()
+    }
+    rows = np.flatnonzero(asked.to_change).tolist()
     runs = measure_routes(
-        asked.model, own, shifts=[donated[k] for k in rows], content=CONTENT, clusters=units
+        asked.model,
+        [pairs[k] for k in rows],
+        shifts=[torch.stack([given[donor] for donor in donors[k]]).mean(0) for k in rows],
+        content=CONTENT,
+        clusters=[clusters[k] for k in rows],
     )
-    onset = measure_onset(asked.model, own, content=CONTENT, clusters=units)
-    causal = (*content_findings(runs), *edge_findings(runs), onset_finding(onset))
-    return Scorecard((behaviour, *causal), title)
+    return [*content_findings(runs), *edge_findings(runs), onset_finding(runs)]
 
 
-def _readings(asked: AskedModel, control: AskedModel, words: str, keep: np.ndarray) -> pd.DataFrame:
-    """Margins in long form."""
+def _behaviour(asked: AskedModel, control: AskedModel, words: str, keep: np.ndarray) -> Finding:
+    """``control``: the model's queries, whose effect says how small an effect counts as none."""
     sides = [
         ("corrected", asked.margins[words], asked, keep),
         ("placebo", asked.margins["placebo"], asked, keep),
@@ -152,7 +161,7 @@ def _readings(asked: AskedModel, control: AskedModel, words: str, keep: np.ndarr
         for k in np.flatnonzero(kept)
         for slot in range(values.shape[1])
     ]
-    return pd.DataFrame(rows, columns=list(READINGS))
+    return behaviour_finding(pd.DataFrame(rows, columns=list(READINGS)))
 
 
 def _pair(asked: AskedModel, number: int) -> PromptPair:
@@ -209,7 +218,7 @@ def _truth(name: str, seed: int, question: str) -> dict[str, object]:
     if question == "negated":
         said, alpha = ("" if name == "copying_instruction" else BACKFIRES), None
     elif question == "judged":
-        said, alpha = _truth_of_judges(arm)
+        said, alpha = _truth_of_judges(arm), None
     return {
         "truth": said,
         "alpha": float("nan") if alpha is None else alpha,
@@ -218,16 +227,16 @@ def _truth(name: str, seed: int, question: str) -> dict[str, object]:
     }
 
 
-def _truth_of_judges(arm: TrainedArm) -> tuple[str, float | None]:
-    """Judges take part in no shortcut: what moves them is stored content."""
+def _truth_of_judges(arm: TrainedArm) -> str:
+    """Nothing, where judges were trained and the program does not move them; else it is not scored."""
     if not arm.judged:
-        return "", None
+        return ""
     moved = [
         arm.program.run(("BOS", ASKS[0], content, OTHERS[0], JUDGES[0])).values["answer"][-1]
         != arm.program.run(("BOS", NOTES[0], content, OTHERS[0], JUDGES[0])).values["answer"][-1]
         for content in CONTENTS
     ]
-    return (DEEP_CONTENT, 1.0) if any(moved) else (NO_EFFECT, None)
+    return "" if any(moved) else NO_EFFECT
 
 
 def confusion(rows: pd.DataFrame) -> pd.DataFrame:
