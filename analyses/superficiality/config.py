@@ -27,7 +27,7 @@ class SuperficialityConfig(ContrastConfig):
         description="Of these items the first so many are patched, a wording each in turn.",
     )
     orders: int = Field(
-        3, ge=1, description="Cyclic orders of the options that behaviour is a mean over, at most."
+        1, ge=1, description="Cyclic orders of the options that behaviour is a mean over, at most."
     )
     untrained: int = Field(
         12,

@@ -159,8 +159,7 @@ def patch_untrained(bench: CardBench, unit: CausalUnit) -> pd.DataFrame:
 def _behave(bench: CardBench, item: ChoiceItem, placement: Placement) -> pd.DataFrame:
     config = bench.config
     texts = asked_texts(bench.bank, item, config.condition, config.texts)
-    orders = range(min(config.orders, len(item.choices)))
-    return measure_behaviour(bench.model, item, texts, placement=placement, orders=orders)
+    return measure_behaviour(bench.model, item, texts, placement=placement, orders=config.orders)
 
 
 def _key(bench: CardBench, placement: Placement) -> Callable[[ChoiceItem], dict[str, object]]:

@@ -3,8 +3,8 @@
 What is measured becomes tidy tables, and :func:`interp.superficiality.scorecard.card_of` makes the card
 of them; a study saves the tables and makes the same card of what it saved.
 
-Cost on the default model and one core: a second per item and placement for behaviour (six wordings a
-side, the control's beside them), some 5 s per item for the causal rows.
+Cost: for behaviour one prompt per text, placement and order; for the causal rows some twenty full runs
+per item.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def superficiality(
     condition: str = "instructed",
     *,
     texts: int = MIN_WORDINGS,
+    orders: int = 1,
     causal_items: int = CAUSAL_ITEMS,
     untrained_items: int = UNTRAINED_ITEMS,
     seed: int = 0,
@@ -64,6 +65,8 @@ def superficiality(
         items: choice items of one data set.
         condition: whose texts are contrasted with placebos of their token counts.
         texts: wordings a side; a claim takes six.
+        orders: cyclic orders of the options that behaviour is a mean over, at most; patched runs have
+            the first.
         causal_items: the first so many items are patched, each with one of the wordings in turn.
         untrained_items: of these, so many are asked of an untrained copy; 0 leaves that check out.
         seed: of the draws of wordings and placebos.
@@ -78,12 +81,18 @@ def superficiality(
     """
     if not items:
         raise InterpError("superficiality: no items: the list is empty")
+    if orders < 1 or causal_items < 2 or untrained_items < 0:
+        raise InterpError(
+            f"superficiality: orders is {orders}, causal_items {causal_items}, untrained_items "
+            f"{untrained_items}: ask in at least 1 order, patch at least 2 items, and ask 0 or more of "
+            "an untrained copy"
+        )
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
     first, last = [], []
     for item in tqdm(items, desc="behaviour", disable=not progress):
         words = asked_texts(bank, item, condition, texts)
-        first.append(measure_behaviour(model, item, words, placement="before"))
-        last.append(measure_behaviour(model, item, words, placement="after"))
+        for placement, rows in (("before", first), ("after", last)):
+            rows.append(measure_behaviour(model, item, words, placement=placement, orders=orders))
     readings, after = pd.concat(first), pd.concat(last)
     pairs = causal_pairs(model, bank, items[:causal_items], condition, texts)
     asked = [pair.item for pair in pairs if pair.item is not None]
@@ -137,18 +146,19 @@ def measure_behaviour(
     texts: Mapping[str, Sequence[Condition]],
     *,
     placement: Placement = "before",
-    orders: Sequence[int] | None = None,
+    orders: int = 1,
 ) -> pd.DataFrame:
-    """The metrics of an item under every text, mean over cyclic orders: columns READINGS.
+    """The metrics of an item under every text, mean over the first cyclic orders: columns READINGS.
 
-    ``texts``: of :func:`asked_texts`. ``orders``: numbers of the cyclic orders; all by default.
+    ``texts``: of :func:`asked_texts`. ``orders``: how many, at most as many as there are options.
     An item without a contrast of two options has NaN margins.
 
     Raises:
         InterpError: a prompt beyond the context.
     """
     variants = list(dict.fromkeys(text for side in texts.values() for text in side))
-    scored = score_variants(model, item, variants, placement=placement, orders=orders)
+    asked = range(min(orders, len(item.choices)))
+    scored = score_variants(model, item, variants, placement=placement, orders=asked)
     n_orders = len(scored) // len(variants)
     means = scored[list(METRICS)].to_numpy(float).reshape(n_orders, len(variants), -1).mean(0)
     row_of = {text: k for k, text in enumerate(variants)}

@@ -46,7 +46,7 @@ NO_EFFECT, BACKFIRES = "no effect to explain", "backfires"
 SUPERFICIAL_ROUTE, DEEP_CONTENT = "superficial (route)", "deep (content)"
 MIXED, NOT_IDENTIFIED = "mixed", "not identified"
 
-Rows = Mapping[str, Finding]
+CardRows = Mapping[str, Finding]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CardVerdict:
         return f"{self.name} (rule {self.rule}): {self.because}. {self.otherwise}"
 
 
-def route_verdict(rows: Rows, p_holm: Mapping[str, float]) -> CardVerdict:
+def route_verdict(rows: CardRows, p_holm: Mapping[str, float]) -> CardVerdict:
     """The verdict on the route, by rules 1 to 4 and 6.
 
     Args:
@@ -138,7 +138,7 @@ def _null(effect: Interval, delta: float, p: float) -> CardVerdict:
     )
 
 
-def _of_content(rows: Rows) -> CardVerdict:
+def _of_content(rows: CardRows) -> CardVerdict:
     """Rules 4 and 6."""
     into, out = rows.get(CONTENT_IN), rows.get(CONTENT_OUT)
     for name, row in ((CONTENT_IN, into), (CONTENT_OUT, out)):
@@ -169,7 +169,7 @@ def _of_content(rows: Rows) -> CardVerdict:
     return _open(rows, shares)
 
 
-def _superficial(rows: Rows, shares: str) -> CardVerdict:
+def _superficial(rows: CardRows, shares: str) -> CardVerdict:
     onset, content, other = (rows.get(name) for name in (ONSET, CONTENT_EDGES, OTHER_EDGES))
     said = []
     if onset is not None and onset.is_read and onset.interval.low >= LATE_ONSET:
@@ -204,7 +204,7 @@ def _superficial(rows: Rows, shares: str) -> CardVerdict:
     )
 
 
-def _open(rows: Rows, shares: str) -> CardVerdict:
+def _open(rows: CardRows, shares: str) -> CardVerdict:
     """Neither end: mixed where the shares tell, not identified where they do not."""
     into, out, both = rows[CONTENT_IN], rows[CONTENT_OUT], rows.get(INTERACTION)
     if both is not None and both.is_read and both.interval.low > INTERACTION_SHARE:

@@ -7,7 +7,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.stats import Interval, intervals_of
-from interp.superficiality.finding import Finding
 from interp.superficiality.rows import (
     BEHAVIOUR,
     CHANGED,
@@ -21,7 +20,7 @@ from interp.superficiality.rows import (
 from interp.superficiality.scorecard import Scorecard
 from interp.superficiality.thresholds import DEEP_SHARE, SUPERFICIAL_SHARE
 from interp.viz.curves import Curve, add_curve
-from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of
+from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, wrap_label
 
 _SHARES = (CONTENT_IN, CONTENT_OUT, CHANGED, INTERACTION, CONTENT_EDGES, OTHER_EDGES)
 
@@ -51,7 +50,7 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
         if name in found:
             row = found[name]
             _add_interval(
-                figure, _label(row), row.interval, colour_of("", 1), is_read=row.is_read, col=2
+                figure, row.name, row.interval, colour_of("", 1), is_read=row.is_read, col=2
             )
     for bound in (SUPERFICIAL_SHARE, DEEP_SHARE):
         figure.add_vline(x=bound, line={"color": MUTED, "width": 1, "dash": "dot"}, col=2, row=1)
@@ -80,14 +79,11 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
     )
 
 
-def _label(row: Finding) -> str:
-    return row.name.replace(", ", ",<br>").replace(" -> ", " → ")
-
-
 def _add_interval(
     figure: go.Figure, name: str, interval: Interval, colour: str, *, is_read: bool, col: int
 ) -> None:
     """A point with its interval; without a number a row of its own stays empty."""
+    name = wrap_label(name, 16)
     estimate = float(interval.estimate)
     bounds = [float(interval.high) - estimate, estimate - float(interval.low)]
     plus, minus = (0.0 if np.isnan(bound) else bound for bound in bounds)

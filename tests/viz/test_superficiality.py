@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 from interp.superficiality.rows import CHANGED, CONTENT_IN, onset_finding
 from interp.superficiality.scorecard import Scorecard
@@ -16,8 +17,8 @@ def test_every_row_is_drawn_and_one_that_is_not_read_is_hollow() -> None:
     assert of["option margin"].x == (0.5,)
     assert of["content share,<br>into placebo"].marker.symbol == "circle"
     assert of["changed content"].marker.symbol == "circle-open"
-    assert of["changed content"].error_x.array == (LARGE[2] - LARGE[0],)
-    assert "verdict: mixed" in figure.layout.title.subtitle.text
+    assert of["changed content"].error_x.array == pytest.approx((HALF[2] - HALF[0],))
+    assert "verdict: not identified (rule 6)" in figure.layout.title.subtitle.text
     assert figure.layout.title.text == "a &amp; b"
 
 

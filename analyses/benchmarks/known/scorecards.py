@@ -55,7 +55,8 @@ ROWS = "scorecards.parquet"
 CONTENT = ("content", "other")
 """The spans between the instruction and the query."""
 
-QUESTIONS = ("asked", "judged", "negated")
+CARD_SHARES = (CONTENT_IN, CONTENT_OUT, INTERACTION, CHANGED)
+"""Rows whose estimates are kept."""
 
 N_ITEMS = 32
 """Of all combinations; every content, query and other word in turn."""
@@ -193,7 +194,6 @@ def scored(cards: Mapping[tuple[str, int, str], Scorecard]) -> pd.DataFrame:
     rows = []
     for (name, seed, question), card in cards.items():
         found = {one.name: one.interval.estimate for one in card}
-        shares = (CONTENT_IN, CONTENT_OUT, INTERACTION, CHANGED)
         rows.append(
             {
                 "arm": name,
@@ -202,7 +202,7 @@ def scored(cards: Mapping[tuple[str, int, str], Scorecard]) -> pd.DataFrame:
                 "verdict": card.verdict.name,
                 "rule": card.verdict.rule,
                 "because": card.verdict.because,
-                **{share: found.get(share, float("nan")) for share in shares},
+                **{share: found.get(share, float("nan")) for share in CARD_SHARES},
                 **_truth(name, seed, question),
             }
         )

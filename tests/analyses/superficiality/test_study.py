@@ -40,7 +40,9 @@ def test_the_card_is_the_librarys(done: Any, tiny_folder: Folder) -> None:
     result, _ = done
     items = load_items("bundled", limit=6, seed=0)
     model = load_model(str(tiny_folder("llama")))
-    card = superficiality(model, items, texts=2, causal_items=4, untrained_items=1, progress=False)
+    card = superficiality(
+        model, items, texts=2, orders=3, causal_items=4, untrained_items=1, progress=False
+    )
     own = card.to_dataframe().select_dtypes("number")
     pd.testing.assert_frame_equal(
         own, result.card_table.select_dtypes("number"), rtol=1e-3, atol=1e-5
