@@ -386,12 +386,16 @@ def _ceiling(own: _Runs) -> tuple[HealthCheck, ...]:
 
 
 def _moved_against(own: _Runs, part: FloatArray) -> tuple[HealthCheck, ...]:
-    """Share of the pairs that a part moves against its own mean, where that mean is not 0."""
-    mean = own.mean(part)
+    """Share of the pairs that a part moves against its own mean, where it moves them at all.
+
+    A part of less than a tenth of the effect moves nothing to speak of: its signs are chance's, however
+    clear its mean, and that it is small is what the row says.
+    """
+    mean = float(own.mean(part).estimate)
     moved = part[np.abs(part) > IDENTITY_TOLERANCE]
-    if not mean.excludes(0) or not len(moved):
+    if not len(moved) or abs(mean) < EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate)):
         return ()
-    against = float((np.sign(moved) != np.sign(mean.estimate)).mean())
+    against = float((np.sign(moved) != np.sign(mean)).mean())
     return (
         HealthCheck(
             "moved the other way",

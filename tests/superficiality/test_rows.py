@@ -137,6 +137,9 @@ def test_a_broken_ceiling_pairs_moved_back_and_an_untrained_copy_that_moves_forb
     back = np.where(np.arange(len(ITEMS)) < 5, -0.1, 4.0)
     moved = by_name(content_findings(runs_of(base | {"content": back})))
     assert "moved the other way" in moved[CONTENT_IN].why_not  # type: ignore[attr-defined]
+    little = np.where(np.arange(len(ITEMS)) < 5, -0.01, 0.02)
+    small = by_name(content_findings(runs_of(base | {"content": little})))
+    assert small[CONTENT_IN].is_read  # type: ignore[attr-defined]
     alike = content_findings(runs_of(base), untrained=runs_of(base))
     assert "untrained copy" in alike[0].why_not
     still = runs_of({"placebo": 0.0, "corrected": 0.0, "content": 0.0, "instruction": 0.0})

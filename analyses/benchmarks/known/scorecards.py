@@ -173,10 +173,14 @@ def _pair(asked: AskedModel, number: int) -> PromptPair:
 
 
 def cards_of(
-    names: Sequence[str], *, seeds: int, n_items: int = N_ITEMS, progress: bool = True
+    names: Sequence[str],
+    *,
+    seeds: Sequence[int] = range(N_SEEDS),
+    n_items: int = N_ITEMS,
+    progress: bool = True,
 ) -> dict[tuple[str, int, str], Scorecard]:
     """The cards of every model and question; no truth is opened."""
-    tasks = list(product(names, range(seeds)))
+    tasks = list(product(names, seeds))
     return {
         (name, seed, question): card
         for name, seed in tqdm(tasks, desc="scorecards", disable=not progress)
@@ -263,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=N_SEEDS, help="models of each arm")
     parser.add_argument("--into", type=Path, default=KEPT, help="folder of the rows")
     asked = parser.parse_args(arguments)
-    rows = scored(cards_of(asked.arms, seeds=asked.seeds))
+    rows = scored(cards_of(asked.arms, seeds=range(asked.seeds)))
     asked.into.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(asked.into / ROWS, index=False)
     by_arm = pd.crosstab([rows["question"], rows["arm"], rows["truth"]], rows["verdict"])
