@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import pandas as pd
 
 from analyses.contrast import by_name
@@ -11,8 +13,7 @@ from analyses.study import Story
 from analyses.superficiality.tables import SuperficialityResult
 from interp import viz
 from interp.stats import intervals_of
-from interp.superficiality import Finding
-from interp.superficiality.rows import BEHAVIOUR, BEHAVIOUR_AFTER
+from interp.superficiality.rows import BEHAVIOUR, BEHAVIOUR_AFTER, metric_name
 from interp.viz import Section
 
 _ASKED = (
@@ -68,7 +69,7 @@ def tell(done: SuperficialityResult) -> Story:
                 paragraphs=[
                     f"Patched: {count(done.n_patched, 'pair')} of prompts, each item with one of the "
                     "wordings in turn.",
-                    *(_said(row) for row in card if row.name not in (BEHAVIOUR, BEHAVIOUR_AFTER)),
+                    *_readings(done),
                 ],
                 tables=[(rows, _ROWS)],
             ),
@@ -84,10 +85,19 @@ def _sample(done: SuperficialityResult) -> str:
     return f"{read_sample(done.items)} For example: {quoted}"
 
 
-def _said(row: Finding) -> str:
-    if row.is_read:
-        return row.reading
-    return f"{row.name[:1].upper()}{row.name[1:]} is shown and not read: {row.why_not}."
+def _readings(done: SuperficialityResult) -> list[str]:
+    """The sentence of every row that is read, then those that are not, by their reason."""
+    said, silent = [], defaultdict[str, list[str]](list)
+    for row in done.scorecard:
+        if row.name in (BEHAVIOUR, BEHAVIOUR_AFTER):
+            continue
+        if row.is_read:
+            said.append(row.reading)
+        else:
+            silent[row.why_not].append(row.name)
+    return said + [
+        f"Shown and not read ({why}): {'; '.join(names)}." for why, names in silent.items()
+    ]
 
 
 def _effects(done: SuperficialityResult) -> pd.DataFrame:
@@ -95,7 +105,7 @@ def _effects(done: SuperficialityResult) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "instruction": table["placement"].map({"before": "first", "after": "last"}),
-            "metric": table["metric"].str.replace("_", " "),
+            "metric": table["metric"].map(metric_name),
             "B": intervals_of(table),
             "p": table["p_raw"],
             "items": table["n"],

@@ -88,12 +88,14 @@ def superficiality(
             "an untrained copy"
         )
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
-    first, last = [], []
+    placements: tuple[Placement, ...] = ("before", "after")
+    rows: dict[Placement, list[pd.DataFrame]] = {placement: [] for placement in placements}
     for item in tqdm(items, desc="behaviour", disable=not progress):
         words = asked_texts(bank, item, condition, texts)
-        for placement, rows in (("before", first), ("after", last)):
-            rows.append(measure_behaviour(model, item, words, placement=placement, orders=orders))
-    readings, after = pd.concat(first), pd.concat(last)
+        for placement in placements:
+            found = measure_behaviour(model, item, words, placement=placement, orders=orders)
+            rows[placement].append(found)
+    readings, after = (pd.concat(rows[placement]) for placement in placements)
     pairs = causal_pairs(model, bank, items[:causal_items], condition, texts)
     asked = [pair.item for pair in pairs if pair.item is not None]
     low = low_items(readings, [item.id for item in asked])

@@ -49,6 +49,11 @@ READINGS = ("item", "cluster", "context", "side", "slot", "metric", "value")
 CONTROL, CONTROL_PLACEBO = "control", "control_placebo"
 
 
+def metric_name(column: str) -> str:
+    """What a metric's column is called in a sentence."""
+    return {"p_gold": "P(a)"}.get(column, column.replace("_", " "))
+
+
 def behaviour_finding(readings: pd.DataFrame, *, name: str = BEHAVIOUR) -> Finding:
     """B: mean(corrected) - mean(placebo), both wordings and clusters of items random (CGM-t).
 
@@ -74,7 +79,7 @@ def behaviour_finding(readings: pd.DataFrame, *, name: str = BEHAVIOUR) -> Findi
         control = _contrast(first, CONTROL, CONTROL_PLACEBO)
         if control.low > 0:
             delta = EQUIVALENCE_SHARE * float(control.estimate)
-    of = str(rows[0]["metric"]).replace("_", " ")
+    of = metric_name(str(rows[0]["metric"]))
     moved = "raises" if found.estimate > 0 else "lowers"
     reading = f"The instruction {moved} the {of} by {found}." if found.excludes(0) else (
         f"The instruction moves the {of} by {found}: its interval contains 0."
@@ -319,7 +324,7 @@ def onset_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Finding:
     gaps = [np.abs(steps[:, 0]).max(), np.abs(steps[:, -1] - own.total).max()]
     return Finding(
         ONSET,
-        "l50, share of the layers",
+        "l50, depth of half the effect, share of the layers",
         interval,
         nan,
         "",

@@ -33,6 +33,7 @@ from interp.superficiality.rows import (
     INTERACTION,
     ONSET,
     OTHER_EDGES,
+    metric_name,
 )
 from interp.superficiality.thresholds import (
     DEEP_SHARE,
@@ -76,7 +77,7 @@ def _of_behaviour(row: Finding, p: float) -> CardVerdict | None:
     """Rules 1 to 3; None where there is a positive effect to explain."""
     table = row.table
     first, *others = intervals_of(table)
-    names = [str(name).replace("_", " ") for name in table["metric"]]
+    names = [metric_name(str(name)) for name in table["metric"]]
     few = _too_few(first)
     if few:
         return CardVerdict(UNDETERMINED, 2, few, "More wordings and items would tell.")

@@ -16,6 +16,7 @@ from interp.superficiality.rows import (
     INTERACTION,
     ONSET,
     OTHER_EDGES,
+    metric_name,
 )
 from interp.superficiality.scorecard import Scorecard
 from interp.superficiality.thresholds import DEEP_SHARE, SUPERFICIAL_SHARE
@@ -43,7 +44,7 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
         horizontal_spacing=0.12,
         subplot_titles=("B, by metric", "share of B", "share of B behind the instruction"),
     )
-    metrics = [str(name).replace("_", " ") for name in behaviour.table["metric"]]
+    metrics = [metric_name(str(name)) for name in behaviour.table["metric"]]
     for name, interval in zip(metrics, intervals_of(behaviour.table), strict=True):
         _add_interval(figure, name, interval, colour_of("instructed"), is_read=True, col=1)
     for name in _SHARES:
@@ -60,7 +61,7 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
             *(table[name].to_numpy(float) for name in ("share", "share_low", "share_high"))
         )
         shade = colour_of("instructed")
-        add_curve(figure, table["layer"].tolist(), curve, "D(l)", shade, col=3)
+        add_curve(figure, table["layer"].tolist(), curve, "D(l)", shade, col=3, legend=False)
         figure.add_hline(y=0.5, line={"color": MUTED, "width": 1, "dash": "dot"}, col=3, row=1)
         figure.update_xaxes(title="layer", showgrid=False, col=3)
     figure.update_yaxes(autorange="reversed", showgrid=False, col=1)
@@ -68,7 +69,10 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
     for col in (1, 2):
         figure.update_xaxes(col=col, gridcolor=FAINT, **ZERO)
     figure.update_xaxes(title="nats (P(a) in probability)", col=1)
-    figure.update_xaxes(title="0 = placebo run, 1 = corrected run", col=2)
+    shown = [found[name].interval for name in _SHARES if name in found]
+    ends = [float(end) for one in shown for end in (one.low, one.high) if not np.isnan(end)]
+    span = [min([-0.05, *ends]) - 0.05, max([1.05, *ends]) + 0.05]
+    figure.update_xaxes(title="0 = placebo run, 1 = corrected run", range=span, col=2)
     verdict = card.verdict
     return apply_style(
         figure,
