@@ -62,6 +62,11 @@ STUDIES: dict[str, Entry] = {
         "analyses.circuit.study:Circuit",
         "analyses.circuit.asked:ask",
     ),
+    "superficiality": Entry(
+        "analyses.superficiality.config:SuperficialityConfig",
+        "analyses.superficiality.study:Superficiality",
+        "analyses.superficiality.asked:ask",
+    ),
     "direction fit": Entry(
         "analyses.direction.config:DirectionConfig",
         "analyses.direction.study:FitDirection",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from interp.models import load_model
     from interp.patching import attribute, knockout, sweep
     from interp.prompts import make_pair
+    from interp.superficiality import superficiality
 
 __version__ = "0.1.0"
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "prompts",
     "score_options",
     "stats",
+    "superficiality",
     "sweep",
     "viz",
 ]

@@ -20,6 +20,8 @@ from interp.display import escape_html, html_paragraph, html_table, visible_toke
 from interp.lens import lens_conditions
 from interp.models import ModelCard
 from interp.patching import SweepResult, plan_sweep
+from interp.stats import Interval, interval_columns
+from interp.superficiality import Finding, Scorecard
 
 pytestmark = pytest.mark.slow  # left out of the everyday tests
 
@@ -94,8 +96,15 @@ def shown(
         "OptionScores": dataclasses.replace(scores, card=bad_card),
         "ModelCard": bad_card,
         "AttentionPatterns": interp.activations.read_attention(model, pair),
+        "Scorecard": _hostile_card(),
         "Fragment": interp.viz.coloured_tokens([BAD], {BAD: [1.0]}, unit=BAD),
     }
+
+
+def _hostile_card() -> Scorecard:
+    found = Interval(0.5, 0.3, 0.7, 8, 8, texts=(6, 6), se=0.1, df=7.0, p=0.01)
+    table = pd.DataFrame([{"metric": BAD, **interval_columns(found), "delta": 0.1}])
+    return Scorecard((Finding("behaviour", BAD, found, 0.01, BAD, 8, BAD, table),), BAD)
 
 
 def _text_field(card: ModelCard) -> str:

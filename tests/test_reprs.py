@@ -26,7 +26,7 @@ SCREEN = 1200
 
 def result_classes() -> Iterator[type]:
     """Public dataclasses of this library that hold tensors, arrays or tables."""
-    for room in (*ROOMS, "circuits", "known"):
+    for room in (*ROOMS, "circuits", "known", "superficiality"):
         module = importlib.import_module(f"interp.{room}")
         for name in module.__all__:
             found = getattr(module, name)

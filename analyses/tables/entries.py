@@ -29,7 +29,9 @@ from analyses.tables.runs import ROWS, Kept
 from analyses.tables.validity import (
     estimates,
     known_arms,
+    known_arms_verdicts,
     known_backup,
+    known_card_shares,
     known_cells,
     known_directions,
     known_edges,
@@ -38,6 +40,7 @@ from analyses.tables.validity import (
     known_trained_directions,
     known_trained_edges,
     known_trained_places,
+    known_verdicts,
 )
 from analyses.totals import claim_of
 from interp.behaviour import prompt_tables
@@ -343,6 +346,9 @@ TABLES: dict[str, Entry] = {
     "known-trained-places": Entry((), lambda _: known_trained_places()),
     "known-trained-edges": Entry((), lambda _: known_trained_edges()),
     "known-trained-directions": Entry((), lambda _: known_trained_directions()),
+    "known-verdicts": Entry((), lambda _: known_verdicts()),
+    "known-arms-verdicts": Entry((), lambda _: known_arms_verdicts()),
+    "known-card-shares": Entry((), lambda _: known_card_shares()),
     "estimates": Entry((), lambda _: estimates()),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from interp.viz.report import Fragment, Section, render_report
     from interp.viz.runs import cell_effects, lens_runs, option_probabilities, projection_runs
     from interp.viz.steering import dose_response, effect_against_cost
+    from interp.viz.superficiality import scorecard
     from interp.viz.sweeps import layer_profile, top_cells
     from interp.viz.theme import CONDITION_COLOURS, template
     from interp.viz.tokens import coloured_tokens
@@ -108,6 +109,7 @@ __all__ = [
     "round_flips",
     "rounds",
     "save",
+    "scorecard",
     "template",
     "top_cells",
     "top_contributors",

@@ -41,6 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "lens": {"items": "bundled", "limit": 2, "texts": 2},
     "attention": {"items": "bundled", "limit": 2, "texts": 2},
     "circuit": {"items": "bundled", "limit": 6, "texts": 2, "draws": 2, "random": 30},
+    "superficiality": {"items": "bundled", "limit": 6, "texts": 2, "causal": 4, "untrained": 1},
     "direction steer": {
         "items": "bundled",
         "limit": 2,

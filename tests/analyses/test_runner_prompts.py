@@ -37,6 +37,8 @@ PARTS = {
     "lens": {"lens": "item"},
     "attention": {"attention": "item", "patterns": "layers"},
     "circuit": {"effects": "slot", "circuits": "circuits", "ablations": "circuits"},
+    "superficiality": {"runs": "donors", "untrained": "donors",
+                       "behaviour": "item", "behaviour_after": "item"},
     "project": {"projections": "item", "null_directions": "position"},
     "direction steer": {"place": "place", "nulls": "kind", "steering": "strength"},
 }  # fmt: skip

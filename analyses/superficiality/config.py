@@ -1,0 +1,37 @@
+"""What a scorecard is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from analyses.config import ContrastConfig, Limit, Out, RequireMatch
+
+
+class SuperficialityConfig(ContrastConfig):
+    """Is an instruction's effect superficial? Content route, depth and a verdict by intervention."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "interp superficiality --items bbq --out runs/card",
+        "interp superficiality --items winogender --condition gender --limit 40 --causal 40",
+        "interp superficiality --model path/to/model --items bundled --limit 24 --causal 24",
+    )
+
+    limit: Annotated[Limit, Field(ge=2)] = 120
+    require_match: RequireMatch = 0  # states are set position by position
+    causal: int = Field(
+        60,
+        ge=2,
+        description="Of these items the first so many are patched, a wording each in turn.",
+    )
+    orders: int = Field(
+        1, ge=1, description="Cyclic orders of the options that behaviour is a mean over, at most."
+    )
+    untrained: int = Field(
+        12,
+        ge=0,
+        description="Patched items that an untrained copy of the model is asked; 0 leaves it out.",
+    )
+    out: Out = Path("runs/superficiality")

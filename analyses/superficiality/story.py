@@ -1,0 +1,132 @@
+"""The report of a scorecard: the verdict first, then what it rests on, row by row."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pandas as pd
+
+from analyses.contrast import by_name
+from analyses.report.prose import count
+from analyses.report.sections import limits, read_sample, say_contrasts
+from analyses.study import Story
+from analyses.superficiality.tables import SuperficialityResult
+from interp import viz
+from interp.stats import intervals_of
+from interp.superficiality.rows import BEHAVIOUR, BEHAVIOUR_AFTER, metric_name
+from interp.viz import Section
+
+_ASKED = (
+    "Does the instruction change what is stored of the context and the question, or only the way to the "
+    "answer? The instruction stands first, so that it can do either. B is its effect against placebos "
+    "of equal length."
+)
+_ROWS = (
+    "Shares are of B, in the same pairs: 0 is the placebo run, 1 the corrected one; 95 % intervals "
+    "(Fieller), wordings and clusters of items random. p is corrected over the rows (Holm)."
+)
+_LIMITS = (
+    "Content is the context's and the question's tokens; the options, the template and the answer "
+    "prefix read it. What is stored in the options' own states counts as the way to the answer.",
+    "A content share says through which positions the effect runs, not that what changed is moral.",
+    "No direction is read here: whether the change lies along a morality direction is not asked.",
+    "The bounds of the verdict were fixed before any card was computed. Changed content is read on the "
+    "items in the lower half of the placebo's metric, and speaks of them alone.",
+)
+
+
+def tell(done: SuperficialityResult) -> Story:
+    """Sections and the figure."""
+    card, verdict = done.scorecard, done.scorecard.verdict
+    figure = viz.scorecard(card)
+    rows = _rows(done)
+    return Story(
+        title=f"Is the effect of the instruction{by_name(done.config.condition)} superficial?",
+        sections=[
+            Section(
+                "The verdict",
+                paragraphs=[
+                    _ASKED,
+                    f"Verdict: {verdict.name} (rule {verdict.rule}). {verdict.because[:1].upper()}"
+                    f"{verdict.because[1:]}. {verdict.otherwise}",
+                ],
+                figures=[
+                    (figure, "B, the shares of it by route, and the depth at which it is reached.")
+                ],
+            ),
+            Section(
+                "Is there an effect to explain?",
+                paragraphs=[
+                    card[BEHAVIOUR].reading,
+                    f"With the instruction last: {card[BEHAVIOUR_AFTER].reading} (Content that comes "
+                    "before an instruction cannot change, so no rule reads this row.)",
+                    say_contrasts(done.items),
+                ],
+                tables=[(_effects(done), "B in every metric and placement (CGM-t).")],
+            ),
+            Section(
+                "Row by row",
+                paragraphs=[
+                    f"Patched: {count(done.n_patched, 'pair')} of prompts, each item with one of the "
+                    "wordings in turn.",
+                    *_readings(done),
+                ],
+                tables=[(rows, _ROWS)],
+            ),
+            limits(done.card, [_sample(done), *_LIMITS]),
+        ],
+        figures={"scorecard": figure},
+        printed=rows,
+        headline=f"“{done.config.condition}”: {verdict.name}. {verdict.because[:1].upper()}"
+        f"{verdict.because[1:]}.",
+    )
+
+
+def _sample(done: SuperficialityResult) -> str:
+    quoted = f"“{done.example['corrected']}” against “{done.example['placebo']}”"
+    return f"{read_sample(done.items)} For example: {quoted}"
+
+
+def _readings(done: SuperficialityResult) -> list[str]:
+    """The sentence of every row that is read, then those that are not, by their reason."""
+    said, silent = [], defaultdict[str, list[str]](list)
+    for row in done.scorecard:
+        if row.name in (BEHAVIOUR, BEHAVIOUR_AFTER):
+            continue
+        if row.is_read:
+            said.append(row.reading)
+        else:
+            silent[row.why_not].append(row.name)
+    return said + [
+        f"Shown but not interpreted ({why}): {'; '.join(names)}." for why, names in silent.items()
+    ]
+
+
+def _effects(done: SuperficialityResult) -> pd.DataFrame:
+    table = done.effects
+    return pd.DataFrame(
+        {
+            "instruction": table["placement"].map({"before": "first", "after": "last"}),
+            "metric": table["metric"].map(metric_name),
+            "B": intervals_of(table),
+            "p": table["p_raw"],
+            "items": table["n"],
+            "clusters": table["n_clusters"],
+            "wordings": table["texts"],
+        }
+    )
+
+
+def _rows(done: SuperficialityResult) -> pd.DataFrame:
+    card = done.scorecard
+    return pd.DataFrame(
+        {
+            "row": [row.name for row in card],
+            "number": [row.interval for row in card],
+            "of": [row.statistic for row in card],
+            "p (Holm)": [card.family.p_holm[row.name] for row in card],
+            "n": [row.n for row in card],
+            "read": ["yes" if row.is_read else "no" for row in card],
+            "null hypothesis": [row.null for row in card],
+        }
+    )

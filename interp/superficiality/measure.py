@@ -1,0 +1,207 @@
+"""Measuring a card: behaviour of all items, patched runs of some, with the instruction first.
+
+What is measured becomes tidy tables, and :func:`interp.superficiality.scorecard.card_of` makes the card
+of them; a study saves the tables and makes the same card of what it saved.
+
+Cost: for behaviour one prompt per text, placement and order; for the causal rows some twenty full runs
+per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformer_lens.model_bridge import TransformerBridge
+
+from interp.behaviour import score_variants
+from interp.data import ChoiceItem
+from interp.errors import InterpError
+from interp.models import model_card, untrained_copy
+from interp.prompts import Condition, Placement, PromptPair, TextBank, pair_of_conditions
+from interp.prompts.align import EQUAL_LENGTHS
+from interp.stats import MIN_WORDINGS
+from interp.superficiality.routes import (
+    CORRECTED,
+    PLACEBO,
+    content_shift,
+    donated_shift,
+    measure_routes,
+)
+from interp.superficiality.rows import CONTROL, CONTROL_PLACEBO, READINGS
+from interp.superficiality.scorecard import Scorecard, card_of, low_items
+
+NAMES_THE_ANSWER = "revealing"
+"""The condition whose effect delta is a tenth of."""
+
+METRICS = ("option_margin", "margin", "p_gold")
+"""Of behaviour; the first is the one that is explained."""
+
+CAUSAL_ITEMS = 60
+"""Items of the causal rows where nothing else is asked for."""
+
+UNTRAINED_ITEMS = 12
+"""Items that the untrained copy is asked."""
+
+
+def superficiality(
+    model: TransformerBridge,
+    items: Sequence[ChoiceItem],
+    condition: str = "instructed",
+    *,
+    texts: int = MIN_WORDINGS,
+    orders: int = 1,
+    causal_items: int = CAUSAL_ITEMS,
+    untrained_items: int = UNTRAINED_ITEMS,
+    seed: int = 0,
+    progress: bool = True,
+) -> Scorecard:
+    """Is the effect of an instruction superficial? The scorecard of a model and some items.
+
+    Args:
+        model: a bridge in evaluation mode.
+        items: choice items of one data set.
+        condition: whose texts are contrasted with placebos of their token counts.
+        texts: wordings a side; a claim takes six.
+        orders: cyclic orders of the options that behaviour is a mean over, at most; patched runs have
+            the first.
+        causal_items: the first so many items are patched, each with one of the wordings in turn.
+        untrained_items: of these, so many are asked of an untrained copy; 0 leaves that check out.
+        seed: of the draws of wordings and placebos.
+        progress: show a bar.
+
+    Raises:
+        InterpError: no items, an unknown condition, or pairs of which none align by index.
+
+    Example:
+        >>> card = interp.superficiality(model, items)                     # doctest: +SKIP
+        >>> print(card.verdict)                                             # doctest: +SKIP
+    """
+    if not items:
+        raise InterpError("superficiality: no items: the list is empty")
+    if orders < 1 or causal_items < 2 or untrained_items < 0:
+        raise InterpError(
+            f"superficiality: orders is {orders}, causal_items {causal_items}, untrained_items "
+            f"{untrained_items}: ask in at least 1 order, patch at least 2 items, and ask 0 or more of "
+            "an untrained copy"
+        )
+    bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
+    placements: tuple[Placement, ...] = ("before", "after")
+    rows: dict[Placement, list[pd.DataFrame]] = {placement: [] for placement in placements}
+    for item in tqdm(items, desc="behaviour", disable=not progress):
+        words = asked_texts(bank, item, condition, texts)
+        for placement in placements:
+            found = measure_behaviour(model, item, words, placement=placement, orders=orders)
+            rows[placement].append(found)
+    readings, after = (pd.concat(rows[placement]) for placement in placements)
+    pairs = causal_pairs(model, bank, items[:causal_items], condition, texts)
+    asked = [pair.item for pair in pairs if pair.item is not None]
+    low = low_items(readings, [item.id for item in asked])
+    donated = donated_shift(
+        torch.stack([content_shift(model, pair) for pair in pairs]),
+        [item.cluster for item in asked],
+        [item.id not in low for item in asked],
+    )
+    bar = tqdm(list(zip(pairs, donated, strict=True)), desc="causal rows", disable=not progress)
+    runs = pd.concat([measure_routes(model, [pair], shifts=[shift]) for pair, shift in bar])
+    untrained = None
+    if untrained_items:
+        copy = untrained_copy(model, seed)
+        untrained = measure_routes(copy, pairs[:untrained_items], onset=False)
+    return card_of(
+        readings,
+        runs,
+        after=after,
+        untrained=untrained,
+        title=f"{model_card(model).name}, {condition!r} on {len(items)} items",
+    )
+
+
+def asked_texts(
+    bank: TextBank, item: ChoiceItem, condition: str, n_texts: int
+) -> dict[str, tuple[Condition, ...]]:
+    """The texts of both sides, and those of the control that names the answer where the item has one.
+
+    Raises:
+        InterpError: a condition of several calls or without placebos, or fewer texts than asked for.
+    """
+    bank.require_single(condition)
+    corrected = bank.texts(condition, item, n_texts)
+    sides = {CORRECTED: corrected, PLACEBO: bank.placebos(corrected)}
+    spec = bank.specs.get(NAMES_THE_ANSWER)
+    if spec is not None and spec.fits(item) and condition != NAMES_THE_ANSWER:
+        try:
+            control = bank.texts(
+                NAMES_THE_ANSWER, item, min(n_texts, bank.n_texts(NAMES_THE_ANSWER))
+            )
+        except InterpError:  # the item cannot fill a slot of it
+            return sides
+        sides |= {CONTROL: control, CONTROL_PLACEBO: bank.placebos(control)}
+    return sides
+
+
+def measure_behaviour(
+    model: TransformerBridge,
+    item: ChoiceItem,
+    texts: Mapping[str, Sequence[Condition]],
+    *,
+    placement: Placement = "before",
+    orders: int = 1,
+) -> pd.DataFrame:
+    """The metrics of an item under every text, mean over the first cyclic orders: columns READINGS.
+
+    ``texts``: of :func:`asked_texts`. ``orders``: how many, at most as many as there are options.
+    An item without a contrast of two options has NaN margins.
+
+    Raises:
+        InterpError: a prompt beyond the context.
+    """
+    variants = list(dict.fromkeys(text for side in texts.values() for text in side))
+    asked = range(min(orders, len(item.choices)))
+    scored = score_variants(model, item, variants, placement=placement, orders=asked)
+    n_orders = len(scored) // len(variants)
+    means = scored[list(METRICS)].to_numpy(float).reshape(n_orders, len(variants), -1).mean(0)
+    row_of = {text: k for k, text in enumerate(variants)}
+    rows = [
+        (item.id, item.cluster, item.context_condition, side, text.slot, metric, float(value))
+        for side, own in texts.items()
+        for text in own
+        for metric, value in zip(METRICS, means[row_of[text]], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=list(READINGS))
+
+
+def causal_pairs(
+    model: TransformerBridge,
+    bank: TextBank,
+    items: Sequence[ChoiceItem],
+    condition: str,
+    n_texts: int,
+) -> list[PromptPair]:
+    """corrected -> placebo of every item with one of the wordings in turn, the instruction first.
+
+    Items without two options that a token tells apart, and pairs that do not align by index, are left
+    out.
+
+    Raises:
+        InterpError: none is left.
+    """
+    found, unaligned = [], 0
+    for number, item in enumerate(items):
+        slot = number % n_texts
+        texts = asked_texts(bank, item, condition, n_texts)
+        pair = pair_of_conditions(
+            model, item, texts[CORRECTED][slot], texts[PLACEBO][slot], placement="before"
+        )
+        if not pair.alignment.by_index:
+            unaligned += 1
+        elif pair.target is not None:
+            found.append(pair)
+    if not found:
+        raise InterpError(
+            f"no pair of {len(items)} items can be patched ({unaligned} do not align by index, the rest "
+            f"have no two options that a token tells apart): {EQUAL_LENGTHS}"
+        )
+    return found

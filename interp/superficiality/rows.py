@@ -1,0 +1,439 @@
+"""The rows of the scorecard: each a pure function of saved measurements.
+
+============================ ======================================================================
+:func:`behaviour_finding`    the effect to explain, B, in every metric
+:func:`content_findings`     how much of B runs through the states of the content, both ways, what the
+                             two routes do together, and how much of it is changed content, no flag
+:func:`edge_findings`        how much of B is lost when content, or all else, cannot read the instruction
+:func:`onset_finding`        by which layer B has reached the states behind the instruction
+============================ ======================================================================
+
+Shares are ratios of means over the same pairs (Fieller), never means of ratios: 0 is the placebo run,
+1 the corrected one. Effects are CGM-t. Tables of measured runs have the columns
+:data:`interp.superficiality.routes.COLUMNS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import InterpError
+from interp.stats import (
+    EQUIVALENCE_SHARE,
+    FloatArray,
+    Interval,
+    cluster_mean,
+    effect,
+    interval_columns,
+    require_columns,
+    share,
+)
+from interp.superficiality.finding import Finding, HealthCheck
+from interp.superficiality.routes import COLUMNS, CORRECTED, PLACEBO
+from interp.superficiality.thresholds import IDENTITY_TOLERANCE, MOVED_AGAINST
+
+BEHAVIOUR, BEHAVIOUR_AFTER = "behaviour", "behaviour, instruction last"
+CONTENT_IN, CONTENT_OUT = "content share, into placebo", "content share, out of corrected"
+INTERACTION, CHANGED = "back-up of the routes", "changed content"
+CONTENT_EDGES, OTHER_EDGES = "edges content -> instruction", "edges all else -> instruction"
+ONSET = "onset"
+
+READINGS = ("item", "cluster", "context", "side", "slot", "metric", "value")
+"""Columns of the table of behaviour: a row per item, text and metric; ``side`` is ``corrected``,
+``placebo``, or those of the control that names the answer, ``control`` and ``control_placebo``."""
+
+CONTROL, CONTROL_PLACEBO = "control", "control_placebo"
+
+
+def metric_name(column: str) -> str:
+    """What a metric's column is called in a sentence."""
+    return {"p_gold": "P(a)"}.get(column, column.replace("_", " "))
+
+
+def behaviour_finding(readings: pd.DataFrame, *, name: str = BEHAVIOUR) -> Finding:
+    """B: mean(corrected) - mean(placebo), both wordings and clusters of items random (CGM-t).
+
+    Positive: the instruction makes the better answer likelier. Its table has a row per metric; the first
+    is the one that is explained. ``delta`` is the size below which an effect counts as none, a tenth of
+    what naming the answer does; NaN where that was not measured.
+
+    Args:
+        readings: columns :data:`READINGS`.
+        name: of the row.
+
+    Raises:
+        InterpError: a missing column, or a side without rows.
+    """
+    require_columns(readings, READINGS, "the table of behaviour")
+    rows = []
+    for metric, own in readings.groupby("metric", sort=False):
+        found = _contrast(own, CORRECTED, PLACEBO)
+        rows.append({"metric": metric, **interval_columns(found)})
+    first = readings[readings["metric"] == readings["metric"].iloc[0]]
+    found, delta = _contrast(first, CORRECTED, PLACEBO), float("nan")
+    if (first["side"] == CONTROL).any():
+        control = _contrast(first, CONTROL, CONTROL_PLACEBO)
+        if control.low > 0:
+            delta = EQUIVALENCE_SHARE * float(control.estimate)
+    of = metric_name(str(rows[0]["metric"]))
+    moved = "raises" if found.estimate > 0 else "lowers"
+    reading = f"The instruction {moved} the {of} by {found}." if found.excludes(0) else (
+        f"The instruction moves the {of} by {found}: its interval contains 0."
+    )  # fmt: skip
+    return Finding(
+        name,
+        f"B, nats of {of}",
+        found,
+        float(found.p),
+        "the instruction does what its placebo does",
+        int(found.n),
+        reading,
+        pd.DataFrame(rows).assign(delta=delta),
+    )
+
+
+def _contrast(rows: pd.DataFrame, treated: str, control: str) -> Interval:
+    arms = []
+    for side in (treated, control):
+        own = rows[rows["side"] == side]
+        if own.empty:
+            raise InterpError(f"the table of behaviour has no rows of side {side!r}")
+        arms.append(own.pivot(index="slot", columns="item", values="value"))
+    items = [name for name in arms[0].columns if name in arms[1].columns]
+    clusters = rows.drop_duplicates("item").set_index("item")["cluster"][items].tolist()
+    corrected, placebo = (arm[items].to_numpy(float) for arm in arms)
+    return effect(corrected, placebo, clusters)
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """One metric of measured runs, one column per run: pairs in rows."""
+
+    values: pd.DataFrame
+    clusters: list[str]
+    wordings: list[str]
+
+    @classmethod
+    def of(cls, runs: pd.DataFrame, metric: str | None) -> _Runs:
+        require_columns(runs, COLUMNS, "the table of runs")
+        metric = str(runs["metric"].iloc[0]) if metric is None else metric
+        own = runs[(runs["metric"] == metric) & (runs["layer"] < 0)]
+        if own.empty:
+            raise InterpError(f"the table of runs has no metric {metric!r}")
+        values = own.pivot(index=["item", "slot"], columns="run", values="value")
+        of_item = own.drop_duplicates("item").set_index("item")["cluster"]
+        items = values.index.get_level_values("item")
+        slots = [str(slot) for slot in values.index.get_level_values("slot")]
+        return cls(values, of_item[items].tolist(), slots)
+
+    def step(self, run: str, start: str = PLACEBO) -> FloatArray:
+        """Metric of a run minus that of another, per pair."""
+        for name in (run, start):
+            if name not in self.values:
+                known = ", ".join(map(str, self.values.columns))
+                raise InterpError(f"the table of runs has no run {name!r}; it has {known}")
+        return (self.values[run] - self.values[start]).to_numpy(float)
+
+    @property
+    def total(self) -> FloatArray:
+        """The effect to explain, per pair."""
+        return self.step(CORRECTED)
+
+    def share(self, part: FloatArray, keep: np.ndarray | None = None) -> Interval:
+        """mean(part) / mean(total), over the pairs to keep."""
+        keep = np.ones(len(part), dtype=bool) if keep is None else keep
+        clusters, wordings = (
+            [name for name, kept in zip(names, keep, strict=True) if kept]
+            for names in (self.clusters, self.wordings)
+        )
+        several = len(set(wordings)) > 1
+        return share(part[keep], self.total[keep], clusters, wordings if several else None)
+
+    def mean(self, part: FloatArray) -> Interval:
+        several = len(set(self.wordings)) > 1
+        return cluster_mean(part, self.clusters, wordings=self.wordings if several else None)
+
+    def per_pair(self, **parts: np.ndarray) -> pd.DataFrame:
+        """What a row is made of, pair by pair."""
+        index = self.values.index.to_frame(index=False)
+        return index.assign(cluster=self.clusters, total=self.total, **parts)
+
+
+def content_findings(
+    runs: pd.DataFrame,
+    *,
+    low: Collection[str] | None = None,
+    metric: str | None = None,
+    untrained: pd.DataFrame | None = None,
+) -> list[Finding]:
+    """The content route: shares both ways, what both routes do together, and what is changed content.
+
+    With e(run) = run - placebo, total = e(corrected):
+
+    - into placebo: e(content) / total, the content's corrected states are *sufficient* for;
+    - out of corrected: (total - e(instruction)) / total, the content's change is *necessary* for;
+    - back-up: (e(content) + e(instruction) - total) / total. 0 where the routes add up, 1 where either
+      alone is enough. content + instruction - back-up = 1 exactly;
+    - changed content: (e(content) - e(shift)) / total over the items that are answered badly without the
+      instruction: what the mean change of *other* items, those that are answered well, does not bring. A
+      flag that content positions carry on is brought by it (:func:`~.routes.donated_shift`).
+
+    Args:
+        runs: of :func:`interp.superficiality.routes.measure_routes`.
+        low: the items in the lower half of the placebo margins; None: all. Changed content is read on
+            these alone.
+        metric: which of the table's; the first by default.
+        untrained: the same measured on an untrained copy of the model: has to read null.
+
+    Raises:
+        InterpError: a missing run, metric or column.
+    """
+    own = _Runs.of(runs, metric)
+    content, instruction = own.step("content"), own.step("instruction")
+    health = (*_ceiling(own), *_untrained(own, untrained, metric))
+    against = _moved_against(own, content)
+    table = own.per_pair(content=content, instruction=instruction)
+    into, out = own.share(content), own.share(own.total - instruction)
+    both = own.share(content + instruction - own.total)
+    findings = [
+        _share_finding(
+            CONTENT_IN,
+            into,
+            "no effect runs through the content's states",
+            f"With the content's states of the corrected run alone, {_percent(into)} of the effect is "
+            "there.",
+            table,
+            (*health, *against),
+        ),
+        _share_finding(
+            CONTENT_OUT,
+            out,
+            "no effect needs the content's states",
+            f"With the content's states of the placebo run, {_percent(out)} of the effect is gone.",
+            table,
+            health,
+        ),
+        _share_finding(
+            INTERACTION,
+            both,
+            "the two routes add up",
+            f"Content route and instruction route together bring {_percent(both)} more than the effect.",
+            table,
+            health,
+        ),
+    ]
+    if "shift" in own.values:
+        findings.append(_changed_finding(own, content, low, health))
+    return findings
+
+
+def _changed_finding(
+    own: _Runs,
+    content: FloatArray,
+    low: Collection[str] | None,
+    health: tuple[HealthCheck, ...],
+) -> Finding:
+    items = own.values.index.get_level_values("item")
+    keep = np.ones(len(items), dtype=bool) if low is None else np.isin(items, list(low))
+    relayed = own.step("shift")
+    if keep.any():
+        changed, flag = own.share(content - relayed, keep), own.share(relayed, keep)
+        said = f"{_percent(flag)} of it other items' mean change brings as well, as a flag would"
+    else:
+        changed = own.share(content * np.nan)
+        said = "no item is in the lower half"
+    return _share_finding(
+        CHANGED,
+        changed,
+        "the content's positions carry a flag that is the same for every item, or nothing",
+        f"{_percent(changed)} of the effect is content that changed item by item; {said}.",
+        own.per_pair(content=content, relayed=relayed, read=keep),
+        health,
+    )
+
+
+def edge_findings(runs: pd.DataFrame, *, metric: str | None = None) -> list[Finding]:
+    """What is lost of B when the content, or everything else, cannot read the instruction's side.
+
+    lost = (total - (corrected - placebo, both with the edges removed)) / total. Edges are removed in
+    both runs, since a prompt without them is another prompt also where the words are a placebo's.
+
+    Raises:
+        InterpError: a missing run, metric or column.
+    """
+    own = _Runs.of(runs, metric)
+    found = []
+    for name, edges, who in (
+        (CONTENT_EDGES, "no_content_edges", "the content"),
+        (OTHER_EDGES, "no_other_edges", "everything else"),
+    ):
+        kept = own.step(f"{CORRECTED}_{edges}", f"{PLACEBO}_{edges}")
+        lost = own.share(own.total - kept)
+        found.append(
+            _share_finding(
+                name,
+                lost,
+                f"the effect does not need {who} to read the instruction",
+                f"Where {who} cannot read the instruction, {_percent(lost)} of the effect is lost.",
+                own.per_pair(kept=kept),
+                _ceiling(own),
+            )
+        )
+    return found
+
+
+def onset_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Finding:
+    """l50: the depth, a share of the layers, by which half of B is in the states behind the instruction.
+
+    D(l) is the share of B when the stream before layer l is taken from the corrected run at all rows
+    behind the instruction; D(0) = 0 and D(L) = 1 are identities. l50 is where D first reaches a half,
+    linear between layers; its interval is of the depths at which D's interval contains a half.
+
+    Args:
+        runs: of :func:`interp.superficiality.routes.measure_routes`, ``behind`` among them.
+
+    Raises:
+        InterpError: a missing run, metric or column.
+    """
+    own = _Runs.of(runs, metric)
+    metric = str(runs["metric"].iloc[0]) if metric is None else metric
+    behind = runs[(runs["metric"] == metric) & (runs["run"] == "behind")]
+    if behind.empty:
+        raise InterpError("the table of runs has no run 'behind': measure it with onset=True")
+    by_layer = behind.pivot(index=["item", "slot"], columns="layer", values="value")
+    by_layer = by_layer.loc[own.values.index]
+    steps = by_layer.to_numpy(float) - own.values[[PLACEBO]].to_numpy(float)
+    curve = [own.share(step) for step in steps.T]
+    depth = len(curve) - 1
+    crossings = [_crossing([getattr(one, bound) for one in curve]) for bound in
+                 ("estimate", "high", "low")]  # fmt: skip
+    total = own.mean(own.total)
+    reason = "" if curve[-1].reason == "" else str(curve[-1].reason)
+    nan = float("nan")
+    l50, first, last = (crossing / depth if not reason else nan for crossing in crossings)
+    interval = Interval(
+        l50, first, last, int(total.n), int(total.n_clusters), 0.95, reason, "fieller"
+    )
+    table = pd.DataFrame(
+        [{"layer": layer, **interval_columns(one, "share")} for layer, one in enumerate(curve)]
+    )
+    gaps = [np.abs(steps[:, 0]).max(), np.abs(steps[:, -1] - own.total).max()]
+    return Finding(
+        ONSET,
+        "l50, depth of half the effect, share of the layers",
+        interval,
+        nan,
+        "",
+        int(total.n),
+        f"Half of the effect is in the states behind the instruction by {_percent(interval)} of the "
+        "layers.",
+        table,
+        (
+            HealthCheck(
+                "D(0) = 0 and D(L) = 1",
+                float(max(gaps)),
+                bool(max(gaps) <= IDENTITY_TOLERANCE),
+                f"the ends of the depth curve are off by {max(gaps):.1e} nats",
+            ),
+        ),
+    )
+
+
+def _crossing(curve: list[float]) -> float:
+    """Where a curve over 0, 1, ... first reaches a half; its end where it never does."""
+    for layer, value in enumerate(curve):
+        if value >= 0.5:
+            before = curve[layer - 1] if layer else value
+            return layer - (value - 0.5) / (value - before) if value > before else float(layer)
+    return float(len(curve) - 1)
+
+
+def _share_finding(
+    name: str,
+    interval: Interval,
+    null: str,
+    reading: str,
+    table: pd.DataFrame,
+    health: tuple[HealthCheck, ...],
+) -> Finding:
+    if np.isnan(interval.estimate):
+        reading = f"Not measured: {interval.reason}."
+    return Finding(
+        name,
+        "share of B",
+        interval,
+        float(interval.p),
+        null,
+        int(interval.n),
+        reading,
+        table,
+        health,
+    )
+
+
+def _ceiling(own: _Runs) -> tuple[HealthCheck, ...]:
+    """All states from the source give the source's run: the identity that every patch rests on."""
+    if "everything" not in own.values:
+        return ()
+    gap = float(np.abs(own.step("everything", CORRECTED)).max())
+    return (
+        HealthCheck(
+            "ceiling",
+            gap,
+            gap <= IDENTITY_TOLERANCE,
+            f"all states from the corrected run miss it by {gap:.1e} nats",
+        ),
+    )
+
+
+def _moved_against(own: _Runs, part: FloatArray) -> tuple[HealthCheck, ...]:
+    """Share of the pairs that a part moves against its own mean, where it moves them at all.
+
+    A part of less than a tenth of the effect moves nothing to speak of: its signs are chance's, however
+    clear its mean, and that it is small is what the row says.
+    """
+    mean = float(own.mean(part).estimate)
+    moved = part[np.abs(part) > IDENTITY_TOLERANCE]
+    if not len(moved) or abs(mean) < EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate)):
+        return ()
+    against = float((np.sign(moved) != np.sign(mean)).mean())
+    return (
+        HealthCheck(
+            "moved the other way",
+            against,
+            against <= MOVED_AGAINST,
+            f"{against:.0%} of the pairs are moved the other way".replace("%", " %"),
+        ),
+    )
+
+
+def _untrained(
+    own: _Runs, untrained: pd.DataFrame | None, metric: str | None
+) -> tuple[HealthCheck, ...]:
+    """What the untrained copy makes of the same patch, relative to the effect of the trained model."""
+    if untrained is None:
+        return ()
+    other = _Runs.of(untrained, metric)
+    moved = other.mean(other.step("content"))
+    bound = EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate))
+    passed = bool(not moved.excludes(0) or abs(moved.estimate) <= bound)
+    return (
+        HealthCheck(
+            "untrained copy",
+            float(moved.estimate),
+            passed,
+            f"the untrained copy is moved by {moved.estimate:.3g} nats",
+        ),
+    )
+
+
+def _percent(interval: Interval) -> str:
+    """``42 % [30, 55]``."""
+    numbers = [100 * float(x) for x in (interval.estimate, interval.low, interval.high)]
+    if np.isnan(numbers[0]):
+        return "an unknown share"
+    return f"{numbers[0]:.0f} % [{numbers[1]:.0f}, {numbers[2]:.0f}]"

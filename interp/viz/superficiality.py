@@ -1,0 +1,110 @@
+"""The scorecard in one figure: the effect, its shares by route, and the depth at which it is reached."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.stats import Interval, intervals_of
+from interp.superficiality.rows import (
+    BEHAVIOUR,
+    CHANGED,
+    CONTENT_EDGES,
+    CONTENT_IN,
+    CONTENT_OUT,
+    INTERACTION,
+    ONSET,
+    OTHER_EDGES,
+    metric_name,
+)
+from interp.superficiality.scorecard import Scorecard
+from interp.superficiality.thresholds import DEEP_SHARE, SUPERFICIAL_SHARE
+from interp.viz.curves import Curve, add_curve
+from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, wrap_label
+
+_SHARES = (CONTENT_IN, CONTENT_OUT, CHANGED, INTERACTION, CONTENT_EDGES, OTHER_EDGES)
+
+
+def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
+    """B in every metric, shares of B by route, and the share of B behind the instruction by layer.
+
+    Rows that are not read are hollow. Dotted lines: the bounds below which a route does not carry the
+    effect and above which it does.
+
+    Args:
+        card: with a row of behaviour; rows that it does not have are left out.
+        title: above the figure; by default the card's.
+    """
+    behaviour = card[BEHAVIOUR]
+    found = {row.name: row for row in card}
+    figure = make_subplots(
+        cols=3,
+        column_widths=[0.24, 0.42, 0.34],
+        horizontal_spacing=0.12,
+        subplot_titles=("B, by metric", "share of B", "share of B behind the instruction"),
+    )
+    metrics = [metric_name(str(name)) for name in behaviour.table["metric"]]
+    for name, interval in zip(metrics, intervals_of(behaviour.table), strict=True):
+        _add_interval(figure, name, interval, colour_of("instructed"), is_read=True, col=1)
+    for name in _SHARES:
+        if name in found:
+            row = found[name]
+            _add_interval(
+                figure, row.name, row.interval, colour_of("", 1), is_read=row.is_read, col=2
+            )
+    for bound in (SUPERFICIAL_SHARE, DEEP_SHARE):
+        figure.add_vline(x=bound, line={"color": MUTED, "width": 1, "dash": "dot"}, col=2, row=1)
+    if ONSET in found:
+        table = found[ONSET].table
+        curve = Curve(
+            *(table[name].to_numpy(float) for name in ("share", "share_low", "share_high"))
+        )
+        shade = colour_of("instructed")
+        add_curve(figure, table["layer"].tolist(), curve, "D(l)", shade, col=3, legend=False)
+        figure.add_hline(y=0.5, line={"color": MUTED, "width": 1, "dash": "dot"}, col=3, row=1)
+        figure.update_xaxes(title="layer", showgrid=False, col=3)
+    figure.update_yaxes(autorange="reversed", showgrid=False, col=1)
+    figure.update_yaxes(autorange="reversed", showgrid=False, col=2)
+    for col in (1, 2):
+        figure.update_xaxes(col=col, gridcolor=FAINT, **ZERO)
+    figure.update_xaxes(title="nats (P(a) in probability)", col=1)
+    shown = [found[name].interval for name in _SHARES if name in found]
+    ends = [float(end) for one in shown for end in (one.low, one.high) if not np.isnan(end)]
+    span = [min([-0.05, *ends]) - 0.05, max([1.05, *ends]) + 0.05]
+    figure.update_xaxes(title="0 = placebo run, 1 = corrected run", range=span, col=2)
+    verdict = card.verdict
+    return apply_style(
+        figure,
+        title=title or card.title or "Is it superficial?",
+        subtitle=(f"verdict: {verdict.name} (rule {verdict.rule}); 95 % intervals",),
+        height=420,
+        panels=True,
+    )
+
+
+def _add_interval(
+    figure: go.Figure, name: str, interval: Interval, colour: str, *, is_read: bool, col: int
+) -> None:
+    """A point with its interval; without a number a row of its own stays empty."""
+    name = wrap_label(name, 16)
+    estimate = float(interval.estimate)
+    bounds = [float(interval.high) - estimate, estimate - float(interval.low)]
+    plus, minus = (0.0 if np.isnan(bound) else bound for bound in bounds)
+    figure.add_trace(
+        go.Scatter(
+            x=[estimate],
+            y=[name],
+            error_x={"array": [plus], "arrayminus": [minus], "thickness": 1.5, "width": 4},
+            mode="markers",
+            marker={
+                "color": colour,
+                "size": 9,
+                "symbol": "circle" if is_read else "circle-open",
+            },
+            showlegend=False,
+            hovertemplate=f"{name}: {interval}<extra></extra>",
+        ),
+        row=1,
+        col=col,
+    )

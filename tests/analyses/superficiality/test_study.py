@@ -1,0 +1,102 @@
+"""``interp superficiality``: its card is the library's, and what its page says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyses.runner import load, run
+from analyses.superficiality.config import SuperficialityConfig
+from analyses.superficiality.study import Superficiality
+from analyses.superficiality.tables import SuperficialityResult
+from interp import superficiality
+from interp.data import load_items
+from interp.errors import InterpError
+from interp.models import load_model
+from interp.runs import read_table
+from interp.superficiality.rows import BEHAVIOUR, CONTENT_IN, INTERACTION
+
+pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
+
+Folder = Callable[..., Path]
+SMALL = {"items": "bundled", "limit": 6, "texts": 2, "causal": 4, "untrained": 1, "orders": 3}
+
+
+@pytest.fixture(scope="module")
+def done(
+    tiny_folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SuperficialityResult, Path]:
+    out = tmp_path_factory.mktemp("card") / "run"
+    config = SuperficialityConfig(model=str(tiny_folder("llama")), out=out, **SMALL)
+    return run(Superficiality(), config, progress=False), out
+
+
+def test_the_card_is_the_librarys(done: Any, tiny_folder: Folder) -> None:
+    result, _ = done
+    items = load_items("bundled", limit=6, seed=0)
+    model = load_model(str(tiny_folder("llama")))
+    card = superficiality(
+        model, items, texts=2, orders=3, causal_items=4, untrained_items=1, progress=False
+    )
+    own = card.to_dataframe().select_dtypes("number")
+    pd.testing.assert_frame_equal(
+        own, result.card_table.select_dtypes("number"), rtol=1e-3, atol=1e-5
+    )
+    assert card.verdict.name == result.scorecard.verdict.name == "undetermined"
+
+
+def test_numbers_of_the_card_are_those_of_the_saved_tables(done: Any) -> None:
+    """Ten numbers, followed by hand from the run's rows."""
+    result, out = done
+    rows = read_table(out, "behaviour")
+    of = result.card_table.set_index("row")
+    for metric in ("option_margin", "margin", "p_gold"):
+        own = rows[rows["metric"] == metric]
+        mean = own.groupby("side")["value"].mean()
+        shown = result.effects[result.effects["placement"] == "before"].set_index("metric")
+        assert shown.loc[metric, "estimate"] == pytest.approx(mean["corrected"] - mean["placebo"])
+    assert of.loc[BEHAVIOUR, "estimate"] == pytest.approx(result.effects["estimate"].iloc[0])
+    assert of.loc[BEHAVIOUR, "n"] == 6
+    runs = read_table(out, "runs")
+    means = runs[runs["metric"] == "option_margin"].groupby("run")["value"].mean()
+    total = means["corrected"] - means["placebo"]
+    assert means["everything"] == pytest.approx(means["corrected"], abs=1e-4)
+    for row, part in (
+        (CONTENT_IN, means["content"] - means["placebo"]),
+        (INTERACTION, means["content"] + means["instruction"] - 2 * means["placebo"] - total),
+    ):
+        shown = of.loc[row, "estimate"]
+        if not np.isnan(shown):
+            assert shown == pytest.approx(part / total)
+        assert of.loc[row, "n"] == 4
+    assert runs["layer"].max() == 4
+    assert result.verdict["name"].tolist() == [result.scorecard.verdict.name]
+
+
+def test_the_page_says_the_verdict_and_what_is_not_read(done: Any) -> None:
+    result, out = done
+    page = (out / "report.html").read_text()
+    for said in ("Verdict: undetermined (rule 2)", "2 wordings a side", "Row by row"):
+        assert said in page, said
+    assert {path.stem for path in (out / "figures").glob("*.html")} == {"scorecard"}
+    assert load(out).scorecard.verdict == result.scorecard.verdict
+
+
+def test_items_of_one_cluster_are_refused(tmp_path: Path) -> None:
+    config = SuperficialityConfig(out=tmp_path, **{**SMALL, "limit": 2})
+    asked = Superficiality().ask(config, progress=False)
+    assert len({item.cluster for item in asked.items}) == 2
+    row = (
+        '{{"id": "i{}", "benchmark": "own", "category": "c", "context": "A or B came.", '
+        '"question": "Who came?", "choices": [{{"text": "A", "role": "unknown"}}, '
+        '{{"text": "B", "role": "stereotyped"}}], "gold": 0, "cluster": "one"}}'
+    )
+    (tmp_path / "own.jsonl").write_text("\n".join(row.format(k) for k in range(2)))
+    own = config.model_copy(update={"items": str(tmp_path / "own.jsonl")})
+    with pytest.raises(InterpError, match="single cluster"):
+        Superficiality().ask(own, progress=False)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from interp.superficiality.rows import CHANGED, CONTENT_IN, onset_finding
+from interp.superficiality.scorecard import Scorecard
+from interp.viz import scorecard
+from tests.superficiality.test_rows import runs_of
+from tests.superficiality.test_verdict import EFFECT, HALF, LARGE, row
+
+
+def test_every_row_is_drawn_and_one_that_is_not_read_is_hollow() -> None:
+    card = Scorecard((EFFECT, row(CONTENT_IN, LARGE), row(CHANGED, HALF, healthy=False)), "a & b")
+    figure = scorecard(card)
+    of = {trace.y[0]: trace for trace in figure.data if trace.y is not None}
+    assert of["option margin"].x == (0.5,)
+    assert of["content share,<br>into placebo"].marker.symbol == "circle"
+    assert of["changed content"].marker.symbol == "circle-open"
+    assert of["changed content"].error_x.array == pytest.approx((HALF[2] - HALF[0],))
+    assert "verdict: not identified (rule 6)" in figure.layout.title.subtitle.text
+    assert figure.layout.title.text == "a &amp; b"
+
+
+def test_the_depth_curve_is_drawn_where_it_was_measured() -> None:
+    curve = {0: 0.0, 1: 3.0, 2: 4.0}
+    runs = [runs_of({"placebo": 0.0, "corrected": 4.0})]
+    runs += [runs_of({"behind": value}, layer) for layer, value in curve.items()]
+    figure = scorecard(Scorecard((EFFECT, onset_finding(pd.concat(runs)))))
+    (line,) = [trace for trace in figure.data if trace.name == "D(l)" and trace.mode]
+    assert list(line.y) == [0, 0.75, 1]
