@@ -182,4 +182,5 @@ def read_config(config: type[_Config], **options: Any) -> _Config:
         if first["type"] == "too_short":  # a list without names: as it was typed
             given = options.get(str(first["loc"][0]), given)
             message = f"name at least {first['ctx']['min_length']}"
+        given = str(given) if isinstance(given, Path) else given
         raise InterpError(f"--{option} {given!r}: {message}") from errors

@@ -15,6 +15,10 @@ CHOICES = ("difference", "instruction", "knockout")
 """By what the heads of the page are chosen, where none are named."""
 
 
+PAGES = (".html", ".htm")
+"""How the name of a page ends."""
+
+
 def check_heads(text: str) -> str:
     """A choice, or labels of heads.
 
@@ -37,6 +41,17 @@ def named_heads(text: str) -> tuple[tuple[int, int], ...]:
         InterpError: what is no label of a head.
     """
     return () if text in CHOICES else tuple(parse_head(label) for label in parse_list(text))
+
+
+def check_page(path: Path | None) -> Path | None:
+    """A page's file.
+
+    Raises:
+        ValueError: a name that no browser opens.
+    """
+    if path is not None and path.suffix.lower() not in PAGES:
+        raise ValueError(f"a page's name ends in {' or '.join(PAGES)}, not {path.suffix!r}")
+    return path
 
 
 class AttentionConfig(ContrastConfig):
@@ -62,6 +77,7 @@ class AttentionConfig(ContrastConfig):
     ] = "difference"
     page: Annotated[
         Path | None,
+        AfterValidator(check_page),
         Field(
             description="Also write the attention page to this file (--out FILE.html does both)."
         ),
@@ -73,7 +89,7 @@ class AttentionConfig(ContrastConfig):
     def _page_of_out(cls, values: Any) -> Any:
         """``out`` that names a page: the page is written there, and the run's folder beside it."""
         out = values.get("out") if isinstance(values, dict) else None
-        if out is None or Path(out).suffix.lower() not in (".html", ".htm"):
+        if out is None or Path(out).suffix.lower() not in PAGES:
             return values
         if values.get("page") is not None:
             raise InterpError(

@@ -75,7 +75,7 @@ def test_every_option_reaches_the_configuration(
     def kept(_: object, config: StudyConfig, **options: object) -> Any:
         asked.append(config)
         return SimpleNamespace(
-            report="r.html", story=SimpleNamespace(printed=None, headline="No effect.")
+            report="r.html", story=SimpleNamespace(printed=None, copies={}, headline="No effect.")
         )
 
     monkeypatch.setattr(from_config, "ask", lambda *_, **__: None)

@@ -35,7 +35,7 @@ def test_the_command_passes_every_option_on(
 
     def finished(study: Any, config: Any, **options: Any) -> Any:
         asked.append((study.name, config))
-        told = SimpleNamespace(printed=None, headline="No effect.")
+        told = SimpleNamespace(printed=None, copies={}, headline="No effect.")
         return SimpleNamespace(story=told, report="r.html")
 
     monkeypatch.setattr(from_config, "ask", lambda *_, **__: None)
