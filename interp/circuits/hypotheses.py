@@ -74,9 +74,10 @@ def circuit_sufficiency(
 ) -> CircuitTest:
     """Whether a circuit is nearer to the model than a share ``quantile`` of random ones of its size.
 
-    The statistic is the share of random circuits that are no nearer; under the null hypothesis each is
-    so with a chance of at most ``quantile``, and p is the binomial tail from there up. With fewer than
-    29 random circuits a quantile of .9 can never be rejected at 5 %.
+    The statistic is the share of random circuits that are farther; under the null hypothesis each is
+    so with a chance of at most ``quantile``, and p is the binomial tail from there up. One as near, to
+    rounding, is not farther: where circuits of this size all fail alike, none is sufficient. With fewer
+    than 29 random circuits a quantile of .9 can never be rejected at 5 %.
 
     Args:
         full: the model's metric ``[pair]``.
@@ -91,11 +92,10 @@ def circuit_sufficiency(
     random = _draws("random", random, len(full))
     _require_share("quantile", quantile)
     n = len(random)
-    own = distance(circuit, full) - _tie(full) ** 2
-    no_nearer = int((distance(random, full) >= own).sum())
-    p = float(binom.sf(no_nearer - 1, n, quantile))
+    farther = int(_farther(distance(random, full), distance(circuit, full), _tie(full)).sum())
+    p = float(binom.sf(farther - 1, n, quantile))
     null = f"no nearer to the model than {quantile:.0%} of random circuits"
-    return CircuitTest("sufficiency", null, "rejected", no_nearer / n, p, n)
+    return CircuitTest("sufficiency", null, "rejected", farther / n, p, n)
 
 
 def circuit_equivalence(
@@ -201,7 +201,7 @@ def circuit_minimality(
         raise InterpError(f"{len(without)} runs without one for {len(units)} nodes or edges")
     effects, n = distance(without, base), len(inflated)
     others = distance(inflated, base)
-    beyond = (effects[:, None] > others[None] + _tie(base) ** 2).sum(-1)
+    beyond = _farther(effects[:, None], others[None], _tie(base)).sum(-1)
     p = binom.cdf(beyond, n, quantile)
     return pd.DataFrame(
         {
@@ -218,6 +218,11 @@ def circuit_minimality(
 def _tie(*values: FloatArray) -> float:
     """Differences of metrics up to here are rounding."""
     return _TIE * max(float(np.abs(each).max()) for each in values)
+
+
+def _farther(a: FloatArray, b: FloatArray, tie: float) -> npt.NDArray[np.bool_]:
+    """Which mean squares ``a`` are larger than ``b`` by more than a difference ``tie`` of metrics."""
+    return np.asarray(np.sqrt(a) > np.sqrt(b) + tie)
 
 
 def _kernel(values: FloatArray) -> FloatArray:

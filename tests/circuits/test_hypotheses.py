@@ -17,7 +17,7 @@ from interp.errors import InterpError
 FULL = np.array([1.0, 2.0, 3.0, 4.0])
 
 
-def test_sufficiency_counts_the_random_circuits_that_are_no_nearer() -> None:
+def test_sufficiency_counts_the_random_circuits_that_are_farther() -> None:
     random = np.stack([FULL + 1] * 98 + [FULL + 0.05] * 2)
     found = circuit_sufficiency(FULL, FULL + 0.1, random)
     assert found.statistic == 0.98
@@ -29,6 +29,13 @@ def test_sufficiency_counts_the_random_circuits_that_are_no_nearer() -> None:
     few = circuit_sufficiency(FULL, FULL, random[:28])
     assert few.p > 0.05  # even where every one is further away
     assert circuit_sufficiency(FULL, FULL, random[:29]).p < 0.05
+
+
+def test_where_circuits_of_a_size_all_fail_alike_none_is_sufficient() -> None:
+    """Equal distances come out apart by rounding, another way on every processor."""
+    rounding = 1e-7 * np.random.default_rng(0).normal(size=(100, len(FULL)))
+    found = circuit_sufficiency(FULL, FULL + 2, FULL + 2 + rounding)
+    assert (found.statistic, found.passed) == (0.0, False)
 
 
 def test_sufficiency_has_its_size_where_the_circuit_is_a_random_one() -> None:

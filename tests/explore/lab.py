@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.viz.test_report_browser import OPTIONS as PAGE_OPTIONS
+from tests.browsing import OPTIONS as PAGE_OPTIONS
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (

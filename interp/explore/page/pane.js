@@ -54,7 +54,7 @@ function background(el) {
 function recolour(value, ink, paper) {
   if (typeof value === "string") {
     const name = value.toLowerCase();
-    if (name === "white") return paper;
+    if (name === "white" || name === "#ffffff") return paper;
     return INK[name] === "var-ink" ? ink : INK[name] || value;
   }
   if (Array.isArray(value)) return value.map((one) => recolour(one, ink, paper));
