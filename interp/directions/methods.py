@@ -54,10 +54,19 @@ def axes(method: FitMethod, values: Values, labels: Labels, groups: Sequence[str
         raise InterpError(f"no method {method!r}; known: {', '.join(METHODS)}")
     # decided by the states: of equal ones the means may differ by rounding, and solvers break down
     _require_direction(method, (values != values[:, :1]).flatten(1).any(1))
+    if method in ("mean_difference", "lda"):
+        _require_direction(method, _means_differ(values, labels))
     found = _METHODS[method](values, labels, groups)
     norms = found.norm(dim=-1)
     _require_direction(method, norms > 0)
     return found / norms[:, None]
+
+
+def _means_differ(values: Values, labels: Labels) -> Bool[Tensor, " layer"]:
+    """Whether the class means differ by more than rounding, which depends on the processor."""
+    difference = values[:, labels].mean(1) - values[:, ~labels].mean(1)
+    rounding = 8 * torch.finfo(values.dtype).eps * values.abs().amax(1)
+    return (difference.abs() > rounding).any(-1)
 
 
 def _require_direction(method: FitMethod, there: Bool[Tensor, " layer"]) -> None:
