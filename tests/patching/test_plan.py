@@ -129,7 +129,8 @@ def test_the_table_has_a_row_per_cell_and_pair(model: Any, pair: PromptPair) -> 
     plan = plan_sweep(model, [pair, pair.swap()], site="v", cells="layer_head_pos", window=2)
     frame = plan.to_dataframe()
     assert frame.columns.tolist() == [
-        "pair", "layer", "head", "pos", "state", "layers", "heads", "source_pos", "destination_pos",
+        "pair", "layer", "last_layer", "head", "pos", "state", "layers", "heads", "source_pos",
+        "destination_pos",
     ]  # fmt: skip
     assert len(frame) == len(plan) == 2 * 4 * 2 * 7
     assert not frame.duplicated(["pair", "layer", "head", "pos"]).any()
