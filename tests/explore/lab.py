@@ -55,6 +55,7 @@ class Lab:
 
     def run(self) -> None:
         """Run the cell: keys again and again, as a page without its kernel ignores them."""
+        from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.common.action_chains import ActionChains
         from selenium.webdriver.common.keys import Keys
 
@@ -63,7 +64,8 @@ class Lab:
         while self.browser.execute_script(prompt) in ("[ ]:", "") and time.monotonic() < end:
             cell = self.browser.find_element("css selector", ".jp-Notebook .cm-content")
             keys = ActionChains(self.browser).move_to_element(cell).click()
-            keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+            with contextlib.suppress(StaleElementReferenceException):  # drawn anew meanwhile
+                keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
             time.sleep(1)
 
     def until(self, script: str, *arguments: Any) -> Any:

@@ -108,8 +108,11 @@ def test_plan_and_sweep_of_a_grid_are_those_of_its_keywords(
 def test_screened_sweep_of_a_grid_is_that_of_its_keywords(
     model: Any, pair: PromptPair, options: dict[str, Any]
 ) -> None:
-    expected = screen(model, pair, k=3, progress=False, **options)
-    require_same(expected, screen(model, pair, k=3, progress=False, grid=Grid(**options)))
+    own = dict(options)
+    site = own.pop("site", "resid_pre")
+    expected = screen(model, pair, sites=[site], k=3, progress=False, **own)[site]
+    found = screen(model, pair, sites=[site], k=3, progress=False, grid=Grid(**own))[site]
+    require_same(expected, found)
     by_sweep = sweep(model, pair, method="screened", k=3, progress=False, grid=Grid(**options))
     require_same(expected, by_sweep)
 
@@ -177,6 +180,7 @@ def test_a_grid_and_one_of_its_keywords_are_refused(
         ("knockout", Grid(site="z"), "knockout() takes no site in its grid: it removes edges"),
         ("knockout", Grid(positions="all"), "knockout() takes no positions in its grid: name "),
         ("screen", Grid(window=2), "screen() takes no window in its grid: "),
+        ("screen", Grid(site="z"), "screen() takes no site in its grid: name sites="),
         ("knockout", Grid(cells="layer_pos"), "no grid 'layer_pos'; known: layer, layer_head, la"),
         ("sweep", Grid(cells="layer"), "no grid 'layer'; known: layer_pos, layer_span, layer_he"),
         ("attribute", Grid(cells="layer"), "no grid 'layer'; known: layer_pos, layer_span, laye"),
@@ -260,7 +264,7 @@ def test_the_keywords_are_the_fields_with_their_defaults() -> None:
     known = {
         "sweep": {"site", "cells", "layers", "spans", "heads", "positions", "window"},
         "plan_sweep": {"site", "cells", "layers", "spans", "heads", "positions", "window"},
-        "screen": {"site", "cells", "layers", "spans", "heads", "positions"},
+        "screen": {"cells", "layers", "spans", "heads", "positions"},
         "attribute": {"cells", "layers", "spans", "heads", "positions"},
         "knockout": {"cells", "layers", "spans", "heads", "window"},
     }
