@@ -10,10 +10,13 @@ conditions and sites, files and folders, and everything else that a study refuse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from analyses.config import RULES, StudyConfig
 from analyses.registry import load_ask
+from interp.data import ChoiceItem
+from interp.errors import InterpError
 from interp.models.names import require_model
 from interp.runs.canonical import to_json_values
 from interp.runs.manifest import (
@@ -56,3 +59,15 @@ def require_folder(study: str, config: StudyConfig) -> None:
         "rules": to_json_values(RULES, "rules"),
     }
     refuse_other_identity(config.out, read_manifest(config.out), known, ignore=NOT_COMPARED)
+
+
+def require_clusters(items: Sequence[ChoiceItem], why: str) -> None:
+    """Refuse items of a single cluster where ``why`` takes two.
+
+    Raises:
+        InterpError: they are of one; begins with ``why``.
+    """
+    if len({item.cluster for item in items}) < 2:
+        raise InterpError(
+            f"{why}, and the items are of a single cluster: raise --limit, or name other --items"
+        )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from analyses.asking import require_clusters
 from analyses.contrast import Question, ask_contrast
 from analyses.superficiality.config import SuperficialityConfig
-from interp.errors import InterpError
 
 
 def ask(config: SuperficialityConfig, *, progress: bool = True) -> Question[SuperficialityConfig]:
     """Items and conditions; refuses what has no placebos, and items of a single cluster."""
     question = ask_contrast(config, progress=progress)
-    if len({item.cluster for item in question.items}) < 2:
-        raise InterpError(
-            "a changed content is told from a flag by other clusters of items, and the items are of "
-            "a single cluster: raise --limit, or name other --items"
-        )
+    require_clusters(
+        question.items, "a changed content is told from a flag by other clusters of items"
+    )
     return question

@@ -64,7 +64,7 @@ def axes(method: FitMethod, values: Values, labels: Labels, groups: Sequence[str
 
 def _means_differ(values: Values, labels: Labels) -> Bool[Tensor, " layer"]:
     """Whether the class means differ by more than rounding, which depends on the processor."""
-    difference = values[:, labels].mean(1) - values[:, ~labels].mean(1)
+    difference = _mean_difference(values, labels, ())
     rounding = 8 * torch.finfo(values.dtype).eps * values.abs().amax(1)
     return (difference.abs() > rounding).any(-1)
 

@@ -178,14 +178,7 @@ class BoundRuns:
         self._pairs, self._metrics, self._tables = pairs, metrics, tables
         self._numbers = list(pairs)
         readings = [reading_of(pair.destination.ids, pair, metrics) for pair in pairs.values()]
-        self._runs = PatchedRuns(
-            model,
-            [reading.prompt for reading in readings],
-            [reading.read for reading in readings],
-            branches=[reading.branches for reading in readings],
-            method=method,
-            max_bytes=max_bytes,
-        )
+        self._runs = PatchedRuns.of_readings(model, readings, method=method, max_bytes=max_bytes)
         for number, logits in zip(self._numbers, self._runs.logits, strict=True):
             own = evaluate_metrics(metrics, logits[None], pairs[number])[:, 0]
             for table in tables:

@@ -17,7 +17,7 @@ from interp.models.packed import TOLERANCE
 from interp.models.verdicts import model_state, remembered
 from interp.patching.agreement import compare_layers, compare_logits, kind_of
 from interp.patching.blocks import NotFastError
-from interp.patching.branches import over_all_keys, readings_of
+from interp.patching.branches import Reading, over_all_keys, readings_of
 from interp.patching.cells import Cell, Patch, reaches
 from interp.patching.hooked import require_one_prompt, run_reading, supports_hook
 from interp.patching.recorded import record_reading
@@ -93,6 +93,25 @@ class PatchedRuns:
             self.logits = [run_reading(model, reading) for reading in self.readings]
         for k, logits in enumerate(self.logits):
             require_finite(logits, "the logits", f"prompt {k}")
+
+    @classmethod
+    def of_readings(
+        cls,
+        model: TransformerBridge,
+        readings: Sequence[Reading],
+        *,
+        method: SweepMethod = "exact",
+        max_bytes: int = MAX_BYTES,
+    ) -> PatchedRuns:
+        """Runs of prompts that stand together with what is read of them; arguments as the class's."""
+        return cls(
+            model,
+            [reading.prompt for reading in readings],
+            [reading.read for reading in readings],
+            branches=[reading.branches for reading in readings],
+            method=method,
+            max_bytes=max_bytes,
+        )
 
     def run(
         self, cells: Sequence[Cell], consume: Consume, *, advance: _Advance = lambda rows: None

@@ -13,7 +13,7 @@ from interp.stats import Interval, interval_columns
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """A condition without which a row is shown and not read.
+    """A condition without which a row is shown but not interpreted.
 
     ``value`` was measured; ``passed`` says whether it is within the bound; ``says`` is the line that a
     reader sees.

@@ -226,14 +226,7 @@ class MeasuredRuns:
         self._taken = taken
         self._clusters = clusters
         readings = [reading for sides in taken for reading in (sides.placebo, sides.corrected)]
-        self._runs = PatchedRuns(
-            model,
-            [reading.prompt for reading in readings],
-            [reading.read for reading in readings],
-            branches=[reading.branches for reading in readings],
-            method=method,
-            max_bytes=max_bytes,
-        )
+        self._runs = PatchedRuns.of_readings(model, readings, method=method, max_bytes=max_bytes)
         self._names: list[tuple[str, int]] = []
         self._cells: list[Cell] = []
 
