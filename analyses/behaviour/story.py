@@ -70,7 +70,8 @@ def headline(done: BehaviourResult) -> str:
     rounds = done.tables.get("round_effects", pd.DataFrame())
     if len(rounds):
         keys = ["items", "condition", "against", "measure"]
-        _, first = next(iter(rounds.groupby(keys, sort=False)))
+        told = rounds[rounds["items"].isin(apart(rounds)) | (rounds["measure"] == "toxicity")]
+        _, first = next(iter(told.groupby(keys, sort=False)))
         return words.say_round_effect(first, claimed.round_claims(rounds))
     return "No instruction was contrasted with a placebo, so no effect was measured."
 

@@ -140,9 +140,9 @@ def test_what_cannot_be_tested_is_refused() -> None:
         max_t(np.zeros((2, 3)), range(3), wordings="ab", seed=0)
 
 
-def test_a_map_of_30_layers_9_heads_112_positions_takes_seconds_and_little_memory() -> None:
+def test_a_map_of_30_layers_9_heads_112_positions_takes_little_memory() -> None:
     code = """
-import resource, time
+import resource
 import numpy as np
 from interp.stats import max_t_of_effects
 from interp.stats.max_t import max_t
@@ -150,11 +150,8 @@ values = np.random.default_rng(0).standard_normal((30, 9, 112, 60))
 clusters, wordings = [k // 2 for k in range(60)], [k % 6 for k in range(60)]
 max_t(values[0, 0, :2], clusters, wordings=wordings, seed=0)  # imports
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.process_time()
 max_t(values, clusters, wordings=wordings, seed=0)
-print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, megabytes = map(float, done.stdout.split())
-    assert seconds < 3.0
-    assert megabytes < 500.0
+    assert float(done.stdout) < 500.0

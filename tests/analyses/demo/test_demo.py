@@ -169,7 +169,8 @@ def test_maps_take_their_answers_from_the_behaviour_part_and_ask_the_other_arms(
     assert list(found.index) == list(expected.index)
     assert {name for name, *_ in found.index} == {"instructed", *CONTROL_ARMS}
     numbers = expected.select_dtypes("number").columns.difference(["p_raw", "p_corrected"])
-    pd.testing.assert_frame_equal(found[numbers], expected[numbers], rtol=1e-4, atol=1e-5)
+    # ends of intervals of margins of 30 nats
+    pd.testing.assert_frame_equal(found[numbers], expected[numbers], rtol=1e-4, atol=1e-3)
 
 
 def test_an_item_of_a_map_has_the_wording_of_its_number_in_every_condition() -> None:

@@ -199,7 +199,8 @@ def test_a_condition_of_ones_own_is_read_beside_its_placebo_and_named(
     )  # fmt: skip
     mixed = done.lens.frame[done.lens.frame["item"] == item.id]
     mixed = mixed[mixed["contrast"].isin(["", "careful"])].reset_index(drop=True)
-    pd.testing.assert_frame_equal(mixed, alone)
+    # one batch has more prompts than the other, and the last digits differ by processor
+    pd.testing.assert_frame_equal(mixed, alone, rtol=1e-4, atol=1e-4)
     for table in (done.effects, done.distances):
         assert "careful" in set(table["contrast"])
         assert "instructed" not in set(table["contrast"])

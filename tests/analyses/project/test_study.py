@@ -386,22 +386,29 @@ def test_a_direction_that_is_no_sum_of_parts_is_refused_before_anything_is_writt
 
 
 def test_the_command_hands_every_option_on(
-    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Folder, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(runner, "run_and_tell", lambda study, asked, **_: seen.append(asked))
+
+    def keep(study: Any, config: ProjectConfig, **_: Any) -> None:
+        seen.append(config)
+        raise InterpError("seen")
+
+    monkeypatch.setattr(runner, "run_and_tell", keep)
+    folder, mine = str(tiny_folder("llama")), careful(tmp_path)
+    path = fit_direction(model, load_texts("bundled:morality")).save(tmp_path / "d.safetensors")
     options = [
-        "--model", "m", "--items", "bundled", "--condition", "careful",
-        "--condition-file", "my.yaml", "--direction", "d.st", "--components", "head",
-        "--positions", "last,options", "--placement", "before", "--texts", "3", "--limit", "5",
-        "--seed", "7", "--png", "--out", str(tmp_path), "--compatibility-mode",
+        "--model", folder, "--items", "bundled", "--condition", "careful",
+        "--condition-file", str(mine), "--direction", str(path), "--components", "head",
+        "--positions", "last,options", "--placement", "before", "--texts", "2", "--limit", "5",
+        "--seed", "7", "--png", "--out", str(tmp_path / "run"), "--compatibility-mode",
     ]  # fmt: skip
     CliRunner().invoke(build_app(), ["project", *options])
     assert seen == [
-        read_config(ProjectConfig, 
-            model="m", items="bundled", condition="careful",
-            condition_file="my.yaml", direction="d.st", components="head", out=tmp_path,
-            positions="last,options", placement="before", texts=3, limit=5, seed=7, png=True,
+        read_config(ProjectConfig,
+            model=folder, items="bundled", condition="careful",
+            condition_file=str(mine), direction=str(path), components="head", out=tmp_path / "run",
+            positions="last,options", placement="before", texts=2, limit=5, seed=7, png=True,
             compatibility_mode=True,
         )
     ]  # fmt: skip
