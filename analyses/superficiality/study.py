@@ -22,7 +22,8 @@ from interp.data import ChoiceItem
 from interp.models import untrained_copy
 from interp.prompts import Placement, PromptPair, TextBank
 from interp.superficiality import content_shift, measure_routes
-from interp.superficiality.measure import asked_texts, causal_pairs, measure_behaviour
+from interp.superficiality.behaviour import asked_texts, measure_behaviour
+from interp.superficiality.measure import causal_pairs
 from interp.superficiality.routes import donors_of
 from interp.superficiality.scorecard import low_items
 

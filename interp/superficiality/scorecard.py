@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,6 +16,7 @@ from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError, did_you_mean
 from interp.stats import Family
 from interp.superficiality.finding import Finding
+from interp.superficiality.further import further_findings, with_health
 from interp.superficiality.routes import PLACEBO, high_half
 from interp.superficiality.rows import (
     BEHAVIOUR,
@@ -116,16 +117,20 @@ def card_of(
     *,
     after: pd.DataFrame | None = None,
     untrained: pd.DataFrame | None = None,
+    further: Mapping[str, pd.DataFrame] | None = None,
+    seed: int = 0,
     title: str = "",
 ) -> Scorecard:
     """The card of saved tables: every row that they allow.
 
     Args:
         readings: behaviour with the instruction first
-            (:func:`interp.superficiality.measure.measure_behaviour`).
+            (:func:`interp.superficiality.behaviour.measure_behaviour`).
         runs: :func:`interp.superficiality.routes.measure_routes`.
         after: behaviour with the instruction last, a row of its own that no rule reads.
         untrained: ``runs`` of an untrained copy.
+        further: tables of :mod:`interp.superficiality.further`, by name.
+        seed: of draws that findings make.
         title: of the card.
 
     Raises:
@@ -137,6 +142,9 @@ def card_of(
     low = low_items(readings, runs["item"])
     findings += content_findings(runs, low=low, untrained=untrained)
     findings += [*edge_findings(runs), onset_finding(runs)]
+    if further is not None:
+        findings = with_health(findings, further)
+        findings += further_findings(readings, further, seed=seed)
     return Scorecard(tuple(findings), title)
 
 
