@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from analyses.config import ContrastConfig, Limit, Out, RequireMatch
+from analyses.config import AsList, ContrastConfig, Limit, Out, RequireMatch
+from interp.superficiality.groups import FURTHER, FURTHER_ITEMS, FurtherRows
 
 
 class SuperficialityConfig(ContrastConfig):
@@ -33,5 +34,17 @@ class SuperficialityConfig(ContrastConfig):
         12,
         ge=0,
         description="Patched items that an untrained copy of the model is asked; 0 leaves it out.",
+    )
+    further: Annotated[
+        tuple[FurtherRows, ...],
+        AsList,
+        Field(
+            description="Groups of rows behind the route, comma-separated; empty leaves all out."
+        ),
+    ] = FURTHER
+    further_items: int = Field(
+        FURTHER_ITEMS,
+        ge=2,
+        description="Patched items in those of these rows that cost most.",
     )
     out: Out = Path("runs/superficiality")

@@ -23,6 +23,14 @@ from interp.models import untrained_copy
 from interp.prompts import Placement, PromptPair, TextBank
 from interp.superficiality import content_shift, measure_routes
 from interp.superficiality.behaviour import asked_texts, measure_behaviour
+from interp.superficiality.further import (
+    FurtherBench,
+    FurtherUnit,
+    compute_unit,
+    further_steps,
+    measure_states,
+    needs_states,
+)
 from interp.superficiality.measure import causal_pairs
 from interp.superficiality.routes import donors_of
 from interp.superficiality.scorecard import low_items
@@ -44,6 +52,7 @@ class CardBench:
     items: tuple[ChoiceItem, ...]
     pairs: Mapping[str, PromptPair]
     shifts: Tensor
+    further: FurtherBench
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,14 @@ class Superficiality:
             shifts = torch.stack([content_shift(model, pair).float().cpu() for pair in pairs])
             save_file({"shifts": shifts.contiguous()}, path)
 
+        def make_states(path: Path) -> None:
+            asked_for = (model, bank, pairs, config.condition)
+            found = measure_states(*asked_for, progress=lab.progress)
+            save_file({"states": found.contiguous()}, path)
+
+        states = None
+        if needs_states(config.further):
+            states = load_file(lab.file("states.safetensors", make_states))["states"]
         return CardBench(
             config,
             model,
@@ -91,10 +108,20 @@ class Superficiality:
             asked.items,
             {pair.item.id: pair for pair in pairs if pair.item is not None},
             load_file(lab.file("shifts.safetensors", make))["shifts"],
+            FurtherBench(
+                model,
+                bank,
+                config.condition,
+                config.texts,
+                tuple(pairs),
+                config.further_items,
+                states,
+                config.seed,
+            ),
         )
 
     def steps(self, asked: _Asked, bench: CardBench) -> Steps:
-        """Behaviour in both placements; patched runs; the untrained copy's; an example."""
+        """Behaviour in both placements; patched runs; the untrained copy's; further rows; an example."""
         readings = yield Step("behaviour", bench.items, key=_key(bench, "before"), compute=behave)
         yield Step("behaviour_after", bench.items, key=_key(bench, "after"), compute=behave_after)
         low = low_items(readings, bench.pairs)
@@ -107,10 +134,11 @@ class Superficiality:
             CausalUnit(unit.item, unit.source, unit.destination, own)
             for unit, own in zip(plain, donors, strict=True)
         ]
-        yield Step("runs", units, key=lambda unit: unit.key, compute=patch_routes)
+        runs = yield Step("runs", units, key=lambda unit: unit.key, compute=patch_routes)
         if bench.untrained is not None:
             few = plain[: bench.config.untrained]
             yield Step("untrained", few, key=lambda unit: unit.key, compute=patch_untrained)
+        yield from _further(bench, runs)
         words = asked_texts(bench.bank, bench.items[0], bench.config.condition, 1)
         yield example_step({side: texts[0].text or "" for side, texts in words.items()})
 
@@ -149,6 +177,23 @@ def patch_untrained(bench: CardBench, unit: CausalUnit) -> pd.DataFrame:
     """The routes in the untrained copy."""
     assert bench.untrained is not None  # the step's condition
     return measure_routes(bench.untrained, [bench.pairs[unit.item]], onset=False)
+
+
+def measure_unit(bench: CardBench, unit: FurtherUnit) -> pd.DataFrame:
+    """A unit of a further table."""
+    return compute_unit(bench.further, unit)
+
+
+def _further(bench: CardBench, runs: pd.DataFrame) -> Steps:
+    """The tables of the further rows that were asked for, one after the other."""
+    tables = further_steps(bench.further, runs, bench.config.further)
+    units = next(tables, None)
+    while units is not None:
+        table = yield Step(units[0].table, units, key=lambda unit: unit.key, compute=measure_unit)
+        try:
+            units = tables.send(table)
+        except StopIteration:
+            return
 
 
 def _behave(bench: CardBench, item: ChoiceItem, placement: Placement) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from interp.display import short_repr
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec
 from interp.superficiality import Scorecard, card_of
+from interp.superficiality.further import FURTHER_TABLES
 from interp.superficiality.rows import BEHAVIOUR, BEHAVIOUR_AFTER, ONSET
 
 
@@ -52,6 +53,8 @@ def read(asked: Question[SuperficialityConfig], saved: Saved) -> SuperficialityR
         runs,
         after=saved.table("behaviour_after"),
         untrained=saved.table("untrained") if saved.has("untrained") else None,
+        further={name: saved.table(name) for name in FURTHER_TABLES if saved.has(name)},
+        seed=config.seed,
         title=f"{saved.card.name}, {config.condition} on {config.items}",
     )
     found = card.verdict

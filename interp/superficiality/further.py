@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 import pandas as pd
 import torch
@@ -31,7 +31,6 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data import ChoiceItem
 from interp.display import short_repr
-from interp.errors import InterpError, did_you_mean
 from interp.prompts import Condition, PromptPair, TextBank
 from interp.superficiality.append import append_finding, measure_edits
 from interp.superficiality.behaviour import asked_texts
@@ -45,6 +44,7 @@ from interp.superficiality.concentration import (
     token_findings,
 )
 from interp.superficiality.finding import Finding
+from interp.superficiality.groups import FurtherRows
 from interp.superficiality.health import N_PLACEBOS, add_health, measure_health
 from interp.superficiality.paired import PairedRuns
 from interp.superficiality.polarity import (
@@ -65,14 +65,6 @@ from interp.superficiality.residue import (
 )
 from interp.superficiality.routes import CORRECTED, PLACEBO
 from interp.superficiality.states import PLACES, pair_states, placebo_prompts, statement_prompts
-
-FurtherRows: TypeAlias = Literal["health", "concentration", "polarity", "residue", "append", "rank"]
-"""A group of rows, which can be left out."""
-
-FURTHER: tuple[FurtherRows, ...] = get_args(FurtherRows)
-
-FURTHER_ITEMS = 24
-"""Pairs of the tables that cost most, where nothing else is asked for: four of each wording."""
 
 _OF_STATES = ("concentration", "polarity", "residue")
 """Groups that read states measured beforehand."""
@@ -148,17 +140,6 @@ class FurtherUnit:
             "fitted": list(self.fitted),
             "levels": [list(self.before), list(self.after)],
         }
-
-
-def require_further(rows: Sequence[str]) -> None:
-    """Refuse a group of rows that there is not.
-
-    Raises:
-        InterpError: names it.
-    """
-    for name in rows:
-        if name not in FURTHER:
-            raise InterpError(f"no group of rows {name!r}: {did_you_mean(name, FURTHER)}")
 
 
 def needs_states(rows: Sequence[str]) -> bool:

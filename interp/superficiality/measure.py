@@ -24,15 +24,12 @@ from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import MIN_WORDINGS
 from interp.superficiality.behaviour import asked_texts, measure_behaviour
 from interp.superficiality.further import (
-    FURTHER,
-    FURTHER_ITEMS,
     FurtherBench,
-    FurtherRows,
     measure_further,
     measure_states,
     needs_states,
-    require_further,
 )
+from interp.superficiality.groups import FURTHER, FURTHER_ITEMS, FurtherRows, require_further
 from interp.superficiality.routes import (
     CORRECTED,
     PLACEBO,
@@ -92,10 +89,10 @@ def superficiality(
     if orders < 1 or min(causal_items, further_items) < 2 or untrained_items < 0:
         raise InterpError(
             f"superficiality: orders is {orders}, causal_items {causal_items}, further_items "
-            f"{further_items}, untrained_items {untrained_items}: ask in at least 1 order, patch at least 2 "
-            "items, and ask 0 or more of an untrained copy"
+            f"{further_items}, untrained_items {untrained_items}: ask in at least 1 order, patch at "
+            "least 2 items, and ask 0 or more of an untrained copy"
         )
-    require_further(further)
+    require_further(tuple(further))
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
     placements: tuple[Placement, ...] = ("before", "after")
     rows: dict[Placement, list[pd.DataFrame]] = {placement: [] for placement in placements}

@@ -27,7 +27,7 @@ def test_pairs_have_the_wordings_in_turn_and_the_instruction_first(tiny_model: A
     ("given", "message"),
     [
         ({"items": []}, "no items"),
-        ({"causal_items": 1}, "patch at least 2"),
+        ({"causal_items": 1}, "patch at least"),
         ({"untrained_items": -1}, "0 or more"),
         ({"orders": 0}, "at least 1 order"),
         ({"texts": 99}, "asked for 99"),
@@ -47,7 +47,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
 
 def test_a_card_of_few_wordings_is_undetermined_and_every_row_is_there(tiny_model: Any) -> None:
     card = superficiality(
-        tiny_model, ITEMS, texts=1, causal_items=3, untrained_items=1, progress=False
+        tiny_model, ITEMS, texts=1, causal_items=3, untrained_items=1, further=(), progress=False
     )
     assert card.verdict.name == "undetermined"
     assert len(card) == 9
