@@ -101,7 +101,7 @@ def _states_of(
 def _dose(
     corrected: Float[Tensor, "layer row d_model"],
     placebo: Float[Tensor, "layer row d_model"],
-    rows: Int[Tensor, " row"],
+    rows: Int[Tensor, " _row"],
 ) -> float:
     """Mean over layers of |change| / |state|, so that the last layers' large norms do not decide."""
     change, size = (
