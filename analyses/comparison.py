@@ -81,7 +81,7 @@ def _with_verdicts(
     """Above all rows what each run's card says, where the runs are cards."""
     if not verdicts:
         return wide
-    head: dict[str, object] = dict.fromkeys(wide, "")
+    head: dict[str, object] = dict.fromkeys(map(str, wide), "")
     head |= {keys[0]: VERDICT, **verdicts}
     return pd.concat([pd.DataFrame([head], dtype=object), wide], ignore_index=True)
 

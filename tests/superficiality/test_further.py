@@ -13,7 +13,7 @@ ITEMS = load_items("bundled", limit=3, seed=0)
 
 
 @pytest.mark.slow
-def test_every_group_gives_its_rows_and_none_leaves_them_out(tiny_model: Any) -> None:
+def test_every_group_gives_its_rows(tiny_model: Any) -> None:
     asked: dict[str, Any] = {
         "texts": 1, "causal_items": 3, "untrained_items": 0, "further_items": 2, "progress": False,
     }  # fmt: skip
@@ -24,8 +24,6 @@ def test_every_group_gives_its_rows_and_none_leaves_them_out(tiny_model: Any) ->
         "re-injected answer", "self-distinguish", "append or edit", "rank",
     ]  # fmt: skip
     assert "ablation values" in card["edges content -> instruction"].checks
-    few = superficiality(tiny_model, ITEMS, further=("rank",), **asked)
-    assert [row.name for row in few][9:] == ["rank"]
 
 
 def test_a_group_that_there_is_not_is_named() -> None:
