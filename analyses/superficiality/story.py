@@ -25,11 +25,16 @@ _ROWS = (
     "Shares are of B, in the same pairs: 0 is the placebo run, 1 the corrected one; 95 % intervals "
     "(Fieller), wordings and clusters of items random. p is corrected over the rows (Holm)."
 )
+_CHECKED = (
+    "What was measured of each row beside its interval. A check that fails forbids the reading, but for "
+    "those that are stated only (a dose, the overlap of two halves' top heads from too few items)."
+)
 _LIMITS = (
     "Content is the context's and the question's tokens; the options, the template and the answer "
     "prefix read it. What is stored in the options' own states counts as the way to the answer.",
     "A content share says through which positions the effect runs, not that what changed is moral.",
     "No direction is read here: whether the change lies along a morality direction is not asked.",
+    "Polarity, residue and the rows behind them are read beside the verdict; no rule of it reads them.",
     "The bounds of the verdict were fixed before any card was computed. Changed content is read on the "
     "items in the lower half of the placebo's metric, and speaks of them alone.",
 )
@@ -73,6 +78,7 @@ def tell(done: SuperficialityResult) -> Story:
                 ],
                 tables=[(rows, _ROWS)],
             ),
+            Section("What the rows rest on", tables=[(_checks(done), _CHECKED)]),
             limits(done.card, [_sample(done), *_LIMITS]),
         ],
         figures={"scorecard": figure},
@@ -115,6 +121,11 @@ def _effects(done: SuperficialityResult) -> pd.DataFrame:
             "wordings": table["texts"],
         }
     )
+
+
+def _checks(done: SuperficialityResult) -> pd.DataFrame:
+    rows = [(row.name, row.checks, row.why_not) for row in done.scorecard if row.health]
+    return pd.DataFrame(rows, columns=["row", "measured", "why it is not read"])
 
 
 def _rows(done: SuperficialityResult) -> pd.DataFrame:

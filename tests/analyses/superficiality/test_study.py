@@ -19,12 +19,15 @@ from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.runs import read_table
+from interp.superficiality.append import APPENDED
+from interp.superficiality.residue import DISTINGUISHED
 from interp.superficiality.rows import BEHAVIOUR, CONTENT_IN, INTERACTION
 
 pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
 
 Folder = Callable[..., Path]
-SMALL = {"items": "bundled", "limit": 6, "texts": 2, "causal": 4, "untrained": 1, "orders": 3}
+SMALL = {"items": "bundled", "limit": 6, "texts": 2, "causal": 4, "untrained": 1, "orders": 3,
+         "further": "residue,append", "further_items": 2}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,9 @@ def test_the_card_is_the_librarys(done: Any, tiny_folder: Folder) -> None:
     items = load_items("bundled", limit=6, seed=0)
     model = load_model(str(tiny_folder("llama")))
     card = superficiality(
-        model, items, texts=2, orders=3, causal_items=4, untrained_items=1, progress=False
-    )
+        model, items, texts=2, orders=3, causal_items=4, untrained_items=1,
+        further=("residue", "append"), further_items=2, progress=False,
+    )  # fmt: skip
     own = card.to_dataframe().select_dtypes("number")
     pd.testing.assert_frame_equal(
         own, result.card_table.select_dtypes("number"), rtol=1e-3, atol=1e-5
@@ -75,6 +79,11 @@ def test_numbers_of_the_card_are_those_of_the_saved_tables(done: Any) -> None:
             assert shown == pytest.approx(part / total)
         assert of.loc[row, "n"] == 4
     assert runs["layer"].max() == 4
+    edits = read_table(out, "edits").groupby("against")["kept_tokens"].mean()
+    assert of.loc[APPENDED, "estimate"] == pytest.approx(edits["instruction"] - edits["placebo"])
+    knows = read_table(out, "distinguish").query("metric == 'option_margin'")
+    means = knows.groupby("side")["value"].mean()
+    assert of.loc[DISTINGUISHED, "estimate"] == pytest.approx(means["corrected"] - means["placebo"])
     assert result.verdict["name"].tolist() == [result.scorecard.verdict.name]
 
 
