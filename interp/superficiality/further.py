@@ -312,8 +312,8 @@ def _reinjection(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
 
 
 def _distinguish(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
-    pair, item = bench.pairs[unit.number], bench.items[unit.number]
-    return measure_distinguish(bench.model, bench.bank, item, bench.condition, int(pair.wording))
+    sides = bench.sides(bench.pairs[unit.number])
+    return measure_distinguish(bench.model, bench.items[unit.number], *sides)
 
 
 def _edits(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:

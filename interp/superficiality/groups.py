@@ -11,8 +11,8 @@ FurtherRows: TypeAlias = Literal["health", "concentration", "polarity", "residue
 
 FURTHER: tuple[FurtherRows, ...] = get_args(FurtherRows)
 
-FURTHER_ITEMS = 24
-"""Pairs of the tables that cost most, where nothing else is asked for: four of each wording."""
+FURTHER_ITEMS = 18
+"""Pairs of the tables that cost most, where nothing else is asked for: three of each wording."""
 
 
 def require_further(rows: tuple[str, ...]) -> None:

@@ -32,7 +32,7 @@ from interp.errors import InterpError
 from interp.patching.cells import Patch
 from interp.patching.patched import MAX_BYTES
 from interp.patching.sites import SweepMethod
-from interp.prompts import PromptPair, TextBank
+from interp.prompts import Condition, PromptPair
 from interp.stats import (
     FloatArray,
     Interval,
@@ -41,7 +41,7 @@ from interp.stats import (
     require_columns,
     share,
 )
-from interp.superficiality.behaviour import asked_texts, measure_behaviour
+from interp.superficiality.behaviour import measure_behaviour
 from interp.superficiality.concentration import other_clusters
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import PairedRuns, percent, share_finding
@@ -180,25 +180,18 @@ def measure_reinjection(
 
 
 def measure_distinguish(
-    model: TransformerBridge,
-    bank: TextBank,
-    item: ChoiceItem,
-    condition: str,
-    slot: int,
+    model: TransformerBridge, item: ChoiceItem, corrected: Condition, placebo: Condition
 ) -> pd.DataFrame:
-    """Which option follows a stereotype, and which goes against one, with one wording and its placebo.
+    """Which option follows a stereotype, and which goes against one, behind one text and its placebo.
 
-    Columns :data:`~interp.superficiality.rows.READINGS`, of the item's two questions, the instruction
-    first; no rows for an item that does not have both kinds of options.
+    Columns :data:`~interp.superficiality.rows.READINGS`, of the item's two questions, the texts first as
+    they were filled for the item; no rows for an item that does not have both kinds of options.
 
     Raises:
-        InterpError: a condition that the bank lacks, or a prompt beyond the context.
+        InterpError: a prompt beyond the context.
     """
-    frames = []
-    for question in distinguish_items([item]):
-        texts = asked_texts(bank, question, condition, slot + 1)
-        sides = {side: texts[side][slot : slot + 1] for side in (CORRECTED, PLACEBO)}
-        frames.append(measure_behaviour(model, question, sides))
+    sides = {CORRECTED: [corrected], PLACEBO: [placebo]}
+    frames = [measure_behaviour(model, question, sides) for question in distinguish_items([item])]
     return pd.concat(frames) if frames else pd.DataFrame(columns=list(READINGS))
 
 

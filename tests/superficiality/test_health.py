@@ -11,6 +11,7 @@ from interp.errors import InterpError
 from interp.prompts import TextBank
 from interp.superficiality.finding import Finding
 from interp.superficiality.health import DOSE, add_health, measure_health
+from interp.superficiality.routes import measure_routes
 from interp.superficiality.rows import (
     CONTENT_EDGES,
     CONTENT_IN,
@@ -66,8 +67,6 @@ def test_resampling_with_the_pairs_own_placebo_is_the_route_itself(tiny_model: A
     own = pair.destination
     found = measure_health(tiny_model, [pair], [[own, own]])
     values = found[found["metric"] == "margin"].set_index("run")["value"]
-    from interp.superficiality.routes import measure_routes
-
     routes = measure_routes(tiny_model, [pair], onset=False)
     of_route = routes[routes["metric"] == "margin"].set_index("run")["value"]
     for kind in ("mean", "resample"):
