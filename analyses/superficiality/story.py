@@ -27,7 +27,8 @@ _ROWS = (
 )
 _CHECKED = (
     "What was measured of each row beside its interval. A check that fails forbids the reading, but for "
-    "those that are stated only (a dose, the overlap of two halves' top heads from too few items)."
+    "those that are stated only (a dose, the sum of spans, the overlap of two halves' top heads from "
+    "too few items)."
 )
 _LIMITS = (
     "Content is the context's and the question's tokens; the options, the template and the answer "

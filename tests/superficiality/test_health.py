@@ -53,10 +53,12 @@ def test_ablation_values_that_agree_pass_and_others_do_not() -> None:
     assert "dose / norm, instruction 0.9" in found[CONTENT_OUT].checks
 
 
-def test_spans_that_back_each_other_up_are_not_read() -> None:
+def test_spans_that_back_each_other_up_are_stated() -> None:
     more = {"mean content": 3.0, "resample content": 3.0, "mean other": 1.0, "resample other": 1.0,
             "span context": 4.0, "span question": 4.0}  # fmt: skip
-    assert "one by one" in checked(more)[CONTENT_IN].why_not
+    found = checked(more)[CONTENT_IN]
+    assert "sum of spans - joint 1.5" in found.checks
+    assert found.is_read
 
 
 def test_resampling_with_the_pairs_own_placebo_is_the_route_itself(tiny_model: Any) -> None:
