@@ -58,7 +58,7 @@ N_NAMED, JACCARD_ITEMS = 10, 100
 HEADS = ("item", "cluster", "slot", "layer", "head", "estimate", "total")
 """Columns of :func:`measure_heads`: nats of the pair's first metric."""
 
-Head = tuple[int, int]
+HeadPlace = tuple[int, int]
 """Layer and head."""
 
 
@@ -181,7 +181,7 @@ def measure_heads(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.D
     return pd.concat(frames, ignore_index=True)
 
 
-def choose_heads(heads: pd.DataFrame, k: int = N_HEADS) -> dict[str, tuple[Head, ...]]:
+def choose_heads(heads: pd.DataFrame, k: int = N_HEADS) -> dict[str, tuple[HeadPlace, ...]]:
     """For each item the ``k`` heads of largest mean estimate on other clusters, along the effect.
 
     Args:
@@ -203,7 +203,7 @@ def choose_heads(heads: pd.DataFrame, k: int = N_HEADS) -> dict[str, tuple[Head,
     return chosen
 
 
-def _estimates(heads: pd.DataFrame) -> tuple[list[Head], FloatArray, pd.DataFrame]:
+def _estimates(heads: pd.DataFrame) -> tuple[list[HeadPlace], FloatArray, pd.DataFrame]:
     """Heads, their estimates ``[head, pair]``, and the pairs."""
     require_columns(heads, HEADS, "the table of heads")
     wide = heads.pivot(index=["layer", "head"], columns="item", values="estimate")
@@ -215,7 +215,7 @@ def _estimates(heads: pd.DataFrame) -> tuple[list[Head], FloatArray, pd.DataFram
 def measure_top_heads(
     model: TransformerBridge,
     pairs: Sequence[PromptPair],
-    chosen: Sequence[Sequence[Head]],
+    chosen: Sequence[Sequence[HeadPlace]],
     *,
     seed: int = 0,
     content: Sequence[str] = CONTENT_SPANS,
@@ -247,9 +247,11 @@ def measure_top_heads(
     return runs.measure()
 
 
-def draw_heads(chosen: Sequence[Head], n_heads: int, generator: np.random.Generator) -> list[Head]:
+def draw_heads(
+    chosen: Sequence[HeadPlace], n_heads: int, generator: np.random.Generator
+) -> list[HeadPlace]:
     """As many heads of the same layers that were not chosen, as far as there are any."""
-    drawn: list[Head] = []
+    drawn: list[HeadPlace] = []
     for layer in sorted({layer for layer, _ in chosen}):
         taken = [head for at, head in chosen if at == layer]
         free = [head for head in range(n_heads) if head not in taken]
@@ -259,7 +261,7 @@ def draw_heads(chosen: Sequence[Head], n_heads: int, generator: np.random.Genera
 
 
 def _head_patches(
-    outputs: Float[Tensor, "layer row head d_head"], sides: Sides, heads: Sequence[Head]
+    outputs: Float[Tensor, "layer row head d_head"], sides: Sides, heads: Sequence[HeadPlace]
 ) -> list[Patch]:
     rows = torch.arange(int(sides.instruction[0]), len(sides.placebo))
     by_layer: dict[int, list[int]] = {}
