@@ -4,7 +4,7 @@ What is measured becomes tidy tables, and :func:`interp.superficiality.scorecard
 of them; a study saves the tables and makes the same card of what it saved.
 
 Cost: for behaviour one prompt per text, placement and order; for the causal rows some twenty full runs
-per item.
+per item. The rows along a direction take some thirty more.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from interp.behaviour import score_variants
 from interp.data import ChoiceItem
+from interp.directions import Direction, DirectionStack
 from interp.errors import InterpError
 from interp.models import model_card, untrained_copy
 from interp.prompts import Condition, Placement, PromptPair, TextBank, pair_of_conditions
 from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import MIN_WORDINGS
+from interp.superficiality.direction_rows import measure_direction_rows
 from interp.superficiality.routes import (
     CORRECTED,
     PLACEBO,
@@ -32,6 +34,7 @@ from interp.superficiality.routes import (
 )
 from interp.superficiality.rows import CONTROL, CONTROL_PLACEBO, READINGS
 from interp.superficiality.scorecard import Scorecard, card_of, low_items
+from interp.superficiality.subspaces import direction_axes
 
 NAMES_THE_ANSWER = "revealing"
 """The condition whose effect delta is a tenth of."""
@@ -55,6 +58,7 @@ def superficiality(
     orders: int = 1,
     causal_items: int = CAUSAL_ITEMS,
     untrained_items: int = UNTRAINED_ITEMS,
+    direction: DirectionStack | Direction | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Scorecard:
@@ -69,11 +73,15 @@ def superficiality(
             the first.
         causal_items: the first so many items are patched, each with one of the wordings in turn.
         untrained_items: of these, so many are asked of an untrained copy; 0 leaves that check out.
+        direction: of this model, in the residual stream (:func:`interp.fit_direction`): adds the rows
+            that ask what lies along it, and a second verdict. The instrument check, its nulls and its
+            family are made of bundled items and sentences.
         seed: of the draws of wordings and placebos.
         progress: show a bar.
 
     Raises:
-        InterpError: no items, an unknown condition, or pairs of which none align by index.
+        InterpError: no items, an unknown condition, pairs of which none align by index, or a direction
+            of another model or site.
 
     Example:
         >>> card = interp.superficiality(model, items)                     # doctest: +SKIP
@@ -87,6 +95,9 @@ def superficiality(
             f"{untrained_items}: ask in at least 1 order, patch at least 2 items, and ask 0 or more of "
             "an untrained copy"
         )
+    if direction is not None:  # refused before anything is measured
+        direction.require(model)
+        direction_axes(direction)
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
     placements: tuple[Placement, ...] = ("before", "after")
     rows: dict[Placement, list[pd.DataFrame]] = {placement: [] for placement in placements}
@@ -106,15 +117,30 @@ def superficiality(
     )
     bar = tqdm(list(zip(pairs, donated, strict=True)), desc="causal rows", disable=not progress)
     runs = pd.concat([measure_routes(model, [pair], shifts=[shift]) for pair, shift in bar])
-    untrained = None
-    if untrained_items:
-        copy = untrained_copy(model, seed)
+    untrained, copy = None, untrained_copy(model, seed) if untrained_items else None
+    if copy is not None:
         untrained = measure_routes(copy, pairs[:untrained_items], onset=False)
+    along = None
+    if direction is not None:
+        along = measure_direction_rows(
+            model,
+            bank,
+            items,
+            pairs,
+            condition,
+            direction,
+            n_texts=texts,
+            untrained=copy,
+            untrained_items=untrained_items,
+            seed=seed,
+            progress=progress,
+        )
     return card_of(
         readings,
         runs,
         after=after,
         untrained=untrained,
+        direction=along,
         title=f"{model_card(model).name}, {condition!r} on {len(items)} items",
     )
 

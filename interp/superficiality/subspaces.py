@@ -55,9 +55,10 @@ Axes = Float[Tensor, "place d_model"]
 FAMILY_METHODS: tuple[FitMethod, ...] = ("mean_difference", "lda", "pca", "statements")
 """Fits of the family; logistic regression, which has no closed form, would take longer than all else."""
 
-FAMILY_SETS = ("morality", "statements")
-FAMILY_GROUPS = 60
-"""Groups of sentences that each fit of the family, and each non-moral contrast, is made of at most."""
+MORAL_SET, FURTHER_SET = "morality", "statements"
+
+FIT_GROUPS = 8
+"""Groups of sentences that are read of every category of the sets, and of every non-moral contrast."""
 
 N_COVARIANCE = 8
 """Null directions drawn with the covariance of the states; a dozen contrasts come on top."""
@@ -250,29 +251,21 @@ def fitted_family(
 ) -> tuple[list[Axes], dict[str, Axes]]:
     """Further fits of the morality sentences, and directions of the non-moral contrasts, at its places.
 
-    The family: the methods :data:`FAMILY_METHODS` on the bundled sets :data:`FAMILY_SETS`, then the
-    difference of means in every category of the first. Both are made of at most
-    :data:`FAMILY_GROUPS` groups of sentences.
+    The family: the methods :data:`FAMILY_METHODS` on bundled moral sentences of all categories and on
+    fair and biased statements, then difference of means and LDA in every moral category alone. A few
+    hundred sentences are read in all.
     """
-    moral = [
-        (texts, method)
-        for name in FAMILY_SETS
-        for texts in [sample_groups(bundled_texts(name), FAMILY_GROUPS, seed=seed)]
-        for method in FAMILY_METHODS
-    ]
-    several: tuple[FitMethod, ...] = ("mean_difference", "lda")
-    moral += [
-        (
-            sample_groups(
-                bundled_texts(f"{FAMILY_SETS[0]}:{category}"), FAMILY_GROUPS // 3, seed=seed
-            ),
-            m,
-        )
-        for m in several
-        for category in bundled_categories(FAMILY_SETS[0])
-    ]
+    of_category = {
+        name: sample_groups(bundled_texts(f"{MORAL_SET}:{name}"), FIT_GROUPS, seed=seed)
+        for name in bundled_categories(MORAL_SET)
+    }
+    whole = tuple(text for texts in of_category.values() for text in texts)
+    further = sample_groups(bundled_texts(FURTHER_SET), 3 * FIT_GROUPS, seed=seed)
+    both: tuple[FitMethod, ...] = ("mean_difference", "lda")
+    moral = [(texts, method) for texts in (whole, further) for method in FAMILY_METHODS]
+    moral += [(texts, method) for method in both for texts in of_category.values()]
     others = {
-        name: sample_groups(bundled_texts(f"contrasts:{name}"), FAMILY_GROUPS // 3, seed=seed)
+        name: sample_groups(bundled_texts(f"contrasts:{name}"), FIT_GROUPS, seed=seed)
         for name in bundled_categories("contrasts")
     }
     reader = _SentenceReader(model, direction, progress)
