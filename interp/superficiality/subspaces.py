@@ -83,7 +83,7 @@ class Subspaces:
     places: tuple[int, ...]
     own: int
     span: Float[Tensor, "place k d_model"]
-    oracles: Mapping[str, Float[Tensor, "group place k d_model"]]
+    oracles: Mapping[str, Float[Tensor, "group place rank d_model"]]
     groups: tuple[int, ...]
     nulls: Mapping[str, Axes]
 
