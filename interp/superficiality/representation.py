@@ -148,9 +148,8 @@ def representation_findings(
 def _finding(
     name: str, who: str, shifts: pd.DataFrame, health: tuple[HealthCheck, ...], seed: int
 ) -> Finding:
-    require_columns(shifts, SHIFTS, "the table of shifts")
-    table = _family(shifts, seed)
     own = own_shifts(shifts)
+    table = _family(shifts, seed)
     wordings = own["slot"].astype(str).tolist()
     several = len(set(wordings)) > 1
     found = cluster_mean(
@@ -176,8 +175,9 @@ def own_shifts(shifts: pd.DataFrame) -> pd.DataFrame:
     """The rows of the cell that was chosen before: content, the direction's own layer and site.
 
     Raises:
-        InterpError: none.
+        InterpError: none, or a missing column.
     """
+    require_columns(shifts, SHIFTS, "the table of shifts")
     own = shifts[shifts["own"] & (shifts["position"] == CONTENT)]
     if own.empty:
         raise InterpError(
