@@ -10,7 +10,8 @@ from interp.behaviour import score_variants
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.prompts import TextBank
-from interp.superficiality.measure import asked_texts, causal_pairs, measure_behaviourfrom tests.superficiality.toy import tiny_direction
+from interp.superficiality.measure import asked_texts, causal_pairs, measure_behaviour
+from tests.superficiality.toy import tiny_direction
 
 ITEMS = load_items("bundled", limit=3, seed=0)
 
