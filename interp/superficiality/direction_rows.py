@@ -28,8 +28,8 @@ from interp.superficiality.instrument import (
     statements_of,
 )
 from interp.superficiality.mediation import (
+    DETAILED_PAIRS,
     DIRECTION,
-    NULL_PAIRS,
     Exchange,
     exchanges_of,
     measure_mediation,
@@ -150,13 +150,13 @@ def card_subspaces(
 def measure_exchanges(
     model: TransformerBridge, pairs: Sequence[PromptPair], spaces: Subspaces, number: int
 ) -> pd.DataFrame:
-    """The exchanges of one pair; those of null directions too in the first :data:`NULL_PAIRS`."""
+    """The exchanges of one pair; in the first :data:`DETAILED_PAIRS` all settings and null directions."""
     return measure_mediation(
         model,
         [pairs[number]],
         spaces,
         groups=[spaces.groups[number]],
-        exchanges=exchanges_of(spaces, nulls=number < NULL_PAIRS),
+        exchanges=exchanges_of(spaces, detailed=number < DETAILED_PAIRS),
     )
 
 

@@ -14,7 +14,7 @@ carry more. So R = share(direction) / share(oracle), the leading directions of t
 other items and other wordings (:mod:`interp.superficiality.subspaces`), and it is read only where the
 whole states carry at least half of the effect and the oracle at least .3.
 
-Cost per pair: of the order of twenty-five patched runs, and one per null direction.
+Cost per pair: fifteen patched runs; of the first :data:`DETAILED_PAIRS` some thirty more.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ PLACES: tuple[Where, ...] = get_args(Where)
 
 DIRECTION, ORTHOGONAL, ORACLE, WHOLE = "direction", "orthogonal", "oracle", "whole"
 
-NULL_PAIRS = 24
-"""Pairs that null directions are exchanged in where nothing else is asked for."""
+DETAILED_PAIRS = 20
+"""Pairs with null directions and the settings beside those that the rows read."""
 
 
 @dataclass(frozen=True)
@@ -88,21 +88,28 @@ class Exchange:
         return f"{self.way} {self.rows} {self.places} {self.space} {self.k}"
 
 
-def exchanges_of(spaces: Subspaces, *, nulls: bool = True) -> tuple[Exchange, ...]:
-    """Every exchange that a card reads; those of null directions where ``nulls``."""
-    single = (DIRECTION, ORACLE)
-    found = [
+def exchanges_of(spaces: Subspaces, *, detailed: bool = True) -> tuple[Exchange, ...]:
+    """The exchanges of a card: what its rows are made of and, where ``detailed``, all else.
+
+    The rows take the direction and the oracle behind the instruction at every place, both ways, their
+    spans, and along, orthogonal and both at all positions. Besides: null directions, the other ways and
+    positions, and the direction's own place alone.
+    """
+    single, alone = (DIRECTION, ORACLE), (DIRECTION, ORTHOGONAL, WHOLE)
+    rows = [
         *(Exchange(s, k) for k in spaces.ranks for s in single),
-        Exchange(ORTHOGONAL),
-        Exchange(WHOLE),
         *(Exchange(s, way="out") for s in single),
-        *(Exchange(s, rows="all") for s in (*single, ORTHOGONAL, WHOLE)),
-        *(Exchange(s, way="out", rows="all") for s in single),
+        *(Exchange(s, rows="all") for s in alone),
     ]
-    for way in WAYS:
-        found += [Exchange(s, way=way, places="own") for s in (*single, WHOLE)]
-        found += [Exchange(s, way=way, rows="all", places="own") for s in single]
-    return (*found, *(Exchange(name) for name in spaces.nulls if nulls))
+    if not detailed:
+        return tuple(rows)
+    rows += [
+        Exchange(ORACLE, rows="all"),
+        *(Exchange(s, way="out", rows="all") for s in single),
+        *(Exchange(s, way=way, places="own") for way in WAYS for s in (*single, WHOLE)),
+        *(Exchange(s, way=way, rows="all", places="own") for way in WAYS for s in single),
+    ]
+    return (*rows, *(Exchange(name) for name in spaces.nulls))
 
 
 def measure_mediation(
@@ -325,10 +332,12 @@ def _identity(own: PairedRuns) -> tuple[HealthCheck, ...]:
 
 def _readable(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
     """Whether there is enough to carry, the oracle carries enough, and nothing is cancelled."""
-    # at every place the whole states are the source's own at the rows that are read: share 1
-    whole = own.share(_part(own, Exchange(WHOLE)))
+    # at every place the whole states are the source's own at the rows that are read, wherever else
+    # they are set: one run tells for both ways and positions
+    full = _part(own, Exchange(WHOLE, rows="all"))
+    whole = own.share(full)
     oracle = own.share(_part(own, Exchange(ORACLE, way=way)))
-    beyond = own.share(_part(own, Exchange(DIRECTION, way=way)) - _part(own, Exchange(WHOLE)))
+    beyond = own.share(_part(own, Exchange(DIRECTION, way=way)) - full)
     if np.isnan(whole.estimate):  # no effect to carry, which the row itself says
         return ()
     return (
