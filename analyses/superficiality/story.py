@@ -129,7 +129,7 @@ def _along(done: SuperficialityResult) -> list[Section]:
             tables=[
                 (checks, "The instrument check."),
                 (
-                    shares.assign(share=intervals_of(exchanged)),
+                    shares.assign(share=pd.Series(intervals_of(exchanged), dtype=object)),
                     "Share of B by exchange: whole is along and orthogonal together, own the "
                     "direction's own layer, behind the positions behind the instruction.",
                 ),

@@ -150,7 +150,7 @@ def card_subspaces(
 def measure_exchanges(
     model: TransformerBridge, pairs: Sequence[PromptPair], spaces: Subspaces, number: int
 ) -> pd.DataFrame:
-    """The exchanges of one pair; in the first :data:`DETAILED_PAIRS` all settings and null directions."""
+    """The exchanges of one pair; in the first pairs all settings and null directions too."""
     return measure_mediation(
         model,
         [pairs[number]],

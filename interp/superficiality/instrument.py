@@ -141,7 +141,7 @@ def _balanced(items: Sequence[ChoiceItem]) -> Iterator[ChoiceItem]:
 def _stated(model: TransformerBridge, item: ChoiceItem) -> Iterator[Statement]:
     cfg = model.cfg
     for role in ("stereotyped", "counter"):
-        choice = item.choices[item.index_of(role) or 0]  # type: ignore[arg-type]
+        choice = next(one for one in item.choices if one.role == role)
         reply = choice.text.strip().rstrip(".") + "."
         asked = build_conversation(item)
         asked = follow_up(asked, reply, JUDGES, answer_prefix=JUDGEMENT_PREFIX)
