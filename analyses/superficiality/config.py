@@ -17,6 +17,7 @@ class SuperficialityConfig(ContrastConfig):
     examples: ClassVar[tuple[str, ...]] = (
         "interp superficiality --items bbq --out runs/card",
         "interp superficiality --items winogender --condition gender --limit 40 --causal 40",
+        "interp superficiality --items bbq --direction runs/direction/direction.safetensors",
         "interp superficiality --model path/to/model --items bundled --limit 24 --causal 24",
     )
 
@@ -30,6 +31,13 @@ class SuperficialityConfig(ContrastConfig):
     orders: int = Field(
         1, ge=1, description="Cyclic orders of the options that behaviour is a mean over, at most."
     )
+    direction: Annotated[
+        Path | None,
+        Field(
+            description="A direction's file (interp direction fit): adds the rows along it and a "
+            "second verdict. Without one these are left out."
+        ),
+    ] = None
     untrained: int = Field(
         12,
         ge=0,

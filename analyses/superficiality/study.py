@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.contrast import PromptBench, Question, digest_prompts, example_step
+from analyses.contrast import PromptBench, digest_prompts, example_step
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.superficiality import story, tables
-from analyses.superficiality.asked import ask
+from analyses.superficiality.along import AlongBench, along_bench, along_steps
+from analyses.superficiality.asked import CardQuestion, ask
 from analyses.superficiality.config import SuperficialityConfig
 from analyses.superficiality.tables import SuperficialityResult
 from interp.data import ChoiceItem
@@ -35,14 +36,13 @@ from interp.superficiality.measure import causal_pairs
 from interp.superficiality.routes import donors_of
 from interp.superficiality.scorecard import low_items
 
-_Asked = Question[SuperficialityConfig]
-
 
 @dataclass(frozen=True)
 class CardBench:
     """The model, its untrained copy where one is asked, and the pairs that are patched, by item.
 
     ``shifts [pair, span, layer, d_model]``: the content's mean change of every pair, in their order.
+    ``along``: what the rows along a direction take; None without one.
     """
 
     config: SuperficialityConfig
@@ -53,6 +53,7 @@ class CardBench:
     pairs: Mapping[str, PromptPair]
     shifts: Tensor
     further: FurtherBench
+    along: AlongBench | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class Superficiality:
     name = "superficiality"
     Config = SuperficialityConfig
 
-    def ask(self, config: SuperficialityConfig, *, progress: bool = True) -> _Asked:
+    def ask(self, config: SuperficialityConfig, *, progress: bool = True) -> CardQuestion:
         """See :func:`analyses.superficiality.asked.ask`."""
         return ask(config, progress=progress)
 
-    def bench(self, asked: _Asked, lab: Lab) -> CardBench:
+    def bench(self, asked: CardQuestion, lab: Lab) -> CardBench:
         """Model, pairs and their shifts; refuses items of which no pair can be patched."""
         config, model = asked.config, lab.model
         bank = PromptBench.of(asked, lab).bank
@@ -118,9 +119,10 @@ class Superficiality:
                 states,
                 config.seed,
             ),
+            along_bench(lab, asked.given, pairs, config.seed),
         )
 
-    def steps(self, asked: _Asked, bench: CardBench) -> Steps:
+    def steps(self, asked: CardQuestion, bench: CardBench) -> Steps:
         """Behaviour in both placements; patched runs; the untrained copy's; further rows; an example."""
         readings = yield Step("behaviour", bench.items, key=_key(bench, "before"), compute=behave)
         yield Step("behaviour_after", bench.items, key=_key(bench, "after"), compute=behave_after)
@@ -139,10 +141,11 @@ class Superficiality:
             few = plain[: bench.config.untrained]
             yield Step("untrained", few, key=lambda unit: unit.key, compute=patch_untrained)
         yield from _further(bench, runs)
+        yield from along_steps(bench)
         words = asked_texts(bench.bank, bench.items[0], bench.config.condition, 1)
         yield example_step({side: texts[0].text or "" for side, texts in words.items()})
 
-    def read(self, asked: _Asked, saved: Saved) -> SuperficialityResult:
+    def read(self, asked: CardQuestion, saved: Saved) -> SuperficialityResult:
         """The scorecard of the saved tables."""
         return tables.read(asked, saved)
 

@@ -4,7 +4,7 @@ What is measured becomes tidy tables, and :func:`interp.superficiality.scorecard
 of them; a study saves the tables and makes the same card of what it saved.
 
 Cost: for behaviour one prompt per text, placement and order; for the causal rows some twenty full runs
-per item.
+per item. The rows along a direction take some thirty more.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.data import ChoiceItem
+from interp.directions import Direction, DirectionStack
 from interp.errors import InterpError
 from interp.models import model_card, untrained_copy
 from interp.prompts import Placement, PromptPair, TextBank, pair_of_conditions
 from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import MIN_WORDINGS
 from interp.superficiality.behaviour import asked_texts, measure_behaviour
+from interp.superficiality.direction_rows import measure_direction_rows
 from interp.superficiality.further import (
     FurtherBench,
     measure_further,
@@ -38,6 +40,7 @@ from interp.superficiality.routes import (
     measure_routes,
 )
 from interp.superficiality.scorecard import Scorecard, card_of, low_items
+from interp.superficiality.subspaces import direction_axes
 
 CAUSAL_ITEMS = 60
 """Items of the causal rows where nothing else is asked for."""
@@ -57,6 +60,7 @@ def superficiality(
     untrained_items: int = UNTRAINED_ITEMS,
     further: Sequence[FurtherRows] = FURTHER,
     further_items: int = FURTHER_ITEMS,
+    direction: DirectionStack | Direction | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Scorecard:
@@ -74,11 +78,15 @@ def superficiality(
         further: the groups of rows behind the route (:mod:`interp.superficiality.further`); () leaves
             them out.
         further_items: so many of the patched items are in those of them that cost most.
+        direction: of this model, in the residual stream (:func:`interp.fit_direction`): adds the rows
+            that ask what lies along it, and a second verdict. The instrument check, its nulls and its
+            family are made of bundled items and sentences.
         seed: of the draws of wordings and placebos.
         progress: show a bar.
 
     Raises:
-        InterpError: no items, an unknown condition, or pairs of which none align by index.
+        InterpError: no items, an unknown condition, pairs of which none align by index, or a direction
+            of another model or site.
 
     Example:
         >>> card = interp.superficiality(model, items)                     # doctest: +SKIP
@@ -93,6 +101,9 @@ def superficiality(
             "least 2 items, and ask 0 or more of an untrained copy"
         )
     require_further(tuple(further))
+    if direction is not None:  # refused before anything is measured
+        direction.require(model)
+        direction_axes(direction)
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
     placements: tuple[Placement, ...] = ("before", "after")
     rows: dict[Placement, list[pd.DataFrame]] = {placement: [] for placement in placements}
@@ -112,14 +123,28 @@ def superficiality(
     )
     bar = tqdm(list(zip(pairs, donated, strict=True)), desc="causal rows", disable=not progress)
     runs = pd.concat([measure_routes(model, [pair], shifts=[shift]) for pair, shift in bar])
-    untrained = None
-    if untrained_items:
-        copy = untrained_copy(model, seed)
+    untrained, copy = None, untrained_copy(model, seed) if untrained_items else None
+    if copy is not None:
         untrained = measure_routes(copy, pairs[:untrained_items], onset=False)
     states = None
     if needs_states(further):
         states = measure_states(model, bank, pairs, condition, progress=progress)
     bench = FurtherBench(model, bank, condition, texts, tuple(pairs), further_items, states, seed)
+    along = None
+    if direction is not None:
+        along = measure_direction_rows(
+            model,
+            bank,
+            items,
+            pairs,
+            condition,
+            direction,
+            n_texts=texts,
+            untrained=copy,
+            untrained_items=untrained_items,
+            seed=seed,
+            progress=progress,
+        )
     return card_of(
         readings,
         runs,
@@ -127,6 +152,7 @@ def superficiality(
         untrained=untrained,
         further=measure_further(bench, runs, further, progress=progress),
         seed=seed,
+        direction=along,
         title=f"{model_card(model).name}, {condition!r} on {len(items)} items",
     )
 

@@ -91,13 +91,15 @@ def share_finding(
     reading: str,
     table: pd.DataFrame,
     health: tuple[HealthCheck, ...],
+    *,
+    statistic: str = "share of B",
 ) -> Finding:
-    """A row whose number is a share of B."""
+    """A row whose number is a share, of B where nothing else is said."""
     if np.isnan(interval.estimate):
         reading = f"Not measured: {interval.reason}."
     return Finding(
         name,
-        "share of B",
+        statistic,
         interval,
         float(interval.p),
         null,
@@ -140,6 +142,26 @@ def moved_against(own: PairedRuns, part: FloatArray) -> tuple[HealthCheck, ...]:
             against,
             against <= MOVED_AGAINST,
             f"{against:.0%} of the pairs are moved the other way".replace("%", " %"),
+        ),
+    )
+
+
+def untrained_check(
+    own: PairedRuns, untrained: pd.DataFrame | None, run: str, *, metric: str | None = None
+) -> tuple[HealthCheck, ...]:
+    """What the untrained copy makes of the same patch, relative to the effect of the trained model."""
+    if untrained is None:
+        return ()
+    other = PairedRuns.of(untrained, metric)
+    moved = other.mean(other.step(run))
+    bound = EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate))
+    passed = bool(not moved.excludes(0) or abs(moved.estimate) <= bound)
+    return (
+        HealthCheck(
+            "untrained copy",
+            float(moved.estimate),
+            passed,
+            f"the untrained copy is moved by {moved.estimate:.3g} nats",
         ),
     )
 

@@ -36,6 +36,7 @@ from interp.superficiality.paired import (
     moved_against,
     percent,
     share_finding,
+    untrained_check,
 )
 from interp.superficiality.routes import CORRECTED, PLACEBO
 from interp.superficiality.thresholds import IDENTITY_TOLERANCE
@@ -144,7 +145,7 @@ def content_findings(
     """
     own = PairedRuns.of(runs, metric)
     content, instruction = own.step("content"), own.step("instruction")
-    health = (*ceiling(own), *_untrained(own, untrained, metric))
+    health = (*ceiling(own), *untrained_check(own, untrained, "content", metric=metric))
     against = moved_against(own, content)
     table = own.per_pair(content=content, instruction=instruction)
     into, out = own.share(content), own.share(own.total - instruction)
@@ -300,23 +301,3 @@ def _crossing(curve: list[float]) -> float:
             before = curve[layer - 1] if layer else value
             return layer - (value - 0.5) / (value - before) if value > before else float(layer)
     return float(len(curve) - 1)
-
-
-def _untrained(
-    own: PairedRuns, untrained: pd.DataFrame | None, metric: str | None
-) -> tuple[HealthCheck, ...]:
-    """What the untrained copy makes of the same patch, relative to the effect of the trained model."""
-    if untrained is None:
-        return ()
-    other = PairedRuns.of(untrained, metric)
-    moved = other.mean(other.step("content"))
-    bound = EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate))
-    passed = bool(not moved.excludes(0) or abs(moved.estimate) <= bound)
-    return (
-        HealthCheck(
-            "untrained copy",
-            float(moved.estimate),
-            passed,
-            f"the untrained copy is moved by {moved.estimate:.3g} nats",
-        ),
-    )

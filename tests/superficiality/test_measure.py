@@ -10,6 +10,7 @@ from interp.data import load_items
 from interp.errors import InterpError
 from interp.prompts import TextBank
 from interp.superficiality.measure import causal_pairs
+from tests.superficiality.toy import tiny_direction
 
 ITEMS = load_items("bundled", limit=3, seed=0)
 
@@ -52,3 +53,10 @@ def test_a_card_of_few_wordings_is_undetermined_and_every_row_is_there(tiny_mode
     assert card.verdict.name == "undetermined"
     assert len(card) == 9
     assert all(np.isnan(row.interval.estimate) or row.n >= 1 for row in card)
+
+
+def test_a_direction_of_another_site_is_refused_before_anything_is_measured(
+    tiny_model: Any,
+) -> None:
+    with pytest.raises(InterpError, match="site='resid_post'"):
+        superficiality(tiny_model, ITEMS, direction=tiny_direction(tiny_model, "mlp_out"))
