@@ -23,13 +23,7 @@ from interp.lazy import attach
 
 if TYPE_CHECKING:
     from interp.superficiality.append import append_finding, measure_edits
-    from interp.superficiality.concentration import (
-        head_finding,
-        measure_heads,
-        measure_tokens,
-        measure_top_heads,
-        token_findings,
-    )
+    from interp.superficiality.concentration import measure_tokens, token_findings
     from interp.superficiality.coupling import coupling_finding
     from interp.superficiality.direction_rows import (
         DirectionTables,
@@ -37,6 +31,7 @@ if TYPE_CHECKING:
         measure_direction_rows,
     )
     from interp.superficiality.finding import Finding, HealthCheck
+    from interp.superficiality.heads import head_finding, measure_heads, measure_top_heads
     from interp.superficiality.health import add_health, measure_health
     from interp.superficiality.instrument import (
         Statement,

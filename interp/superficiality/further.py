@@ -35,16 +35,18 @@ from interp.prompts import Condition, PromptPair, TextBank
 from interp.superficiality.append import append_finding, measure_edits
 from interp.superficiality.behaviour import asked_texts
 from interp.superficiality.concentration import (
-    choose_heads,
-    head_finding,
-    measure_heads,
     measure_tokens,
-    measure_top_heads,
     other_clusters,
     token_findings,
 )
 from interp.superficiality.finding import Finding
 from interp.superficiality.groups import FurtherRows
+from interp.superficiality.heads import (
+    choose_heads,
+    head_finding,
+    measure_heads,
+    measure_top_heads,
+)
 from interp.superficiality.health import N_PLACEBOS, add_health, measure_health
 from interp.superficiality.paired import PairedRuns
 from interp.superficiality.polarity import (

@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.stats import Interval, intervals_of
-from interp.superficiality.concentration import CONSTANT, TOP_HEADS, TOP_TOKEN
+from interp.superficiality.concentration import CONSTANT, TOP_TOKEN
 from interp.superficiality.finding import Finding
+from interp.superficiality.heads import TOP_HEADS
 from interp.superficiality.polarity import POLARITY, VOCABULARY
 from interp.superficiality.residue import REINJECTED
 from interp.superficiality.rows import (
