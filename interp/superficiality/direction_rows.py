@@ -115,7 +115,8 @@ def measure_shifts(
     pairs = list(_pairs(model, bank, item, unit, n_texts))
     at = direction.best if own_only and isinstance(direction, DirectionStack) else direction
     if not pairs:
-        return pd.DataFrame()
+        none = pd.DataFrame(columns=list(SHIFTS))
+        return none.astype({"layer": "int64", "own": "bool", "value": "float64"})
     components = (direction.site,) if own_only else None
     return measure_representation(model, pairs, at, components=components)
 

@@ -37,7 +37,13 @@ from interp.patching.sites import SweepMethod
 from interp.prompts import PromptPair
 from interp.stats import Interval, interval_columns, share
 from interp.superficiality.finding import Finding, HealthCheck
-from interp.superficiality.paired import PairedRuns, percent, share_finding, untrained_check
+from interp.superficiality.paired import (
+    PairedRuns,
+    moved_against,
+    percent,
+    share_finding,
+    untrained_check,
+)
 from interp.superficiality.routes import CORRECTED, MeasuredRuns, prepare
 from interp.superficiality.sides import CONTENT_SPANS, residual_states
 from interp.superficiality.subspaces import ROWS, Axes, Rows, Subspaces, positions_of
@@ -274,7 +280,11 @@ def _ratio_finding(
         null,
         f"Exchanged {where}, the direction carries {percent(ratio)} of what the oracle carries.",
         table,
-        (*health, *_readable(own, way)),
+        (
+            *health,
+            *_readable(own, way),
+            *moved_against(own, _part(own, Exchange(DIRECTION, way=way))),
+        ),
         statistic="share of the direction / share of the oracle, k = 1",
     )
 
