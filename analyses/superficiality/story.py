@@ -67,7 +67,11 @@ def tell(done: SuperficialityResult) -> Story:
                 "The verdict",
                 paragraphs=[_ASKED, *_verdicts(done)],
                 figures=[
-                    (figure, "B, the shares of it by route, and the depth at which it is reached.")
+                    (
+                        figure,
+                        "B, the shares of it by route, in parts and along a direction, and the depth at "
+                        "which it is reached.",
+                    )
                 ],
             ),
             Section(

@@ -36,6 +36,7 @@ from interp.superficiality.mediation import (
     mediation_findings,
 )
 from interp.superficiality.representation import (
+    SHIFTS,
     measure_representation,
     representation_findings,
 )

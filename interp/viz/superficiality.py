@@ -12,6 +12,7 @@ from interp.stats import Interval, intervals_of
 from interp.superficiality.concentration import CONSTANT, TOP_TOKEN
 from interp.superficiality.finding import Finding
 from interp.superficiality.heads import TOP_HEADS
+from interp.superficiality.mediation import BEYOND, DIRECTION, ORACLE, R_IN, Exchange
 from interp.superficiality.polarity import POLARITY, VOCABULARY
 from interp.superficiality.residue import REINJECTED
 from interp.superficiality.rows import (
@@ -28,7 +29,7 @@ from interp.superficiality.rows import (
 from interp.superficiality.scorecard import Scorecard
 from interp.superficiality.thresholds import DEEP_SHARE, SUPERFICIAL_SHARE
 from interp.viz.curves import Curve, add_curve
-from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, wrap_label
+from interp.viz.theme import FAINT, MUTED, ZERO, apply_style, colour_of, escape_label, wrap_label
 
 _ROUTES = (CONTENT_IN, CONTENT_OUT, CHANGED, INTERACTION, CONTENT_EDGES, OTHER_EDGES)
 _PARTS = (TOP_TOKEN, TOP_HEADS, CONSTANT, REINJECTED)
@@ -42,7 +43,8 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
 
     Beside B stand the negated instruction and moral words without a request, in the first metric; below
     the routes the shares of single tokens, of few heads, of a constant vector and of the re-injected
-    answer. Rows that are not read are hollow. Dotted lines: the bounds below which a route does not
+    answer, and those along a direction and its oracle, into the placebo, with null directions as ticks.
+    Rows that are not read are hollow. Dotted lines: the bounds below which a route does not
     carry the effect and above which it does.
 
     Args:
@@ -66,6 +68,11 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
     for row in shown:
         colour = colour_of("", 1 if row.name in _ROUTES else 2)
         _add_interval(figure, row.name, row.interval, colour, is_read=row.is_read, col=2)
+    along = _along(found)
+    for name, interval in along.items():
+        _add_interval(figure, name, interval, colour_of("", 3), is_read=found[R_IN].is_read, col=2)
+    if along:
+        _add_nulls(figure, found, next(iter(along)))
     for bound in (SUPERFICIAL_SHARE, DEEP_SHARE):
         figure.add_vline(x=bound, line={"color": MUTED, "width": 1, "dash": "dot"}, col=2, row=1)
     if ONSET in found:
@@ -88,7 +95,7 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
         figure,
         title=title or card.title or "Is it superficial?",
         subtitle=(f"verdict: {verdict.name} (rule {verdict.rule}); 95 % intervals",),
-        height=_USUAL + _PER_ROW * sum(row.name in _PARTS for row in shown),
+        height=_USUAL + _PER_ROW * (len(along) + sum(row.name in _PARTS for row in shown)),
         panels=True,
     )
 
@@ -101,6 +108,41 @@ def _others(found: Mapping[str, Finding], metric: str) -> dict[str, Interval]:
             table = found[name].table
             (shown[f"{side}, {metric}"],) = intervals_of(table[table["side"] == side])
     return shown
+
+
+def _along(found: Mapping[str, Finding]) -> dict[str, Interval]:
+    """The shares along the direction and along the oracle, into the placebo, as the rows take them."""
+    if R_IN not in found:
+        return {}
+    table = found[R_IN].table
+    shown: dict[str, Interval] = {}
+    for space in (DIRECTION, ORACLE):
+        usual = table[
+            np.all([table[name] == value for name, value in vars(Exchange(space)).items()], 0)
+        ]
+        shown |= {f"along the {space}": interval for interval in intervals_of(usual)}
+    return shown
+
+
+def _add_nulls(figure: go.Figure, found: Mapping[str, Finding], name: str) -> None:
+    """The shares along null directions, ticks on the direction's line."""
+    if BEYOND not in found:
+        return
+    table = found[BEYOND].table
+    nulls = table[table["direction"] != DIRECTION]
+    figure.add_trace(
+        go.Scatter(
+            x=nulls["share"],
+            y=[wrap_label(name, 16)] * len(nulls),
+            mode="markers",
+            marker={"color": MUTED, "size": 9, "symbol": "line-ns-open"},
+            showlegend=False,
+            customdata=[escape_label(one) for one in nulls["direction"]],
+            hovertemplate="%{customdata}: %{x:.3f}<extra></extra>",
+        ),
+        row=1,
+        col=2,
+    )
 
 
 def _span(shown: Sequence[Finding]) -> list[float]:

@@ -7,6 +7,7 @@ import pytest
 
 from interp.stats import Interval, interval_columns
 from interp.superficiality.concentration import TOP_TOKEN
+from interp.superficiality.mediation import BEYOND, DIRECTION, ORACLE, R_IN, Exchange
 from interp.superficiality.polarity import POLARITY
 from interp.superficiality.rows import CHANGED, CONTENT_IN, onset_finding
 from interp.superficiality.scorecard import Scorecard
@@ -50,3 +51,24 @@ def test_other_texts_stand_beside_the_effect_and_parts_below_the_routes() -> Non
     assert of["negated, option<br>margin"].x == (-0.2,)
     assert of["top token"].xaxis == of["content share,<br>into placebo"].xaxis
     assert figure.layout.height > bare.layout.height
+
+
+def test_shares_along_a_direction_stand_with_their_nulls() -> None:
+    table = pd.DataFrame(
+        [
+            {**vars(Exchange(space, k)), **interval_columns(Interval(x, x - 0.1, x + 0.1, 12, 6))}
+            for space, k, x in ((DIRECTION, 1, 0.2), (DIRECTION, 2, 0.9), (ORACLE, 1, 0.6))
+        ]
+    )
+    nulls = pd.DataFrame({"direction": [DIRECTION, "a", "b"], "share": [0.2, 0.05, -0.1]})
+    rows = (replace(row(R_IN, LARGE), table=table), replace(row(BEYOND, LARGE), table=nulls))
+    figure = scorecard(Scorecard((EFFECT, row(CONTENT_IN, LARGE), *rows)))
+    of = {
+        str(trace.y[0]): trace
+        for trace in figure.data
+        if trace.y is not None and trace.error_x.array
+    }
+    assert of["along the<br>direction"].x == (0.2,)
+    assert of["along the oracle"].x == (0.6,)
+    (ticks,) = [trace for trace in figure.data if trace.marker.symbol == "line-ns-open"]
+    assert list(ticks.x) == [0.05, -0.1]
