@@ -90,11 +90,13 @@ def scorecard(card: Scorecard, *, title: str = "") -> go.Figure:
         figure.update_xaxes(col=col, gridcolor=FAINT, **ZERO)
     figure.update_xaxes(title="nats (P(a) in probability)", col=1)
     figure.update_xaxes(title="0 = placebo run, 1 = corrected run", range=_span(shown), col=2)
-    verdict = card.verdict
+    said = f"verdict: {card.verdict.name} (rule {card.verdict.rule})"
+    if card.direction_verdict is not None:
+        said += f", direction: {card.direction_verdict.name}"
     return apply_style(
         figure,
         title=title or card.title or "Is it superficial?",
-        subtitle=(f"verdict: {verdict.name} (rule {verdict.rule}); 95 % intervals",),
+        subtitle=(f"{said}; 95 % intervals",),
         height=_USUAL + _PER_ROW * (len(along) + sum(row.name in _PARTS for row in shown)),
         panels=True,
     )
