@@ -59,8 +59,8 @@ VERDICTS = (" no", " yes")
 INSTRUMENT_ITEMS = 48
 """Items whose two statements are read, and of these those whose coordinate is exchanged."""
 
-EXCHANGED_ITEMS = 16
-N_NULLS = 20
+EXCHANGED_ITEMS = 12
+N_NULLS = 8
 
 OBSERVED = ("item", "cluster", "category", "polarity", "fair", "kind", "name", "value")
 """Columns. ``kind``: ``projection`` and ``trained`` (of a direction fitted on other categories) of a
