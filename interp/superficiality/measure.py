@@ -4,7 +4,8 @@ What is measured becomes tidy tables, and :func:`interp.superficiality.scorecard
 of them; a study saves the tables and makes the same card of what it saved.
 
 Cost: for behaviour one prompt per text, placement and order; for the causal rows some twenty full runs
-per item. The rows along a direction take some thirty more.
+per item. The rows along a direction take some thirty more, those behind the route some eighty for each
+of their few items.
 """
 
 from __future__ import annotations
