@@ -1,6 +1,6 @@
 """The explorer's widgets: choices on top, tabs of panes below.
 
-A tab's short views are drawn when it is looked at, the map when its button is pressed; an error is one
+A tab's short views are drawn when it is looked at, those with a button when it is pressed; an error is one
 line in its pane. The widgets hold no results: they show what :class:`interp.explore.Explorer` draws.
 """
 
@@ -40,6 +40,7 @@ _TITLES = {
     "cell_attention": "The cell: attention of the head chosen",
     "edited_options": "What is answered after the change",
     "edited_lens": "The lens after the change",
+    "edited_continuation": "What is said after the change",
     "edited_attention": "Attention after the change",
 }
 
@@ -70,9 +71,12 @@ _TABS = (
     _Tab(
         "Knock out, steer",
         ("blocked", "span", "layer", "head", "dose"),
-        (("edited_options", "edited_lens"), ("edited_attention",)),
+        (("edited_options", "edited_lens"), ("edited_continuation",), ("edited_attention",)),
     ),
 )
+
+_BUTTONS = {"map": "Compute the map", "edited_continuation": "Generate"}
+"""What computes a view that is drawn on request."""
 
 
 class App:
@@ -83,9 +87,10 @@ class App:
         self._setting = False
         self.controls = make_controls(explorer)
         self.panes = {name: Pane(_TITLES[name]) for name in VIEWS}
-        self.compute = ipw.Button(
-            description="Compute the map", button_style="primary", layout={"width": "150px"}
-        )
+        self.buttons = {
+            name: ipw.Button(description=said, button_style="primary", layout={"width": "150px"})
+            for name, said in _BUTTONS.items()
+        }
         self.progress = ipw.Output()
         self.error = ipw.HTML()
         self.saved_panes: tuple[Pane, ...] = ()
@@ -133,10 +138,12 @@ class App:
         explorer, pane = self._explorer, self.panes[name]
         assert explorer is not None
         note = self._note(name)
+        if name in self.buttons:
+            self.buttons[name].disabled = bool(note)
         if note:
             pane.empty(note)
-        elif VIEWS[name].long and not self._is_drawn(name):
-            pane.empty(self._cost())
+        elif name in self.buttons and not self._is_drawn(name):
+            pane.empty(self._cost(name))
         elif visible or self._is_drawn(name):
             self._draw(name)
         else:
@@ -174,22 +181,25 @@ class App:
             pane.title = f"{explorer.cell_title()}: what is answered"
         pane.busy = False
 
-    def _cost(self) -> str:
+    def _cost(self, name: str) -> str:
         assert self._explorer is not None
         try:
-            return f"Not computed yet. {self._explorer.cost()}"
+            return f"Not computed yet. {self._explorer.cost(name)}"
         except InterpError as error:
             return str(error)
 
-    def _compute(self, button: Any) -> None:
-        self.compute.disabled = True
-        self.progress.clear_output()
-        try:
-            with self.progress:
-                self._draw("map", progress=True)
+    def _computes(self, name: str) -> Callable[[Any], None]:
+        def compute(button: Any) -> None:
+            button.disabled = True
             self.progress.clear_output()
-        finally:
-            self.compute.disabled = False
+            try:
+                with self.progress:
+                    self._draw(name, progress=True)
+                self.progress.clear_output()
+            finally:
+                button.disabled = False
+
+        return compute
 
     def _choose(self, change: Any, name: str) -> None:
         if self._setting or self._explorer is None:
@@ -260,7 +270,8 @@ class App:
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._choose(change, name), "value")
         self.tabs.observe(lambda change: self.refresh(), "selected_index")
-        self.compute.on_click(self._compute)
+        for name, button in self.buttons.items():
+            button.on_click(self._computes(name))
         self.panes["map"].observe(self._clicked, "clicked")
         self._closing.on_click(lambda button: explorer.close())
 
@@ -288,7 +299,8 @@ class App:
             for pane in self.panes.values():
                 pane.greyed = True
                 pane.empty(NEEDS_MODEL)
-            self.compute.disabled = True
+            for button in self.buttons.values():
+                button.disabled = True
         boxes = [self._box(tab) for tab in _TABS]
         titles = [tab.title for tab in _TABS]
         if not live:
@@ -298,8 +310,10 @@ class App:
 
     def _box(self, tab: _Tab) -> Any:
         above: list[Any] = [self.controls[name] for name in tab.controls]
-        if tab.title == "Map":
-            above.insert(3, self.compute)
+        for name in tab.views:
+            if name in self.buttons:
+                above.append(self.buttons[name])
+        if "map" in tab.views:
             above.append(self.progress)
         rows = [
             _panes([self.panes[name] for name in row], "2" if row[0] == "map" else "1")

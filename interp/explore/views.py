@@ -1,7 +1,7 @@
 """Views: each a figure of what is chosen, with one line of what it says and the code that makes it.
 
 A view says which choices it depends on, so that it is made again when one of these changes and only
-then. ``long`` views are computed on request. The code names what the caller of
+then. Views with a ``cost`` are computed on request. The code names what the caller of
 :func:`interp.explore` has: ``model``, ``items`` or ``pair``, ``direction``, ``bank``.
 """
 
@@ -59,12 +59,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class View:
-    """One kind of picture: which fields of the state it is a function of, and how it is drawn."""
+    """One kind of picture: which fields of the state it is a function of, and how it is drawn.
+
+    ``cost``: what a long one takes, in words; it is drawn on request.
+    """
 
     name: str
     uses: tuple[str, ...]
     draw: Callable[[Scene], Drawn]
-    long: bool = False
+    cost: Callable[[Scene], str] | None = None
 
     def key(self, state: ExplorerState) -> tuple[object, ...]:
         """Equal for two states of which this view is the same."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ OPTIONS = (
 )
 PATIENCE = 300
 """Seconds to wait for anything: a busy machine is no fault."""
+AGAIN = 10
+"""Seconds after which an action that had no effect is repeated: the page may not have been ready for it."""
+_STATUS = "document.querySelector('#jp-main-statusbar')"
+_PROMPT = "document.querySelector('.jp-InputPrompt').textContent.trim()"
 
 
 @dataclass
@@ -37,7 +41,8 @@ class Lab:
     url: str
     token: str
     folder: Path
-    browser: Any = field(default=None)
+    browser: Any
+    _console: list[str] = field(default_factory=list)
 
     def open(self, source: str, *, name: str = "explore.ipynb") -> None:
         """Write a notebook of one cell and open it."""
@@ -54,31 +59,41 @@ class Lab:
         self.until("return document.querySelector('.jp-Notebook .cm-content') !== null")
 
     def run(self) -> None:
-        """Run the cell: keys again and again, as a page without its kernel ignores them."""
-        from selenium.common.exceptions import StaleElementReferenceException
-        from selenium.webdriver.common.action_chains import ActionChains
-        from selenium.webdriver.common.keys import Keys
-
-        prompt = "return document.querySelector('.jp-InputPrompt').textContent.trim()"
-        end = time.monotonic() + PATIENCE
-        while self.browser.execute_script(prompt) in ("[ ]:", "") and time.monotonic() < end:
-            cell = self.browser.find_element("css selector", ".jp-Notebook .cm-content")
-            keys = ActionChains(self.browser).move_to_element(cell).click()
-            with contextlib.suppress(StaleElementReferenceException):  # drawn anew meanwhile
-                keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-            time.sleep(1)
+        """Run the cell, once the kernel is there."""
+        self.until(f"return {_STATUS}?.innerText.includes('| Idle')")
+        run = "document.querySelector('[data-command=\"notebook:run-cell-and-select-next\"]').click()"
+        self.act(lambda: self.browser.execute_script(run), f"return {_PROMPT} !== '[ ]:'")
 
     def until(self, script: str, *arguments: Any) -> Any:
         """Wait until a script returns something true; returns it."""
+        return self.act(lambda: None, script, *arguments)
+
+    def act(self, action: Callable[[], Any], script: str, *arguments: Any) -> Any:
+        """Do something, again and again, until a script returns something true; returns that."""
+        from selenium.common.exceptions import TimeoutException, WebDriverException
         from selenium.webdriver.support.ui import WebDriverWait
 
-        return WebDriverWait(self.browser, PATIENCE).until(
-            lambda browser: browser.execute_script(script, *arguments)
-        )
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            with contextlib.suppress(TimeoutException):
+                with contextlib.suppress(WebDriverException):  # what it aims at was drawn anew
+                    action()
+                return WebDriverWait(self.browser, AGAIN).until(
+                    lambda browser: browser.execute_script(script, *arguments)
+                )
+        raise AssertionError(f"not within {PATIENCE} s: {script} {arguments}\n{self.seen()}")
+
+    def seen(self) -> str:
+        """What a person would see, and the console: of a page that did not do what it should."""
+        self.browser.save_screenshot(str(self.folder / "failed.png"))
+        text = self.browser.execute_script("return document.body.innerText")
+        return "\n".join(["the page:", text, "its console:", *self.console()])
 
     def console(self) -> list[str]:
-        """What the console called an error since the last time."""
-        return [e["message"] for e in self.browser.get_log("browser") if e["level"] == "SEVERE"]
+        """What the console called an error so far."""
+        log = self.browser.get_log("browser")
+        self._console += [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+        return self._console
 
     def hosts(self) -> set[str]:
         """The hosts of all requests that the page made."""

@@ -1,10 +1,6 @@
 // One view: its title, one line of what it says, the figure or text, and "copy as code".
 // plotly.js comes from the kernel, once per page: nothing is fetched from anywhere.
 
-const INK = {
-  "#222222": "var-ink", "#6b6b6b": "#a8a8a8", "#ececec": "#3a3a3a", "#c9c9c9": "#5c5c5c", "#f4f4f4": "#333333",
-};
-
 function plotly(model) {
   const page = globalThis;
   if (!page.interpPlotly) {
@@ -33,48 +29,16 @@ function plotly(model) {
   return page.interpPlotly;
 }
 
-function parts(colour) {
-  return (colour.match(/[0-9.]+/g) || [0, 0, 0]).map(Number);
-}
-
 function isDark(el) {
-  const [r, g, b] = parts(getComputedStyle(el).color);
+  const [r, g, b] = getComputedStyle(el).color.match(/[0-9.]+/g).map(Number);
   return 0.299 * r + 0.587 * g + 0.114 * b > 140; // light text stands on a dark page
 }
 
-function background(el) {
-  for (let at = el; at; at = at.parentElement) {
-    const found = getComputedStyle(at).backgroundColor, [, , , alpha = 1] = parts(found);
-    if (found && found !== "transparent" && alpha > 0) return found;
-  }
-  return "#111111";
-}
-
-// the figure's own greys and its white paper, in the colours of a dark page
-function recolour(value, ink, paper) {
-  if (typeof value === "string") {
-    const name = value.toLowerCase();
-    if (name === "white" || name === "#ffffff") return paper;
-    return INK[name] === "var-ink" ? ink : INK[name] || value;
-  }
-  if (Array.isArray(value)) return value.map((one) => recolour(one, ink, paper));
-  if (value && typeof value === "object" && !value.bdata) {
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, recolour(v, ink, paper)]));
-  }
-  return value;
-}
-
-function dressed(figure, el) {
+function sized(figure) {
   const clone = JSON.parse(JSON.stringify(figure));
-  const layout = clone.layout || {};
-  delete layout.width;
-  layout.autosize = true;
-  const ink = getComputedStyle(el).color, paper = background(el);
-  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: paper, font: { color: ink } };
-  if (!isDark(el)) return { data: clone.data, layout };
-  const data = clone.data.map((trace) =>
-    trace.type === "scatter" && trace.line ? { ...trace, line: recolour(trace.line, ink, paper) } : trace);
-  return { data, layout: recolour(layout, ink, paper) };
+  delete clone.layout.width;
+  clone.layout.autosize = true;
+  return clone;
 }
 
 async function copy(text) {
@@ -113,7 +77,7 @@ function render({ model, el }) {
   const body = element("div", "interp-pane-body", el);
   const code = element("pre", "interp-pane-code", el);
   code.hidden = true;
-  let chart = null, clicks = 0, asked = 0;
+  let chart = null, clicks = 0, asked = 0, width = 0;
 
   copied.addEventListener("click", async () => {
     await copy(model.get("code"));
@@ -143,7 +107,8 @@ function render({ model, el }) {
       body.innerHTML = "";
       chart = element("div", "interp-pane-chart", body);
     }
-    const { data, layout } = dressed(figure, el);
+    width = el.clientWidth;
+    const { data, layout } = sized(figure);
     await Plotly.react(chart, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
     if (!chart.heard) {
       chart.heard = true;
@@ -170,15 +135,18 @@ function render({ model, el }) {
   const watch = (names, act) => names.forEach((name) => model.on(`change:${name}`, act));
   watch(["title", "said", "error", "note", "code", "busy", "greyed"], tell);
   watch(["figure", "html"], draw);
-  const themes = new MutationObserver(() => { if (model.get("figure")) draw(); });
+  const dress = () => el.classList.toggle("interp-pane-dark", isDark(el)); // the style sheet's other colours
+  const themes = new MutationObserver(dress);
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   // a tab that opens has no width until it is shown
   const sizes = new ResizeObserver(() => {
-    if (chart && el.clientWidth) plotly(model).then((Plotly) => chart && Plotly.Plots.resize(chart));
+    if (!chart || !el.clientWidth || el.clientWidth === width) return;
+    width = el.clientWidth;
+    plotly(model).then((Plotly) => chart && Plotly.Plots.resize(chart));
   });
   sizes.observe(el);
   tell();
-  requestAnimationFrame(draw); // once the page has given it a place and colours
+  requestAnimationFrame(() => { dress(); draw(); }); // once the page has given it a place and colours
   return () => {
     themes.disconnect();
     sizes.disconnect();
