@@ -61,8 +61,15 @@ class Lab:
     def run(self) -> None:
         """Run the cell, once the kernel is there."""
         self.until(f"return {_STATUS}?.innerText.includes('| Idle')")
-        run = "document.querySelector('[data-command=\"notebook:run-cell-and-select-next\"]').click()"
-        self.act(lambda: self.browser.execute_script(run), f"return {_PROMPT} !== '[ ]:'")
+        self.act(self._press_run, f"return {_PROMPT} !== '[ ]:'")
+
+    def _press_run(self) -> None:
+        from selenium.webdriver.common.action_chains import ActionChains
+        from selenium.webdriver.common.keys import Keys
+
+        cell = self.browser.find_element("css selector", ".jp-Notebook .cm-content")
+        keys = ActionChains(self.browser).move_to_element(cell).click()
+        keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
 
     def until(self, script: str, *arguments: Any) -> Any:
         """Wait until a script returns something true; returns it."""

@@ -1,32 +1,38 @@
 // One view: its title, one line of what it says, the figure or text, and "copy as code".
 // plotly.js comes from the kernel, once per page: nothing is fetched from anywhere.
 
+const AGAIN = 10000; // ms after which another pane asks too: the one that did may be gone, or its kernel
+
 function plotly(model) {
   const page = globalThis;
   if (!page.interpPlotly) {
-    page.interpPlotly = new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error("no kernel answers")), 60000);
-      model.on("msg:custom", async function arrive(message) {
-        if (!message || !message.plotly) return;
-        model.off("msg:custom", arrive);
-        clearTimeout(late);
-        const before = page.Plotly;
-        const url = URL.createObjectURL(new Blob([message.plotly], { type: "text/javascript" }));
-        try {
-          await import(url);
-          resolve(page.Plotly);
-        } catch (error) {
-          reject(error);
-        } finally {
-          URL.revokeObjectURL(url);
-          if (before) page.Plotly = before;
-        }
-      });
-      model.send({ ask: "plotly" });
-    });
-    page.interpPlotly.catch(() => { page.interpPlotly = undefined; });
+    page.interpPlotly = { asked: -Infinity, here: false };
+    page.interpPlotly.promise = new Promise((resolve) => { page.interpPlotly.resolve = resolve; });
+    page.interpPlotly.promise.catch(() => { page.interpPlotly = undefined; });
   }
-  return page.interpPlotly;
+  const wanted = page.interpPlotly;
+  if (!wanted.here && performance.now() - wanted.asked > AGAIN) {
+    wanted.asked = performance.now();
+    model.on("msg:custom", function arrive(message) {
+      if (!message || !message.plotly) return;
+      model.off("msg:custom", arrive);
+      if (!wanted.here) wanted.resolve(run(message.plotly));
+      wanted.here = true;
+    });
+    model.send({ ask: "plotly" });
+  }
+  return wanted.promise;
+}
+
+async function run(source) {
+  const before = globalThis.Plotly, url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  try {
+    await import(url);
+    return globalThis.Plotly;
+  } finally {
+    URL.revokeObjectURL(url);
+    if (before) globalThis.Plotly = before;
+  }
 }
 
 function isDark(el) {
@@ -59,6 +65,11 @@ function element(name, className, parent) {
   found.className = className;
   parent.append(found);
   return found;
+}
+
+function say(line, text) {
+  line.textContent = text;
+  line.hidden = !text;
 }
 
 function render({ model, el }) {
@@ -95,12 +106,15 @@ function render({ model, el }) {
       return;
     }
     let Plotly;
+    const late = setTimeout(() => say(note, "The figure waits for the kernel, which is busy or gone."), 3000);
     try {
       Plotly = await plotly(model);
     } catch (reason) {
-      error.textContent = `the figure cannot be drawn: ${reason.message}`;
-      error.hidden = false;
+      say(error, `the figure cannot be drawn: ${reason.message}`);
       return;
+    } finally {
+      clearTimeout(late);
+      say(note, model.get("note"));
     }
     if (mine !== asked || !el.isConnected && !body.isConnected) return;
     if (!chart) {
@@ -121,11 +135,10 @@ function render({ model, el }) {
 
   function tell() {
     title.textContent = model.get("title");
-    said.textContent = model.get("said");
-    error.textContent = model.get("error");
-    note.textContent = model.get("note");
+    say(said, model.get("said"));
+    say(error, model.get("error"));
+    say(note, model.get("note"));
     code.textContent = model.get("code");
-    for (const line of [said, error, note]) line.hidden = !line.textContent;
     copied.hidden = shown.hidden = !code.textContent;
     if (!code.textContent) code.hidden = true;
     el.classList.toggle("interp-pane-busy", model.get("busy"));
