@@ -278,8 +278,11 @@ class App:
     def _head(self, explorer: Explorer) -> Any:
         what = "live" if explorer.live else "a finished run, without a model"
         text = f"<b>{escape_html(explorer.title)}</b> · {what}"
-        line = ipw.HTML(f'<div class="interp-explore-head">{text}</div>')
-        return _row([line, self._closing], justify_content="space-between")
+        line = ipw.HTML(
+            f'<div class="interp-explore-head">{text}</div>',
+            layout={"flex": "1 1 0", "min_width": "0"},
+        )
+        return _row([line, self._closing], flex_flow="row nowrap")
 
     def _chooser(self) -> list[Any]:
         item = self.controls["item"]

@@ -12,8 +12,11 @@ from interp.activations import read_attention
 from interp.directions import Direction
 from interp.errors import InterpError
 from interp.explore.readings import (
+    attention_of,
     both_options,
     layers_of,
+    lens_of,
+    options_of,
     position_name,
     query_of,
     require_direction,
@@ -182,8 +185,8 @@ def draw_edited_options(scene: Scene, edit: ChangedRun) -> Drawn:
     with _changed(scene, edit):
         edited = read_options(scene.model, pair, patches=edit.patches)
     readings = {
-        source: read_options(scene.model, pair, run="source"),
-        destination: read_options(scene.model, pair),
+        source: options_of(scene, "source"),
+        destination: options_of(scene, "destination"),
         edit.name: edited,
     }
     patches = ", patches=patches" if edit.patches_code else ""
@@ -201,7 +204,9 @@ def draw_edited_options(scene: Scene, edit: ChangedRun) -> Drawn:
 def draw_edited_continuation(scene: Scene, edit: ChangedRun) -> Drawn:
     """What the destination goes on to say, without the change and with it."""
     pair, destination = scene.pair, names_of(scene.pair)[1]
-    plain = read_continuation(scene.model, pair, max_new_tokens=N_NEW)
+    plain = scene.read(
+        "continuation", lambda: read_continuation(scene.model, pair, max_new_tokens=N_NEW)
+    )
     with _changed(scene, edit):
         edited = read_continuation(
             scene.model, pair, patches=edit.patches, max_new_tokens=N_NEW
@@ -226,8 +231,8 @@ def draw_edited_lens(scene: Scene, edit: ChangedRun) -> Drawn:
     with _changed(scene, edit), applied(scene.model, edit.patches):
         edited = lens_prompt(scene.model, pair.destination, target)
     readings = {
-        source: lens_prompt(scene.model, pair.source, target),
-        destination: lens_prompt(scene.model, pair.destination, target),
+        source: lens_of(scene, "source"),
+        destination: lens_of(scene, "destination"),
         edit.name: edited,
     }
     lens = "interp.lens.lens_prompt"
@@ -250,7 +255,7 @@ def draw_edited_attention(scene: Scene, edit: ChangedRun) -> Drawn:
     pair, state = scene.pair, scene.state
     require_head(scene.model, state.layer, state.head)
     query, destination = query_of(pair, state.query), names_of(pair)[1]
-    before = read_attention(scene.model, pair.destination, layers=[state.layer])
+    before = attention_of(scene, "destination", state.layer)
     with _changed(scene, edit), applied(scene.model, edit.patches):
         after = read_attention(scene.model, pair.destination, layers=[state.layer])
     rows = {

@@ -64,6 +64,7 @@ class Explorer:
         self.widgets = widgets
         self.state = ExplorerState()
         self._drawn: Recent[Drawn] = Recent(_KEPT)
+        self._read: Recent[Any] = Recent(_KEPT)
         self._app: Any = None
         if direction is not None:
             layer = direction.layer if isinstance(direction, Direction) else direction.best_layer
@@ -149,8 +150,7 @@ class Explorer:
         key = self._key(name)
 
         def make() -> Drawn:
-            scene = Scene(self.model, self.explored, self.state, self._direction, progress)
-            return VIEWS[name].draw(scene)
+            return VIEWS[name].draw(self._scene(progress))
 
         return self._drawn.get(key, make)
 
@@ -183,6 +183,7 @@ class Explorer:
         if app is not None:
             app.close()
         self._drawn.clear()
+        self._read.clear()
         self._model = self._explored = self._direction = None
         self.saved = ()
 
@@ -208,8 +209,8 @@ class Explorer:
 
         self._app = show(self, self._app)
 
-    def _scene(self) -> Scene:
-        return Scene(self.model, self.explored, self.state, self._direction)
+    def _scene(self, progress: bool = False) -> Scene:
+        return Scene(self.model, self.explored, self.state, self._direction, progress, self._read)
 
     def _key(self, name: str) -> tuple[object, ...]:
         if name not in VIEWS:

@@ -8,18 +8,22 @@ then. Views with a ``cost`` are computed on request. The code names what the cal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.directions import Direction, DirectionStack
-from interp.explore.state import ExplorerState
+from interp.explore.cache import Recent
+from interp.explore.state import PAIR, ExplorerState
 from interp.explore.subject import Explored
+from interp.models.verdicts import model_state
 from interp.prompts import PromptPair
 from interp.viz import Fragment
+
+_T = TypeVar("_T")
 
 Shown: TypeAlias = go.Figure | Fragment | PromptPair
 """What Jupyter displays of a view."""
@@ -46,6 +50,14 @@ class Scene:
     state: ExplorerState
     direction: DirectionStack | Direction | None = None
     progress: bool = False
+    kept: Recent[Any] = field(default_factory=lambda: Recent(16))
+    """Readings of the pair's two runs as they are, which several views show."""
+
+    def read(self, name: str, make: Callable[[], _T]) -> _T:
+        """A reading of the pair as it is, made where it is not kept: ``name`` says all but the pair."""
+        chosen = tuple(getattr(self.state, field) for field in PAIR)
+        read: _T = self.kept.get((name, chosen, model_state(self.model)), make)
+        return read
 
     @property
     def pair(self) -> PromptPair:

@@ -14,11 +14,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.browsing import OPTIONS as PAGE_OPTIONS
+from tests.browsing import PATIENCE, act, errors_of
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
@@ -26,10 +27,6 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--window-size=1400,1300",
 )
-PATIENCE = 300
-"""Seconds to wait for anything: a busy machine is no fault."""
-AGAIN = 10
-"""Seconds after which an action that had no effect is repeated: the page may not have been ready for it."""
 _STATUS = "document.querySelector('#jp-main-statusbar')"
 _PROMPT = "document.querySelector('.jp-InputPrompt').textContent.trim()"
 
@@ -42,7 +39,6 @@ class Lab:
     token: str
     folder: Path
     browser: Any
-    _console: list[str] = field(default_factory=list)
 
     def open(self, source: str, *, name: str = "explore.ipynb") -> None:
         """Write a notebook of one cell and open it."""
@@ -76,31 +72,12 @@ class Lab:
         return self.act(lambda: None, script, *arguments)
 
     def act(self, action: Callable[[], Any], script: str, *arguments: Any) -> Any:
-        """Do something, again and again, until a script returns something true; returns that."""
-        from selenium.common.exceptions import TimeoutException, WebDriverException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with contextlib.suppress(TimeoutException):
-                with contextlib.suppress(WebDriverException):  # what it aims at was drawn anew
-                    action()
-                return WebDriverWait(self.browser, AGAIN).until(
-                    lambda browser: browser.execute_script(script, *arguments)
-                )
-        raise AssertionError(f"not within {PATIENCE} s: {script} {arguments}\n{self.seen()}")
-
-    def seen(self) -> str:
-        """What a person would see, and the console: of a page that did not do what it should."""
-        self.browser.save_screenshot(str(self.folder / "failed.png"))
-        text = self.browser.execute_script("return document.body.innerText")
-        return "\n".join(["the page:", text, "its console:", *self.console()])
+        """Do something until a script returns something true; returns that."""
+        return act(self.browser, action, script, *arguments)
 
     def console(self) -> list[str]:
-        """What the console called an error so far."""
-        log = self.browser.get_log("browser")
-        self._console += [entry["message"] for entry in log if entry["level"] == "SEVERE"]
-        return self._console
+        """What the console called an error since the last time."""
+        return errors_of(self.browser)
 
     def hosts(self) -> set[str]:
         """The hosts of all requests that the page made."""
@@ -174,6 +151,7 @@ def _browser(profile: Path) -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     browser.set_page_load_timeout(PATIENCE)
+    browser.set_script_timeout(PATIENCE)
     try:
         yield browser
     finally:
