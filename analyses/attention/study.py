@@ -108,7 +108,9 @@ class Attention:
 
         units = units_of(bench)
         mass = yield Step("attention", units, key=key, compute=measure_mass)
-        once = list({unit.item.id: unit for unit in reversed(units_of(bench, CONTROL))}.values())[::-1]
+        once = list({unit.item.id: unit for unit in reversed(units_of(bench, CONTROL))}.values())[
+            ::-1
+        ]
         yield Step(
             "spans",
             [SpansUnit(unit) for unit in once],

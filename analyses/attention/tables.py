@@ -35,8 +35,8 @@ class AttentionResult:
     ``mass``: a row per prompt, layer and head. ``heads``: per contrast and head the mean mass of the
     treated prompts (``treated``) and of their placebos (``placebo``), and the difference with its
     interval and ``p_corrected`` over all heads. ``spans``: by condition (and ``placebo``) the mass from
-    every span to every span, the mean over items with one wording each. ``patterns``: of one item's two prompts, at the layers
-    of the heads that are ``shown`` token by token.
+    every span to every span, the mean over items with one wording each. ``patterns``: of one item's
+    two prompts, at the layers of the heads that are ``shown`` token by token.
     """
 
     config: AttentionConfig

@@ -1,7 +1,7 @@
 """The explorer's widgets: choices on top, tabs of panes below.
 
-A tab's short views are drawn when it is looked at, those with a button when it is pressed; an error is one
-line in its pane. The widgets hold no results: they show what :class:`interp.explore.Explorer` draws.
+A tab's short views are drawn when it is looked at, those with a button when it is pressed; an error is
+one line in its pane. The widgets hold no results: they show what :class:`interp.explore.Explorer` draws.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ipywidgets as ipw
@@ -21,6 +22,7 @@ from interp.explore.explorer import VIEWS, Explorer
 from interp.explore.pane import Pane
 from interp.explore.readings import NO_DIRECTION
 from interp.explore.show import draw_or_say
+from interp.explore.turns import Turns
 from interp.explore.views import Drawn
 from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES
 
@@ -85,6 +87,7 @@ class App:
     def __init__(self, explorer: Explorer) -> None:
         self._explorer: Explorer | None = explorer
         self._setting = False
+        self._turns = Turns()
         self.controls = make_controls(explorer)
         self.panes = {name: Pane(_TITLES[name]) for name in VIEWS}
         self.buttons = {
@@ -188,23 +191,22 @@ class App:
         except InterpError as error:
             return str(error)
 
-    def _computes(self, name: str) -> Callable[[Any], None]:
-        def compute(button: Any) -> None:
-            button.disabled = True
+    def _compute(self, name: str) -> None:
+        if self._explorer is None:
+            return
+        self.buttons[name].disabled = True
+        self.progress.clear_output()
+        try:
+            with self.progress:
+                self._draw(name, progress=True)
             self.progress.clear_output()
-            try:
-                with self.progress:
-                    self._draw(name, progress=True)
-                self.progress.clear_output()
-            finally:
-                button.disabled = False
+        finally:
+            self.buttons[name].disabled = False
 
-        return compute
-
-    def _choose(self, change: Any, name: str) -> None:
+    def _choose(self, value: Any, name: str) -> None:
         if self._setting or self._explorer is None:
             return
-        explorer, value = self._explorer, change["new"]
+        explorer = self._explorer
         changes = {name: value}
         if name == "condition":  # another one may have fewer texts, another item fewer options
             n_wordings = explorer.explored.n_wordings(value)
@@ -229,8 +231,8 @@ class App:
             with self._quiet():
                 self.controls["site"].value = "z"
 
-    def _clicked(self, change: Any) -> None:
-        explorer, place = self._explorer, change["new"]
+    def _clicked(self, place: Any) -> None:
+        explorer = self._explorer
         if explorer is None or not place:
             return
         layer, column = round(float(place["y"])), round(float(place["x"]))
@@ -267,13 +269,18 @@ class App:
             self._setting = before
 
     def _listen(self, explorer: Explorer) -> None:
+        take = self._turns.take
         for name, control in self.controls.items():
-            control.observe(lambda change, name=name: self._choose(change, name), "value")
-        self.tabs.observe(lambda change: self.refresh(), "selected_index")
+            control.observe(
+                lambda change, name=name: take(partial(self._choose, change["new"], name)), "value"
+            )
+        self.tabs.observe(lambda change: take(self.refresh), "selected_index")
         for name, button in self.buttons.items():
-            button.on_click(self._computes(name))
-        self.panes["map"].observe(self._clicked, "clicked")
-        self._closing.on_click(lambda button: explorer.close())
+            button.on_click(lambda button, name=name: take(partial(self._compute, name)))
+        self.panes["map"].observe(
+            lambda change: take(partial(self._clicked, change["new"])), "clicked"
+        )
+        self._closing.on_click(lambda button: take(explorer.close))
 
     def _head(self, explorer: Explorer) -> Any:
         what = "live" if explorer.live else "a finished run, without a model"

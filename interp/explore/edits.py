@@ -208,13 +208,13 @@ def draw_edited_continuation(scene: Scene, edit: ChangedRun) -> Drawn:
         "continuation", lambda: read_continuation(scene.model, pair, max_new_tokens=N_NEW)
     )
     with _changed(scene, edit):
-        edited = read_continuation(
-            scene.model, pair, patches=edit.patches, max_new_tokens=N_NEW
-        )
+        edited = read_continuation(scene.model, pair, patches=edit.patches, max_new_tokens=N_NEW)
     read = "interp.patching.read_continuation"
     patches = [f"patches={_PATCHES}"] if edit.patches_code else []
     line = f"edited = {call(read, 'model', 'pair', *patches, max_new_tokens=N_NEW)}"
-    shown = mapping({destination: call(read, "model", "pair", max_new_tokens=N_NEW), edit.name: "edited"})
+    shown = mapping(
+        {destination: call(read, "model", "pair", max_new_tokens=N_NEW), edit.name: "edited"}
+    )
     return Drawn(
         continuations({destination: plain, edit.name: edited}),
         scene.code(

@@ -135,7 +135,7 @@ def test_a_cell_is_clicked_and_the_figure_and_the_answer_change(
 
     browser.execute_script(TAB, "Knock out, steer")
     browser.execute_script(f"{BUTTON} button.click()", "a span")
-    plain, edited = said(lab, "after the change").split("; ")
+    plain, edited = said(lab, "answered after the change").split("; ")
     assert plain.startswith("placebo: The farmer")
     assert edited.startswith("edited: The teacher")  # another answer
 

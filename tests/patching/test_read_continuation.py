@@ -63,9 +63,7 @@ def test_what_is_copied_stays_copied(tiny_model: Any, pair: Any) -> None:
 
 
 @pytest.mark.usefixtures("_reuses")
-def test_new_tokens_do_not_read_what_the_last_position_does_not(
-    tiny_model: Any, pair: Any
-) -> None:
+def test_new_tokens_do_not_read_what_the_last_position_does_not(tiny_model: Any, pair: Any) -> None:
     span = pair.destination.span("instruction")
 
     def block(scores: Tensor, hook: Any) -> Tensor:
@@ -100,7 +98,9 @@ def test_unpatched_it_is_generation_also_of_the_source_and_under_hooks(
         assert pushed.text == complete(model, pair.destination, max_new_tokens=NEW).text
 
 
-def test_it_goes_on_behind_the_answer_prefix_without_what_the_options_share(tiny_model: Any) -> None:
+def test_it_goes_on_behind_the_answer_prefix_without_what_the_options_share(
+    tiny_model: Any,
+) -> None:
     pair = make_pair(tiny_model, SHARED, "instructed")
     assert pair.options is not None
     n = len(pair.destination) - pair.options.n_shared

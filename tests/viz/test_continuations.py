@@ -19,9 +19,8 @@ def said(*words: str) -> TokenizedPrompt:
     return TokenizedPrompt(ids, spans, tokens, "".join(tokens))
 
 
-
 def underlined(html: str) -> list[str]:
-    return re.findall("underline-offset:3px\">([^<]*)<", html)
+    return re.findall('underline-offset:3px">([^<]*)<', html)
 
 
 def test_what_parts_from_the_first_run_is_underlined() -> None:
