@@ -72,7 +72,8 @@ def read_continuation(
     require_settable(model, patches)
     stop = end_ids(model) if stop_ids is None else set(stop_ids)
     cached = supports_cache_reuse(model, end)
-    rows, new, said = Rows(model, [prompt.ids[:0]], [], cached=cached), prompt.ids, []
+    rows, new = Rows(model, [prompt.ids[:0]], [], cached=cached), prompt.ids
+    said: list[int] = []
     while len(said) < max_new_tokens:
         reading = Reading(prompt.ids, torch.arange(0), (prompt.ids.new_tensor(said),))
         start = len(reading) - len(new) if cached else 0

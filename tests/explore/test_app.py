@@ -140,6 +140,20 @@ def test_a_condition_with_fewer_texts_takes_its_last(app: App) -> None:
     assert app.panes["options"].error == ""
 
 
+def test_the_page_needs_the_widgets_of_ipywidgets_and_anywidget_alone(app: App) -> None:
+    from ipywidgets.embed import embed_data
+
+    state = embed_data(views=[app.widget], drop_defaults=False)["manager_state"]["state"].values()
+    base = {f"@jupyter-widgets/{name}" for name in ("base", "controls", "output")}
+    assert {one["model_module"] for one in state} == base | {"anywidget"}
+    panes = [one["state"] for one in state if one["model_module"] == "anywidget"]
+    assert len(panes) == len(app.panes)
+    for pane in panes:  # its script and style come with its state, and name no other place
+        assert "export default" in pane["_esm"]
+        assert ".interp-pane-dark .js-plotly-plot" in pane["_css"]
+        assert "http" not in pane["_esm"] + pane["_css"]
+
+
 def test_closing_takes_every_widget_away(tiny_model: Any) -> None:
     from ipywidgets.widgets.widget import _instances
 
