@@ -35,8 +35,9 @@ class AttentionResult:
     ``mass``: a row per prompt, layer and head. ``heads``: per contrast and head the mean mass of the
     treated prompts (``treated``) and of their placebos (``placebo``), and the difference with its
     interval and ``p_corrected`` over all heads. ``spans``: by condition (and ``placebo``) the mass from
-    every span to every span, the mean over items with one wording each. ``patterns``: of one item's
-    two prompts, at the layers of the heads that are ``shown`` token by token.
+    every span to every span, the mean over items with one wording each (none in runs of before it
+    was saved). ``patterns``: of one item's two prompts, at the layers of the heads that are ``shown``
+    token by token.
     """
 
     config: AttentionConfig
@@ -66,6 +67,8 @@ class AttentionResult:
             for name, masses in self.spans.items()
         ]
         columns = ["condition", "layer", "head", "query", "key", "mass", "n_prompts"]
+        if not frames:
+            return pd.DataFrame(columns=columns)
         return pd.concat(frames, ignore_index=True)[columns].dropna(ignore_index=True)
 
     def most_above_placebo(self, contrast: str) -> dict[Any, Any]:
@@ -96,14 +99,19 @@ def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
         heads=pd.concat(
             [head_table(mass, name, asked.config.seed) for name in contrasts], ignore_index=True
         ),
-        spans={
-            str(name): mean_span_attention([masses_of(row) for row in rows.to_dict("records")])
-            for name, rows in saved.table("spans").groupby("condition", sort=False)
-        },
+        spans=mean_spans(saved.table("spans")) if saved.has("spans") else {},
         patterns=patterns,
         shown=choose_heads(asked.config, mass, blocked, layers=kept),
         report=saved.report,
     )
+
+
+def mean_spans(rows: pd.DataFrame) -> dict[str, SpanAttention]:
+    """The mean over items of every condition's masses from span to span."""
+    return {
+        str(name): mean_span_attention([masses_of(row) for row in own.to_dict("records")])
+        for name, own in rows.groupby("condition", sort=False)
+    }
 
 
 def choose_heads(
@@ -150,10 +158,18 @@ def span_attention(done: AttentionResult, arm: str) -> SpanAttention:
     From all later positions to the instruction it is the mean over all wordings, as in ``heads``.
     """
     contrast = done.config.condition
-    masses = done.spans[contrast if arm == "treated" else arm]
+    to_instruction = torch.tensor(done.grid(contrast, arm), dtype=torch.float32)
+    masses = done.spans.get(contrast if arm == "treated" else arm)
+    if masses is None:
+        rows = done.mass[done.mass["contrast"] == contrast]
+        n_prompts, layers = (
+            len(rows[["item", "slot"]].drop_duplicates()),
+            range(len(to_instruction)),
+        )
+        values = to_instruction[:, :, None, None]
+        return SpanAttention(values, tuple(layers), (LATER,), ("instruction",), n_prompts)
     values = masses.values.clone()
-    row, column = masses.queries.index(LATER), masses.keys.index("instruction")
-    values[:, :, row, column] = torch.tensor(done.grid(contrast, arm), dtype=torch.float32)
+    values[:, :, masses.queries.index(LATER), masses.keys.index("instruction")] = to_instruction
     return replace(masses, values=values)
 
 

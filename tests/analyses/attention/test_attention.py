@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,13 @@ import torch
 
 from analyses.attention.config import AttentionConfig
 from analyses.attention.study import Attention
-from analyses.attention.tables import choose_heads, head_grid, head_table, most_above_placebo
+from analyses.attention.tables import (
+    choose_heads,
+    head_grid,
+    head_table,
+    most_above_placebo,
+    span_attention,
+)
 from analyses.config import read_config
 from analyses.runner import load, run
 from interp.activations import read_attention, read_span_attention
@@ -70,6 +77,12 @@ def test_the_mass_and_the_patterns_are_the_librarys(tiny_folder: Folder, tmp_pat
         ]
         assert view["heads"] == [list(head) for head in done.shown]
         assert [run["n"] for run in view["runs"]] == [3, 3]
+    shutil.copytree(out, tmp_path / "before")  # a run of before the spans were saved
+    for path in (tmp_path / "before").glob("span*"):
+        path.unlink()
+    before = load(tmp_path / "before")
+    assert before.spans == {}
+    assert span_attention(before, "treated").keys == ("instruction",)
     top = done.most_above_placebo("instructed")
     assert done.shown[0] == (top["layer"], top["head"])
     assert "http" not in page.replace("http://www.w3.org", "")
