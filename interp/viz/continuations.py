@@ -28,16 +28,20 @@ def continuations(runs: Mapping[str, TokenizedPrompt]) -> Fragment:
             that span ended at once.
 
     Raises:
-        InterpError: no run.
+        InterpError: no run, or one that is no prompt.
 
     Example:
         >>> edited = interp.patching.read_continuation(model, pair, patches=p)  # doctest: +SKIP
         >>> continuations({"plain": interp.patching.read_continuation(model, pair),
         ...                "edited": edited})                                   # doctest: +SKIP
     """
-    if not runs:
-        raise InterpError("runs is empty: give at least one prompt with its continuation")
-    first = _ids(next(iter(runs.values())))
+    prompts = list(runs.values()) if isinstance(runs, Mapping) else []
+    if not prompts or not all(isinstance(one, TokenizedPrompt) for one in prompts):
+        raise InterpError(
+            "runs is no mapping from names to prompts with their continuations: give "
+            '{"plain": interp.patching.read_continuation(model, pair)}'
+        )
+    first = _ids(prompts[0])
     columns = "".join(_column(name, prompt, first) for name, prompt in runs.items())
     return Fragment(f'<div style="{_ROW}">{columns}</div>')
 

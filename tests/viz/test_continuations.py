@@ -41,5 +41,5 @@ def test_tokens_and_names_are_text() -> None:
     html = continuations({"<b>": said("</script><script>", "\n")}).html
     assert "<script" not in html
     assert "⏎<br>" in html
-    with pytest.raises(InterpError, match="runs is empty"):
+    with pytest.raises(InterpError, match="runs is no mapping"):
         continuations({})
