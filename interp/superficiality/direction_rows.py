@@ -30,6 +30,7 @@ from interp.superficiality.instrument import (
 from interp.superficiality.mediation import (
     DETAILED_PAIRS,
     DIRECTION,
+    SPAN_PAIRS,
     Exchange,
     exchanges_of,
     measure_mediation,
@@ -158,7 +159,7 @@ def measure_exchanges(
         [pairs[number]],
         spaces,
         groups=[spaces.groups[number]],
-        exchanges=exchanges_of(spaces, detailed=number < DETAILED_PAIRS),
+        exchanges=exchanges_of(spaces, spans=number < SPAN_PAIRS, detailed=number < DETAILED_PAIRS),
     )
 
 
