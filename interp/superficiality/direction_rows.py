@@ -1,9 +1,9 @@
 """The rows of a card that need a direction: their tables, measured together, and their findings.
 
 What is measured of which items: shifts along the direction of all, each with one of the wordings in
-turn, and of some with the instruction last too; of some with every wording, for the coupling, and with the negated
-instruction; exchanges in the pairs that are patched; and statements in the format of the study, for the
-instrument check.
+turn, and of some with the instruction last too; of some with every wording, for the coupling, and
+with the negated instruction; exchanges in the pairs that are patched; and statements in the format of
+the study, for the instrument check.
 """
 
 from __future__ import annotations

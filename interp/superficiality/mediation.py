@@ -47,7 +47,7 @@ from interp.superficiality.paired import (
 )
 from interp.superficiality.routes import CORRECTED, MeasuredRuns, prepare
 from interp.superficiality.sides import CONTENT_SPANS
-from interp.superficiality.subspaces import ROWS, Axes, Rows, Subspaces, positions_of
+from interp.superficiality.subspaces import ROWS, PairRows, PlaceAxes, Subspaces, positions_of
 from interp.superficiality.thresholds import (
     BEYOND_NULLS,
     FULL_STATE_SHARE,
@@ -89,7 +89,7 @@ class Exchange:
     space: str
     k: int = 1
     way: Way = "into"
-    rows: Rows = "behind"
+    rows: PairRows = "behind"
     places: Where = "every"
 
     @property
@@ -186,7 +186,7 @@ def _basis(spaces: Subspaces, one: Exchange, group: int) -> Float[Tensor, "place
         found = spaces.oracles[one.rows][group][:, : one.k]
         return None if bool(found.isnan().any()) else found
     if one.space in spaces.nulls:
-        vectors: Axes = spaces.nulls[one.space]
+        vectors: PlaceAxes = spaces.nulls[one.space]
         return vectors[:, None]
     return spaces.span[:, : one.k]
 
