@@ -1,9 +1,9 @@
 """The rows of a card that need a direction: their tables, measured together, and their findings.
 
 What is measured of which items: shifts along the direction of all, each with one of the wordings in
-turn, in both placements; of some with every wording, for the coupling, and with the negated
-instruction; exchanges in the pairs that are patched; and statements in the format of the study, for the
-instrument check.
+turn, and of some with the instruction last too; of some with every wording, for the coupling, and
+with the negated instruction; exchanges in the pairs that are patched; and statements in the format of
+the study, for the instrument check.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from interp.superficiality.instrument import (
 from interp.superficiality.mediation import (
     DETAILED_PAIRS,
     DIRECTION,
+    SPAN_PAIRS,
     Exchange,
     exchanges_of,
     measure_mediation,
@@ -50,7 +51,8 @@ OPPOSITE_OF = "instructed"
 COUPLED_ITEMS = 16
 """Items whose states are read with every wording, and with the negated instruction."""
 
-PLACEMENTS: tuple[Placement, ...] = ("before", "after")
+AFTER_ITEMS = 40
+"""Items whose shifts are read with the instruction last too, where no content can change."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ def shift_units(
     turn = [(item.id, (number % n_texts,)) for number, item in enumerate(items)]
     some = items[:COUPLED_ITEMS]
     found = {
-        "shifts": [ShiftUnit(i, condition, own, place) for place in PLACEMENTS for i, own in turn],
+        "shifts": [
+            *(ShiftUnit(i, condition, own) for i, own in turn),
+            *(ShiftUnit(i, condition, own, "after") for i, own in turn[:AFTER_ITEMS]),
+        ],
         "coupled": [ShiftUnit(item.id, condition, tuple(range(n_texts))) for item in some],
     }
     if condition == OPPOSITE_OF:
@@ -158,7 +163,7 @@ def measure_exchanges(
         [pairs[number]],
         spaces,
         groups=[spaces.groups[number]],
-        exchanges=exchanges_of(spaces, detailed=number < DETAILED_PAIRS),
+        exchanges=exchanges_of(spaces, spans=number < SPAN_PAIRS, detailed=number < DETAILED_PAIRS),
     )
 
 

@@ -14,7 +14,8 @@ carry more. So R = share(direction) / share(oracle), the leading directions of t
 other items and other wordings (:mod:`interp.superficiality.subspaces`), and it is read only where the
 whole states carry at least half of the effect and the oracle at least .3.
 
-Cost per pair: fifteen patched runs; of the first :data:`DETAILED_PAIRS` some thirty more.
+Cost per pair: seven patched runs; with spans of five ranks eight more (the first :data:`SPAN_PAIRS`),
+with null directions and the other settings some thirty (the first :data:`DETAILED_PAIRS`).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ from interp.superficiality.paired import (
     untrained_check,
 )
 from interp.superficiality.routes import CORRECTED, MeasuredRuns, prepare
-from interp.superficiality.sides import CONTENT_SPANS, residual_states
-from interp.superficiality.subspaces import ROWS, Axes, Rows, Subspaces, positions_of
+from interp.superficiality.sides import CONTENT_SPANS
+from interp.superficiality.subspaces import ROWS, PairRows, PlaceAxes, Subspaces, positions_of
 from interp.superficiality.thresholds import (
     BEYOND_NULLS,
     FULL_STATE_SHARE,
@@ -70,7 +71,10 @@ PLACES: tuple[Where, ...] = get_args(Where)
 
 DIRECTION, ORTHOGONAL, ORACLE, WHOLE = "direction", "orthogonal", "oracle", "whole"
 
-DETAILED_PAIRS = 20
+SPAN_PAIRS = 30
+"""Pairs in which spans of several fits are exchanged."""
+
+DETAILED_PAIRS = 12
 """Pairs with null directions and the settings beside those that the rows read."""
 
 
@@ -85,7 +89,7 @@ class Exchange:
     space: str
     k: int = 1
     way: Way = "into"
-    rows: Rows = "behind"
+    rows: PairRows = "behind"
     places: Where = "every"
 
     @property
@@ -94,16 +98,19 @@ class Exchange:
         return f"{self.way} {self.rows} {self.places} {self.space} {self.k}"
 
 
-def exchanges_of(spaces: Subspaces, *, detailed: bool = True) -> tuple[Exchange, ...]:
-    """The exchanges of a card: what its rows are made of and, where ``detailed``, all else.
+def exchanges_of(
+    spaces: Subspaces, *, spans: bool = True, detailed: bool = True
+) -> tuple[Exchange, ...]:
+    """The exchanges of a card: the direction and the oracle, both ways, and along, orthogonal and both.
 
-    The rows take the direction and the oracle behind the instruction at every place, both ways, their
-    spans, and along, orthogonal and both at all positions. Besides: null directions, the other ways and
-    positions, and the direction's own place alone.
+    Args:
+        spaces: the span, the oracles and the null directions.
+        spans: also of every rank above 1.
+        detailed: also null directions, the other ways and positions, and the own place alone.
     """
     single, alone = (DIRECTION, ORACLE), (DIRECTION, ORTHOGONAL, WHOLE)
     rows = [
-        *(Exchange(s, k) for k in spaces.ranks for s in single),
+        *(Exchange(s, k) for k in (spaces.ranks if spans else (1,)) for s in single),
         *(Exchange(s, way="out") for s in single),
         *(Exchange(s, rows="all") for s in alone),
     ]
@@ -161,7 +168,7 @@ def measure_mediation(
     taken = [prepare(model, pair, content) for pair in pairs]
     runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
     for number, (sides, group) in enumerate(zip(taken, groups, strict=True)):
-        corrected, placebo = (residual_states(model, r) for r in (sides.corrected, sides.placebo))
+        corrected, placebo = runs.states(2 * number + 1), runs.states(2 * number)
         for one in asked:
             basis = _basis(spaces, one, group)
             if basis is not None:
@@ -179,7 +186,7 @@ def _basis(spaces: Subspaces, one: Exchange, group: int) -> Float[Tensor, "place
         found = spaces.oracles[one.rows][group][:, : one.k]
         return None if bool(found.isnan().any()) else found
     if one.space in spaces.nulls:
-        vectors: Axes = spaces.nulls[one.space]
+        vectors: PlaceAxes = spaces.nulls[one.space]
         return vectors[:, None]
     return spaces.span[:, : one.k]
 

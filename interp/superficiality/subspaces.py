@@ -44,12 +44,12 @@ from interp.superficiality.routes import prepare
 from interp.superficiality.sides import CONTENT_SPANS, Sides, residual_states
 from interp.superficiality.thresholds import MAX_RANK, RANKS
 
-Rows = Literal["all", "behind"]
+PairRows = Literal["all", "behind"]
 """Positions of an exchange: all from the first difference on, or those behind the instruction."""
 
-ROWS: tuple[Rows, ...] = get_args(Rows)
+ROWS: tuple[PairRows, ...] = get_args(PairRows)
 
-Axes = Float[Tensor, "place d_model"]
+PlaceAxes = Float[Tensor, "place d_model"]
 """A unit vector at every place of a direction."""
 
 FAMILY_METHODS: tuple[FitMethod, ...] = ("mean_difference", "lda", "pca", "statements")
@@ -85,7 +85,7 @@ class Subspaces:
     span: Float[Tensor, "place k d_model"]
     oracles: Mapping[str, Float[Tensor, "group place rank d_model"]]
     groups: tuple[int, ...]
-    nulls: Mapping[str, Axes]
+    nulls: Mapping[str, PlaceAxes]
 
     __repr__ = short_repr
 
@@ -120,7 +120,7 @@ class Subspaces:
 
 def direction_axes(
     direction: DirectionStack | Direction,
-) -> tuple[tuple[int, ...], int, Axes]:
+) -> tuple[tuple[int, ...], int, PlaceAxes]:
     """A direction's places, its own place (the best layer of a stack), and its vectors.
 
     Raises:
@@ -144,8 +144,8 @@ def fit_subspaces(
     pairs: Sequence[PromptPair],
     direction: DirectionStack | Direction,
     *,
-    family: Sequence[Axes] = (),
-    nulls: Mapping[str, Axes] | None = None,
+    family: Sequence[PlaceAxes] = (),
+    nulls: Mapping[str, PlaceAxes] | None = None,
     n_covariance: int = N_COVARIANCE,
     content: Sequence[str] = CONTENT_SPANS,
     clusters: Sequence[str] | None = None,
@@ -171,7 +171,7 @@ def fit_subspaces(
     """
     places, own, vectors = direction_axes(direction)
     groups = oracle_groups(clusters_of(pairs, clusters), [pair.wording for pair in pairs])
-    grams: dict[Rows, dict[int, Tensor]] = {rows: {} for rows in ROWS}
+    grams: dict[PairRows, dict[int, Tensor]] = {rows: {} for rows in ROWS}
     drawn = _Draws(n_covariance, seed)
     for pair, group in zip(pairs, groups, strict=True):
         sides = prepare(model, pair, content)
@@ -218,14 +218,14 @@ def oracle_groups(clusters: Sequence[str], wordings: Sequence[str]) -> list[int]
     return [2 * fold[c] + half[w] for c, w in zip(clusters, wordings, strict=True)]
 
 
-def positions_of(sides: Sides, rows: Rows) -> Int[Tensor, " row"]:
+def positions_of(sides: Sides, rows: PairRows) -> Int[Tensor, " row"]:
     """The rows of an exchange, those of the options behind the prompt among them."""
     if rows == "behind":
         return sides.behind
     return torch.arange(int(sides.instruction[0]), len(sides.placebo))
 
 
-def orthonormal(vectors: Sequence[Axes], *, most: int) -> Float[Tensor, "place k d_model"]:
+def orthonormal(vectors: Sequence[PlaceAxes], *, most: int) -> Float[Tensor, "place k d_model"]:
     """The first vectors made orthonormal in their order, at most ``most``.
 
     A fit that lies in the span of those before it, at any place, spans nothing new and is left out.
@@ -248,7 +248,7 @@ def fitted_family(
     *,
     seed: int = 0,
     progress: bool = True,
-) -> tuple[list[Axes], dict[str, Axes]]:
+) -> tuple[list[PlaceAxes], dict[str, PlaceAxes]]:
     """Further fits of the morality sentences, and directions of the non-moral contrasts, at its places.
 
     The family: the methods :data:`FAMILY_METHODS` on bundled moral sentences of all categories and on
@@ -274,7 +274,7 @@ def fitted_family(
 
 
 class _SentenceReader:
-    """Axes of labelled sentences at a direction's site and layers; every sentence is run once."""
+    """PlaceAxes of labelled sentences at a direction's site and layers; every sentence is run once."""
 
     def __init__(
         self, model: TransformerBridge, direction: DirectionStack | Direction, progress: bool
@@ -284,7 +284,7 @@ class _SentenceReader:
         own = [direction] if isinstance(direction, Direction) else list(direction)
         self._layers = sorted(one.layer for one in own)
 
-    def axes(self, texts: Sequence[LabelledText], method: FitMethod) -> Axes:
+    def axes(self, texts: Sequence[LabelledText], method: FitMethod) -> PlaceAxes:
         new = list({text.text: text for text in texts if text.text not in self._seen}.values())
         if new:
             site = self._direction.site
@@ -314,7 +314,7 @@ class _Draws:
         self._sum = self._sum + states.sum(1)
         self._count += states.shape[1]
 
-    def vectors(self) -> dict[str, Axes]:
+    def vectors(self) -> dict[str, PlaceAxes]:
         if not self._n:
             return {}
         assert isinstance(self._sum, Tensor)  # there is at least one pair

@@ -162,4 +162,7 @@ def test_a_card_asks_every_exchange_once(tiny_model: Any) -> None:
     runs = [one.run for one in asked]
     assert len(set(runs)) == len(runs)
     assert Exchange("tense") in asked
-    assert Exchange("tense") not in exchanges_of(spaces_of(tiny_model, 1), detailed=False)
+    few = exchanges_of(spaces_of(tiny_model, 1), spans=False, detailed=False)
+    assert Exchange("tense") not in few
+    assert {one.k for one in few} == {1}
+    assert {one.k for one in asked} == {1, 2}

@@ -20,6 +20,7 @@ from interp.directions import fit_direction
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.runs import read_table
+from interp.superficiality import direction_rows, instrument, subspaces
 from interp.superficiality.append import APPENDED
 from interp.superficiality.instrument import INSTRUMENT
 from interp.superficiality.mediation import R_IN
@@ -92,9 +93,12 @@ def test_numbers_of_the_card_are_those_of_the_saved_tables(done: Any) -> None:
 
 
 def test_a_direction_adds_its_rows_and_a_second_verdict(
-    done: Any, tiny_folder: Folder, tmp_path: Path
+    done: Any, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows on the route stay as they were; the new ones are made of saved tables alone."""
+    for module, name in ((instrument, "INSTRUMENT_ITEMS"), (subspaces, "FIT_GROUPS")):
+        monkeypatch.setattr(module, name, 4)
+    monkeypatch.setattr(direction_rows, "DETAILED_PAIRS", 1)
     plain, _ = done
     folder, file = str(tiny_folder("llama")), tmp_path / "v.safetensors"
     texts = load_texts("bundled:statements")
@@ -109,8 +113,8 @@ def test_a_direction_adds_its_rows_and_a_second_verdict(
     shifts = read_table(config.out, "shifts")
     own = shifts[shifts["own"] & (shifts["position"] == "content")]
     assert card[REPRESENTATION].interval.estimate == pytest.approx(own["value"].mean())
-    instrument = read_table(config.out, "instrument")
-    assert card[INSTRUMENT].n == (instrument["kind"] == "projection").sum()
+    checked = read_table(config.out, "instrument")
+    assert card[INSTRUMENT].n == (checked["kind"] == "projection").sum() == 8
     assert "instrument not valid" in card[R_IN].why_not
     assert load(config.out).scorecard.direction_verdict == card.direction_verdict
     page = (config.out / "report.html").read_text()
