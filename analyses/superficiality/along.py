@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analyses.contrast import digest_prompts
 from analyses.study import Lab, Saved, Step, Steps
+from analyses.superficiality.bench import AlongBench, CardBench
 from interp.directions import DirectionStack
 from interp.prompts import PromptPair
 from interp.superficiality import DirectionTables, Subspaces
@@ -23,19 +22,8 @@ from interp.superficiality.direction_rows import (
     shift_units,
 )
 
-if TYPE_CHECKING:
-    from analyses.superficiality.study import CardBench
-
 TABLES = ("instrument", "shifts", "coupled", "negated", "mediation", "untrained_mediation")
 """Of a run with a direction; those that were not asked for are missing."""
-
-
-@dataclass(frozen=True)
-class AlongBench:
-    """The direction, and the subspaces that are exchanged in the pairs."""
-
-    direction: DirectionStack
-    spaces: Subspaces
 
 
 def along_bench(

@@ -17,7 +17,7 @@ class SuperficialityConfig(ContrastConfig):
     examples: ClassVar[tuple[str, ...]] = (
         "interp superficiality --items bbq --out runs/card",
         "interp superficiality --items winogender --condition gender --limit 40 --causal 40",
-        "interp superficiality --items bbq --direction runs/direction/direction.safetensors",
+        "interp superficiality --items bbq --direction runs/demo/directions/morality.safetensors",
         "interp superficiality --model path/to/model --items bundled --limit 24 --causal 24",
     )
 

@@ -9,19 +9,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
 from analyses.contrast import PromptBench, digest_prompts, example_step
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.superficiality import story, tables
-from analyses.superficiality.along import AlongBench, along_bench, along_steps
+from analyses.superficiality.along import along_bench, along_steps
 from analyses.superficiality.asked import CardQuestion, ask
+from analyses.superficiality.bench import CardBench
 from analyses.superficiality.config import SuperficialityConfig
 from analyses.superficiality.tables import SuperficialityResult
 from interp.data import ChoiceItem
 from interp.models import untrained_copy
-from interp.prompts import Placement, PromptPair, TextBank
+from interp.prompts import Placement, PromptPair
 from interp.superficiality import content_shift, measure_routes
 from interp.superficiality.behaviour import asked_texts, measure_behaviour
 from interp.superficiality.further import (
@@ -35,25 +34,6 @@ from interp.superficiality.further import (
 from interp.superficiality.measure import causal_pairs
 from interp.superficiality.routes import donors_of
 from interp.superficiality.scorecard import low_items
-
-
-@dataclass(frozen=True)
-class CardBench:
-    """The model, its untrained copy where one is asked, and the pairs that are patched, by item.
-
-    ``shifts [pair, span, layer, d_model]``: the content's mean change of every pair, in their order.
-    ``along``: what the rows along a direction take; None without one.
-    """
-
-    config: SuperficialityConfig
-    model: TransformerBridge
-    untrained: TransformerBridge | None
-    bank: TextBank
-    items: tuple[ChoiceItem, ...]
-    pairs: Mapping[str, PromptPair]
-    shifts: Tensor
-    further: FurtherBench
-    along: AlongBench | None = None
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_placebos_of_a_condition_file_are_the_null_directions(
         "  texts: [The shelf has three boards., A river bends to the west.]\n"
     )
     out = tmp_path / "run"
-    run(config(tiny_folder("llama"), out, condition_file=own, limit=1, completions=1))
+    run(config(tiny_folder("llama"), out, condition_file=own, completions=1))
     before, after = (
         read_table(folder, "nulls").set_index("name")["vector"] for folder in (done.config.out, out)
     )
