@@ -74,7 +74,7 @@ def of_sums(
     if deletion is None:
         out.reason[:] = "a single cluster: no interval"
     elif np.isnan(without).any():
-        out.reason[:] = f"without one cluster it is {undefined}: no interval"
+        out.reason[:] = f"without one cluster {undefined}: no interval"
     else:
         u = len(groups)
         variance = (u - 1) / u * ((without - without.mean()) ** 2).sum(keepdims=True)

@@ -44,7 +44,7 @@ def test_undefined_scores_say_so() -> None:
     one = np.array([[1.0, 0.0], [1.0, 0.0]])
     fragile = of_sums(lambda s: s[0] / s[1], one, "ab", undefined="nobody answered")
     assert fragile.estimate == 1.0
-    assert fragile.reason == "without one cluster it is nobody answered: no interval"
+    assert fragile.reason == "without one cluster nobody answered: no interval"
     same = of_sums(lambda s: s[0] / s[1], [[1.0, 1.0], [1.0, 1.0]], "ab")
     assert (same.estimate, same.reason) == (
         1.0,
