@@ -127,11 +127,8 @@ def test_a_plan_is_saved_whole(tmp_path: Path) -> None:
         Plan.load(tmp_path / "other")
 
 
-@pytest.mark.slow
-def test_a_draw_is_a_run_on_its_wordings(
-    pool: PoolRows, load_tiny: Callable[..., Any], tmp_path: Path
-) -> None:
-    model = load_tiny("llama")
+def of_draw(pool: PoolRows, folder: Path) -> tuple[Draw, dict[str, Any]]:
+    """A draw of all items in turn, and what a run on its wordings is asked."""
     draw = Draw.random(pool.plan, range(N_ITEMS), N_ITEMS, seed=[0])
     draw = replace(draw, items=tuple(range(N_ITEMS))).in_turn
     sides = {name: [pool.plan.wordings[w] for w in own] for name, own in draw.sides.items()}
@@ -140,34 +137,48 @@ def test_a_draw_is_a_run_on_its_wordings(
         for name, texts in sides.items()
     }
     conditions["placebo"]["control"] = "none"
-    path = tmp_path / "conditions.yaml"
+    path = folder / "conditions.yaml"
     path.write_text(json.dumps(conditions))
-    shared: dict[str, Any] = {"items": str(pool.folder / "items.jsonl"), "condition_file": path}
-    shared["limit"] = N_ITEMS
+    items = str(pool.folder / "items.jsonl")
+    return draw, {"items": items, "condition_file": path, "limit": N_ITEMS, "out": folder / "run"}
 
-    lens = run(Lens(), LensConfig(**shared, out=tmp_path / "lens"), model=model, progress=False)
+
+def like_the_lens(pool: PoolRows, draw: Draw, model: Any, shared: dict[str, Any]) -> None:
+    lens = run(Lens(), LensConfig(**shared), model=model, progress=False)
     own = layer_effects(pool.lens(draw), "instructed", seed=0)
     theirs = lens.effects[lens.effects["contrast"] == "instructed"]
     for name in ("estimate", "low", "high"):
         np.testing.assert_allclose(own[name], theirs[name], atol=1e-4)
 
-    out = tmp_path / "project"
-    project = run(Project(), ProjectConfig(**shared, out=out), model=model, progress=False)
+
+def like_projections(pool: PoolRows, draw: Draw, model: Any, shared: dict[str, Any]) -> None:
+    project = run(Project(), ProjectConfig(**shared), model=model, progress=False)
     rows = project.contrasts[project.contrasts["condition"] == "instructed"]
     found = pool.sample(draw)
     treated, placebo = (arm.mean((1, 2)) for arm in found.dots(0, "instructed"))
     np.testing.assert_allclose(treated - placebo, rows["dot"], atol=1e-4)
 
-    config = PatchConfig(**shared, rotate=True, layers="0-3", out=tmp_path / "patch")
+
+def like_maps(pool: PoolRows, draw: Draw, model: Any, shared: dict[str, Any]) -> None:
+    config = PatchConfig(**shared, rotate=True, layers="0-3")
     patch = run(Patch(), config, model=model, progress=False)
     # which placebo of equal count meets a text is drawn anew there: what is compared is the source
-    saved = pd.read_parquet(tmp_path / "patch" / "patching-instructed-resid_pre.parquet")
+    saved = pd.read_parquet(config.out / "patching-instructed-resid_pre.parquet")
     table = pool.maps[pool.maps["number"].isin(draw.items)]
     chosen = table["number"].map(lambda k: draw.numbers[k % SLOTS])
     mine = table[table["slot"] == chosen].drop_duplicates("item").set_index("item")["source"]
     want = saved.drop_duplicates("item").set_index("item")["source"]
     np.testing.assert_allclose(mine.loc[want.index], want, atol=1e-4)
     assert patch.totals["n"].iloc[0] == pool.map(draw).total().n == N_ITEMS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_like", [like_the_lens, like_projections, like_maps])
+def test_a_draw_is_a_run_on_its_wordings(
+    is_like: Callable[..., None], pool: PoolRows, load_tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    draw, shared = of_draw(pool, tmp_path)
+    is_like(pool, draw, load_tiny("llama"), shared)
 
 
 @pytest.mark.slow
