@@ -2,10 +2,10 @@
 
 Beside each estimate stands the size of what it leaves out. The first-order term of a cell is ``g . d``,
 with the gradient ``g`` on the destination and ``d = source - destination``; the next term is quadratic
-in ``d``. Its coefficient is not known, but what bends is mostly a norm, over a distance of the size of the
-activation ``h`` itself: so the *curvature* of a cell is taken as ``|g| |d|^2 / |h|``, summed over its
-positions and heads. How far estimates are off goes with it (rank correlation .6 to .9 on BBQ and IOI
-pairs); :mod:`interp.patching.missed` fits the factor.
+in ``d``. Its coefficient is not known, but what bends is mostly a norm, over a distance of the size of
+the activation ``h`` itself: so the *curvature* of a cell is taken as ``|g| |d|^2 / |h|``, summed over
+its positions and heads. Errors go with it: the correlation of their logarithms is .6 to .9 on BBQ and
+IOI pairs. :mod:`interp.patching.missed` fits the factor.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def _estimate(
     else:
         states, logits = read_states(model, readings[1], linear, rows)
         gradients = along_path(model, pair, linear, rows, metrics, how.steps) if linear else {}
-    terms, curvature = {}, {}
+    terms: dict[Node, npt.NDArray[np.float64]] = {}
+    curvature: dict[Node, npt.NDArray[np.float64]] = {}
     for node in linear:
         own = states[node].float()
         difference = source[node].float() - own

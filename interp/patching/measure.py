@@ -110,8 +110,8 @@ class PlanRuns:
         self._sources = sources or {
             number: read_sources(model, pairs[number].source.ids, plans, number) for number in batch
         }
-        for number, sources in self._sources.items():
-            own = source_values(model, pairs[number], metrics, next(iter(sources.values())))
+        for number, by_site in self._sources.items():
+            own = source_values(model, pairs[number], metrics, next(iter(by_site.values())))
             for table in self._tables.values():
                 table.source[:, number] = own
         self._runs = BoundRuns(

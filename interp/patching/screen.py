@@ -157,7 +157,7 @@ class _Estimated:
     @classmethod
     def empty(cls, plan: SweepPlan) -> _Estimated:
         """Of no pair yet."""
-        return cls(*(np.zeros(plan.shape, dtype=t) for t in (np.float64, np.float64, np.int64)))
+        return cls(np.zeros(plan.shape), np.zeros(plan.shape), np.zeros(plan.shape, dtype=np.int64))
 
     def enter(self, site: PatchSite, of_pair: PairEstimates) -> None:
         """Add a pair's."""
@@ -191,7 +191,7 @@ class _Screened:
         candidates = list(costs)
         columns = {index[1:]: None for index in candidates}
         number_of = {column: number for number, column in enumerate(columns)}
-        at = tuple(np.array(candidates, dtype=np.int64).reshape(len(candidates), -1).T)
+        at = tuple(np.array(candidates, dtype=np.int64).reshape(-1, len(plan.shape)).T)
         grid = ScreenedGrid(
             np.array([index[0] for index in candidates], dtype=np.int64),
             np.array([number_of[index[1:]] for index in candidates], dtype=np.int64),

@@ -100,6 +100,18 @@ def test_cells_of_large_curvature_are_likelier_to_be_missed() -> None:
     assert chances[bent & small].mean() > 5 * chances[~bent & small].mean()
 
 
+def test_a_single_cell_without_estimate_or_curvature_is_the_stated_limit() -> None:
+    """What nothing hints at is found by the random cells or not at all."""
+    grid, _ = drawn_grid(0)
+    effect = grid.estimate.copy()
+    hidden = int(np.argmin(np.abs(grid.estimate)))
+    effect[hidden] = 5.0
+    blind = replace(
+        grid, estimate=np.where(effect == 5.0, 0.0, effect), curvature=1.0 * (effect != 5.0)
+    )
+    assert not screened(blind, effect, 10, 0.95, 0)[hidden]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.floats(1e-3, 1e3))
 def test_chances_are_probabilities_of_cells_not_run_and_have_no_unit(
