@@ -271,6 +271,9 @@ def agreement(exact: FloatArray, estimate: FloatArray) -> dict[str, float]:
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over pairs by task, site and method; ``lowest``: the pair with the lowest Pearson."""
+    # rows of a method that was measured again come last
+    order = {name: place for place, name in enumerate(ALL_METHODS)}
+    rows = rows.sort_values("method", key=lambda names: names.map(order), kind="stable")
     by = rows.groupby(["task", "site", "method"], sort=False)
     numbers = [
         *("pearson", "spearman", "slope", "recall", "run", "cells", "forwards"),

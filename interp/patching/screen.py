@@ -2,7 +2,8 @@
 
 Attribution patching (:mod:`interp.patching.attribution`) costs one backward per pair for the whole grid
 and is an estimate; an exact cell costs a run. So the ``2 k`` cells of largest estimate are run exactly,
-with one drawn at random at every layer to see how far estimates go wrong; then block after block those
+with one drawn at random at every layer, the columns (positions or heads) in turn, to see how far
+estimates go wrong; then block after block those
 that are most likely to be among the ``k`` largest, for what they cost, until no more than a stated
 share of these is expected among the others (:mod:`interp.patching.missed`). What was not run stays NaN:
 an estimate is never mixed with measured values.
@@ -299,12 +300,20 @@ def _run_until(runner: _Runner, k: int, recall: float, seed: int, progress: bool
 
 
 def first_block(grid: ScreenedGrid, k: int, seed: int) -> npt.NDArray[np.intp]:
-    """The ``2 k`` cells of largest estimate, and one at random of every layer."""
+    """The ``2 k`` cells of largest estimate, and one at random of every layer, the columns in turn."""
     order = np.argsort(-np.abs(grid.estimate), kind="stable")
     generator = rng(seed, "random cells of a screen")
-    drawn = [
-        generator.choice(np.flatnonzero(grid.layer == layer)) for layer in np.unique(grid.layer)
-    ]
+    drawn: list[int] = []
+    left: list[int] = []
+    for layer in generator.permutation(np.unique(grid.layer)):
+        cells = np.flatnonzero(grid.layer == layer)
+        # a column that estimates do not see at all is seen by its own random cell
+        open_columns = [column for column in left if column in grid.column[cells]]
+        if not open_columns:
+            left = generator.permutation(np.unique(grid.column)).tolist()
+            open_columns = [column for column in left if column in grid.column[cells]]
+        left.remove(open_columns[0])
+        drawn += cells[grid.column[cells] == open_columns[0]].tolist()
     return np.unique(np.concatenate([order[: 2 * k], np.array(drawn, dtype=np.intp)]))
 
 
