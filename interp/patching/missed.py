@@ -57,8 +57,8 @@ _SHARED: Sequence[tuple[float, float]] = (
 
 _JITTER = 1e-6
 
-_LEAST = 1e-6
-"""Of a size, so that no cell is taken to be known without a run."""
+_LEAST = 0.01
+"""Added to a size: where an estimate leaves nothing out, rounding is no large deviation."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,16 @@ def test_cells_of_large_curvature_are_likelier_to_be_missed() -> None:
     assert chances[bent & small].mean() > 5 * chances[~bent & small].mean()
 
 
+def test_the_random_cells_of_a_screen_see_every_layer_and_every_column() -> None:
+    grid, _ = drawn_grid(0)
+    blind = replace(grid, estimate=np.where(grid.layer == 0, 1.0 + grid.column, 0.0))
+    block = first_block(blind, 5, 0)  # ten cells of largest estimate are all of the first layer
+    rest = block[grid.layer[block] > 0]
+    assert set(grid.layer[block]) == set(grid.layer)
+    assert len(rest) == 11  # one of each other layer
+    assert len(set(grid.column[rest])) >= 9
+
+
 def test_a_single_cell_without_estimate_or_curvature_is_the_stated_limit() -> None:
     """What nothing hints at is found by the random cells or not at all."""
     grid, _ = drawn_grid(0)
