@@ -12,10 +12,10 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 demo: $(VENV)/.run
 	$(BIN)/interp demo
 
-# Lint and types, then the tests without real weights in parallel, of every slow family a sixth of its
+# Lint and types, then the tests without real weights in parallel, of every slow family a tenth of its
 # cases (always the same), then the real weights with all cores to themselves.
 test: lint
-	$(PYTEST) -n 2 --one-in 6 -m "not model" tests
+	$(PYTEST) -n 2 --one-in 10 -m "not model" tests
 	$(PYTEST) -m model tests
 
 # All cases of every family: two hours on 2 cores.

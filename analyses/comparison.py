@@ -3,13 +3,16 @@
     compare(["runs/small", "runs/large"])                     # a column per run, in a notebook a table
     comparison_rows(["runs/small", "runs/large"])             # the numbers, a row per run and finding
 
+Cards stand side by side like any other table, with each run's verdict in the first row; what a card
+shows but does not interpret says so.
+
 Rows are matched by what they are about (condition, context, metric, layer, ...). Where runs ask about
 different conditions, each run's own stands as :data:`OWN`. What is not the same quantity is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,12 @@ OWN = "(its own)"
 """In place of the condition that a run asks about, where others ask about others."""
 
 _OWN_OPTIONS = ("condition", "against")
+
+VERDICT = "verdict"
+"""The table that holds a card's verdict, and the first row of cards side by side."""
+
+_TOLD_BY_THE_PAGE = ("reading", "health", "checks", "null", "is_read")
+"""Columns of a card that are sentences, or told by the cell itself."""
 
 
 def compare(runs: Sequence[str | Path | RunFacts], *, table: str | None = None) -> pd.DataFrame:
@@ -47,11 +56,34 @@ def compare(runs: Sequence[str | Path | RunFacts], *, table: str | None = None) 
     beside = [name for name in rows.attrs["beside"] if _differs(rows, keys, name)]
     for run, own in rows.groupby("run", sort=False):
         shown = own[keys].reset_index(drop=True)
-        shown[str(run)] = pd.Series(list(intervals_of(own, value)), dtype=object)
+        shown[str(run)] = pd.Series(_cells(own, value), dtype=object)
         for name in beside:
             shown[f"{run}: {name}"] = own[name].astype(object).tolist()
         wide = wide.merge(shown, on=keys, how="left")
-    return wide.astype(object).where(wide.notna(), "-")
+    wide = wide.astype(object).where(wide.notna(), "-")
+    return _with_verdicts(wide, rows.attrs["verdicts"], keys)
+
+
+def _cells(own: pd.DataFrame, value: str) -> list[object]:
+    """The intervals of a run; of rows that are not interpreted, which say so."""
+    cells: list[object] = list(intervals_of(own, value))
+    if "is_read" not in own:
+        return cells
+    return [
+        cell if read else f"{cell}, not read"
+        for cell, read in zip(cells, own["is_read"], strict=True)
+    ]
+
+
+def _with_verdicts(
+    wide: pd.DataFrame, verdicts: Mapping[str, str], keys: list[str]
+) -> pd.DataFrame:
+    """Above all rows what each run's card says, where the runs are cards."""
+    if not verdicts:
+        return wide
+    head: dict[str, object] = dict.fromkeys(map(str, wide), "")
+    head |= {keys[0]: VERDICT, **verdicts}
+    return pd.concat([pd.DataFrame([head], dtype=object), wide], ignore_index=True)
 
 
 def _differs(rows: pd.DataFrame, keys: list[str], name: str) -> bool:
@@ -83,11 +115,24 @@ def comparison_rows(
     found = pd.concat(parts, ignore_index=True)
     first = ["run", "model", "items_asked"]
     found = found[[*first, *(column for column in found if column not in first)]]
-    labels = [name for name in _labels_of(tables, value) if name not in keys]
-    verdict = ["verdict"] if "verdict" in found else []
-    beside = [name for name in labels if not pd.api.types.is_float_dtype(found[name])]
-    found.attrs.update(keys=keys, value=value, beside=[*verdict, *beside])
+    labels = [column for column in _labels_of(tables, value) if column not in keys]
+    verdict = [VERDICT] if VERDICT in found else []
+    labels = [column for column in labels if column not in _TOLD_BY_THE_PAGE]
+    beside = [column for column in labels if not pd.api.types.is_float_dtype(found[column])]
+    verdicts = _verdicts(facts) if name == facts[0].main_table() else {}
+    found.attrs.update(keys=keys, value=value, beside=[*verdict, *beside], verdicts=verdicts)
     return found
+
+
+def _verdicts(facts: Sequence[RunFacts]) -> dict[str, str]:
+    """The verdict of every run's card; empty where some run has none."""
+    if not all(VERDICT in one.tables() for one in facts):
+        return {}
+    tables = [one.findings(VERDICT) for one in facts]
+    return {
+        label: str(table["name"].iloc[0])
+        for label, table in zip(_labels(facts), tables, strict=True)
+    }
 
 
 def _require_comparable(facts: Sequence[RunFacts]) -> None:
@@ -138,7 +183,7 @@ def _labels_of(tables: Sequence[pd.DataFrame], value: str) -> list[str]:
     def is_float(name: str) -> bool:
         return any(pd.api.types.is_float_dtype(table[name]) for table in tables)
 
-    words = [name for name in labels if name != "verdict"]
+    words = [name for name in labels if name != VERDICT]
     return sorted(words, key=is_float)
 
 

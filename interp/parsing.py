@@ -94,22 +94,25 @@ class _RefusedValueError(ValueError):
 
 
 def _object(pairs: list[tuple[str, Any]], *, allow_nan: bool) -> dict[str, Any]:
-    """A JSON object, its keys and values checked."""
+    """A JSON object, its keys and values checked.
+
+    Nothing can be wrong with most values, short texts of which files have millions: these, and lists of
+    them, are told apart here; objects inside were checked when they were made.
+    """
     found: dict[str, Any] = {}
     for key, value in pairs:
-        if not _is_plain(key):
+        if not key.isascii():
             _check("", key, allow_nan)
         if key in found:
             raise _RefusedValueError(f", field {key!r}: comes twice in one object")
-        if not _is_plain(value):
+        kind = type(value)
+        plain = kind is int or kind is dict or (kind is str and value.isascii())
+        if kind is list:
+            plain = all(type(one) is str and one.isascii() for one in value)
+        if not plain:
             _check(f", field {key!r}", value, allow_nan)
         found[key] = value
     return found
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether nothing can be wrong with a value: most are short texts, of which files have millions."""
-    return type(value) is int or (type(value) is str and value.isascii())
 
 
 def _check(field: str, value: Any, allow_nan: bool) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,9 @@ OPTIONS = (
     "--window-size=1100,900",
 )
 PATIENCE = 300
-"""Seconds that a page may take on a busy machine."""
+"""Seconds to wait for anything: a busy machine is no fault."""
+AGAIN = 10
+"""Seconds after which an action that had no effect is done again."""
 
 Scheme = Literal["light", "dark"]
 
@@ -60,14 +63,43 @@ def look_as(browser: Any, scheme: Scheme, width: int, *, scripts: bool = True) -
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not scripts})
 
 
-def opened(browser: Any, path: Path, ready: str) -> list[Any]:
+def opened(browser: Any, path: Path, ready: str) -> list[str]:
     """Open a page, wait for something it must draw, and return what the console said."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     browser.get_log("performance")  # of the page before
     browser.get(path.as_uri())
-    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script(f"return Boolean({ready})"))
-    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    until(browser, f"return Boolean({ready})")
+    return errors_of(browser)
+
+
+def until(browser: Any, script: str, *arguments: Any) -> Any:
+    """Wait until a script returns something true; returns it."""
+    return act(browser, lambda: None, script, *arguments)
+
+
+def act(browser: Any, action: Callable[[], Any], script: str, *arguments: Any) -> Any:
+    """Do something until a script returns something true; returns that.
+
+    It is done again where it had no effect: the page may not have been ready for it.
+    """
+    from selenium.common.exceptions import TimeoutException, WebDriverException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with suppress(TimeoutException):
+            with suppress(WebDriverException):  # what it aims at was drawn anew
+                action()
+            return WebDriverWait(browser, AGAIN).until(
+                lambda page: page.execute_script(script, *arguments)
+            )
+    text = browser.execute_script("return document.body.innerText")
+    said = "\n".join([f"not within {PATIENCE} s: {script} {arguments}", "the page:", text])
+    raise AssertionError("\n".join([said, "its console:", *errors_of(browser)]))
+
+
+def errors_of(browser: Any) -> list[str]:
+    """What the console called an error since the last time."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def asked_of_others(browser: Any) -> list[str]:

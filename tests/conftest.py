@@ -31,7 +31,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the process that starts the workers n
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--one-in 6``: a sixth of every slow family, which is what ``make test`` runs."""
+    """``--one-in 10``: a tenth of every slow family, which is what ``make test`` runs."""
     parser.addoption(
         "--one-in",
         type=int,

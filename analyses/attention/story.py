@@ -20,8 +20,9 @@ PAGE = "attention"
 """The page beside the report: the view alone."""
 
 CAPTION = (
-    "The maps and the table are means over items; tokens are those of one item, an example at heads "
-    "that were picked for their size. Attention shows what is read, not what is used."
+    "The maps and the table are means over items: to the instruction from all later positions over all "
+    "wordings, between other spans over one wording per item. Tokens are those of one item, an example "
+    "at heads that were picked for their size. Attention shows what is read, not what is used."
 )
 
 

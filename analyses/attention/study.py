@@ -21,7 +21,7 @@ from analyses.contrast import (
     slots_of,
 )
 from analyses.study import Lab, Saved, Step, Steps, Story
-from interp.activations import read_attention
+from interp.activations import read_attention, read_span_attention
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.patching import knockout
@@ -53,6 +53,17 @@ class PatternUnit:
     def key(self) -> dict[str, Any]:
         """What decides its rows."""
         return {**self.of.key(), "condition": self.condition, "layers": self.layers}
+
+
+@dataclass(frozen=True)
+class SpansUnit:
+    """The mass from every span to every span in a unit's two prompts."""
+
+    of: Unit
+
+    def key(self) -> dict[str, Any]:
+        """What decides its rows."""
+        return {**self.of.key(), "spans": "all"}
 
 
 @dataclass(frozen=True)
@@ -97,14 +108,20 @@ class Attention:
 
         units = units_of(bench)
         mass = yield Step("attention", units, key=key, compute=measure_mass)
+        once = list({unit.item.id: unit for unit in reversed(units_of(bench, CONTROL))}.values())[
+            ::-1
+        ]
+        yield Step(
+            "spans",
+            [SpansUnit(unit) for unit in once],
+            key=lambda unit: key(unit.of) | unit.key(),
+            compute=measure_spans,
+        )
         blocked = None
         if bench.config.heads == "knockout":
-            first_of = {
-                unit.item.id: KnockoutUnit(unit) for unit in reversed(units_of(bench, CONTROL))
-            }
             blocked = yield Step(
                 "knockout",
-                list(first_of.values())[::-1],
+                [KnockoutUnit(unit) for unit in once],
                 key=lambda unit: key(unit.of) | unit.key(),
                 compute=measure_knockout,
             )
@@ -121,8 +138,8 @@ class Attention:
         return tables.read(asked, saved)
 
     def tables(self, result: AttentionResult) -> Mapping[str, pd.DataFrame]:
-        """The heads."""
-        return {"heads": result.heads}
+        """The heads, and the mass from every span to every span."""
+        return {"heads": result.heads, "span_to_span": result.span_to_span()}
 
     def story(self, result: AttentionResult) -> Story:
         """The head that stands out, its control, and pages to look at."""
@@ -158,6 +175,24 @@ def measure_mass(bench: PromptBench[AttentionConfig], unit: Unit) -> pd.DataFram
         rows = pd.DataFrame(labels, index=cells).reset_index()
         frames.append(rows[[*labels, "layer", "head"]].assign(mass=mass.flatten().tolist()))
     return pd.concat(frames, ignore_index=True)
+
+
+def measure_spans(bench: PromptBench[AttentionConfig], unit: SpansUnit) -> pd.DataFrame:
+    """A row per prompt: the mass from every span to every span, ``[layer, head, query, key]``, flat."""
+    rows = []
+    for condition, prompt in _prompts(bench, unit.of).items():
+        found = read_span_attention(bench.model, prompt)
+        rows.append(
+            {
+                "item": unit.of.item.id,
+                "condition": condition,
+                "n_heads": found.values.shape[1],
+                "queries": list(found.queries),
+                "keys": list(found.keys),
+                "mass": found.values.flatten().numpy(),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def measure_knockout(bench: PromptBench[AttentionConfig], unit: KnockoutUnit) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from analyses.attention.config import AttentionConfig, named_heads
 from analyses.contrast import CONTROL, Question
 from analyses.study import Saved
 from interp.activations import AttentionPatterns, SpanAttention
-from interp.activations.span_attention import LATER
+from interp.activations.span_attention import LATER, mean_span_attention
 from interp.data import ChoiceItem
 from interp.display import short_repr
 from interp.errors import InterpError
@@ -34,8 +34,10 @@ class AttentionResult:
 
     ``mass``: a row per prompt, layer and head. ``heads``: per contrast and head the mean mass of the
     treated prompts (``treated``) and of their placebos (``placebo``), and the difference with its
-    interval and ``p_corrected`` over all heads. ``patterns``: of one item's two prompts, at the layers
-    of the heads that are ``shown`` token by token.
+    interval and ``p_corrected`` over all heads. ``spans``: by condition (and ``placebo``) the mass from
+    every span to every span, the mean over items with one wording each (none in runs of before it
+    was saved). ``patterns``: of one item's two prompts, at the layers of the heads that are ``shown``
+    token by token.
     """
 
     config: AttentionConfig
@@ -44,6 +46,7 @@ class AttentionResult:
     spec: ConditionSpec
     mass: pd.DataFrame
     heads: pd.DataFrame
+    spans: dict[str, SpanAttention]
     patterns: dict[str, AttentionPatterns]
     shown: tuple[Head, ...]
     report: Path
@@ -53,6 +56,20 @@ class AttentionResult:
     def grid(self, contrast: str, column: str) -> FloatArray:
         """A column of ``heads`` as ``[layer, head]``."""
         return head_grid(self.heads[self.heads["contrast"] == contrast], column)
+
+    def span_to_span(self) -> pd.DataFrame:
+        """A row per condition, layer, head, query span and key span: ``mass``, and ``n_prompts``.
+
+        Query spans are the prompt's and ``later positions``, those after the key span.
+        """
+        frames = [
+            masses.to_dataframe().assign(condition=name, n_prompts=masses.n_prompts)
+            for name, masses in self.spans.items()
+        ]
+        columns = ["condition", "layer", "head", "query", "key", "mass", "n_prompts"]
+        if not frames:
+            return pd.DataFrame(columns=columns)
+        return pd.concat(frames, ignore_index=True)[columns].dropna(ignore_index=True)
 
     def most_above_placebo(self, contrast: str) -> dict[Any, Any]:
         """The row of ``heads`` with the largest difference, whether it stands out or not."""
@@ -82,10 +99,19 @@ def read(asked: Question[AttentionConfig], saved: Saved) -> AttentionResult:
         heads=pd.concat(
             [head_table(mass, name, asked.config.seed) for name in contrasts], ignore_index=True
         ),
+        spans=mean_spans(saved.table("spans")) if saved.has("spans") else {},
         patterns=patterns,
         shown=choose_heads(asked.config, mass, blocked, layers=kept),
         report=saved.report,
     )
+
+
+def mean_spans(rows: pd.DataFrame) -> dict[str, SpanAttention]:
+    """The mean over items of every condition's masses from span to span."""
+    return {
+        str(name): mean_span_attention([masses_of(row) for row in own.to_dict("records")])
+        for name, own in rows.groupby("condition", sort=False)
+    }
 
 
 def choose_heads(
@@ -127,14 +153,24 @@ def require_heads(config: AttentionConfig, cfg: Any) -> None:
 
 
 def span_attention(done: AttentionResult, arm: str) -> SpanAttention:
-    """The mean mass of all later positions on the instruction (``treated``) or its ``placebo``."""
-    values = torch.tensor(done.grid(done.config.condition, arm), dtype=torch.float32)
-    n_layers = len(values)
-    rows = done.mass[done.mass["contrast"] == done.config.condition]
-    n_prompts = len(rows[["item", "slot"]].drop_duplicates())
-    return SpanAttention(
-        values[:, :, None, None], tuple(range(n_layers)), (LATER,), ("instruction",), n_prompts
-    )
+    """From span to span, of the ``treated`` prompts or of their ``placebo``.
+
+    From all later positions to the instruction it is the mean over all wordings, as in ``heads``.
+    """
+    contrast = done.config.condition
+    to_instruction = torch.tensor(done.grid(contrast, arm), dtype=torch.float32)
+    masses = done.spans.get(contrast if arm == "treated" else arm)
+    if masses is None:
+        rows = done.mass[done.mass["contrast"] == contrast]
+        n_prompts, layers = (
+            len(rows[["item", "slot"]].drop_duplicates()),
+            range(len(to_instruction)),
+        )
+        values = to_instruction[:, :, None, None]
+        return SpanAttention(values, tuple(layers), (LATER,), ("instruction",), n_prompts)
+    values = masses.values.clone()
+    values[:, :, masses.queries.index(LATER), masses.keys.index("instruction")] = to_instruction
+    return replace(masses, values=values)
 
 
 def head_means(mass: pd.DataFrame, contrast: str) -> pd.DataFrame:
@@ -181,6 +217,14 @@ def head_grid(rows: pd.DataFrame, column: str) -> FloatArray:
 def most_above_placebo(heads: pd.DataFrame) -> dict[Any, Any]:
     """The row of :func:`head_means` or :func:`head_table` with the largest difference."""
     return heads.nlargest(1, "estimate").to_dict("records")[0]
+
+
+def masses_of(row: Mapping[Any, Any]) -> SpanAttention:
+    """The masses of a prompt from its row: ``mass`` is ``[layer, head, query, key]``, flat."""
+    queries, keys = tuple(map(str, row["queries"])), tuple(map(str, row["keys"]))
+    values = torch.tensor(row["mass"], dtype=torch.float32)
+    values = values.reshape(-1, int(row["n_heads"]), len(queries), len(keys))
+    return SpanAttention(values, tuple(range(len(values))), queries, keys)
 
 
 def patterns_of(row: Mapping[Any, Any]) -> AttentionPatterns:

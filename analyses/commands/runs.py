@@ -193,6 +193,8 @@ def _write(facts: Sequence[RunFacts], wide: pd.DataFrame, table: str | None, out
 
     make_folder(out.parent)
     rows = comparison_rows(facts, table=table)
+    if rows.attrs["verdicts"]:
+        rows["verdict_of_card"] = rows["run"].map(rows.attrs["verdicts"])
     with atomic_path(out) as path:
         if out.suffix == ".csv":
             rows.to_csv(path, index=False, lineterminator="\n")

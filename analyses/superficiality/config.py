@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from analyses.config import ContrastConfig, Limit, Out, RequireMatch
+from analyses.config import AsList, ContrastConfig, Limit, Out, RequireMatch
+from interp.superficiality.groups import FURTHER, FURTHER_ITEMS, FurtherRows
 
 
 class SuperficialityConfig(ContrastConfig):
@@ -16,6 +17,7 @@ class SuperficialityConfig(ContrastConfig):
     examples: ClassVar[tuple[str, ...]] = (
         "interp superficiality --items bbq --out runs/card",
         "interp superficiality --items winogender --condition gender --limit 40 --causal 40",
+        "interp superficiality --items bbq --direction runs/direction/direction.safetensors",
         "interp superficiality --model path/to/model --items bundled --limit 24 --causal 24",
     )
 
@@ -29,9 +31,28 @@ class SuperficialityConfig(ContrastConfig):
     orders: int = Field(
         1, ge=1, description="Cyclic orders of the options that behaviour is a mean over, at most."
     )
+    direction: Annotated[
+        Path | None,
+        Field(
+            description="A direction's file (interp direction fit): adds the rows along it and a "
+            "second verdict. Without one these are left out."
+        ),
+    ] = None
     untrained: int = Field(
         12,
         ge=0,
         description="Patched items that an untrained copy of the model is asked; 0 leaves it out.",
+    )
+    further: Annotated[
+        tuple[FurtherRows, ...],
+        AsList,
+        Field(
+            description="Groups of rows behind the route, comma-separated; empty leaves all out."
+        ),
+    ] = FURTHER
+    further_items: int = Field(
+        FURTHER_ITEMS,
+        ge=2,
+        description="Patched items in those of these rows that cost most.",
     )
     out: Out = Path("runs/superficiality")

@@ -13,6 +13,9 @@ from analyses.study import Story
 from analyses.superficiality.tables import SuperficialityResult
 from interp import viz
 from interp.stats import intervals_of
+from interp.superficiality import CardVerdict
+from interp.superficiality.instrument import INSTRUMENT
+from interp.superficiality.mediation import R_IN
 from interp.superficiality.rows import BEHAVIOUR, BEHAVIOUR_AFTER, metric_name
 from interp.viz import Section
 
@@ -25,13 +28,30 @@ _ROWS = (
     "Shares are of B, in the same pairs: 0 is the placebo run, 1 the corrected one; 95 % intervals "
     "(Fieller), wordings and clusters of items random. p is corrected over the rows (Holm)."
 )
+_CHECKED = (
+    "What was measured of each row beside its interval. A check that fails forbids the reading, but for "
+    "those that are stated only (a dose, the sum of spans, the overlap of two halves' top heads from "
+    "too few items)."
+)
 _LIMITS = (
     "Content is the context's and the question's tokens; the options, the template and the answer "
     "prefix read it. What is stored in the options' own states counts as the way to the answer.",
     "A content share says through which positions the effect runs, not that what changed is moral.",
-    "No direction is read here: whether the change lies along a morality direction is not asked.",
+    "Polarity, residue and the rows behind them are read beside the verdict; no rule of it reads them.",
     "The bounds of the verdict were fixed before any card was computed. Changed content is read on the "
     "items in the lower half of the placebo's metric, and speaks of them alone.",
+)
+
+_NO_DIRECTION = (
+    "No direction was given (--direction): whether the change lies along one is not asked, and there is "
+    "no verdict on it."
+)
+_ALONG = (
+    "Coordinates along the direction are exchanged between the two runs of a pair, on the current "
+    "state, layer after layer. R compares what it carries with what the oracle carries: the leading "
+    "directions of the very shift, fitted on other items and other wordings. These rows are read only "
+    "where the direction is a valid instrument: it tells fair from biased statements that share their "
+    "words, and the model's judgement of them follows it."
 )
 
 
@@ -45,13 +65,13 @@ def tell(done: SuperficialityResult) -> Story:
         sections=[
             Section(
                 "The verdict",
-                paragraphs=[
-                    _ASKED,
-                    f"Verdict: {verdict.name} (rule {verdict.rule}). {verdict.because[:1].upper()}"
-                    f"{verdict.because[1:]}. {verdict.otherwise}",
-                ],
+                paragraphs=[_ASKED, *_verdicts(done)],
                 figures=[
-                    (figure, "B, the shares of it by route, and the depth at which it is reached.")
+                    (
+                        figure,
+                        "B, the shares of it by route, in parts and along a direction, and the depth at "
+                        "which it is reached.",
+                    )
                 ],
             ),
             Section(
@@ -73,6 +93,8 @@ def tell(done: SuperficialityResult) -> Story:
                 ],
                 tables=[(rows, _ROWS)],
             ),
+            *_along(done),
+            Section("What the rows rest on", tables=[(_checks(done), _CHECKED)]),
             limits(done.card, [_sample(done), *_LIMITS]),
         ],
         figures={"scorecard": figure},
@@ -80,6 +102,51 @@ def tell(done: SuperficialityResult) -> Story:
         headline=f"“{done.config.condition}”: {verdict.name}. {verdict.because[:1].upper()}"
         f"{verdict.because[1:]}.",
     )
+
+
+def _verdicts(done: SuperficialityResult) -> list[str]:
+    """On the route, and on the direction or that none was given."""
+    found = done.scorecard.direction_verdict
+    said = [_say_verdict("Verdict", done.scorecard.verdict)]
+    return [*said, _NO_DIRECTION if found is None else _say_verdict("Along the direction", found)]
+
+
+def _say_verdict(of: str, found: CardVerdict) -> str:
+    because = f"{found.because[:1].upper()}{found.because[1:]}"
+    return f"{of}: {found.name} (rule {found.rule}). {because}. {found.otherwise}"
+
+
+def _along(done: SuperficialityResult) -> list[Section]:
+    """What the direction carries in every setting, and what makes it an instrument."""
+    if done.scorecard.direction_verdict is None:
+        return []
+    instrument, exchanged = (done.scorecard[name].table for name in (INSTRUMENT, R_IN))
+    checks = pd.DataFrame(
+        {
+            "measured": instrument["measured"],
+            "number": intervals_of(instrument),
+            "null directions below": instrument["beyond"].where(
+                instrument["measured"].str.startswith("judgement")
+            ),
+        }
+    )
+    shares = exchanged[["space", "k", "way", "rows", "places"]].rename(
+        columns={"rows": "positions", "places": "layers"}
+    )
+    return [
+        Section(
+            "Along the direction",
+            paragraphs=[_ALONG, done.scorecard[INSTRUMENT].reading],
+            tables=[
+                (checks, "The instrument check."),
+                (
+                    shares.assign(share=pd.Series(intervals_of(exchanged), dtype=object)),
+                    "Share of B by exchange: whole is along and orthogonal together, own the "
+                    "direction's own layer, behind the positions behind the instruction.",
+                ),
+            ],
+        )
+    ]
 
 
 def _sample(done: SuperficialityResult) -> str:
@@ -115,6 +182,11 @@ def _effects(done: SuperficialityResult) -> pd.DataFrame:
             "wordings": table["texts"],
         }
     )
+
+
+def _checks(done: SuperficialityResult) -> pd.DataFrame:
+    rows = [(row.name, row.checks, row.why_not) for row in done.scorecard if row.health]
+    return pd.DataFrame(rows, columns=["row", "measured", "why it is not read"])
 
 
 def _rows(done: SuperficialityResult) -> pd.DataFrame:

@@ -12,21 +12,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
-from analyses.contrast import PromptBench, Question, digest_prompts, example_step
+from analyses.contrast import PromptBench, digest_prompts, example_step
 from analyses.study import Lab, Saved, Step, Steps, Story
 from analyses.superficiality import story, tables
-from analyses.superficiality.asked import ask
+from analyses.superficiality.along import AlongBench, along_bench, along_steps
+from analyses.superficiality.asked import CardQuestion, ask
 from analyses.superficiality.config import SuperficialityConfig
 from analyses.superficiality.tables import SuperficialityResult
 from interp.data import ChoiceItem
 from interp.models import untrained_copy
 from interp.prompts import Placement, PromptPair, TextBank
 from interp.superficiality import content_shift, measure_routes
-from interp.superficiality.measure import asked_texts, causal_pairs, measure_behaviour
+from interp.superficiality.behaviour import asked_texts, measure_behaviour
+from interp.superficiality.further import (
+    FurtherBench,
+    FurtherUnit,
+    compute_unit,
+    further_steps,
+    measure_states,
+    needs_states,
+)
+from interp.superficiality.measure import causal_pairs
 from interp.superficiality.routes import donors_of
 from interp.superficiality.scorecard import low_items
-
-_Asked = Question[SuperficialityConfig]
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class CardBench:
     """The model, its untrained copy where one is asked, and the pairs that are patched, by item.
 
     ``shifts [pair, span, layer, d_model]``: the content's mean change of every pair, in their order.
+    ``along``: what the rows along a direction take; None without one.
     """
 
     config: SuperficialityConfig
@@ -43,6 +52,8 @@ class CardBench:
     items: tuple[ChoiceItem, ...]
     pairs: Mapping[str, PromptPair]
     shifts: Tensor
+    further: FurtherBench
+    along: AlongBench | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,11 @@ class Superficiality:
     name = "superficiality"
     Config = SuperficialityConfig
 
-    def ask(self, config: SuperficialityConfig, *, progress: bool = True) -> _Asked:
+    def ask(self, config: SuperficialityConfig, *, progress: bool = True) -> CardQuestion:
         """See :func:`analyses.superficiality.asked.ask`."""
         return ask(config, progress=progress)
 
-    def bench(self, asked: _Asked, lab: Lab) -> CardBench:
+    def bench(self, asked: CardQuestion, lab: Lab) -> CardBench:
         """Model, pairs and their shifts; refuses items of which no pair can be patched."""
         config, model = asked.config, lab.model
         bank = PromptBench.of(asked, lab).bank
@@ -82,6 +93,14 @@ class Superficiality:
             shifts = torch.stack([content_shift(model, pair).float().cpu() for pair in pairs])
             save_file({"shifts": shifts.contiguous()}, path)
 
+        def make_states(path: Path) -> None:
+            asked_for = (model, bank, pairs, config.condition)
+            found = measure_states(*asked_for, progress=lab.progress)
+            save_file({"states": found.contiguous()}, path)
+
+        states = None
+        if needs_states(config.further):
+            states = load_file(lab.file("states.safetensors", make_states))["states"]
         return CardBench(
             config,
             model,
@@ -90,10 +109,21 @@ class Superficiality:
             asked.items,
             {pair.item.id: pair for pair in pairs if pair.item is not None},
             load_file(lab.file("shifts.safetensors", make))["shifts"],
+            FurtherBench(
+                model,
+                bank,
+                config.condition,
+                config.texts,
+                tuple(pairs),
+                config.further_items,
+                states,
+                config.seed,
+            ),
+            along_bench(lab, asked.given, pairs, config.seed),
         )
 
-    def steps(self, asked: _Asked, bench: CardBench) -> Steps:
-        """Behaviour in both placements; patched runs; the untrained copy's; an example."""
+    def steps(self, asked: CardQuestion, bench: CardBench) -> Steps:
+        """Behaviour in both placements; patched runs; the untrained copy's; further rows; an example."""
         readings = yield Step("behaviour", bench.items, key=_key(bench, "before"), compute=behave)
         yield Step("behaviour_after", bench.items, key=_key(bench, "after"), compute=behave_after)
         low = low_items(readings, bench.pairs)
@@ -106,14 +136,16 @@ class Superficiality:
             CausalUnit(unit.item, unit.source, unit.destination, own)
             for unit, own in zip(plain, donors, strict=True)
         ]
-        yield Step("runs", units, key=lambda unit: unit.key, compute=patch_routes)
+        runs = yield Step("runs", units, key=lambda unit: unit.key, compute=patch_routes)
         if bench.untrained is not None:
             few = plain[: bench.config.untrained]
             yield Step("untrained", few, key=lambda unit: unit.key, compute=patch_untrained)
+        yield from _further(bench, runs)
+        yield from along_steps(bench)
         words = asked_texts(bench.bank, bench.items[0], bench.config.condition, 1)
         yield example_step({side: texts[0].text or "" for side, texts in words.items()})
 
-    def read(self, asked: _Asked, saved: Saved) -> SuperficialityResult:
+    def read(self, asked: CardQuestion, saved: Saved) -> SuperficialityResult:
         """The scorecard of the saved tables."""
         return tables.read(asked, saved)
 
@@ -148,6 +180,23 @@ def patch_untrained(bench: CardBench, unit: CausalUnit) -> pd.DataFrame:
     """The routes in the untrained copy."""
     assert bench.untrained is not None  # the step's condition
     return measure_routes(bench.untrained, [bench.pairs[unit.item]], onset=False)
+
+
+def measure_unit(bench: CardBench, unit: FurtherUnit) -> pd.DataFrame:
+    """A unit of a further table."""
+    return compute_unit(bench.further, unit)
+
+
+def _further(bench: CardBench, runs: pd.DataFrame) -> Steps:
+    """The tables of the further rows that were asked for, one after the other."""
+    tables = further_steps(bench.further, runs, bench.config.further)
+    units = next(tables, None)
+    while units is not None:
+        table = yield Step(units[0].table, units, key=lambda unit: unit.key, compute=measure_unit)
+        try:
+            units = tables.send(table)
+        except StopIteration:
+            return
 
 
 def _behave(bench: CardBench, item: ChoiceItem, placement: Placement) -> pd.DataFrame:

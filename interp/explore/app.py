@@ -1,7 +1,7 @@
 """The explorer's widgets: choices on top, tabs of panes below.
 
-A tab's short views are drawn when it is looked at, the map when its button is pressed; an error is one
-line in its pane. The widgets hold no results: they show what :class:`interp.explore.Explorer` draws.
+A tab's short views are drawn when it is looked at, those with a button when it is pressed; an error is
+one line in its pane. The widgets hold no results: they show what :class:`interp.explore.Explorer` draws.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ipywidgets as ipw
@@ -21,6 +22,7 @@ from interp.explore.explorer import VIEWS, Explorer
 from interp.explore.pane import Pane
 from interp.explore.readings import NO_DIRECTION
 from interp.explore.show import draw_or_say
+from interp.explore.turns import Turns
 from interp.explore.views import Drawn
 from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES
 
@@ -40,6 +42,7 @@ _TITLES = {
     "cell_attention": "The cell: attention of the head chosen",
     "edited_options": "What is answered after the change",
     "edited_lens": "The lens after the change",
+    "edited_continuation": "What is said after the change",
     "edited_attention": "Attention after the change",
 }
 
@@ -70,9 +73,12 @@ _TABS = (
     _Tab(
         "Knock out, steer",
         ("blocked", "span", "layer", "head", "dose"),
-        (("edited_options", "edited_lens"), ("edited_attention",)),
+        (("edited_options", "edited_lens"), ("edited_continuation",), ("edited_attention",)),
     ),
 )
+
+_BUTTONS = {"map": "Compute the map", "edited_continuation": "Generate"}
+"""What computes a view that is drawn on request."""
 
 
 class App:
@@ -81,11 +87,13 @@ class App:
     def __init__(self, explorer: Explorer) -> None:
         self._explorer: Explorer | None = explorer
         self._setting = False
+        self._turns = Turns()
         self.controls = make_controls(explorer)
         self.panes = {name: Pane(_TITLES[name]) for name in VIEWS}
-        self.compute = ipw.Button(
-            description="Compute the map", button_style="primary", layout={"width": "150px"}
-        )
+        self.buttons = {
+            name: ipw.Button(description=said, button_style="primary", layout={"width": "150px"})
+            for name, said in _BUTTONS.items()
+        }
         self.progress = ipw.Output()
         self.error = ipw.HTML()
         self.saved_panes: tuple[Pane, ...] = ()
@@ -133,10 +141,12 @@ class App:
         explorer, pane = self._explorer, self.panes[name]
         assert explorer is not None
         note = self._note(name)
+        if name in self.buttons:
+            self.buttons[name].disabled = bool(note)
         if note:
             pane.empty(note)
-        elif VIEWS[name].long and not self._is_drawn(name):
-            pane.empty(self._cost())
+        elif name in self.buttons and not self._is_drawn(name):
+            pane.empty(self._cost(name))
         elif visible or self._is_drawn(name):
             self._draw(name)
         else:
@@ -174,27 +184,29 @@ class App:
             pane.title = f"{explorer.cell_title()}: what is answered"
         pane.busy = False
 
-    def _cost(self) -> str:
+    def _cost(self, name: str) -> str:
         assert self._explorer is not None
         try:
-            return f"Not computed yet. {self._explorer.cost()}"
+            return f"Not computed yet. {self._explorer.cost(name)}"
         except InterpError as error:
             return str(error)
 
-    def _compute(self, button: Any) -> None:
-        self.compute.disabled = True
+    def _compute(self, name: str) -> None:
+        if self._explorer is None:
+            return
+        self.buttons[name].disabled = True
         self.progress.clear_output()
         try:
             with self.progress:
-                self._draw("map", progress=True)
+                self._draw(name, progress=True)
             self.progress.clear_output()
         finally:
-            self.compute.disabled = False
+            self.buttons[name].disabled = False
 
-    def _choose(self, change: Any, name: str) -> None:
+    def _choose(self, value: Any, name: str) -> None:
         if self._setting or self._explorer is None:
             return
-        explorer, value = self._explorer, change["new"]
+        explorer = self._explorer
         changes = {name: value}
         if name == "condition":  # another one may have fewer texts, another item fewer options
             n_wordings = explorer.explored.n_wordings(value)
@@ -219,8 +231,8 @@ class App:
             with self._quiet():
                 self.controls["site"].value = "z"
 
-    def _clicked(self, change: Any) -> None:
-        explorer, place = self._explorer, change["new"]
+    def _clicked(self, place: Any) -> None:
+        explorer = self._explorer
         if explorer is None or not place:
             return
         layer, column = round(float(place["y"])), round(float(place["x"]))
@@ -257,18 +269,27 @@ class App:
             self._setting = before
 
     def _listen(self, explorer: Explorer) -> None:
+        take = self._turns.take
         for name, control in self.controls.items():
-            control.observe(lambda change, name=name: self._choose(change, name), "value")
-        self.tabs.observe(lambda change: self.refresh(), "selected_index")
-        self.compute.on_click(self._compute)
-        self.panes["map"].observe(self._clicked, "clicked")
-        self._closing.on_click(lambda button: explorer.close())
+            control.observe(
+                lambda change, name=name: take(partial(self._choose, change["new"], name)), "value"
+            )
+        self.tabs.observe(lambda change: take(self.refresh), "selected_index")
+        for name, button in self.buttons.items():
+            button.on_click(lambda button, name=name: take(partial(self._compute, name)))
+        self.panes["map"].observe(
+            lambda change: take(partial(self._clicked, change["new"])), "clicked"
+        )
+        self._closing.on_click(lambda button: take(explorer.close))
 
     def _head(self, explorer: Explorer) -> Any:
         what = "live" if explorer.live else "a finished run, without a model"
         text = f"<b>{escape_html(explorer.title)}</b> · {what}"
-        line = ipw.HTML(f'<div class="interp-explore-head">{text}</div>')
-        return _row([line, self._closing], justify_content="space-between")
+        line = ipw.HTML(
+            f'<div class="interp-explore-head">{text}</div>',
+            layout={"flex": "1 1 0", "min_width": "0"},
+        )
+        return _row([line, self._closing], flex_flow="row nowrap")
 
     def _chooser(self) -> list[Any]:
         item = self.controls["item"]
@@ -288,7 +309,8 @@ class App:
             for pane in self.panes.values():
                 pane.greyed = True
                 pane.empty(NEEDS_MODEL)
-            self.compute.disabled = True
+            for button in self.buttons.values():
+                button.disabled = True
         boxes = [self._box(tab) for tab in _TABS]
         titles = [tab.title for tab in _TABS]
         if not live:
@@ -298,8 +320,10 @@ class App:
 
     def _box(self, tab: _Tab) -> Any:
         above: list[Any] = [self.controls[name] for name in tab.controls]
-        if tab.title == "Map":
-            above.insert(3, self.compute)
+        for name in tab.views:
+            if name in self.buttons:
+                above.append(self.buttons[name])
+        if "map" in tab.views:
             above.append(self.progress)
         rows = [
             _panes([self.panes[name] for name in row], "2" if row[0] == "map" else "1")

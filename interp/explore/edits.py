@@ -12,8 +12,11 @@ from interp.activations import read_attention
 from interp.directions import Direction
 from interp.errors import InterpError
 from interp.explore.readings import (
+    attention_of,
     both_options,
     layers_of,
+    lens_of,
+    options_of,
     position_name,
     query_of,
     require_direction,
@@ -29,6 +32,7 @@ from interp.patching import (
     blocked_edges,
     cell_patches,
     plan_sweep,
+    read_continuation,
     read_options,
     sweep,
 )
@@ -37,8 +41,11 @@ from interp.patching.plan import default_spans
 from interp.patching.positions import positions_of
 from interp.patching.sites import HEAD_SITES, KEY_VALUE_SITES, Cells
 from interp.prompts import PromptPair
-from interp.viz import coloured_tokens, heatmap, lens_runs, option_probabilities
+from interp.viz import coloured_tokens, continuations, heatmap, lens_runs, option_probabilities
 from interp.viz.grids import position_label
+
+N_NEW = 24
+"""Tokens that are generated at most."""
 
 _PATCHES = "patches"
 
@@ -178,18 +185,42 @@ def draw_edited_options(scene: Scene, edit: ChangedRun) -> Drawn:
     with _changed(scene, edit):
         edited = read_options(scene.model, pair, patches=edit.patches)
     readings = {
-        source: read_options(scene.model, pair, run="source"),
-        destination: read_options(scene.model, pair),
+        source: options_of(scene, "source"),
+        destination: options_of(scene, "destination"),
         edit.name: edited,
     }
     patches = ", patches=patches" if edit.patches_code else ""
     line = f"edited = interp.patching.read_options(model, pair{patches})"
-    lines = [f"with {edit.steering_code()}:", f"    {line}"] if edit.steers() else [line]
     shown = mapping({**both_options(pair), edit.name: "edited"})
     return Drawn(
         option_probabilities(readings),
-        scene.code(*edit.made, *lines, f"figure = interp.viz.option_probabilities({shown})"),
+        scene.code(
+            *edit.made, *_steered(edit, line), f"figure = interp.viz.option_probabilities({shown})"
+        ),
         answers_line({destination: readings[destination], edit.name: edited}),
+    )
+
+
+def draw_edited_continuation(scene: Scene, edit: ChangedRun) -> Drawn:
+    """What the destination goes on to say, without the change and with it."""
+    pair, destination = scene.pair, names_of(scene.pair)[1]
+    plain = scene.read(
+        "continuation", lambda: read_continuation(scene.model, pair, max_new_tokens=N_NEW)
+    )
+    with _changed(scene, edit):
+        edited = read_continuation(scene.model, pair, patches=edit.patches, max_new_tokens=N_NEW)
+    read = "interp.patching.read_continuation"
+    patches = [f"patches={_PATCHES}"] if edit.patches_code else []
+    line = f"edited = {call(read, 'model', 'pair', *patches, max_new_tokens=N_NEW)}"
+    shown = mapping(
+        {destination: call(read, "model", "pair", max_new_tokens=N_NEW), edit.name: "edited"}
+    )
+    return Drawn(
+        continuations({destination: plain, edit.name: edited}),
+        scene.code(
+            *edit.made, *_steered(edit, line), f"figure = interp.viz.continuations({shown})"
+        ),
+        "the same" if plain.ids.equal(edited.ids) else "another text, underlined where it parts",
     )
 
 
@@ -200,8 +231,8 @@ def draw_edited_lens(scene: Scene, edit: ChangedRun) -> Drawn:
     with _changed(scene, edit), applied(scene.model, edit.patches):
         edited = lens_prompt(scene.model, pair.destination, target)
     readings = {
-        source: lens_prompt(scene.model, pair.source, target),
-        destination: lens_prompt(scene.model, pair.destination, target),
+        source: lens_of(scene, "source"),
+        destination: lens_of(scene, "destination"),
         edit.name: edited,
     }
     lens = "interp.lens.lens_prompt"
@@ -224,7 +255,7 @@ def draw_edited_attention(scene: Scene, edit: ChangedRun) -> Drawn:
     pair, state = scene.pair, scene.state
     require_head(scene.model, state.layer, state.head)
     query, destination = query_of(pair, state.query), names_of(pair)[1]
-    before = read_attention(scene.model, pair.destination, layers=[state.layer])
+    before = attention_of(scene, "destination", state.layer)
     with _changed(scene, edit), applied(scene.model, edit.patches):
         after = read_attention(scene.model, pair.destination, layers=[state.layer])
     rows = {
@@ -258,6 +289,11 @@ def _changed(scene: Scene, edit: ChangedRun) -> Iterator[None]:
         steers = edit.direction.apply(scene.model, strength=edit.dose)  # type: ignore[assignment]
     with steers:
         yield
+
+
+def _steered(edit: ChangedRun, line: str) -> list[str]:
+    """A line, inside the context that steers where there is one."""
+    return [f"with {edit.steering_code()}:", f"    {line}"] if edit.steers() else [line]
 
 
 def _with(edit: ChangedRun) -> str:
@@ -297,7 +333,7 @@ _CELL = (*MAP, "cell")
 _OWN = (*PAIR, "blocked", "span", "layer", "head", "dose")
 
 EDITS = (
-    View("map", MAP, draw_map, long=True),
+    View("map", MAP, draw_map, map_cost),
     View("cell_options", _CELL, lambda scene: draw_edited_options(scene, cell_edit(scene))),
     View("cell_lens", _CELL, lambda scene: draw_edited_lens(scene, cell_edit(scene))),
     View(
@@ -307,6 +343,12 @@ EDITS = (
     ),
     View("edited_options", _OWN, lambda scene: draw_edited_options(scene, own_edit(scene))),
     View("edited_lens", _OWN, lambda scene: draw_edited_lens(scene, own_edit(scene))),
+    View(
+        "edited_continuation",
+        _OWN,
+        lambda scene: draw_edited_continuation(scene, own_edit(scene)),
+        lambda scene: f"Greedy, at most {N_NEW} tokens, without the change and with it.",
+    ),
     View(
         "edited_attention",
         (*_OWN, "query"),

@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.directions import Direction, DirectionStack
 from interp.errors import InterpError, did_you_mean
 from interp.explore.cache import Recent
-from interp.explore.edits import EDITS, cell_title, map_cost, spans_of
+from interp.explore.edits import EDITS, cell_title, spans_of
 from interp.explore.readings import READINGS, position_name
 from interp.explore.saved import SavedView
 from interp.explore.state import Blocked, ExplorerState
@@ -64,6 +64,7 @@ class Explorer:
         self.widgets = widgets
         self.state = ExplorerState()
         self._drawn: Recent[Drawn] = Recent(_KEPT)
+        self._read: Recent[Any] = Recent(_KEPT)
         self._app: Any = None
         if direction is not None:
             layer = direction.layer if isinstance(direction, Direction) else direction.best_layer
@@ -139,7 +140,8 @@ class Explorer:
         Args:
             name: ``prompts``, ``options``, ``lens``, ``projection``, ``projected_tokens``,
                 ``source_attention``, ``attention``; ``map``; ``cell_options``, ``cell_lens``,
-                ``cell_attention``; ``edited_options``, ``edited_lens``, ``edited_attention``.
+                ``cell_attention``; ``edited_options``, ``edited_lens``, ``edited_continuation``,
+                ``edited_attention``.
             progress: show bars.
 
         Raises:
@@ -148,8 +150,7 @@ class Explorer:
         key = self._key(name)
 
         def make() -> Drawn:
-            scene = Scene(self.model, self.explored, self.state, self._direction, progress)
-            return VIEWS[name].draw(scene)
+            return VIEWS[name].draw(self._scene(progress))
 
         return self._drawn.get(key, make)
 
@@ -157,9 +158,11 @@ class Explorer:
         """Whether a view of what is chosen is in the cache."""
         return self._key(name) in self._drawn
 
-    def cost(self) -> str:
-        """What the map that is chosen takes."""
-        return map_cost(self._scene())
+    def cost(self, name: str) -> str:
+        """What a view of what is chosen takes; empty where it is drawn at once."""
+        self._key(name)
+        cost = VIEWS[name].cost
+        return "" if cost is None else cost(self._scene())
 
     def cell_title(self) -> str:
         """The cell that is chosen, in words."""
@@ -180,6 +183,7 @@ class Explorer:
         if app is not None:
             app.close()
         self._drawn.clear()
+        self._read.clear()
         self._model = self._explored = self._direction = None
         self.saved = ()
 
@@ -205,8 +209,8 @@ class Explorer:
 
         self._app = show(self, self._app)
 
-    def _scene(self) -> Scene:
-        return Scene(self.model, self.explored, self.state, self._direction)
+    def _scene(self, progress: bool = False) -> Scene:
+        return Scene(self.model, self.explored, self.state, self._direction, progress, self._read)
 
     def _key(self, name: str) -> tuple[object, ...]:
         if name not in VIEWS:

@@ -1,8 +1,8 @@
 """The one widget of our own: a view with its title, its line, its figure and its code.
 
 It draws plotly figures itself rather than through plotly's ``FigureWidget``, of which every one sends
-plotly.js (4.8 MB) along: here all panes of a page share it. It also takes the page's colours, light or
-dark, and reports a click as the point's x and y.
+plotly.js (4.8 MB) along: here all panes of a page share it. It is dark on a dark page, by the style
+sheet of all figures, and reports a click as the point's x and y.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import traitlets
 from plotly.offline import get_plotlyjs
 
 from interp.explore.views import Drawn
+from interp.viz.theme import dark_css
 
 _PAGE = files("interp.explore") / "page"
 
@@ -25,7 +26,7 @@ class Pane(anywidget.AnyWidget):
     """A view on the page. ``note`` stands where there is no figure yet, ``error`` is one line."""
 
     _esm = (_PAGE / "pane.js").read_text(encoding="utf-8")
-    _css = (_PAGE / "pane.css").read_text(encoding="utf-8")
+    _css = (_PAGE / "pane.css").read_text(encoding="utf-8") + dark_css(".interp-pane-dark")
 
     title = traitlets.Unicode("").tag(sync=True)
     said = traitlets.Unicode("").tag(sync=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.activations import read_attention
+from interp.activations import AttentionPatterns, read_attention
 from interp.directions import Direction, DirectionStack, project
 from interp.errors import InterpError
 from interp.explore.state import PAIR
 from interp.explore.views import Drawn, Scene, View, answers_line, call, mapping, names_of
-from interp.lens import lens_trajectory
+from interp.lens import lens_prompt, lens_trajectory
 from interp.patching import read_options
+from interp.patching.metrics import target_of
 from interp.prompts import PromptPair, TokenizedPrompt
 from interp.viz import coloured_tokens, lens_margin, option_probabilities, projection_runs
 
@@ -27,13 +31,35 @@ def draw_options(scene: Scene) -> Drawn:
     """Every option's probability in both runs."""
     pair, (source, destination) = scene.pair, names_of(scene.pair)
     readings = {
-        source: read_options(scene.model, pair, run="source"),
-        destination: read_options(scene.model, pair),
+        source: options_of(scene, "source"),
+        destination: options_of(scene, "destination"),
     }
     return Drawn(
         option_probabilities(readings),
         scene.code(f"figure = interp.viz.option_probabilities({mapping(both_options(pair))})"),
         answers_line(readings),
+    )
+
+
+def options_of(scene: Scene, run: Literal["source", "destination"]) -> pd.DataFrame:
+    """The options of one run as it is."""
+    return scene.read(f"options {run}", lambda: read_options(scene.model, scene.pair, run=run))
+
+
+def lens_of(scene: Scene, run: Literal["source", "destination"]) -> pd.DataFrame:
+    """The lens of one run as it is."""
+    pair = scene.pair
+    prompt = pair.source if run == "source" else pair.destination
+    return scene.read(f"lens {run}", lambda: lens_prompt(scene.model, prompt, target_of(pair)))
+
+
+def attention_of(
+    scene: Scene, run: Literal["source", "destination"], layer: int
+) -> AttentionPatterns:
+    """A layer's attention in one run as it is."""
+    prompt = scene.pair.source if run == "source" else scene.pair.destination
+    return scene.read(
+        f"attention {run} {layer}", lambda: read_attention(scene.model, prompt, layers=[layer])
     )
 
 
@@ -75,12 +101,16 @@ def draw_projected_tokens(scene: Scene) -> Drawn:
     made = call(
         "interp.project", "model", "pair.destination", "direction", positions="all", progress=False
     )
+    # one attention sink, a hundred times the rest, would leave all others white
+    limit = float(rows[column].abs().quantile(0.95)) or None
     return Drawn(
-        coloured_tokens(scene.pair.destination, rows[column], unit=unit),
+        coloured_tokens(scene.pair.destination, rows[column], limit=limit, unit=unit),
         scene.code(
             f"frame = {made}.to_dataframe()",
             f"rows = frame[frame['layer'] == {layer}]",
-            f"figure = interp.viz.coloured_tokens(pair.destination, rows[{column!r}], unit={unit!r})",
+            f"limit = float(rows[{column!r}].abs().quantile(0.95)) or None",
+            f"figure = interp.viz.coloured_tokens(pair.destination, rows[{column!r}], limit=limit, "
+            f"unit={unit!r})",
         ),
         f"layer {layer}",
     )
@@ -103,7 +133,7 @@ def draw_attention(scene: Scene) -> Drawn:
     pair, state = scene.pair, scene.state
     prompt, query = pair.destination, query_of(pair, state.query)
     require_head(scene.model, state.layer, state.head)
-    patterns = read_attention(scene.model, prompt, layers=[state.layer])
+    patterns = attention_of(scene, "destination", state.layer)
     shown = f"patterns.values[0, {state.head}, {query}]"
     return Drawn(
         coloured_tokens(
@@ -125,7 +155,7 @@ def draw_source_attention(scene: Scene) -> Drawn:
     pair, state = scene.pair, scene.state
     query = counterpart(pair, query_of(pair, state.query))
     require_head(scene.model, state.layer, state.head)
-    patterns = read_attention(scene.model, pair.source, layers=[state.layer])
+    patterns = attention_of(scene, "source", state.layer)
     shown = f"patterns.values[0, {state.head}, {query}]"
     return Drawn(
         coloured_tokens(

@@ -1,25 +1,29 @@
 """Views: each a figure of what is chosen, with one line of what it says and the code that makes it.
 
 A view says which choices it depends on, so that it is made again when one of these changes and only
-then. ``long`` views are computed on request. The code names what the caller of
+then. Views with a ``cost`` are computed on request. The code names what the caller of
 :func:`interp.explore` has: ``model``, ``items`` or ``pair``, ``direction``, ``bank``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.directions import Direction, DirectionStack
-from interp.explore.state import ExplorerState
+from interp.explore.cache import Recent
+from interp.explore.state import PAIR, ExplorerState
 from interp.explore.subject import Explored
+from interp.models.verdicts import model_state
 from interp.prompts import PromptPair
 from interp.viz import Fragment
+
+_T = TypeVar("_T")
 
 Shown: TypeAlias = go.Figure | Fragment | PromptPair
 """What Jupyter displays of a view."""
@@ -46,6 +50,14 @@ class Scene:
     state: ExplorerState
     direction: DirectionStack | Direction | None = None
     progress: bool = False
+    kept: Recent[Any] = field(default_factory=lambda: Recent(16))
+    """Readings of the pair's two runs as they are, which several views show."""
+
+    def read(self, name: str, make: Callable[[], _T]) -> _T:
+        """A reading of the pair as it is, made where it is not kept: ``name`` says all but the pair."""
+        chosen = tuple(getattr(self.state, field) for field in PAIR)
+        read: _T = self.kept.get((name, chosen, model_state(self.model)), make)
+        return read
 
     @property
     def pair(self) -> PromptPair:
@@ -59,12 +71,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class View:
-    """One kind of picture: which fields of the state it is a function of, and how it is drawn."""
+    """One kind of picture: which fields of the state it is a function of, and how it is drawn.
+
+    ``cost``: what a long one takes, in words; it is drawn on request.
+    """
 
     name: str
     uses: tuple[str, ...]
     draw: Callable[[Scene], Drawn]
-    long: bool = False
+    cost: Callable[[Scene], str] | None = None
 
     def key(self, state: ExplorerState) -> tuple[object, ...]:
         """Equal for two states of which this view is the same."""

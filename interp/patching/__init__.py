@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from interp.patching.patched import PatchedRuns
     from interp.patching.plan import SweepPlan, plan_sweep
     from interp.patching.positions import ALL, TokenCounts, alignment_notes
+    from interp.patching.read_continuation import read_continuation
     from interp.patching.read_options import read_options
     from interp.patching.result import SweepResult
     from interp.patching.screen import screen
@@ -109,6 +110,7 @@ __all__ = [
     "measure_identities",
     "moved_against",
     "plan_sweep",
+    "read_continuation",
     "read_options",
     "screen",
     "sweep",

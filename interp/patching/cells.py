@@ -42,7 +42,8 @@ class Patch:
     ``values``: ``[pos, d_model]``; at sites with heads ``[pos, head, d_head]`` for the ``heads``
     named (query heads at ``z`` and ``q``, key/value heads at ``k`` and ``v``); for ``pattern`` the
     rows ``[pos, head, key]`` over all keys; for ``edges`` the same shape, true where an edge goes.
-    ``vector`` and ``orthogonal`` restrict the patch to a part (:class:`Part`).
+    ``vector`` and ``orthogonal`` restrict the patch to a part (:class:`Part`): along one unit vector,
+    or in the subspace of several orthonormal ones ``[k, d_model]``.
     """
 
     layer: int
@@ -50,7 +51,7 @@ class Patch:
     positions: Int[Tensor, " pos"]
     values: Tensor
     heads: tuple[int, ...] = ()
-    vector: Float[Tensor, " d_model"] | None = None
+    vector: Float[Tensor, "*k d_model"] | None = None
     orthogonal: bool = False
 
     __repr__ = short_repr
@@ -60,9 +61,9 @@ class Patch:
         values = self.values.to(current)
         if self.vector is None:
             return values
-        vector = self.vector.to(current)
+        basis = self.vector.to(current).reshape(-1, current.shape[-1])
         step = values - current
-        along = (step @ vector)[..., None] * vector
+        along = (step @ basis.T) @ basis
         return current + (step - along if self.orthogonal else along)
 
 

@@ -113,6 +113,10 @@ class PatchedRuns:
             max_bytes=max_bytes,
         )
 
+    def residual(self, number: int) -> Float[Tensor, "layer row d_model"] | None:
+        """Prompt ``number``'s stream before every layer and behind the last, where it was recorded."""
+        return None if self._runs is None else self._runs[number].resid
+
     def run(
         self, cells: Sequence[Cell], consume: Consume, *, advance: _Advance = lambda rows: None
     ) -> None:

@@ -66,11 +66,7 @@ def read_options(
     Example:
         >>> read_options(model, pair, patches=cell_patches(model, pair, grid=one))  # doctest: +SKIP
     """
-    if run not in ("source", "destination"):
-        raise InterpError(f"run is {run!r}: give 'source' or 'destination'")
-    if run == "source" and patches:
-        raise InterpError("the patches are of the destination's run: leave out run='source'")
-    prompt = pair.source if run == "source" else pair.destination
+    prompt = prompt_read(pair, run, patches)
     asked = _asked(model, pair, prompt)
     log_probs: dict[int, Tensor] = {}
     for group in _groups(prompt, asked):
@@ -79,6 +75,15 @@ def read_options(
     frame = pd.DataFrame([(one.text, one.role, one.gold) for one in asked])
     frame.columns = pd.Index(["option", "role", "gold"])
     return frame.assign(log_prob=means.tolist(), probability=means.softmax(0).tolist())
+
+
+def prompt_read(pair: PromptPair, run: str, patches: Sequence[Patch]) -> TokenizedPrompt:
+    """The prompt of a run; patches are of the destination."""
+    if run not in ("source", "destination"):
+        raise InterpError(f"run is {run!r}: give 'source' or 'destination'")
+    if run == "source" and patches:
+        raise InterpError("the patches are of the destination's run: leave out run='source'")
+    return pair.source if run == "source" else pair.destination
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +166,7 @@ def _read(
 ) -> dict[int, Float[Tensor, ""]]:
     """Mean log-probability per token of each option of a group; the pair's prompt has ``n`` tokens."""
     reading = group.reading()
-    logits = _logits(model, reading, [one for p in patches for one in _in_group(p, reading, n)])
+    logits = _logits(model, reading, [one for p in patches for one in rows_of_patch(p, reading, n)])
     log_p = logits.float().cpu().log_softmax(-1)
     found, start = {}, group.n_given + 1
     for (k, ids), branch in zip(group.options.items(), reading.branches, strict=True):
@@ -171,10 +176,10 @@ def _read(
     return found
 
 
-def _in_group(patch: Patch, reading: Reading, n: int) -> Iterator[Patch]:
-    """A patch of a prompt of ``n`` tokens, of which a group's may lack the last.
+def rows_of_patch(patch: Patch, reading: Reading, n: int) -> Iterator[Patch]:
+    """A patch of a prompt of ``n`` tokens, of which the one that is read may lack the last.
 
-    Edges that the last position loses are lost by the rows of the options behind it too, as in
+    Edges that the last position loses are lost by the rows behind it too, as in
     :func:`interp.knockout`.
     """
     own = len(reading.prompt)

@@ -102,13 +102,13 @@ class TokenizedPrompt:
         return f"TokenizedPrompt {self.label!r}, {span_summary(self)}"
 
     def _repr_html_(self) -> str:
-        colours = ("#e8f1fa", "#fdf0e0")
+        colours = ("rgba(74,163,223,.17)", "rgba(230,159,0,.17)")  # on a light and on a dark page
         cells = []
         for k, (name, span) in enumerate(self.spans.items()):
             shown = "".join(visible_token(token) for token in self.str_tokens[span])
             text = escape_html(shown).replace("⏎", "⏎<br>")
             cells.append(
-                f'<span style="background:{colours[k % 2]};color:#222" title="{escape_html(name)} '
+                f'<span style="background:{colours[k % 2]}" title="{escape_html(name)} '
                 f'{span.start}:{span.stop}">{text}</span>'
             )
         legend = ", ".join(f"{escape_html(n)} {s.start}:{s.stop}" for n, s in self.spans.items())

@@ -66,6 +66,11 @@ class Finding:
             failed.insert(0, str(self.interval.reason) or "not measured")
         return "; ".join(failed)
 
+    @property
+    def checks(self) -> str:
+        """Every check with what was measured: ``ceiling 2e-06; moved the other way 0.12``."""
+        return "; ".join(f"{check.name} {check.value:.2g}" for check in self.health)
+
     def columns(self) -> dict[str, object]:
         """The row of :meth:`interp.superficiality.Scorecard.to_dataframe`, without the corrected p."""
         return {
@@ -76,4 +81,5 @@ class Finding:
             "is_read": self.is_read,
             "reading": self.reading,
             "health": self.why_not,
+            "checks": self.checks,
         }

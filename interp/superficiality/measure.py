@@ -4,25 +4,35 @@ What is measured becomes tidy tables, and :func:`interp.superficiality.scorecard
 of them; a study saves the tables and makes the same card of what it saved.
 
 Cost: for behaviour one prompt per text, placement and order; for the causal rows some twenty full runs
-per item.
+per item. The rows along a direction take some thirty more, those behind the route some eighty for each
+of their few items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
-from interp.behaviour import score_variants
 from interp.data import ChoiceItem
+from interp.directions import Direction, DirectionStack
 from interp.errors import InterpError
 from interp.models import model_card, untrained_copy
-from interp.prompts import Condition, Placement, PromptPair, TextBank, pair_of_conditions
+from interp.prompts import Placement, PromptPair, TextBank, pair_of_conditions
 from interp.prompts.align import EQUAL_LENGTHS
 from interp.stats import MIN_WORDINGS
+from interp.superficiality.behaviour import asked_texts, measure_behaviour
+from interp.superficiality.direction_rows import measure_direction_rows
+from interp.superficiality.further import (
+    FurtherBench,
+    measure_further,
+    measure_states,
+    needs_states,
+)
+from interp.superficiality.groups import FURTHER, FURTHER_ITEMS, FurtherRows, require_further
 from interp.superficiality.routes import (
     CORRECTED,
     PLACEBO,
@@ -30,14 +40,8 @@ from interp.superficiality.routes import (
     donated_shift,
     measure_routes,
 )
-from interp.superficiality.rows import CONTROL, CONTROL_PLACEBO, READINGS
 from interp.superficiality.scorecard import Scorecard, card_of, low_items
-
-NAMES_THE_ANSWER = "revealing"
-"""The condition whose effect delta is a tenth of."""
-
-METRICS = ("option_margin", "margin", "p_gold")
-"""Of behaviour; the first is the one that is explained."""
+from interp.superficiality.subspaces import direction_axes
 
 CAUSAL_ITEMS = 60
 """Items of the causal rows where nothing else is asked for."""
@@ -55,6 +59,9 @@ def superficiality(
     orders: int = 1,
     causal_items: int = CAUSAL_ITEMS,
     untrained_items: int = UNTRAINED_ITEMS,
+    further: Sequence[FurtherRows] = FURTHER,
+    further_items: int = FURTHER_ITEMS,
+    direction: DirectionStack | Direction | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Scorecard:
@@ -69,11 +76,18 @@ def superficiality(
             the first.
         causal_items: the first so many items are patched, each with one of the wordings in turn.
         untrained_items: of these, so many are asked of an untrained copy; 0 leaves that check out.
+        further: the groups of rows behind the route (:mod:`interp.superficiality.further`); () leaves
+            them out.
+        further_items: so many of the patched items are in those of them that cost most.
+        direction: of this model, in the residual stream (:func:`interp.fit_direction`): adds the rows
+            that ask what lies along it, and a second verdict. The instrument check, its nulls and its
+            family are made of bundled items and sentences.
         seed: of the draws of wordings and placebos.
         progress: show a bar.
 
     Raises:
-        InterpError: no items, an unknown condition, or pairs of which none align by index.
+        InterpError: no items, an unknown condition, pairs of which none align by index, or a direction
+            of another model or site.
 
     Example:
         >>> card = interp.superficiality(model, items)                     # doctest: +SKIP
@@ -81,12 +95,16 @@ def superficiality(
     """
     if not items:
         raise InterpError("superficiality: no items: the list is empty")
-    if orders < 1 or causal_items < 2 or untrained_items < 0:
+    if orders < 1 or min(causal_items, further_items) < 2 or untrained_items < 0:
         raise InterpError(
-            f"superficiality: orders is {orders}, causal_items {causal_items}, untrained_items "
-            f"{untrained_items}: ask in at least 1 order, patch at least 2 items, and ask 0 or more of "
-            "an untrained copy"
+            f"superficiality: orders is {orders}, causal_items {causal_items}, further_items "
+            f"{further_items}, untrained_items {untrained_items}: ask in at least 1 order, patch at "
+            "least 2 items, and ask 0 or more of an untrained copy"
         )
+    require_further(tuple(further))
+    if direction is not None:  # refused before anything is measured
+        direction.require(model)
+        direction_axes(direction)
     bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
     placements: tuple[Placement, ...] = ("before", "after")
     rows: dict[Placement, list[pd.DataFrame]] = {placement: [] for placement in placements}
@@ -106,71 +124,38 @@ def superficiality(
     )
     bar = tqdm(list(zip(pairs, donated, strict=True)), desc="causal rows", disable=not progress)
     runs = pd.concat([measure_routes(model, [pair], shifts=[shift]) for pair, shift in bar])
-    untrained = None
-    if untrained_items:
-        copy = untrained_copy(model, seed)
+    untrained, copy = None, untrained_copy(model, seed) if untrained_items else None
+    if copy is not None:
         untrained = measure_routes(copy, pairs[:untrained_items], onset=False)
+    states = None
+    if needs_states(further):
+        states = measure_states(model, bank, pairs, condition, progress=progress)
+    bench = FurtherBench(model, bank, condition, texts, tuple(pairs), further_items, states, seed)
+    along = None
+    if direction is not None:
+        along = measure_direction_rows(
+            model,
+            bank,
+            items,
+            pairs,
+            condition,
+            direction,
+            n_texts=texts,
+            untrained=copy,
+            untrained_items=untrained_items,
+            seed=seed,
+            progress=progress,
+        )
     return card_of(
         readings,
         runs,
         after=after,
         untrained=untrained,
+        further=measure_further(bench, runs, further, progress=progress),
+        seed=seed,
+        direction=along,
         title=f"{model_card(model).name}, {condition!r} on {len(items)} items",
     )
-
-
-def asked_texts(
-    bank: TextBank, item: ChoiceItem, condition: str, n_texts: int
-) -> dict[str, tuple[Condition, ...]]:
-    """The texts of both sides, and those of the control that names the answer where the item has one.
-
-    Raises:
-        InterpError: a condition of several calls or without placebos, or fewer texts than asked for.
-    """
-    bank.require_single(condition)
-    corrected = bank.texts(condition, item, n_texts)
-    sides = {CORRECTED: corrected, PLACEBO: bank.placebos(corrected)}
-    spec = bank.specs.get(NAMES_THE_ANSWER)
-    if spec is not None and spec.fits(item) and condition != NAMES_THE_ANSWER:
-        try:
-            control = bank.texts(
-                NAMES_THE_ANSWER, item, min(n_texts, bank.n_texts(NAMES_THE_ANSWER))
-            )
-        except InterpError:  # the item cannot fill a slot of it
-            return sides
-        sides |= {CONTROL: control, CONTROL_PLACEBO: bank.placebos(control)}
-    return sides
-
-
-def measure_behaviour(
-    model: TransformerBridge,
-    item: ChoiceItem,
-    texts: Mapping[str, Sequence[Condition]],
-    *,
-    placement: Placement = "before",
-    orders: int = 1,
-) -> pd.DataFrame:
-    """The metrics of an item under every text, mean over the first cyclic orders: columns READINGS.
-
-    ``texts``: of :func:`asked_texts`. ``orders``: how many, at most as many as there are options.
-    An item without a contrast of two options has NaN margins.
-
-    Raises:
-        InterpError: a prompt beyond the context.
-    """
-    variants = list(dict.fromkeys(text for side in texts.values() for text in side))
-    asked = range(min(orders, len(item.choices)))
-    scored = score_variants(model, item, variants, placement=placement, orders=asked)
-    n_orders = len(scored) // len(variants)
-    means = scored[list(METRICS)].to_numpy(float).reshape(n_orders, len(variants), -1).mean(0)
-    row_of = {text: k for k, text in enumerate(variants)}
-    rows = [
-        (item.id, item.cluster, item.context_condition, side, text.slot, metric, float(value))
-        for side, own in texts.items()
-        for text in own
-        for metric, value in zip(METRICS, means[row_of[text]], strict=True)
-    ]
-    return pd.DataFrame(rows, columns=list(READINGS))
 
 
 def causal_pairs(

@@ -27,8 +27,8 @@ instruction are taken: before layer 0 they are embeddings of equal tokens, so no
 behind the last layer they are what is unembedded, so D(L) = 1. In between D(l) says how much of the
 effect has passed from the instruction's words into what stands behind them.
 
-Cost per pair: two full runs for the states, two unpatched and seven patched ones, and for the depth
-L + 1 patched ones that begin at their layer.
+Cost per pair: two unpatched and seven patched runs, and for the depth L + 1 patched ones that begin at
+their layer.
 
 Example:
     >>> pair = make_pair(model, item, "instructed", placement="before")     # doctest: +SKIP
@@ -60,6 +60,7 @@ from interp.superficiality.sides import (
     edge_rows,
     metrics_of,
     residual_states,
+    set_states,
     sides_of,
 )
 
@@ -104,15 +105,15 @@ def measure_routes(
     require_site(model, "edges")
     runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
     for number, sides in enumerate(taken):
-        corrected, placebo = (residual_states(model, r) for r in (sides.corrected, sides.placebo))
         there, here = 2 * number, 2 * number + 1  # the placebo's run and the corrected one
+        corrected, placebo = runs.states(here), runs.states(there)
         rows = sides.content
-        runs.add(there, "content", _set(corrected, rows))
-        runs.add(here, "instruction", _set(placebo, rows))
-        runs.add(there, "everything", _set(corrected, sides.prompt))
+        runs.add(there, "content", set_states(corrected, rows))
+        runs.add(here, "instruction", set_states(placebo, rows))
+        runs.add(there, "everything", set_states(corrected, sides.prompt))
         if shifts is not None:
             moved = _shifted(placebo, sides, dict(zip(content, shifts[number], strict=True)))
-            runs.add(there, "shift", _set(moved, rows))
+            runs.add(there, "shift", set_states(moved, rows))
         for name, queries in (("no_content_edges", rows), ("no_other_edges", sides.rest)):
             gone = _without_edges(model, sides, queries)
             runs.add(there, f"{PLACEBO}_{name}", gone)
@@ -223,12 +224,18 @@ class MeasuredRuns:
     ) -> None:
         if clusters is not None and len(clusters) != len(taken):
             raise InterpError(f"{len(clusters)} clusters for {len(taken)} pairs: give one per pair")
-        self._taken = taken
-        self._clusters = clusters
-        readings = [reading for sides in taken for reading in (sides.placebo, sides.corrected)]
-        self._runs = PatchedRuns.of_readings(model, readings, method=method, max_bytes=max_bytes)
+        self._model, self._taken, self._clusters = model, taken, clusters
+        self._readings = [r for sides in taken for r in (sides.placebo, sides.corrected)]
+        self._runs = PatchedRuns.of_readings(
+            model, self._readings, method=method, max_bytes=max_bytes
+        )
         self._names: list[tuple[str, int]] = []
         self._cells: list[Cell] = []
+
+    def states(self, run: int) -> Float[Tensor, "layer row d_model"]:
+        """The residual stream of an unpatched prompt (:func:`.sides.residual_states`)."""
+        recorded = self._runs.residual(run)
+        return residual_states(self._model, self._readings[run]) if recorded is None else recorded
 
     def add(self, run: int, name: str, patches: Sequence[Patch], layer: int = -1) -> None:
         """One patched run of a prompt."""
@@ -269,11 +276,6 @@ class MeasuredRuns:
             for metric, row in zip(metrics, values, strict=True)
             for (name, layer), value in zip(names, row, strict=True)
         ]
-
-
-def _set(states: Float[Tensor, "layer row d_model"], rows: Int[Tensor, " _row"]) -> list[Patch]:
-    """The stream before every layer set at some rows."""
-    return [Patch(layer, "resid_pre", rows, own[rows]) for layer, own in enumerate(states[:-1])]
 
 
 def _behind(states: Float[Tensor, "layer row d_model"], sides: Sides) -> list[Patch]:

@@ -16,7 +16,6 @@ Shares are ratios of means over the same pairs (Fieller), never means of ratios:
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -26,15 +25,21 @@ from interp.stats import (
     EQUIVALENCE_SHARE,
     FloatArray,
     Interval,
-    cluster_mean,
     effect,
     interval_columns,
     require_columns,
-    share,
 )
 from interp.superficiality.finding import Finding, HealthCheck
-from interp.superficiality.routes import COLUMNS, CORRECTED, PLACEBO
-from interp.superficiality.thresholds import IDENTITY_TOLERANCE, MOVED_AGAINST
+from interp.superficiality.paired import (
+    PairedRuns,
+    ceiling,
+    moved_against,
+    percent,
+    share_finding,
+    untrained_check,
+)
+from interp.superficiality.routes import CORRECTED, PLACEBO
+from interp.superficiality.thresholds import IDENTITY_TOLERANCE
 
 BEHAVIOUR, BEHAVIOUR_AFTER = "behaviour", "behaviour, instruction last"
 CONTENT_IN, CONTENT_OUT = "content share, into placebo", "content share, out of corrected"
@@ -109,60 +114,6 @@ def _contrast(rows: pd.DataFrame, treated: str, control: str) -> Interval:
     return effect(corrected, placebo, clusters)
 
 
-@dataclass(frozen=True, eq=False)
-class _Runs:
-    """One metric of measured runs, one column per run: pairs in rows."""
-
-    values: pd.DataFrame
-    clusters: list[str]
-    wordings: list[str]
-
-    @classmethod
-    def of(cls, runs: pd.DataFrame, metric: str | None) -> _Runs:
-        require_columns(runs, COLUMNS, "the table of runs")
-        metric = str(runs["metric"].iloc[0]) if metric is None else metric
-        own = runs[(runs["metric"] == metric) & (runs["layer"] < 0)]
-        if own.empty:
-            raise InterpError(f"the table of runs has no metric {metric!r}")
-        values = own.pivot(index=["item", "slot"], columns="run", values="value")
-        of_item = own.drop_duplicates("item").set_index("item")["cluster"]
-        items = values.index.get_level_values("item")
-        slots = [str(slot) for slot in values.index.get_level_values("slot")]
-        return cls(values, of_item[items].tolist(), slots)
-
-    def step(self, run: str, start: str = PLACEBO) -> FloatArray:
-        """Metric of a run minus that of another, per pair."""
-        for name in (run, start):
-            if name not in self.values:
-                known = ", ".join(map(str, self.values.columns))
-                raise InterpError(f"the table of runs has no run {name!r}; it has {known}")
-        return (self.values[run] - self.values[start]).to_numpy(float)
-
-    @property
-    def total(self) -> FloatArray:
-        """The effect to explain, per pair."""
-        return self.step(CORRECTED)
-
-    def share(self, part: FloatArray, keep: np.ndarray | None = None) -> Interval:
-        """mean(part) / mean(total), over the pairs to keep."""
-        keep = np.ones(len(part), dtype=bool) if keep is None else keep
-        clusters, wordings = (
-            [name for name, kept in zip(names, keep, strict=True) if kept]
-            for names in (self.clusters, self.wordings)
-        )
-        several = len(set(wordings)) > 1
-        return share(part[keep], self.total[keep], clusters, wordings if several else None)
-
-    def mean(self, part: FloatArray) -> Interval:
-        several = len(set(self.wordings)) > 1
-        return cluster_mean(part, self.clusters, wordings=self.wordings if several else None)
-
-    def per_pair(self, **parts: np.ndarray) -> pd.DataFrame:
-        """What a row is made of, pair by pair."""
-        index = self.values.index.to_frame(index=False)
-        return index.assign(cluster=self.clusters, total=self.total, **parts)
-
-
 def content_findings(
     runs: pd.DataFrame,
     *,
@@ -192,36 +143,36 @@ def content_findings(
     Raises:
         InterpError: a missing run, metric or column.
     """
-    own = _Runs.of(runs, metric)
+    own = PairedRuns.of(runs, metric)
     content, instruction = own.step("content"), own.step("instruction")
-    health = (*_ceiling(own), *_untrained(own, untrained, metric))
-    against = _moved_against(own, content)
+    health = (*ceiling(own), *untrained_check(own, untrained, "content", metric=metric))
+    against = moved_against(own, content)
     table = own.per_pair(content=content, instruction=instruction)
     into, out = own.share(content), own.share(own.total - instruction)
     both = own.share(content + instruction - own.total)
     findings = [
-        _share_finding(
+        share_finding(
             CONTENT_IN,
             into,
             "no effect runs through the content's states",
-            f"With the content's states of the corrected run alone, {_percent(into)} of the effect is "
+            f"With the content's states of the corrected run alone, {percent(into)} of the effect is "
             "there.",
             table,
             (*health, *against),
         ),
-        _share_finding(
+        share_finding(
             CONTENT_OUT,
             out,
             "no effect needs the content's states",
-            f"With the content's states of the placebo run, {_percent(out)} of the effect is gone.",
+            f"With the content's states of the placebo run, {percent(out)} of the effect is gone.",
             table,
             health,
         ),
-        _share_finding(
+        share_finding(
             INTERACTION,
             both,
             "the two routes add up",
-            f"Content route and instruction route together bring {_percent(both)} more than the effect.",
+            f"Content route and instruction route together bring {percent(both)} more than the effect.",
             table,
             health,
         ),
@@ -232,7 +183,7 @@ def content_findings(
 
 
 def _changed_finding(
-    own: _Runs,
+    own: PairedRuns,
     content: FloatArray,
     low: Collection[str] | None,
     health: tuple[HealthCheck, ...],
@@ -242,15 +193,15 @@ def _changed_finding(
     relayed = own.step("shift")
     if keep.any():
         changed, flag = own.share(content - relayed, keep), own.share(relayed, keep)
-        said = f"{_percent(flag)} of it other items' mean change brings as well, as a flag would"
+        said = f"{percent(flag)} of it other items' mean change brings as well, as a flag would"
     else:
         changed = own.share(content * np.nan)
         said = "no item is in the lower half"
-    return _share_finding(
+    return share_finding(
         CHANGED,
         changed,
         "the content's positions carry a flag that is the same for every item, or nothing",
-        f"{_percent(changed)} of the effect is content that changed item by item; {said}.",
+        f"{percent(changed)} of the effect is content that changed item by item; {said}.",
         own.per_pair(content=content, relayed=relayed, read=keep),
         health,
     )
@@ -265,7 +216,7 @@ def edge_findings(runs: pd.DataFrame, *, metric: str | None = None) -> list[Find
     Raises:
         InterpError: a missing run, metric or column.
     """
-    own = _Runs.of(runs, metric)
+    own = PairedRuns.of(runs, metric)
     found = []
     for name, edges, who in (
         (CONTENT_EDGES, "no_content_edges", "the content"),
@@ -274,13 +225,13 @@ def edge_findings(runs: pd.DataFrame, *, metric: str | None = None) -> list[Find
         kept = own.step(f"{CORRECTED}_{edges}", f"{PLACEBO}_{edges}")
         lost = own.share(own.total - kept)
         found.append(
-            _share_finding(
+            share_finding(
                 name,
                 lost,
                 f"the effect does not need {who} to read the instruction",
-                f"Where {who} cannot read the instruction, {_percent(lost)} of the effect is lost.",
+                f"Where {who} cannot read the instruction, {percent(lost)} of the effect is lost.",
                 own.per_pair(kept=kept),
-                _ceiling(own),
+                ceiling(own),
             )
         )
     return found
@@ -299,7 +250,7 @@ def onset_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Finding:
     Raises:
         InterpError: a missing run, metric or column.
     """
-    own = _Runs.of(runs, metric)
+    own = PairedRuns.of(runs, metric)
     metric = str(runs["metric"].iloc[0]) if metric is None else metric
     behind = runs[(runs["metric"] == metric) & (runs["run"] == "behind")]
     if behind.empty:
@@ -329,7 +280,7 @@ def onset_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Finding:
         nan,
         "",
         int(total.n),
-        f"Half of the effect is in the states behind the instruction by {_percent(interval)} of the "
+        f"Half of the effect is in the states behind the instruction by {percent(interval)} of the "
         "layers.",
         table,
         (
@@ -350,90 +301,3 @@ def _crossing(curve: list[float]) -> float:
             before = curve[layer - 1] if layer else value
             return layer - (value - 0.5) / (value - before) if value > before else float(layer)
     return float(len(curve) - 1)
-
-
-def _share_finding(
-    name: str,
-    interval: Interval,
-    null: str,
-    reading: str,
-    table: pd.DataFrame,
-    health: tuple[HealthCheck, ...],
-) -> Finding:
-    if np.isnan(interval.estimate):
-        reading = f"Not measured: {interval.reason}."
-    return Finding(
-        name,
-        "share of B",
-        interval,
-        float(interval.p),
-        null,
-        int(interval.n),
-        reading,
-        table,
-        health,
-    )
-
-
-def _ceiling(own: _Runs) -> tuple[HealthCheck, ...]:
-    """All states from the source give the source's run: the identity that every patch rests on."""
-    if "everything" not in own.values:
-        return ()
-    gap = float(np.abs(own.step("everything", CORRECTED)).max())
-    return (
-        HealthCheck(
-            "ceiling",
-            gap,
-            gap <= IDENTITY_TOLERANCE,
-            f"all states from the corrected run miss it by {gap:.1e} nats",
-        ),
-    )
-
-
-def _moved_against(own: _Runs, part: FloatArray) -> tuple[HealthCheck, ...]:
-    """Share of the pairs that a part moves against its own mean, where it moves them at all.
-
-    A part of less than a tenth of the effect moves nothing to speak of: its signs are chance's, however
-    clear its mean, and that it is small is what the row says.
-    """
-    mean = float(own.mean(part).estimate)
-    moved = part[np.abs(part) > IDENTITY_TOLERANCE]
-    if not len(moved) or abs(mean) < EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate)):
-        return ()
-    against = float((np.sign(moved) != np.sign(mean)).mean())
-    return (
-        HealthCheck(
-            "moved the other way",
-            against,
-            against <= MOVED_AGAINST,
-            f"{against:.0%} of the pairs are moved the other way".replace("%", " %"),
-        ),
-    )
-
-
-def _untrained(
-    own: _Runs, untrained: pd.DataFrame | None, metric: str | None
-) -> tuple[HealthCheck, ...]:
-    """What the untrained copy makes of the same patch, relative to the effect of the trained model."""
-    if untrained is None:
-        return ()
-    other = _Runs.of(untrained, metric)
-    moved = other.mean(other.step("content"))
-    bound = EQUIVALENCE_SHARE * abs(float(own.mean(own.total).estimate))
-    passed = bool(not moved.excludes(0) or abs(moved.estimate) <= bound)
-    return (
-        HealthCheck(
-            "untrained copy",
-            float(moved.estimate),
-            passed,
-            f"the untrained copy is moved by {moved.estimate:.3g} nats",
-        ),
-    )
-
-
-def _percent(interval: Interval) -> str:
-    """``42 % [30, 55]``."""
-    numbers = [100 * float(x) for x in (interval.estimate, interval.low, interval.high)]
-    if np.isnan(numbers[0]):
-        return "an unknown share"
-    return f"{numbers[0]:.0f} % [{numbers[1]:.0f}, {numbers[2]:.0f}]"

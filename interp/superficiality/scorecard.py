@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -15,7 +15,9 @@ import pandas as pd
 from interp.display import html_paragraph, html_table, short_repr
 from interp.errors import InterpError, did_you_mean
 from interp.stats import Family
+from interp.superficiality.direction_rows import DirectionTables, direction_findings
 from interp.superficiality.finding import Finding
+from interp.superficiality.further import further_findings, with_health
 from interp.superficiality.routes import PLACEBO, high_half
 from interp.superficiality.rows import (
     BEHAVIOUR,
@@ -25,7 +27,9 @@ from interp.superficiality.rows import (
     edge_findings,
     onset_finding,
 )
-from interp.superficiality.verdict import CardVerdict, route_verdict
+from interp.superficiality.verdict import CardVerdict, direction_verdict, route_verdict
+
+NO_DIRECTION = "direction: none was given, so representation, coupling and mediation are not asked"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,21 @@ class Scorecard:
             {finding.name: finding for finding in self.findings}, self.family.p_holm
         )
 
+    @property
+    def direction_verdict(self) -> CardVerdict | None:
+        """On the direction; it stands beside :attr:`verdict` and may disagree. None without one."""
+        return direction_verdict(
+            {finding.name: finding for finding in self.findings}, self.family.p_holm
+        )
+
+    @property
+    def verdict_lines(self) -> tuple[str, str]:
+        """Both verdicts as they are shown; without a direction the second says what is left out."""
+        found = self.direction_verdict
+        return f"verdict: {self.verdict}", (
+            NO_DIRECTION if found is None else f"direction: {found}"
+        )
+
     def to_dataframe(self) -> pd.DataFrame:
         """A row per finding: the columns of its interval, its p corrected over the card (Holm)."""
         rows = [one.columns() | {"p_holm": self.family.p_holm[one.name]} for one in self.findings]
@@ -90,7 +109,7 @@ class Scorecard:
         for one in self.findings:
             read = "" if one.is_read else f"  (not read: {one.why_not})"
             lines.append(f"{one.name:32} {one.interval}  n {one.n}{read}")
-        return "\n".join([*lines, f"verdict: {self.verdict}"])
+        return "\n".join([*lines, *self.verdict_lines])
 
     def _repr_html_(self) -> str:
         frame = pd.DataFrame(
@@ -107,7 +126,8 @@ class Scorecard:
             }
         )
         title = html_paragraph(self.title, bold=True) if self.title else ""
-        return title + html_table(frame, decimals=3) + html_paragraph(f"verdict: {self.verdict}")
+        verdicts = "".join(html_paragraph(line) for line in self.verdict_lines)
+        return title + html_table(frame, decimals=3) + verdicts
 
 
 def card_of(
@@ -116,16 +136,23 @@ def card_of(
     *,
     after: pd.DataFrame | None = None,
     untrained: pd.DataFrame | None = None,
+    further: Mapping[str, pd.DataFrame] | None = None,
+    seed: int = 0,
+    direction: DirectionTables | None = None,
     title: str = "",
 ) -> Scorecard:
     """The card of saved tables: every row that they allow.
 
     Args:
         readings: behaviour with the instruction first
-            (:func:`interp.superficiality.measure.measure_behaviour`).
+            (:func:`interp.superficiality.behaviour.measure_behaviour`).
         runs: :func:`interp.superficiality.routes.measure_routes`.
         after: behaviour with the instruction last, a row of its own that no rule reads.
         untrained: ``runs`` of an untrained copy.
+        further: tables of :mod:`interp.superficiality.further`, by name.
+        seed: of draws that findings make.
+        direction: the tables of the rows that need a direction
+            (:func:`interp.superficiality.direction_rows.measure_direction_rows`).
         title: of the card.
 
     Raises:
@@ -137,6 +164,11 @@ def card_of(
     low = low_items(readings, runs["item"])
     findings += content_findings(runs, low=low, untrained=untrained)
     findings += [*edge_findings(runs), onset_finding(runs)]
+    if further is not None:
+        findings = with_health(findings, further)
+        findings += further_findings(readings, further, seed=seed)
+    if direction is not None:
+        findings += direction_findings(direction, readings)
     return Scorecard(tuple(findings), title)
 
 

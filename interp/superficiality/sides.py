@@ -27,6 +27,7 @@ from interp.models.limits import require_finite
 from interp.models.rope import reset_rope
 from interp.models.wrapped import wrapped_logits
 from interp.patching.branches import Reading
+from interp.patching.cells import Patch
 from interp.patching.metrics import METRICS, Metric, reading_of
 from interp.prompts import PromptPair
 from interp.prompts.align import EQUAL_LENGTHS
@@ -130,7 +131,6 @@ def metrics_of(pair: PromptPair) -> dict[str, Metric]:
     return {name: METRICS[name] for name in names}
 
 
-@torch.no_grad()
 def residual_states(
     model: TransformerBridge, reading: Reading
 ) -> Float[Tensor, "layer row d_model"]:
@@ -141,23 +141,39 @@ def residual_states(
     Raises:
         InterpError: a state that is not finite.
     """
+    return activations(model, reading, residual_names(model))
+
+
+def residual_names(model: TransformerBridge) -> list[str]:
+    """The hooks of the residual stream before every layer, and behind the last one."""
     n_layers = int(model.cfg.n_layers)
     names = [f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers)]
-    names.append(f"blocks.{n_layers - 1}.hook_resid_post")
-    states: Tensor | None = None
+    return [*names, f"blocks.{n_layers - 1}.hook_resid_post"]
+
+
+@torch.no_grad()
+def activations(
+    model: TransformerBridge, reading: Reading, names: Sequence[str]
+) -> Float[Tensor, "hook row ..."]:
+    """What some hooks of equal width see at all rows of a reading, in the order of their names.
+
+    Raises:
+        InterpError: an activation that is not finite.
+    """
+    found: Tensor | None = None
     for forward in reading.forwards:
-        kept = _streams(model, forward.ids, names)
-        if states is None:
-            states = kept.new_empty(len(names), len(reading), kept.shape[-1])
-        states[:, forward.rows] = kept
-    assert states is not None  # a reading has at least one forward
-    require_finite(states, "the residual stream", "a prompt")
-    return states
+        kept = _kept(model, forward.ids, names)
+        if found is None:
+            found = kept.new_empty(len(names), len(reading), *kept.shape[2:])
+        found[:, forward.rows] = kept
+    assert found is not None  # a reading has at least one forward
+    require_finite(found, names[0], "a prompt")
+    return found
 
 
-def _streams(
+def _kept(
     model: TransformerBridge, ids: Int[Tensor, " pos"], names: Sequence[str]
-) -> Float[Tensor, "layer pos d_model"]:
+) -> Float[Tensor, "hook pos ..."]:
     kept: dict[str, Tensor] = {}
 
     def keeper(name: str) -> Callable[..., None]:
@@ -170,6 +186,13 @@ def _streams(
     with model.hooks(fwd_hooks=[(name, keeper(name)) for name in names]):
         wrapped_logits(model, ids[None].to(model.cfg.device), logits_to_keep=1)
     return torch.stack([kept[name] for name in names])
+
+
+def set_states(
+    states: Float[Tensor, "layer row d_model"], rows: Int[Tensor, " _row"]
+) -> list[Patch]:
+    """Patches that set the stream before every layer at some rows; the last entry is not used."""
+    return [Patch(layer, "resid_pre", rows, own[rows]) for layer, own in enumerate(states[:-1])]
 
 
 def edge_rows(

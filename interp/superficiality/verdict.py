@@ -8,15 +8,19 @@
    the instruction by everything but the content; or the content carries it and other items' change
    brings it as well, a relayed flag. ``deep (content)``: the content share is above .50 both ways, and
    so is the changed content.
+5. where a direction was given: ``instrument not valid`` where it is none; ``superficial (direction)``: R
+   is below .20 both ways and spans of up to 16 fits below .35; ``deep (direction)``: R is above .50 both
+   ways, beyond the null directions, and the negated instruction moves the states the other way.
 6. ``mixed``, or ``not identified`` where the rows do not tell.
 
-(Rule 5 needs a direction.) Bounds are compared with the ends of intervals, never with estimates:
+Rules 4 and 5 give a verdict each, on the route and on the direction; they stand beside each other and
+may disagree. Bounds are compared with the ends of intervals, never with estimates:
 :mod:`interp.superficiality.thresholds`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +28,9 @@ import pandas as pd
 
 from interp.stats import ALPHA, MIN_CLUSTERS, MIN_WORDINGS, Interval, equivalence, intervals_of
 from interp.superficiality.finding import Finding
+from interp.superficiality.instrument import INSTRUMENT
+from interp.superficiality.mediation import BEYOND, R_IN, R_OUT, SPANS
+from interp.superficiality.representation import NEGATED, REPRESENTATION
 from interp.superficiality.rows import (
     BEHAVIOUR,
     CHANGED,
@@ -39,12 +46,16 @@ from interp.superficiality.thresholds import (
     DEEP_SHARE,
     INTERACTION_SHARE,
     LATE_ONSET,
+    MAX_RANK,
+    SPAN_SHARE,
     SUPERFICIAL_SHARE,
 )
 
 METRIC_DEPENDENT, UNDETERMINED = "metric-dependent", "undetermined"
 NO_EFFECT, BACKFIRES = "no effect to explain", "backfires"
 SUPERFICIAL_ROUTE, DEEP_CONTENT = "superficial (route)", "deep (content)"
+SUPERFICIAL_DIRECTION, DEEP_DIRECTION = "superficial (direction)", "deep (direction)"
+NOT_VALID = "instrument not valid"
 MIXED, NOT_IDENTIFIED = "mixed", "not identified"
 
 CardRows = Mapping[str, Finding]
@@ -71,6 +82,18 @@ def route_verdict(rows: CardRows, p_holm: Mapping[str, float]) -> CardVerdict:
         p_holm: their p-values, corrected over the card's rows.
     """
     return _of_behaviour(rows[BEHAVIOUR], p_holm[BEHAVIOUR]) or _of_content(rows)
+
+
+def direction_verdict(rows: CardRows, p_holm: Mapping[str, float]) -> CardVerdict | None:
+    """The verdict on the direction, by rules 1 to 3, 5 and 6; None where no direction was given.
+
+    Args:
+        rows: findings by name; behaviour at least.
+        p_holm: their p-values, corrected over the card's rows.
+    """
+    if INSTRUMENT not in rows:
+        return None
+    return _of_behaviour(rows[BEHAVIOUR], p_holm[BEHAVIOUR]) or _of_direction(rows)
 
 
 def _of_behaviour(row: Finding, p: float) -> CardVerdict | None:
@@ -141,13 +164,10 @@ def _null(effect: Interval, delta: float, p: float) -> CardVerdict:
 
 def _of_content(rows: CardRows) -> CardVerdict:
     """Rules 4 and 6."""
-    into, out = rows.get(CONTENT_IN), rows.get(CONTENT_OUT)
-    for name, row in ((CONTENT_IN, into), (CONTENT_OUT, out)):
-        if row is None or not row.is_read:
-            why = "was not measured" if row is None else f"is not read: {row.why_not}"
-            return CardVerdict(NOT_IDENTIFIED, 6, f"{name} {why}", "A row that is read would tell.")
-    assert into is not None  # the loop's condition
-    assert out is not None
+    unread = _first_unread(rows, (CONTENT_IN, CONTENT_OUT))
+    if unread is not None:
+        return unread
+    into, out = rows[CONTENT_IN], rows[CONTENT_OUT]
     shares = f"content share {_of(into)} into placebo, {_of(out)} out of corrected"
     changed = rows.get(CHANGED)
     if _below(into) and _below(out):
@@ -236,6 +256,96 @@ def _open(rows: CardRows, shares: str) -> CardVerdict:
         f"{shares}{of}",
         f"Upper bounds below {SUPERFICIAL_SHARE:.2f} would have been superficial, lower bounds above "
         f"{DEEP_SHARE:.2f} of all three deep.",
+    )
+
+
+def _of_direction(rows: CardRows) -> CardVerdict:
+    """Rules 5 and 6."""
+    if not rows[INSTRUMENT].is_read:
+        return CardVerdict(
+            NOT_VALID,
+            5,
+            rows[INSTRUMENT].why_not,
+            "A direction that tells fair from biased statements, and that the judgement follows, would "
+            "have been read.",
+        )
+    unread = _first_unread(rows, (R_IN, R_OUT))
+    if unread is not None:
+        return unread
+    into, out = rows[R_IN], rows[R_OUT]
+    ratios = f"R {_of(into)} into placebo, {_of(out)} out of corrected"
+    if _below(into) and _below(out):
+        return _first_unread(rows, (SPANS,)) or _little(rows[SPANS], ratios)
+    if _above(into) and _above(out):
+        return _much(rows, ratios)
+    if any(
+        row.interval.low < SUPERFICIAL_SHARE < DEEP_SHARE < row.interval.high for row in (into, out)
+    ):
+        return CardVerdict(
+            NOT_IDENTIFIED, 6, f"{ratios}: too wide to tell", "More items would tell."
+        )
+    return CardVerdict(
+        MIXED,
+        6,
+        ratios,
+        f"Upper bounds below {SUPERFICIAL_SHARE:.2f} would have been superficial, lower bounds above "
+        f"{DEEP_SHARE:.2f} deep.",
+    )
+
+
+def _first_unread(rows: CardRows, names: Sequence[str]) -> CardVerdict | None:
+    for name in names:
+        row = rows.get(name)
+        if row is None or not row.is_read:
+            why = "was not measured" if row is None else f"is not read: {row.why_not}"
+            return CardVerdict(NOT_IDENTIFIED, 6, f"{name} {why}", "A row that is read would tell.")
+    return None
+
+
+def _little(spans: Finding, ratios: str) -> CardVerdict:
+    """R is small: also that of several fits together?"""
+    said = f"{ratios}; spans of up to {MAX_RANK} fits at most {_of(spans)}"
+    if spans.interval.high < SPAN_SHARE:
+        return CardVerdict(
+            SUPERFICIAL_DIRECTION,
+            5,
+            said,
+            f"An R with an upper bound of {SUPERFICIAL_SHARE:.2f} or more would have been mixed.",
+        )
+    return CardVerdict(MIXED, 6, said, f"Spans below {SPAN_SHARE:.2f} would have been superficial.")
+
+
+def _much(rows: CardRows, ratios: str) -> CardVerdict:
+    """R is large: beyond null directions, and does the opposite instruction go the other way?"""
+    missing = []
+    beyond = rows.get(BEYOND)
+    if beyond is None or not beyond.interval.low > 0:
+        shown = "not measured" if beyond is None else _of(beyond)
+        missing.append(f"its lead over null directions is {shown}")
+    ways = [rows.get(name) for name in (REPRESENTATION, NEGATED)]
+    signs = [
+        0.0
+        if row is None or not row.interval.excludes(0)
+        else float(np.sign(row.interval.estimate))
+        for row in ways
+    ]
+    if signs[0] * signs[1] >= 0:
+        shown = ", ".join("not measured" if row is None else _of(row) for row in ways)
+        missing.append(
+            f"instruction and negated instruction are not shown to move the states apart ({shown})"
+        )
+    if missing:
+        return CardVerdict(
+            MIXED,
+            6,
+            f"{ratios}, but {' and '.join(missing)}",
+            "Without that it would have been deep.",
+        )
+    return CardVerdict(
+        DEEP_DIRECTION,
+        5,
+        f"{ratios}, beyond null directions, and the negated instruction moves the states the other way",
+        f"A lower bound of R at or below {DEEP_SHARE:.2f} would have been mixed.",
     )
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from interp.viz.circuits import circuit_graph, faithfulness
     from interp.viz.circuitsvis import attention_fragment
+    from interp.viz.continuations import continuations
     from interp.viz.curves import direction_auc, projection_shift
     from interp.viz.directions import (
         direction_cosines,
@@ -75,6 +76,7 @@ __all__ = [
     "circuit_graph",
     "coloured_tokens",
     "common_limit",
+    "continuations",
     "direction_auc",
     "direction_cosines",
     "direction_nulls",

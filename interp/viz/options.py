@@ -21,6 +21,7 @@ from interp.viz.theme import (
     escape_label,
     fade,
     symbol_of,
+    wrap_label,
 )
 
 _LIGHT = 0.45
@@ -58,6 +59,8 @@ def effects(scores: OptionScores) -> go.Figure:
         for row in frame[frame["items"] == panel].to_dict("records"):
             figure.add_trace(_effect_trace(row, contrasts), row=1, col=k)
     title = "effect on the option margin, nats per token"
+    if len(panels) > 1:  # titles of narrow panels would run into each other
+        title = wrap_label(title, 24)
     figure.update_xaxes(title=title, nticks=7, matches="x", **ZERO)
     labels = [escape_label(name).replace(" - ", " − ") for name in contrasts]
     figure.update_yaxes(
@@ -70,7 +73,7 @@ def effects(scores: OptionScores) -> go.Figure:
             "95 % intervals over texts and item clusters; + = a better answer; pale: minus clean",
             _sample(frame),
         ),
-        height=210 + 34 * len(contrasts),
+        height=226 + 34 * len(contrasts),
         panels=True,
     )
 

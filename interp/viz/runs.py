@@ -23,6 +23,7 @@ from interp.directions import Projections
 from interp.errors import InterpError
 from interp.lens.trajectory import lens_title
 from interp.patching.result import SweepResult
+from interp.stats import FloatArray, IntArray
 from interp.stats.columns import require_columns
 from interp.viz.curves import layer_range
 from interp.viz.grids import cell_name, unit_of
@@ -124,7 +125,22 @@ def projection_runs(projections: Projections) -> go.Figure:
         rows = rows.sort_values("layer")
         lines[str(condition)] = (rows["layer"].tolist(), rows[column].to_numpy(float))
     figure = _lines(lines, "layer", f"projection, {unit}")
-    return apply_style(figure, title="Projection onto the direction", height=360, legend=True)
+    note = leave_out_far(figure, frame["layer"].to_numpy(), frame[column].to_numpy(float))
+    return apply_style(
+        figure, title="Projection onto the direction", subtitle=(note,), height=360, legend=True
+    )
+
+
+def leave_out_far(figure: go.Figure, layers: IntArray, values: FloatArray) -> str:
+    """End the axis where a few layers lie far off, and name these; the others could not be read."""
+    far = np.abs(values) > 4 * np.nanquantile(np.abs(values), 0.8)
+    if not far.any() or far.all():
+        return ""
+    shown = np.append(values[~far], 0.0)
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    figure.update_yaxes(range=[low - 0.06 * (high - low), high + 0.06 * (high - low)])
+    named = ", ".join(str(layer) for layer in sorted(set(layers[far].tolist())))
+    return f"beyond the axis: layer {named}"
 
 
 def cell_effects(result: SweepResult, cell: int) -> go.Figure:

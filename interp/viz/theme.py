@@ -140,7 +140,7 @@ def template() -> go.layout.Template:
         margin={"l": 70, "r": 30, "t": 90, "b": 60},
         xaxis=axis,
         yaxis=axis,
-        hoverlabel={"bgcolor": PAPER, "bordercolor": FAINT, "font": {"family": FONT}},
+        hoverlabel={"bgcolor": PAPER, "bordercolor": FAINT, "font": {"family": FONT, "color": INK}},
         legend={
             "orientation": "h",
             "x": 0,

@@ -113,6 +113,42 @@ def test_rows_that_a_run_lacks_are_dashes_and_what_differs_stands_beside(tmp_pat
     assert list(same.columns) == ["condition", "metric", "one", "three"]
 
 
+def card(verdict: str, *, is_read: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two rows of a card, and its verdict."""
+    found = [interval_columns(interval(values, 0.0)) for values in VALUES.values()]
+    rows = [
+        {"row": name, "statistic": "B", **own, "is_read": read, "reading": f"{name} of {verdict}"}
+        for name, own, read in zip(("behaviour", "onset"), found, (True, is_read), strict=True)
+    ]
+    return pd.DataFrame(rows), pd.DataFrame([{"name": verdict, "rule": 4}])
+
+
+def test_cards_stand_side_by_side_under_their_verdicts(tmp_path: Path) -> None:
+    runs = []
+    for name, (rows, verdict) in {
+        "small": card("backfires"), "large": card("superficial (route)", is_read=False)
+    }.items():  # fmt: skip
+        path = make_run(tmp_path / name, rows, study="superficiality", name="card_table")
+        config = {"items": "bbq:Age", "condition": "instructed", "metric": "margin"}
+        with open_run(
+            path,
+            study="superficiality",
+            config=config,
+            model={"name": "small"},
+            rules=RULES,
+            threads=1,
+        ) as run:
+            run.save_table("verdict", verdict)
+            run.save_text("verdict.csv", verdict.to_csv(index=False))
+        runs.append(path)
+    wide = compare(runs)
+    assert list(wide.columns) == ["row", "small", "large"]
+    assert wide["row"].tolist() == ["verdict", "behaviour", "onset"]
+    assert wide.loc[0, ["small", "large"]].tolist() == ["backfires", "superficial (route)"]
+    assert wide.loc[2, "small"] == interval(VALUES["p_gold"], 0.0)
+    assert wide.loc[2, "large"].endswith(", not read")
+
+
 @pytest.mark.parametrize(
     ("other", "line"),
     [

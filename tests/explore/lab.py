@@ -13,12 +13,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.browsing import OPTIONS as PAGE_OPTIONS
+from tests.browsing import PATIENCE, act, errors_of
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
@@ -26,8 +27,8 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--window-size=1400,1300",
 )
-PATIENCE = 300
-"""Seconds to wait for anything: a busy machine is no fault."""
+_STATUS = "document.querySelector('#jp-main-statusbar')"
+_PROMPT = "document.querySelector('.jp-InputPrompt').textContent.trim()"
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Lab:
     url: str
     token: str
     folder: Path
-    browser: Any = field(default=None)
+    browser: Any
 
     def open(self, source: str, *, name: str = "explore.ipynb") -> None:
         """Write a notebook of one cell and open it."""
@@ -54,31 +55,29 @@ class Lab:
         self.until("return document.querySelector('.jp-Notebook .cm-content') !== null")
 
     def run(self) -> None:
-        """Run the cell: keys again and again, as a page without its kernel ignores them."""
-        from selenium.common.exceptions import StaleElementReferenceException
+        """Run the cell, once the kernel is there."""
+        self.until(f"return {_STATUS}?.innerText.includes('| Idle')")
+        self.act(self._press_run, f"return {_PROMPT} !== '[ ]:'")
+
+    def _press_run(self) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
         from selenium.webdriver.common.keys import Keys
 
-        prompt = "return document.querySelector('.jp-InputPrompt').textContent.trim()"
-        end = time.monotonic() + PATIENCE
-        while self.browser.execute_script(prompt) in ("[ ]:", "") and time.monotonic() < end:
-            cell = self.browser.find_element("css selector", ".jp-Notebook .cm-content")
-            keys = ActionChains(self.browser).move_to_element(cell).click()
-            with contextlib.suppress(StaleElementReferenceException):  # drawn anew meanwhile
-                keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-            time.sleep(1)
+        cell = self.browser.find_element("css selector", ".jp-Notebook .cm-content")
+        keys = ActionChains(self.browser).move_to_element(cell).click()
+        keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
 
     def until(self, script: str, *arguments: Any) -> Any:
         """Wait until a script returns something true; returns it."""
-        from selenium.webdriver.support.ui import WebDriverWait
+        return self.act(lambda: None, script, *arguments)
 
-        return WebDriverWait(self.browser, PATIENCE).until(
-            lambda browser: browser.execute_script(script, *arguments)
-        )
+    def act(self, action: Callable[[], Any], script: str, *arguments: Any) -> Any:
+        """Do something until a script returns something true; returns that."""
+        return act(self.browser, action, script, *arguments)
 
     def console(self) -> list[str]:
         """What the console called an error since the last time."""
-        return [e["message"] for e in self.browser.get_log("browser") if e["level"] == "SEVERE"]
+        return errors_of(self.browser)
 
     def hosts(self) -> set[str]:
         """The hosts of all requests that the page made."""
@@ -152,6 +151,7 @@ def _browser(profile: Path) -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     browser.set_page_load_timeout(PATIENCE)
+    browser.set_script_timeout(PATIENCE)
     try:
         yield browser
     finally:

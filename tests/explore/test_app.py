@@ -52,9 +52,9 @@ def test_the_map_waits_for_its_button_and_a_click_shows_its_cell(app: App) -> No
     assert pane.figure is None
     assert pane.note.startswith("Not computed yet. resid_pre: 4 layer x ")
     assert "Click a cell" in app.panes["cell_options"].note
-    app.compute.click()
+    app.buttons["map"].click()
     assert pane.figure is not None
-    assert not app.compute.disabled
+    assert not app.buttons["map"].disabled
     before = pane.figure
     pane.clicked = {"x": 3, "y": 2, "n": 1}
     explorer = explorer_of(app)
@@ -76,7 +76,7 @@ def test_a_map_by_head_begins_with_what_heads_write(app: App) -> None:
     app.tabs.selected_index = MAP
     app.controls["cells"].value = "layer_head"
     assert app.controls["site"].value == explorer_of(app).state.site == "z"
-    app.compute.click()
+    app.buttons["map"].click()
     app.panes["map"].clicked = {"x": 1, "y": 3, "n": 1}
     assert explorer_of(app).state.head == 1
     assert app.panes["cell_options"].title.startswith("L3H1 (z)")
@@ -90,6 +90,22 @@ def test_a_knockout_changes_the_answer_shown(app: App) -> None:
     assert said == explorer_of(app).draw("edited_options").said
     plain, edited = (part.partition(": ")[2] for part in said.split("; "))
     assert plain != edited
+
+
+def test_what_is_said_after_a_change_is_generated_on_request(app: App) -> None:
+    app.tabs.selected_index = CHANGE
+    pane, button = app.panes["edited_continuation"], app.buttons["edited_continuation"]
+    assert button.disabled
+    assert "Knock out a span" in pane.note
+    app.controls["blocked"].value = "span"
+    assert not button.disabled
+    assert pane.note == (
+        "Not computed yet. Greedy, at most 24 tokens, without the change and with it."
+    )
+    button.click()
+    assert pane.html == explorer_of(app).draw("edited_continuation").figure._repr_html_()
+    assert "placebo" in pane.html
+    assert "read_continuation(model, pair, patches=patches, max_new_tokens=24)" in pane.code
 
 
 def test_an_error_is_one_line_in_its_pane(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +140,20 @@ def test_a_condition_with_fewer_texts_takes_its_last(app: App) -> None:
     assert app.panes["options"].error == ""
 
 
+def test_the_page_needs_the_widgets_of_ipywidgets_and_anywidget_alone(app: App) -> None:
+    from ipywidgets.embed import embed_data
+
+    state = embed_data(views=[app.widget], drop_defaults=False)["manager_state"]["state"].values()
+    base = {f"@jupyter-widgets/{name}" for name in ("base", "controls", "output")}
+    assert {one["model_module"] for one in state} == base | {"anywidget"}
+    panes = [one["state"] for one in state if one["model_module"] == "anywidget"]
+    assert len(panes) == len(app.panes)
+    for pane in panes:  # its script and style come with its state, and name no other place
+        assert "export default" in pane["_esm"]
+        assert ".interp-pane-dark .js-plotly-plot" in pane["_css"]
+        assert "http" not in pane["_esm"] + pane["_css"]
+
+
 def test_closing_takes_every_widget_away(tiny_model: Any) -> None:
     from ipywidgets.widgets.widget import _instances
 
@@ -150,7 +180,7 @@ def test_without_a_model_results_are_shown_and_the_rest_is_greyed() -> None:
     assert cell.figure is not None
     assert all(pane.greyed and pane.note == NEEDS_MODEL for pane in app.panes.values())
     assert all(control.disabled for control in app.controls.values())
-    assert app.compute.disabled
+    assert all(button.disabled for button in app.buttons.values())
     app.tabs.selected_index = 2  # nothing is computed
     assert app.panes["lens"].figure is None
     app.close()

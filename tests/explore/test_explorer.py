@@ -314,5 +314,6 @@ def test_an_explorer_says_what_it_has(tiny_model: Any) -> None:
     assert isinstance(explorer, Explorer)
     assert "3 to choose from" in repr(explorer)
     assert len(repr(explorer)) < 400
-    assert "cells" in explorer.cost()
+    assert "cells" in explorer.cost("map")
+    assert explorer.cost("lens") == ""
     assert len(explorer.positions()) == len(explorer.pair.destination)

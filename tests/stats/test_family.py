@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from interp.errors import InterpError
@@ -28,8 +30,14 @@ def test_a_family_corrects_all_its_claims_at_once_and_knows_no_others() -> None:
         Family.of("maps", {"a": cluster_mean(np.zeros((2, 3)), range(3))})
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_that_of_statsmodels(p: list[float]) -> None:
+    np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
+
+
 def test_holm_keeps_the_shape_and_the_holes() -> None:
     p = np.array([[0.01, np.nan], [0.04, 0.03]])
     np.testing.assert_allclose(holm(p), [[0.03, np.nan], [0.06, 0.06]])
+    assert np.isnan(holm([np.nan, np.nan])).all()
     with pytest.raises(InterpError, match=r"outside 0\.\.1"):
         holm([1.5])

@@ -6,27 +6,13 @@ import numpy as np
 import pytest
 
 from interp import superficiality
-from interp.behaviour import score_variants
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.prompts import TextBank
-from interp.superficiality.measure import asked_texts, causal_pairs, measure_behaviour
+from interp.superficiality.measure import causal_pairs
+from tests.superficiality.toy import tiny_direction
 
 ITEMS = load_items("bundled", limit=3, seed=0)
-
-
-def test_behaviour_is_the_mean_over_orders_of_every_text(tiny_model: Any) -> None:
-    bank, item = TextBank(tiny_model.tokenizer), ITEMS[0]
-    texts = asked_texts(bank, item, "instructed", 2)
-    assert set(texts) == {"corrected", "placebo", "control", "control_placebo"}
-    found = measure_behaviour(tiny_model, item, texts, orders=2)
-    own = found[(found["side"] == "placebo") & (found["slot"] == 1)].set_index("metric")["value"]
-    scored = score_variants(
-        tiny_model, item, [texts["placebo"][1]], placement="before", orders=[0, 1]
-    )
-    for metric in ("option_margin", "margin", "p_gold"):
-        assert own[metric] == pytest.approx(scored[metric].mean(), abs=1e-4)
-    assert len(found) == 3 * sum(len(side) for side in texts.values())
 
 
 def test_pairs_have_the_wordings_in_turn_and_the_instruction_first(tiny_model: Any) -> None:
@@ -42,7 +28,7 @@ def test_pairs_have_the_wordings_in_turn_and_the_instruction_first(tiny_model: A
     ("given", "message"),
     [
         ({"items": []}, "no items"),
-        ({"causal_items": 1}, "patch at least 2"),
+        ({"causal_items": 1}, "patch at least"),
         ({"untrained_items": -1}, "0 or more"),
         ({"orders": 0}, "at least 1 order"),
         ({"texts": 99}, "asked for 99"),
@@ -62,8 +48,15 @@ def test_what_cannot_be_asked_is_refused_in_one_line(
 
 def test_a_card_of_few_wordings_is_undetermined_and_every_row_is_there(tiny_model: Any) -> None:
     card = superficiality(
-        tiny_model, ITEMS, texts=1, causal_items=3, untrained_items=1, progress=False
+        tiny_model, ITEMS, texts=1, causal_items=3, untrained_items=1, further=(), progress=False
     )
     assert card.verdict.name == "undetermined"
     assert len(card) == 9
     assert all(np.isnan(row.interval.estimate) or row.n >= 1 for row in card)
+
+
+def test_a_direction_of_another_site_is_refused_before_anything_is_measured(
+    tiny_model: Any,
+) -> None:
+    with pytest.raises(InterpError, match="site='resid_post'"):
+        superficiality(tiny_model, ITEMS, direction=tiny_direction(tiny_model, "mlp_out"))

@@ -6,7 +6,15 @@ from interp.errors import InterpError
 from interp.stats import holm
 from interp.superficiality.rows import BEHAVIOUR, CONTENT_IN, CONTENT_OUT
 from interp.superficiality.scorecard import Scorecard
-from tests.superficiality.test_verdict import EFFECT, LARGE, READ_OFF, SMALL, content, row
+from tests.superficiality.test_verdict import (
+    EFFECT,
+    LARGE,
+    READ_OFF,
+    SMALL,
+    along,
+    content,
+    row,
+)
 
 
 def test_p_values_are_corrected_over_the_rows() -> None:
@@ -36,5 +44,13 @@ def test_a_card_shows_its_rows_what_is_not_read_and_the_verdict() -> None:
     for shown in (str(card), card._repr_html_()):
         assert "the ceiling is broken" in shown
         assert "not identified (rule 6)" in shown
+        assert "direction: none was given" in shown
     assert "&lt;model&gt;" in card._repr_html_()
     assert len(repr(card)) < 300
+
+
+def test_with_a_direction_both_verdicts_are_shown() -> None:
+    card = Scorecard((EFFECT, *content(LARGE), *along(SMALL)))
+    assert card.direction_verdict is not None
+    assert "direction: superficial (direction) (rule 5)" in str(card)
+    assert "direction: superficial (direction) (rule 5)" in card._repr_html_()

@@ -10,7 +10,10 @@ import pytest
 from interp.stats import Interval, interval_columns
 from interp.superficiality import rows as names
 from interp.superficiality.finding import Finding, HealthCheck
-from interp.superficiality.verdict import route_verdict
+from interp.superficiality.instrument import INSTRUMENT
+from interp.superficiality.mediation import BEYOND, R_IN, R_OUT, SPANS
+from interp.superficiality.representation import NEGATED, REPRESENTATION
+from interp.superficiality.verdict import direction_verdict, route_verdict
 
 Bounds = tuple[float, float, float]
 
@@ -102,3 +105,64 @@ def test_an_effect_that_does_not_outlive_the_correction_is_undetermined() -> Non
     found = route_verdict(card, {names.BEHAVIOUR: 0.2})
     assert found.name == "undetermined"
     assert "0.200" in found.because
+
+
+UP, DOWN = (0.5, 0.3, 0.7), (-0.5, -0.7, -0.3)
+
+
+def along(
+    into: Bounds, out: Bounds | None = None, spans: Bounds = SMALL, **more: Any
+) -> list[Finding]:
+    return [
+        row(INSTRUMENT, (0.8, 0.7, 0.9), healthy=more.get("valid", True)),
+        row(R_IN, into, healthy=more.get("readable", True)),
+        row(R_OUT, out or into),
+        row(SPANS, spans),
+        row(BEYOND, more.get("beyond", HALF)),
+        row(REPRESENTATION, UP),
+        row(NEGATED, more.get("negated", DOWN)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("b", "rows", "name", "rule"),
+    [
+        (behaviour((0.5, 0.3, 0.7), (-0.1, -0.2, 0.1)), along(SMALL), "metric-dependent", 1),
+        (behaviour((0.1, -0.2, 0.4)), along(SMALL), "undetermined", 2),
+        (behaviour((-0.5, -0.7, -0.3)), along(SMALL), "backfires", 3),
+        (EFFECT, along(SMALL, valid=False), "instrument not valid", 5),
+        (EFFECT, along(SMALL), "superficial (direction)", 5),
+        (EFFECT, along(SMALL, spans=(0.3, 0.2, 0.4)), "mixed", 6),
+        (EFFECT, along(LARGE), "deep (direction)", 5),
+        (EFFECT, along(LARGE, beyond=(0.1, -0.1, 0.3)), "mixed", 6),
+        (EFFECT, along(LARGE, negated=UP), "mixed", 6),
+        (EFFECT, along(LARGE, negated=(-0.1, -0.3, 0.1)), "mixed", 6),
+        (EFFECT, along(LARGE, SMALL), "mixed", 6),
+        (EFFECT, along(HALF), "mixed", 6),
+        (EFFECT, along((0.4, 0.1, 0.7)), "not identified", 6),
+        (EFFECT, along(LARGE, readable=False), "not identified", 6),
+        (EFFECT, [row(INSTRUMENT, LARGE)], "not identified", 6),
+    ],
+)
+def test_the_verdict_on_the_direction_follows_its_own_rule(
+    b: Finding, rows: Any, name: str, rule: int
+) -> None:
+    card = {one.name: one for one in (b, *rows)}
+    found = direction_verdict(card, {name: one.p_value for name, one in card.items()})
+    assert found is not None
+    assert (found.name, found.rule) == (name, rule)
+    assert found.because
+    assert found.otherwise
+
+
+def test_without_a_direction_there_is_no_verdict_on_it_and_with_one_both_stand() -> None:
+    card = {names.BEHAVIOUR: EFFECT}
+    assert direction_verdict(card, {names.BEHAVIOUR: 0.001}) is None
+    rows = {
+        one.name: one for one in (EFFECT, *content(LARGE), row(names.CHANGED, LARGE), *along(SMALL))
+    }
+    p = dict.fromkeys(rows, 0.001)
+    assert route_verdict(rows, p).name == "deep (content)"
+    found = direction_verdict(rows, p)
+    assert found is not None
+    assert found.name == "superficial (direction)"

@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 
-from interp.data import load_items
+from interp.activations import read_states
+from interp.data import LabelledText, load_items, load_texts
+from interp.directions import DirectionStack, fit_direction
+from interp.directions.fitting import facts_of, fit_states
 from interp.known import ToyTask, load_trained
 from interp.known.task import ASKS, CONTENTS, NOTES, OTHERS, QUERIES
+from interp.known.task import CONTENT as CONTENT_AT
 from interp.prompts import PromptPair, TextBank, make_pair
 
 CONTENT = ("content", "other")
@@ -34,6 +38,23 @@ def toy_pairs(
         pairs.append(make_pair(model, *ids, target=target, spans=task.spans))
         clusters.append(content)
     return model, task, pairs, clusters
+
+
+def toy_direction(model: Any, task: ToyTask) -> DirectionStack:
+    """The direction of the content's label, fitted on sentences where the content stands."""
+    ids, labels, groups = task.sentences()
+    some = range(0, len(ids), 17)  # every content, placebo and query in turn
+    ids, groups, labels = [ids[k] for k in some], [groups[k] for k in some], labels[list(some)]
+    states = read_states(model, ids, positions=[CONTENT_AT] * len(ids), progress=False)
+    texts = [LabelledText("-", int(y > 0), g, "toy") for y, g in zip(labels, groups, strict=True)]
+    facts = facts_of(model, texts, "mean_difference")
+    return fit_states(states, labels > 0, groups, facts, 4, 0, 0)
+
+
+def tiny_direction(model: Any, site: Any = "resid_post") -> DirectionStack:
+    """A direction of a tiny random model, fitted on a few sentences; its best layer means nothing."""
+    texts = load_texts("bundled:statements")[:16]
+    return fit_direction(model, texts, site=site, n_folds=2, n_shuffles=0, progress=False)
 
 
 def item_pairs(model: Any, n: int = 2, placement: Any = "before") -> list[PromptPair]:

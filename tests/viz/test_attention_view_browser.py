@@ -9,7 +9,7 @@ import pytest
 from interp.data import bundled_choices
 from interp.prompts import make_pair
 from interp.viz import attention_page, attention_view
-from tests.browsing import opened
+from tests.browsing import opened, until
 from tests.viz.pages import make_patterns
 from tests.viz.test_attention_view import HOSTILE, STRANGE
 from tests.viz.test_report_browser import DARK_NOTEBOOK, browser
@@ -107,8 +107,7 @@ def test_views_follow_the_notebooks_theme_and_hold_hostile_tokens(browser, tmp_p
     other = "dark" if theme == "light" else "light"
     media["features"][0]["value"] = other
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.execute_async_script("setTimeout(arguments[0], 300)")
-    assert browser.execute_script(themes) == [other, other]
+    until(browser, f"{themes}.every(theme => theme === arguments[0])", other)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert errors == []
     assert browser.execute_script("return window.broken || window.alerted") is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 import interp
@@ -14,6 +16,7 @@ from interp.lens import lens_prompt
 from interp.patching import read_options
 from interp.prompts import make_pair
 from interp.viz import cell_effects, lens_runs, option_probabilities, projection_runs
+from interp.viz.runs import leave_out_far
 
 CHOICES = (Choice("Not <b>known</b>", "unknown"), Choice("The farmer", "stereotyped"))
 ITEM = ChoiceItem("q", "own", "own", "They met.", "Who was late?", CHOICES, 0, "ambiguous", "c")
@@ -64,6 +67,16 @@ def test_projections_are_drawn_in_class_units_where_there_are_some(
     several = interp.project(tiny_model, pair, stack, positions="all", progress=False)
     with pytest.raises(InterpError, match="several positions"):
         projection_runs(several)
+
+
+def test_the_axis_ends_where_one_layer_is_far_off_and_says_so() -> None:
+    figure = go.Figure(go.Scatter(x=[0, 1, 2, 3, 4], y=[-900.0, 1.0, 3.0, -2.0, 2.0]))
+    layers, values = np.arange(5), np.array([-900.0, 1.0, 3.0, -2.0, 2.0])
+    assert leave_out_far(figure, layers, values) == "beyond the axis: layer 0"
+    low, high = figure.layout.yaxis.range
+    assert -3 < low < -2
+    assert 3 < high < 4
+    assert leave_out_far(go.Figure(), layers, values.clip(-2)) == ""
 
 
 def test_a_cells_bars_are_its_effects_by_pair(tiny_model: Any) -> None:

@@ -1,80 +1,50 @@
 // One view: its title, one line of what it says, the figure or text, and "copy as code".
 // plotly.js comes from the kernel, once per page: nothing is fetched from anywhere.
 
-const INK = {
-  "#222222": "var-ink", "#6b6b6b": "#a8a8a8", "#ececec": "#3a3a3a", "#c9c9c9": "#5c5c5c", "#f4f4f4": "#333333",
-};
+const AGAIN = 10000; // ms after which another pane asks too: the one that did may be gone, or its kernel
 
 function plotly(model) {
   const page = globalThis;
   if (!page.interpPlotly) {
-    page.interpPlotly = new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error("no kernel answers")), 60000);
-      model.on("msg:custom", async function arrive(message) {
-        if (!message || !message.plotly) return;
-        model.off("msg:custom", arrive);
-        clearTimeout(late);
-        const before = page.Plotly;
-        const url = URL.createObjectURL(new Blob([message.plotly], { type: "text/javascript" }));
-        try {
-          await import(url);
-          resolve(page.Plotly);
-        } catch (error) {
-          reject(error);
-        } finally {
-          URL.revokeObjectURL(url);
-          if (before) page.Plotly = before;
-        }
-      });
-      model.send({ ask: "plotly" });
-    });
-    page.interpPlotly.catch(() => { page.interpPlotly = undefined; });
+    page.interpPlotly = { asked: -Infinity, here: false };
+    page.interpPlotly.promise = new Promise((resolve) => { page.interpPlotly.resolve = resolve; });
+    page.interpPlotly.promise.catch(() => { page.interpPlotly = undefined; });
   }
-  return page.interpPlotly;
+  const wanted = page.interpPlotly;
+  if (!wanted.here && performance.now() - wanted.asked > AGAIN) {
+    wanted.asked = performance.now();
+    model.on("msg:custom", function arrive(message) {
+      if (!message || !message.plotly) return;
+      model.off("msg:custom", arrive);
+      if (!wanted.here) wanted.resolve(run(message.plotly));
+      wanted.here = true;
+    });
+    model.send({ ask: "plotly" });
+  }
+  return wanted.promise;
 }
 
-function parts(colour) {
-  return (colour.match(/[0-9.]+/g) || [0, 0, 0]).map(Number);
+async function run(source) {
+  const before = globalThis.Plotly, url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  try {
+    await import(url);
+    return globalThis.Plotly;
+  } finally {
+    URL.revokeObjectURL(url);
+    if (before) globalThis.Plotly = before;
+  }
 }
 
 function isDark(el) {
-  const [r, g, b] = parts(getComputedStyle(el).color);
+  const [r, g, b] = getComputedStyle(el).color.match(/[0-9.]+/g).map(Number);
   return 0.299 * r + 0.587 * g + 0.114 * b > 140; // light text stands on a dark page
 }
 
-function background(el) {
-  for (let at = el; at; at = at.parentElement) {
-    const found = getComputedStyle(at).backgroundColor, [, , , alpha = 1] = parts(found);
-    if (found && found !== "transparent" && alpha > 0) return found;
-  }
-  return "#111111";
-}
-
-// the figure's own greys and its white paper, in the colours of a dark page
-function recolour(value, ink, paper) {
-  if (typeof value === "string") {
-    const name = value.toLowerCase();
-    if (name === "white" || name === "#ffffff") return paper;
-    return INK[name] === "var-ink" ? ink : INK[name] || value;
-  }
-  if (Array.isArray(value)) return value.map((one) => recolour(one, ink, paper));
-  if (value && typeof value === "object" && !value.bdata) {
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, recolour(v, ink, paper)]));
-  }
-  return value;
-}
-
-function dressed(figure, el) {
+function sized(figure) {
   const clone = JSON.parse(JSON.stringify(figure));
-  const layout = clone.layout || {};
-  delete layout.width;
-  layout.autosize = true;
-  const ink = getComputedStyle(el).color, paper = background(el);
-  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: paper, font: { color: ink } };
-  if (!isDark(el)) return { data: clone.data, layout };
-  const data = clone.data.map((trace) =>
-    trace.type === "scatter" && trace.line ? { ...trace, line: recolour(trace.line, ink, paper) } : trace);
-  return { data, layout: recolour(layout, ink, paper) };
+  delete clone.layout.width;
+  clone.layout.autosize = true;
+  return clone;
 }
 
 async function copy(text) {
@@ -97,6 +67,11 @@ function element(name, className, parent) {
   return found;
 }
 
+function say(line, text) {
+  line.textContent = text;
+  line.hidden = !text;
+}
+
 function render({ model, el }) {
   el.classList.add("interp-pane");
   const head = element("div", "interp-pane-head", el);
@@ -113,7 +88,7 @@ function render({ model, el }) {
   const body = element("div", "interp-pane-body", el);
   const code = element("pre", "interp-pane-code", el);
   code.hidden = true;
-  let chart = null, clicks = 0, asked = 0;
+  let chart = null, clicks = 0, asked = 0, width = 0;
 
   copied.addEventListener("click", async () => {
     await copy(model.get("code"));
@@ -131,19 +106,23 @@ function render({ model, el }) {
       return;
     }
     let Plotly;
+    const late = setTimeout(() => say(note, "The figure waits for the kernel, which is busy or gone."), 3000);
     try {
       Plotly = await plotly(model);
     } catch (reason) {
-      error.textContent = `the figure cannot be drawn: ${reason.message}`;
-      error.hidden = false;
+      say(error, `the figure cannot be drawn: ${reason.message}`);
       return;
+    } finally {
+      clearTimeout(late);
+      say(note, model.get("note"));
     }
     if (mine !== asked || !el.isConnected && !body.isConnected) return;
     if (!chart) {
       body.innerHTML = "";
       chart = element("div", "interp-pane-chart", body);
     }
-    const { data, layout } = dressed(figure, el);
+    width = el.clientWidth;
+    const { data, layout } = sized(figure);
     await Plotly.react(chart, data, layout, { responsive: true, displaylogo: false, displayModeBar: false });
     if (!chart.heard) {
       chart.heard = true;
@@ -156,11 +135,10 @@ function render({ model, el }) {
 
   function tell() {
     title.textContent = model.get("title");
-    said.textContent = model.get("said");
-    error.textContent = model.get("error");
-    note.textContent = model.get("note");
+    say(said, model.get("said"));
+    say(error, model.get("error"));
+    say(note, model.get("note"));
     code.textContent = model.get("code");
-    for (const line of [said, error, note]) line.hidden = !line.textContent;
     copied.hidden = shown.hidden = !code.textContent;
     if (!code.textContent) code.hidden = true;
     el.classList.toggle("interp-pane-busy", model.get("busy"));
@@ -170,15 +148,18 @@ function render({ model, el }) {
   const watch = (names, act) => names.forEach((name) => model.on(`change:${name}`, act));
   watch(["title", "said", "error", "note", "code", "busy", "greyed"], tell);
   watch(["figure", "html"], draw);
-  const themes = new MutationObserver(() => { if (model.get("figure")) draw(); });
+  const dress = () => el.classList.toggle("interp-pane-dark", isDark(el)); // the style sheet's other colours
+  const themes = new MutationObserver(dress);
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "class"] });
   // a tab that opens has no width until it is shown
   const sizes = new ResizeObserver(() => {
-    if (chart && el.clientWidth) plotly(model).then((Plotly) => chart && Plotly.Plots.resize(chart));
+    if (!chart || !el.clientWidth || el.clientWidth === width) return;
+    width = el.clientWidth;
+    plotly(model).then((Plotly) => chart && Plotly.Plots.resize(chart));
   });
   sizes.observe(el);
   tell();
-  requestAnimationFrame(draw); // once the page has given it a place and colours
+  requestAnimationFrame(() => { dress(); draw(); }); // once the page has given it a place and colours
   return () => {
     themes.disconnect();
     sizes.disconnect();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,16 @@ import torch
 
 from analyses.attention.config import AttentionConfig
 from analyses.attention.study import Attention
-from analyses.attention.tables import choose_heads, head_grid, head_table, most_above_placebo
+from analyses.attention.tables import (
+    choose_heads,
+    head_grid,
+    head_table,
+    most_above_placebo,
+    span_attention,
+)
 from analyses.config import read_config
 from analyses.runner import load, run
-from interp.activations import read_attention
+from interp.activations import read_attention, read_span_attention
 from interp.data import load_items
 from interp.errors import InterpError
 from interp.models import load_model
@@ -48,6 +55,18 @@ def test_the_mass_and_the_patterns_are_the_librarys(tiny_folder: Folder, tmp_pat
             torch.testing.assert_close(kept.values, patterns.values[list(kept.layers)])
             assert kept.prompt.str_tokens == patterns.prompt.str_tokens
             assert dict(kept.prompt.spans) == dict(patterns.prompt.spans)
+    table = pd.read_parquet(out / "span_to_span.parquet")
+    prompts = [
+        condition_prompt(model, item, bank.texts("instructed", item, 2)[k % 2])
+        for k, item in enumerate(items)
+    ]
+    whole = read_span_attention(model, prompts)
+    own = table[table["condition"] == "instructed"].drop(columns=["condition", "n_prompts"])
+    pd.testing.assert_frame_equal(
+        own.reset_index(drop=True), whole.to_dataframe().dropna(ignore_index=True), rtol=1e-5
+    )
+    assert set(table["condition"]) == {"instructed", "placebo"}
+    assert set(table["n_prompts"]) == {3}
     report = done.report.read_text()
     assert "Who looks at the instruction" in report
     assert "one wording, in turn, of the instruction" in report
@@ -58,6 +77,12 @@ def test_the_mass_and_the_patterns_are_the_librarys(tiny_folder: Folder, tmp_pat
         ]
         assert view["heads"] == [list(head) for head in done.shown]
         assert [run["n"] for run in view["runs"]] == [3, 3]
+    shutil.copytree(out, tmp_path / "before")  # a run of before the spans were saved
+    for path in (tmp_path / "before").glob("span*"):
+        path.unlink()
+    before = load(tmp_path / "before")
+    assert before.spans == {}
+    assert span_attention(before, "treated").keys == ("instruction",)
     top = done.most_above_placebo("instructed")
     assert done.shown[0] == (top["layer"], top["head"])
     assert "http" not in page.replace("http://www.w3.org", "")

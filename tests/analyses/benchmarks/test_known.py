@@ -63,8 +63,8 @@ def test_pairs_of_a_program_with_back_up_differ_in_the_instruction_alone() -> No
 def test_rows_of_all_methods_with_the_truth_beside(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    programs = ["--programs", "late_rewrite", "either_route", "--pairs", "6"]
-    arms = ["--arms", "deep", "--seeds", "1", "--arm-pairs", "4"]
+    programs = ["--programs", "late_rewrite", "either_route", "--pairs", "3"]
+    arms = ["--arms", "deep", "--seeds", "1", "--arm-pairs", "2"]
     main([*programs, *arms, "--into", str(tmp_path)])
     printed = capsys.readouterr().out
     nodes, edges, directions = (

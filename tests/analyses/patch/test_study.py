@@ -402,24 +402,6 @@ def in_process(folder: Path, out: Path) -> None:
     run(read_config(PatchConfig, model=str(folder), out=out, **options), progress=False)
 
 
-@pytest.mark.slow
-def test_killed_at_three_random_units_and_resumed_gives_the_same_bytes(
-    tiny_folder: Folder, tmp_path: Path
-) -> None:
-    folder, out = tiny_folder("llama"), tmp_path / "killed"
-    for number in sorted(random.Random(0).sample(range(1, UNITS - 4), 3)):
-        process = start(folder, out)
-        while parts_in(out) < number and process.poll() is None:
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert number <= parts_in(out) < UNITS, "the kill came too late"
-    in_process(folder, out)
-    in_process(folder, tmp_path / "whole")
-    assert bytes_of(out) == bytes_of(tmp_path / "whole")
-    assert [s["status"] for s in read_manifest(out)["sessions"]] == ["killed"] * 3 + ["complete"]
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(
     tiny_folder: Folder, tmp_path_factory: pytest.TempPathFactory
@@ -429,6 +411,26 @@ def uninterrupted(
     whole = command(tiny_folder("llama"), out)
     subprocess.run(whole, check=True, capture_output=True, env=environment())
     return bytes_of(out), time.monotonic() - begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", sorted(random.Random(0).sample(range(1, UNITS - 4), 3)))
+def test_killed_at_a_random_unit_and_resumed_gives_the_same_bytes(
+    number: int,
+    tiny_folder: Folder,
+    tmp_path: Path,
+    uninterrupted: tuple[dict[str, bytes], float],
+) -> None:
+    folder, out = tiny_folder("llama"), tmp_path / "killed"
+    process = start(folder, out)
+    while parts_in(out) < number and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert number <= parts_in(out) < UNITS, "the kill came too late"
+    in_process(folder, out)
+    assert bytes_of(out) == uninterrupted[0]
+    assert [s["status"] for s in read_manifest(out)["sessions"]] == ["killed", "complete"]
 
 
 @pytest.mark.slow

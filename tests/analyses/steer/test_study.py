@@ -30,7 +30,7 @@ Folder = Callable[..., Path]
 SMALL = {
     "items": "bundled",
     "limit": 2,
-    "strengths": (1.0, 2.0),
+    "strengths": (2.0,),
     "groups": 3,
     "plain": 6,
     "completions": 2,
@@ -62,16 +62,16 @@ def test_the_run_steps_equally_far_along_every_direction(done: SteerResult) -> N
     best = done.stack.best
     nulls = read_table(done.config.out, "nulls")
     units = steps_of(best, nulls, done.config.strengths)
-    assert done.config.strengths == (-2.0, 1.0, 2.0)
+    assert done.config.strengths == (-2.0, 2.0)
     lengths = {(u.kind, abs(u.strength)): float(np.linalg.norm(u.vector)) for u in units}
     for kind in ("covariance", "placebo", "contrast"):
         assert lengths[kind, 2.0] == pytest.approx(lengths["learned", 2.0], rel=1e-5)
     assert lengths["unsteered", 0.0] == 0
     counts = nulls["kind"].value_counts()
     assert counts.to_dict() == {"contrast": 12, "covariance": 2, "placebo": 1}
-    assert set(done.rows["strength"]) == {-2.0, 0.0, 1.0, 2.0}
+    assert set(done.rows["strength"]) == {-2.0, 0.0, 2.0}
     n_units = done.rows.groupby(["kind", "direction", "strength"]).ngroups
-    assert n_units == len(units) == 1 + 3 + 2 * 15
+    assert n_units == len(units) == 1 + 2 + 2 * 15
 
 
 def test_tables_are_the_paired_differences(done: SteerResult) -> None:
@@ -109,7 +109,7 @@ def test_run_folder_holds_tables_figures_and_report(done: SteerResult) -> None:
         assert title in report
     assert read_manifest(out)["status"] == "complete"
     texts = done.texts.groupby("strength")["prompt"].nunique()
-    assert texts.to_dict() == dict.fromkeys((-2.0, 0.0, 1.0, 2.0), 2)
+    assert texts.to_dict() == dict.fromkeys((-2.0, 0.0, 2.0), 2)
 
 
 def test_interrupted_and_resumed_gives_the_same_bytes(
@@ -141,7 +141,9 @@ def test_a_file_is_read_on_sentences_it_has_not_seen(
     done: SteerResult, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     path = done.config.out / "directions" / "morality.safetensors"
-    again = run(config(tiny_folder("llama"), tmp_path / "run", direction=path, strengths="2"))
+    again = run(
+        config(tiny_folder("llama"), tmp_path / "run", direction=path, limit=1, completions=1)
+    )
     assert again.sentences.source.startswith(
         "bundled:statements, because the direction was fitted on"
     )
@@ -156,7 +158,9 @@ def test_a_file_with_another_direction_does_not_resume_the_run(
     tiny_model: Any, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     path, texts = tmp_path / "mine.safetensors", load_texts("bundled:statements")
-    settings = config(tiny_folder("llama"), tmp_path / "run", direction=path, strengths="2")
+    settings = config(
+        tiny_folder("llama"), tmp_path / "run", direction=path, limit=1, completions=1
+    )
     fit_direction(tiny_model, texts, n_shuffles=0, progress=False).save(path)
     run(settings)
     # the same sentences, another method: only the file's content tells them apart
@@ -176,7 +180,7 @@ def test_placebos_of_a_condition_file_are_the_null_directions(
         "  texts: [The shelf has three boards., A river bends to the west.]\n"
     )
     out = tmp_path / "run"
-    run(config(tiny_folder("llama"), out, condition_file=own))
+    run(config(tiny_folder("llama"), out, condition_file=own, limit=1, completions=1))
     before, after = (
         read_table(folder, "nulls").set_index("name")["vector"] for folder in (done.config.out, out)
     )

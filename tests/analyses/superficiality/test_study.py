@@ -15,16 +15,24 @@ from analyses.superficiality.config import SuperficialityConfig
 from analyses.superficiality.study import Superficiality
 from analyses.superficiality.tables import SuperficialityResult
 from interp import superficiality
-from interp.data import load_items
+from interp.data import load_items, load_texts
+from interp.directions import fit_direction
 from interp.errors import InterpError
 from interp.models import load_model
 from interp.runs import read_table
+from interp.superficiality import direction_rows, instrument, subspaces
+from interp.superficiality.append import APPENDED
+from interp.superficiality.instrument import INSTRUMENT
+from interp.superficiality.mediation import R_IN
+from interp.superficiality.representation import REPRESENTATION
+from interp.superficiality.residue import DISTINGUISHED
 from interp.superficiality.rows import BEHAVIOUR, CONTENT_IN, INTERACTION
 
 pytestmark = pytest.mark.slow  # end to end; left out of the everyday tests
 
 Folder = Callable[..., Path]
-SMALL = {"items": "bundled", "limit": 6, "texts": 2, "causal": 4, "untrained": 1, "orders": 3}
+SMALL = {"items": "bundled", "limit": 6, "texts": 2, "causal": 4, "untrained": 1, "orders": 3,
+         "further": "residue,append", "further_items": 2}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +49,9 @@ def test_the_card_is_the_librarys(done: Any, tiny_folder: Folder) -> None:
     items = load_items("bundled", limit=6, seed=0)
     model = load_model(str(tiny_folder("llama")))
     card = superficiality(
-        model, items, texts=2, orders=3, causal_items=4, untrained_items=1, progress=False
-    )
+        model, items, texts=2, orders=3, causal_items=4, untrained_items=1,
+        further=("residue", "append"), further_items=2, progress=False,
+    )  # fmt: skip
     own = card.to_dataframe().select_dtypes("number")
     pd.testing.assert_frame_equal(
         own, result.card_table.select_dtypes("number"), rtol=1e-3, atol=1e-5
@@ -75,13 +84,53 @@ def test_numbers_of_the_card_are_those_of_the_saved_tables(done: Any) -> None:
             assert shown == pytest.approx(part / total)
         assert of.loc[row, "n"] == 4
     assert runs["layer"].max() == 4
+    edits = read_table(out, "edits").groupby("against")["kept_tokens"].mean()
+    assert of.loc[APPENDED, "estimate"] == pytest.approx(edits["instruction"] - edits["placebo"])
+    knows = read_table(out, "distinguish").query("metric == 'option_margin'")
+    means = knows.groupby("side")["value"].mean()
+    assert of.loc[DISTINGUISHED, "estimate"] == pytest.approx(means["corrected"] - means["placebo"])
     assert result.verdict["name"].tolist() == [result.scorecard.verdict.name]
+
+
+def test_a_direction_adds_its_rows_and_a_second_verdict(
+    done: Any, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows on the route stay as they were; the new ones are made of saved tables alone."""
+    for module, name in ((instrument, "INSTRUMENT_ITEMS"), (subspaces, "FIT_GROUPS")):
+        monkeypatch.setattr(module, name, 4)
+    monkeypatch.setattr(direction_rows, "DETAILED_PAIRS", 1)
+    plain, _ = done
+    folder, file = str(tiny_folder("llama")), tmp_path / "v.safetensors"
+    texts = load_texts("bundled:statements")
+    fit_direction(load_model(folder), texts, n_shuffles=0, progress=False).save(file)
+    config = SuperficialityConfig(model=folder, out=tmp_path / "run", direction=file, **SMALL)
+    result = run(Superficiality(), config, progress=False)
+    card = result.scorecard
+    for row in plain.scorecard:
+        assert str(card[row.name].interval) == str(row.interval)
+    assert card.direction_verdict is not None
+    assert result.verdict["of"].tolist() == ["route", "direction"]
+    shifts = read_table(config.out, "shifts")
+    own = shifts[shifts["own"] & (shifts["position"] == "content")]
+    assert card[REPRESENTATION].interval.estimate == pytest.approx(own["value"].mean())
+    checked = read_table(config.out, "instrument")
+    assert card[INSTRUMENT].n == (checked["kind"] == "projection").sum() == 8
+    assert "instrument not valid" in card[R_IN].why_not
+    assert load(config.out).scorecard.direction_verdict == card.direction_verdict
+    page = (config.out / "report.html").read_text()
+    assert "Along the direction: undetermined" in page
+    assert "The instrument check." in page
 
 
 def test_the_page_says_the_verdict_and_what_is_not_read(done: Any) -> None:
     result, out = done
     page = (out / "report.html").read_text()
-    for said in ("Verdict: undetermined (rule 2)", "2 wordings a side", "Row by row"):
+    for said in (
+        "Verdict: undetermined (rule 2)",
+        "2 wordings a side",
+        "Row by row",
+        "No direction was given",
+    ):
         assert said in page, said
     assert {path.stem for path in (out / "figures").glob("*.html")} == {"scorecard"}
     assert load(out).scorecard.verdict == result.scorecard.verdict

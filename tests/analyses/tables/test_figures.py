@@ -47,6 +47,7 @@ def test_a_written_figure_is_current_until_a_number_changes(tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.dataset
-def test_figures_show_what_the_rows_give(capsys: pytest.CaptureFixture[str]) -> None:
-    status = figures.main(["--check"])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_figures_show_what_the_rows_give(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = figures.main(["--check", name])
     assert (status, capsys.readouterr().out) == (0, "")
