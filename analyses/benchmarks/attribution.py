@@ -9,14 +9,17 @@ Every method estimates all sites of a pair at once; every cell of the sites is a
 - the same of a screen (:func:`interp.patching.screen`) of all sites together: what it gives is exact,
   ``run`` is the share of the site's cells that it ran;
 - how much faster the exact sweeps, site by site, and the screen, as a whole, are than TransformerLens,
-  whose time for a cell is that of three random ones, one prompt at a time;
+  whose time for a cell is that of three random ones, one prompt at a time (on one thread of a CPU, time
+  is the process's own);
 - the cost of all sites together, in forwards of one prompt (a forward counts 1, a backward 2), and in
   seconds as a multiple of one plain forward's. The exact sweeps' forwards are their cells: what one
   forward per cell would take; their seconds are the engine's.
 
 Tasks: ``bbq`` and ``specificity_2``, BBQ prompts with this instruction against its placebo, and ``ioi``,
 indirect objects. The rows go to ``docs/rows/attribution``, one file per model and task, pair by pair: a
-run that is started again goes on behind the last pair written.
+run that is started again measures what is not there. ``--effects`` keeps the exact effects, so that a
+screen whose rows were taken out is measured again without the exact sweeps, which are two thirds of the
+time.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -62,6 +65,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "RelP, exact softmax": {"method": "relp", "exact_softmax": True},
 }
 """Arguments of :func:`interp.patching.attribute` by the methods' names."""
+
+ALL_METHODS = ("exact", "screened", *METHODS)
 
 INSTRUCTIONS = {"bbq": "instructed", "specificity_2": "specificity_2"}
 """Conditions of the tasks on BBQ items."""
@@ -100,65 +105,124 @@ def measure(
     *,
     n_pairs: int,
     sites: Sequence[SweepSite] = SITES,
+    methods: Sequence[str] = ALL_METHODS,
     kept: Path | None = None,
+    effects: Path | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """One row per pair, site and method; pairs that ``kept`` has all sites of are not run again."""
+    """One row per pair, site and method; rows that ``kept`` has are not measured again.
+
+    ``effects``: a folder of exact effects, a file per pair; what is there is not swept again.
+    """
     rows = pd.DataFrame() if kept is None or not kept.exists() else pd.read_parquet(kept)
     for number, pair in enumerate(pairs_of(model, task, n_pairs)):
-        missing = [site for site in sites if not _has(rows, number, site)]
-        if missing:
-            found = pair_rows(model, pair, missing)
+        asked = [m for m in methods if not _has(rows, number, _known_sites(m, sites), m)]
+        if asked:
+            file = None if effects is None else effects / f"{task}-{number}.npz"
+            found = pair_rows(model, pair, sites, asked, file)
             labels = {"task": task, "pair": number, "tokens": len(pair.destination)}
             rows = pd.concat([rows, pd.DataFrame([labels | row for row in found])])
             report(f"{task}, pair {number + 1} of {n_pairs}")
             if kept is not None:
                 _write(rows, kept)
-    chosen = rows[(rows["pair"] < n_pairs) & rows["site"].isin(sites)]
+    chosen = rows[
+        (rows["pair"] < n_pairs) & rows["site"].isin(sites) & rows["method"].isin(methods)
+    ]
     return chosen.reset_index(drop=True)
 
 
 def pair_rows(
-    model: TransformerBridge, pair: PromptPair, sites: Sequence[SweepSite]
+    model: TransformerBridge,
+    pair: PromptPair,
+    sites: Sequence[SweepSite],
+    methods: Sequence[str] = ALL_METHODS,
+    effects: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per site and method, ``exact`` among them."""
+    """One row per site and method."""
     once = _seconds_of_a_forward(model, pair)
-    exact: dict[str, FloatArray] = {}
-    rows: list[dict[str, Any]] = []
     cells = {site: _open_cells(model, pair, site) for site in sites}
-    upstream = 0.0
+    # by what a cell is copied with: TransformerLens's time for all cells of a site
+    upstream = {s: len(cells[s]) * _seconds_of_a_cell(model, pair, s) for s in sites}
+    if "screened" in methods:
+        started = _now()
+        found = screen(model, pair, sites=sites, k=TOP, progress=False)
+        screening = _now() - started
+    exact = _exact(model, pair, cells, effects, again="exact" in methods)
+    rows: list[dict[str, Any]] = []
     for site in sites:
-        n = len(cells[site])
-        started = time.perf_counter()
-        result = sweep(model, pair, site=site, progress=False)
-        seconds = time.perf_counter() - started
-        exact[site] = _values(result, cells[site])
-        own = n * _seconds_of_a_cell(model, pair, site, result)
-        upstream += own
-        cost = {"forwards": n, "times a forward": seconds / once, "faster": own / seconds}
-        rows.append({"site": site, "method": "exact", "cells": n} | cost)
-    started = time.perf_counter()
-    found = screen(model, pair, sites=sites, k=TOP, progress=False)
-    seconds = time.perf_counter() - started
-    cost = {"times a forward": seconds / once, "faster": upstream / seconds}
-    for site in sites:
-        measured = screened_recall(exact[site], _values(found[site], cells[site]))
-        rows.append(
-            {"site": site, "method": "screened", "cells": len(cells[site])} | measured | cost
-        )
-    for name, options in METHODS.items():
-        known = [s for s in sites if s in SOFTMAX_SITES or "exact_softmax" not in options]
-        if not known:
-            continue
-        started = time.perf_counter()
-        maps = attribute(model, pair, sites=known, progress=False, **options)
-        seconds = time.perf_counter() - started
-        cost = {"forwards": forwards_of(known, options), "times a forward": seconds / once}
-        for site in known:
-            measured = agreement(exact[site], _values(maps[site], cells[site]))
-            n = len(cells[site])
-            rows.append({"site": site, "method": name, "cells": n} | measured | cost)
+        n, labels = len(cells[site]), {"site": site, "cells": len(cells[site])}
+        values, seconds = exact[site]
+        if "exact" in methods:
+            cost = {"times a forward": seconds / once, "faster": upstream[site] / seconds}
+            rows.append(labels | {"method": "exact", "forwards": n} | cost)
+        if "screened" in methods:
+            measured = screened_recall(values, _values(found[site], cells[site]))
+            cost = {
+                "times a forward": screening / once,
+                "faster": sum(upstream.values()) / screening,
+            }
+            rows.append(labels | {"method": "screened"} | measured | cost)
+    for name in [name for name in METHODS if name in methods]:
+        rows += _estimated_rows(model, pair, _known_sites(name, sites), name, exact, cells, once)
     return rows
+
+
+_Cells: TypeAlias = Mapping[SweepSite, Sequence[tuple[int, ...]]]
+
+
+def _estimated_rows(
+    model: TransformerBridge,
+    pair: PromptPair,
+    known: Sequence[SweepSite],
+    name: str,
+    exact: Mapping[SweepSite, tuple[FloatArray, float]],
+    cells: _Cells,
+    once: float,
+) -> list[dict[str, Any]]:
+    """Of one method of attribution; none where it knows no site."""
+    if not known:
+        return []
+    started = _now()
+    maps = attribute(model, pair, sites=known, progress=False, **METHODS[name])
+    seconds = _now() - started
+    cost = {"forwards": forwards_of(known, METHODS[name]), "times a forward": seconds / once}
+    return [
+        {"site": site, "method": name, "cells": len(cells[site])}
+        | agreement(exact[site][0], _values(maps[site], cells[site]))
+        | cost
+        for site in known
+    ]
+
+
+def _known_sites(method: str, sites: Sequence[SweepSite]) -> list[SweepSite]:
+    """The sites that a method has rows of."""
+    through = "exact_softmax" in METHODS.get(method, {})
+    return [site for site in sites if site in SOFTMAX_SITES or not through]
+
+
+def _exact(
+    model: TransformerBridge,
+    pair: PromptPair,
+    cells: _Cells,
+    kept: Path | None,
+    *,
+    again: bool,
+) -> dict[SweepSite, tuple[FloatArray, float]]:
+    """Every site's exact effects, and the seconds of its sweep (NaN where they were kept)."""
+    had = {} if kept is None or not kept.exists() else dict(np.load(kept))
+    found: dict[SweepSite, tuple[FloatArray, float]] = {}
+    for site, open_cells in cells.items():
+        if site in had and not again:
+            found[site] = had[site], float("nan")
+            continue
+        started = _now()
+        result = sweep(model, pair, site=site, progress=False)
+        seconds = _now() - started
+        found[site] = _values(result, open_cells), seconds
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, **(had | {site: values for site, (values, _) in found.items()}))
+    return found
 
 
 def screened_recall(exact: FloatArray, found: FloatArray) -> dict[str, float]:
@@ -168,15 +232,14 @@ def screened_recall(exact: FloatArray, found: FloatArray) -> dict[str, float]:
     return {"recall": float(run[top].mean()), "run": float(run.mean())}
 
 
-def _seconds_of_a_cell(
-    model: TransformerBridge, pair: PromptPair, site: SweepSite, result: SweepResult
-) -> float:
+def _seconds_of_a_cell(model: TransformerBridge, pair: PromptPair, site: SweepSite) -> float:
     """TransformerLens's, one prompt at a time."""
     case = Case("", pair, site)
-    cells = sampled_cells(case, result, 3)
-    started = time.perf_counter()
+    plan = plan_sweep(model, pair, site=site)
+    cells = sampled_cells(case, plan.shape, 3)
+    started = _now()
     by_transformer_lens(model, case, cells, 1)
-    return (time.perf_counter() - started) / len(cells)
+    return (_now() - started) / len(cells)
 
 
 def forwards_of(sites: Sequence[str], options: Mapping[str, Any]) -> int:
@@ -208,6 +271,9 @@ def agreement(exact: FloatArray, estimate: FloatArray) -> dict[str, float]:
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over pairs by task, site and method; ``lowest``: the pair with the lowest Pearson."""
+    # rows of a method that was measured again come last
+    order = {name: place for place, name in enumerate(ALL_METHODS)}
+    rows = rows.sort_values("method", key=lambda names: names.map(order), kind="stable")
     by = rows.groupby(["task", "site", "method"], sort=False)
     numbers = [
         *("pearson", "spearman", "slope", "recall", "run", "cells", "forwards"),
@@ -230,19 +296,28 @@ def _values(result: SweepResult, cells: Sequence[tuple[int, ...]]) -> FloatArray
     return np.array([effects[cell] for cell in cells])
 
 
+def _now() -> float:
+    """Seconds: on one thread of a CPU the process's own, so that other programs' do not count."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time() if alone else time.perf_counter()
+
+
 @torch.no_grad()
 def _seconds_of_a_forward(model: TransformerBridge, pair: PromptPair) -> float:
     """The fastest of three forwards of the destination, its last row's logits alone."""
     ids, times = pair.destination.ids[None].to(model.cfg.device), []
     for _ in range(3):
-        started = time.perf_counter()
+        started = _now()
         float(wrapped_logits(model, ids, logits_to_keep=1)[0, -1, 0])  # waits for a GPU
-        times.append(time.perf_counter() - started)
+        times.append(_now() - started)
     return min(times)
 
 
-def _has(rows: pd.DataFrame, number: int, site: str) -> bool:
-    return len(rows) > 0 and bool(((rows["pair"] == number) & (rows["site"] == site)).any())
+def _has(rows: pd.DataFrame, number: int, sites: Sequence[str], method: str) -> bool:
+    if not len(rows):
+        return not sites
+    own = rows[(rows["pair"] == number) & (rows["method"] == method)]
+    return set(sites) <= set(own["site"])
 
 
 def _write(rows: pd.DataFrame, path: Path) -> None:
@@ -262,12 +337,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--task", choices=TASKS, default="bbq")
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--sites", nargs="+", choices=get_args(SweepSite), default=SITES)
+    parser.add_argument("--methods", nargs="+", choices=ALL_METHODS, default=ALL_METHODS)
+    parser.add_argument("--effects", type=Path, help="folder that keeps exact effects")
     parser.add_argument("--into", type=Path, default=KEPT, help="folder of the rows")
     asked = parser.parse_args(arguments)
     model = load_model(asked.model)
     kept = asked.into / f"{Path(asked.model).name}-{asked.task}.parquet"
     rows = measure(
-        model, asked.task, n_pairs=asked.pairs, sites=asked.sites, kept=kept, report=_say
+        model,
+        asked.task,
+        n_pairs=asked.pairs,
+        sites=asked.sites,
+        methods=asked.methods,
+        kept=kept,
+        effects=asked.effects,
+        report=_say,
     )
     print(summary(rows).round(3).to_string(index=False))
 

@@ -154,7 +154,7 @@ def measure(
         )
         ours = time.perf_counter() - started
     rate = (rate + matrix_rate()) / 2
-    cells = sampled_cells(case, result, sizes.reference_cells)
+    cells = sampled_cells(case, result.values.shape[:2], sizes.reference_cells)
     per_cell, difference = {}, 0.0
     for batch in batches:
         started = time.perf_counter()
@@ -238,12 +238,12 @@ def whole_pair(model: TransformerBridge, length: int) -> PromptPair:
     return make_pair(model, other, ids, target=(pair.target.a, pair.target.b))
 
 
-def sampled_cells(case: Case, result: SweepResult, n: int) -> pd.DataFrame:
-    """Random cells as TransformerLens's index: the layer, and a position or head."""
+def sampled_cells(case: Case, shape: Sequence[int], n: int) -> pd.DataFrame:
+    """Random cells of a grid as TransformerLens's index: the layer, and a position or head."""
+    rows, columns = shape
     generator = torch.Generator().manual_seed(0)
-    picked = torch.randperm(len(result.index_df), generator=generator)[:n].tolist()
+    picked = torch.randperm(rows * columns, generator=generator)[:n].tolist()
     first = case.lengths[0] - case.lengths[1] if case.axis == "pos" else 0
-    columns = result.values.shape[1]
     return pd.DataFrame(
         [(cell // columns, first + cell % columns) for cell in picked], columns=["layer", case.axis]
     )

@@ -34,7 +34,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.models.precision import weights_of, widened, widened_values, wider
-from interp.models.verdicts import model_state, remembered
+from interp.models.verdicts import State, model_state, remembered
 from interp.patching.blocks import final_logits, run_block, run_last_block, shared_keys_values
 from interp.patching.branches import patches_in
 from interp.patching.cells import Cell, Patch
@@ -113,9 +113,9 @@ class _Acting:
             self._now = None
 
 
-def covered_by(model: TransformerBridge) -> Covered:
-    """What has been compared in the model's present state."""
-    found: Covered = remembered(model, ("exact engine", model_state(model)), Covered)
+def covered_by(model: TransformerBridge, state: State) -> Covered:
+    """What has been compared in a state of the model."""
+    found: Covered = remembered(model, ("exact engine", state), Covered)
     return found
 
 
@@ -126,10 +126,17 @@ def kind_of(patch: Patch) -> str:
 
 @torch.no_grad()
 def compare_layers(
-    model: TransformerBridge, runs: Sequence[UnpatchedRun], cells: Sequence[Cell]
+    model: TransformerBridge,
+    runs: Sequence[UnpatchedRun],
+    cells: Sequence[Cell],
+    state: State | None = None,
 ) -> str:
-    """Compare what the cells need and was not compared yet; what disagrees, or the empty string."""
-    covered, cases = covered_by(model), list(_cases(model, runs, cells))
+    """Compare what the cells need and was not compared yet; what disagrees, or the empty string.
+
+    ``state``: the model's, where the caller has it already.
+    """
+    covered = covered_by(model, model_state(model) if state is None else state)
+    cases = list(_cases(model, runs, cells))
     for case in cases:
         if case.key in covered.disagreed:
             return covered.disagreed[case.key]

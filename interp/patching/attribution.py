@@ -34,36 +34,17 @@ activations of the chosen sites and layers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
-from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.patching.exact_softmax import (
-    SOFTMAX_SITES,
-    SoftmaxEffects,
-    require_scores,
-    softmax_effects,
-)
-from interp.patching.gradients import Node, along_path, differentiate, read_states
+from interp.patching.estimates import How, estimate_pairs, plan_sites
+from interp.patching.exact_softmax import require_scores
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
-from interp.patching.hooked import supports_hook
 from interp.patching.measure import Table, enter_zeros
-from interp.patching.metrics import (
-    Metric,
-    evaluate_metrics,
-    named_metrics,
-    reading_of,
-    require_target,
-)
-from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
+from interp.patching.metrics import Metric, named_metrics
 from interp.patching.positions import alignment_notes
 from interp.patching.result import SweepResult
 from interp.patching.sites import AttributionMethod, PatchSite
@@ -133,17 +114,11 @@ def attribute(
     """
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    _require_sites(model, sites)
     if grid is None:
         grid = Grid(None, cells, layers, spans, heads, positions)
     grid.require_unset(
         "attribute", {"site": "name sites=", "window": "an estimate is of one layer"}
     )
-    plans: dict[str, SweepPlan] = {
-        site: plan_sweep(model, pairs, grid=replace(grid, site=site), metric=metrics)
-        for site in sites
-    }
-    require_target(model, pairs, metrics)
     _require_method(method, steps)
     _require_path(pairs, steps)
     if exact_softmax:
@@ -152,16 +127,16 @@ def attribute(
             raise InterpError(
                 f"exact_softmax takes the derivative on the destination alone, not steps={steps}"
             )
-    how = _How(method, steps, exact_softmax)
-    to_run = {site: _by_pair(plan) for site, plan in plans.items()}
+    how = How(method, steps, exact_softmax)
+    plans = plan_sites(model, pairs, sites, grid, metrics)
     tables = {site: Table.empty(plan, len(metrics)) for site, plan in plans.items()}
-    for number, pair in enumerate(tqdm(pairs, desc="attribution", disable=not progress)):
-        chosen = {site: by_pair[number] for site, by_pair in to_run.items()}
-        estimates = _estimate(model, pair, chosen, metrics, how)
+    for number, estimates in enumerate(
+        estimate_pairs(model, pairs, plans, metrics, how, progress=progress)
+    ):
         for site, table in tables.items():
             table.source[:, number] = estimates.source
             table.destination[:, number] = estimates.destination
-            for cell in chosen[site]:
+            for cell in estimates.cells[site]:
                 table.enter(cell, estimates.destination + estimates.of(site, cell))
     for site, table in tables.items():
         enter_zeros(plans[site], table)
@@ -181,100 +156,7 @@ def attribute(
     }
 
 
-@dataclass(frozen=True)
-class _How:
-    """How an effect is estimated: the arguments of :func:`attribute`."""
-
-    method: AttributionMethod
-    steps: int
-    exact_softmax: bool
-
-    def through_softmax(self, site: str) -> bool:
-        """Whether a site is estimated through the softmax itself."""
-        return self.exact_softmax and site in SOFTMAX_SITES
-
-
-@dataclass(frozen=True, eq=False)
-class _Estimates:
-    """One pair's first-order terms: ``terms[site, layer] [metric, pos, head]``.
-
-    Row ``row_of[p]`` is position p of the destination; the head axis is 1 at sites without heads.
-    """
-
-    terms: dict[Node, npt.NDArray[np.float64]]
-    row_of: npt.NDArray[np.int64]
-    source: Float[Tensor, " metric"]
-    destination: Float[Tensor, " metric"]
-    softmax: SoftmaxEffects = field(default_factory=lambda: SoftmaxEffects({}, 1))
-
-    def of(self, site: str, cell: PlannedCell) -> Float[Tensor, " metric"]:
-        """The estimated effect of a cell: the sum over its positions and heads."""
-        if (site, cell.layers[0]) in self.softmax.attention:
-            return self.softmax.of((site, cell.layers[0]), cell.heads, cell.destination)
-        rows = self.terms[site, cell.layers[0]][:, self.row_of[cell.destination.numpy()]]
-        rows = rows[..., list(cell.heads)] if cell.heads else rows
-        return torch.from_numpy(rows.sum(axis=(1, 2))).float()
-
-
-def _estimate(
-    model: TransformerBridge,
-    pair: PromptPair,
-    chosen: Mapping[str, Sequence[PlannedCell]],
-    metrics: Mapping[str, Metric],
-    how: _How,
-) -> _Estimates:
-    nodes = sorted({(site, layer) for site, cs in chosen.items() for c in cs for layer in c.layers})
-    source_rows, rows = _moved([cell for cs in chosen.values() for cell in cs])
-    readings = [reading_of(p.ids, pair, metrics) for p in (pair.source, pair.destination)]
-    source, source_logits = read_states(model, readings[0], nodes, source_rows)
-    through = [node for node in nodes if how.through_softmax(node[0])]
-    linear = [node for node in nodes if not how.through_softmax(node[0])]
-    if how.steps == 1 and linear:
-        run = differentiate(model, pair, linear, rows, metrics, method=how.method)
-        states, logits, gradients = run.states, run.logits, run.gradients
-    else:
-        states, logits = read_states(model, readings[1], linear, rows)
-        gradients = along_path(model, pair, linear, rows, metrics, how.steps) if linear else {}
-    terms = {}
-    for node in linear:
-        difference = source[node].float() - states[node].float()
-        products = (gradients[node] * difference).sum(-1)
-        terms[node] = products.view(*products.shape[:2], -1).double().cpu().numpy()
-    row_of = np.full(len(pair.destination), -1)
-    row_of[rows.numpy()] = np.arange(len(rows))
-    return _Estimates(
-        terms,
-        row_of,
-        evaluate_metrics(metrics, source_logits[None], pair)[:, 0],
-        evaluate_metrics(metrics, logits[None], pair)[:, 0],
-        *(
-            [softmax_effects(model, pair, through, source, rows, metrics, how.method)]
-            if through
-            else []
-        ),
-    )
-
-
-def _moved(cells: Sequence[PlannedCell]) -> tuple[Int[Tensor, " pos"], Int[Tensor, " pos"]]:
-    """All (source, destination) positions that some cell copies, ascending."""
-    moves = {
-        move
-        for cell in cells
-        for move in zip(cell.source.tolist(), cell.destination.tolist(), strict=True)
-    }
-    table = torch.tensor(sorted(moves), dtype=torch.long).view(-1, 2)
-    return table[:, 0], table[:, 1]
-
-
-def _by_pair(plan: SweepPlan) -> list[list[PlannedCell]]:
-    """The cells to estimate, by pair."""
-    cells: list[list[PlannedCell]] = [[] for _ in plan.lengths]
-    for cell in plan.to_run:
-        cells[cell.pair].append(cell)
-    return cells
-
-
-def _note(how: _How, site: str) -> str:
+def _note(how: How, site: str) -> str:
     kind = (
         "RelP: estimates by relevance propagation"
         if how.method == "relp"
@@ -295,23 +177,6 @@ def _require_method(method: str, steps: int) -> None:
         raise InterpError(
             f"steps={steps} averages gradients: method='relp' takes none, leave it out"
         )
-
-
-def _require_sites(model: TransformerBridge, sites: Sequence[str]) -> None:
-    if isinstance(sites, str):
-        raise InterpError(f"sites is a list of sites: give [{sites!r}]")
-    if not sites:
-        raise InterpError("no sites to attribute to: the list is empty")
-    if "edges" in sites:
-        raise InterpError(
-            "attention edges cannot be attributed: they are removed and not copied; use knockout(), or "
-            "edge_scores() for the edges between heads and MLPs"
-        )
-    for site in sites:
-        if not supports_hook(model, site):
-            raise InterpError(
-                f"{site} has no gradient on this model: its attention is opaque; use z or v"
-            )
 
 
 def _require_path(pairs: Sequence[PromptPair], steps: int) -> None:

@@ -9,7 +9,7 @@ then put back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,9 +55,7 @@ def run_block(
         z = attend(attn, layer, (q, k, v), groups, writes)
         return apply_writes(z, writes, groups, "z")
 
-    hooks = _residual_hooks(layer, hidden, writes, groups)
-    # TransformerLens looks through all hooks of the model, also to add none
-    with model.hooks(fwd_hooks=hooks) if hooks else nullcontext():
+    with _hooked(model.blocks[layer], _residual_hooks(hidden, writes, groups)):
         out = _call_block(model, layer, hidden, groups, attention)
     return apply_writes(out, writes, groups, "resid_post")
 
@@ -285,8 +283,24 @@ def _read_rows(groups: Sequence[Group], read: Sequence[Tensor]) -> Tensor:
     return torch.cat(parts)
 
 
+@contextmanager
+def _hooked(block: Any, hooks: Sequence[tuple[str, Callable[..., Tensor]]]) -> Iterator[None]:
+    """Hooks on some of a block's points, by their names within it."""
+    # model.hooks() looks through all points of the model for a name: as long as a small block takes
+    added = []
+    try:
+        for name, hook in hooks:
+            point = getattr(block, name)
+            added.append((point, point.add_hook(hook)))
+        yield
+    finally:
+        for point, handle in added:
+            handle.hook.remove()
+            point.fwd_hooks.remove(handle)
+
+
 def _residual_hooks(
-    layer: int, hidden: Tensor, writes: Sequence[RowWrite], groups: Sequence[Group]
+    hidden: Tensor, writes: Sequence[RowWrite], groups: Sequence[Group]
 ) -> list[tuple[str, Callable[..., Tensor]]]:
     """Hooks for the patches that lie between the block's modules."""
     sites = {write.patch.site for write in writes}
@@ -304,7 +318,7 @@ def _residual_hooks(
 
     hooks: list[tuple[str, Callable[..., Tensor]]] = []
     if sites & {"attn_out", "resid_mid"}:
-        hooks.append((f"blocks.{layer}.hook_attn_out", attn_out))
+        hooks.append(("hook_attn_out", attn_out))
     if "mlp_out" in sites:
-        hooks.append((f"blocks.{layer}.hook_mlp_out", mlp_out))
+        hooks.append(("hook_mlp_out", mlp_out))
     return hooks

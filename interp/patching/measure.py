@@ -87,7 +87,8 @@ class PlanRuns:
     """The unpatched runs of some pairs, made once, and cells of their plans patched into them on demand.
 
     The plans, one per site with its table, share both runs. Both runs' metrics are entered into every
-    table at the beginning, a cell's when it is run.
+    table at the beginning, a cell's when it is run. ``sources``: what the plans copy, by pair and site,
+    where the sources were run before.
     """
 
     def __init__(
@@ -101,15 +102,16 @@ class PlanRuns:
         part: Part | None = None,
         method: SweepMethod = "exact",
         max_bytes: int = MAX_BYTES,
+        sources: Mapping[int, Mapping[PatchSite, SourceRun]] | None = None,
     ) -> None:
         self._tables = {site: table for site, (_, table) in planned.items()}
         self._part = part
         plans = [plan for plan, _ in planned.values()]
-        self._sources = {
+        self._sources = sources or {
             number: read_sources(model, pairs[number].source.ids, plans, number) for number in batch
         }
-        for number, sources in self._sources.items():
-            own = source_values(model, pairs[number], metrics, next(iter(sources.values())))
+        for number, by_site in self._sources.items():
+            own = source_values(model, pairs[number], metrics, next(iter(by_site.values())))
             for table in self._tables.values():
                 table.source[:, number] = own
         self._runs = BoundRuns(

@@ -200,7 +200,7 @@ class PatchedRuns:
         assert self._runs is not None
         if model_state(self.model) != self._state:
             return "hooks or weights changed since the prompts were run"
-        reason = compare_layers(self.model, self._runs, cells)
+        reason = compare_layers(self.model, self._runs, cells, self._state)
         if reason:
             return reason
         tried = remembered(self.model, ("one cell", self._state), set)

@@ -1,11 +1,12 @@
 """Screened sweeps: the largest cells of a grid, found without running all of it.
 
 Attribution patching (:mod:`interp.patching.attribution`) costs one backward per pair for the whole grid
-and is an estimate; an exact cell costs a run. So the cells of largest estimate are run exactly, with one
-drawn at random at every layer to see how far estimates go wrong; then block after block those that are
-most likely to be among the ``k`` largest, for what they cost, until no more than a stated share of these
-is expected among the others (:mod:`interp.patching.missed`). What was not run stays NaN: an estimate is
-never mixed with measured values.
+and is an estimate; an exact cell costs a run. So the ``2 k`` cells of largest estimate are run exactly,
+with one drawn at random at every layer, the columns (positions or heads) in turn, to see how far
+estimates go wrong; then block after block those
+that are most likely to be among the ``k`` largest, for what they cost, until no more than a stated
+share of these is expected among the others (:mod:`interp.patching.missed`). What was not run stays NaN:
+an estimate is never mixed with measured values.
 
 Where estimates fail everywhere the rule has all cells run. It cannot see a single cell far off from
 what its layer and column lead to expect; and a head whose work another one does when it is patched alone
@@ -16,8 +17,7 @@ their intervals and p-values do not cover the choice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -26,16 +26,17 @@ from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
 from interp.errors import InterpError
-from interp.patching.attribution import attribute
+from interp.patching.estimates import PairEstimates, estimate_pairs, plan_sites
 from interp.patching.grid import Cells, Grid, Positions, grid_or_keywords
 from interp.patching.measure import PlanRuns, Table, enter_zeros, pair_batches
 from interp.patching.metrics import Metric, named_metrics
 from interp.patching.missed import ScreenedGrid
 from interp.patching.patched import MAX_BYTES
-from interp.patching.plan import PlannedCell, SweepPlan, plan_sweep
+from interp.patching.plan import PlannedCell, SweepPlan
 from interp.patching.positions import alignment_notes
 from interp.patching.result import SweepResult
 from interp.patching.sites import PatchSite
+from interp.patching.source import SourceRun
 from interp.prompts import PromptPair
 from interp.stats import rng
 
@@ -115,18 +116,22 @@ def screen(
     )
     pairs = [pairs] if isinstance(pairs, PromptPair) else list(pairs)
     metrics, several = named_metrics(metric)
-    estimates = attribute(
-        model, pairs, sites=sites, grid=grid, metric=metric, seed=seed, progress=progress
-    )
-    screened: dict[PatchSite, _Screened] = {
-        site: _Screened.of(
-            plan_sweep(model, pairs, grid=replace(grid, site=site), metric=metrics),
-            _mean_effect(estimates[site]),
-            len(metrics),
-        )
-        for site in dict.fromkeys(sites)
+    plans = plan_sites(model, pairs, sites, grid, metrics)
+    batches = list(pair_batches(model, list(plans.values()), max_bytes))
+    estimated = {site: _Estimated.empty(plan) for site, plan in plans.items()}
+    sources: dict[int, Mapping[PatchSite, SourceRun]] = {}
+    for number, of_pair in enumerate(
+        estimate_pairs(model, pairs, plans, metrics, progress=progress)
+    ):
+        for site, found in estimated.items():
+            found.enter(site, of_pair)
+        if len(batches) == 1:  # what one batch holds at a time
+            sources[number] = of_pair.runs
+    screened = {
+        site: _Screened.of(plan, estimated[site], len(metrics)) for site, plan in plans.items()
     }
-    _run_until(_Runner(model, pairs, metrics, screened, max_bytes), k, recall, seed, progress)
+    runner = _Runner(model, pairs, metrics, screened, batches, max_bytes, sources)
+    _run_until(runner, k, recall, seed, progress)
     return {
         site: SweepResult.of_table(
             found.plan,
@@ -140,6 +145,27 @@ def screen(
         )
         for site, found in screened.items()
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Estimated:
+    """Sums over pairs of each cell's estimate and curvature, of the first metric, and their numbers."""
+
+    effect: npt.NDArray[np.float64]
+    curvature: npt.NDArray[np.float64]
+    pairs: npt.NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, plan: SweepPlan) -> _Estimated:
+        """Of no pair yet."""
+        return cls(np.zeros(plan.shape), np.zeros(plan.shape), np.zeros(plan.shape, dtype=np.int64))
+
+    def enter(self, site: PatchSite, of_pair: PairEstimates) -> None:
+        """Add a pair's."""
+        for cell in of_pair.cells[site]:
+            self.effect[cell.index] += float(of_pair.of(site, cell)[0])
+            self.curvature[cell.index] += of_pair.curvature_of(site, cell)
+            self.pairs[cell.index] += 1
 
 
 @dataclass(eq=False)
@@ -158,7 +184,7 @@ class _Screened:
     """Of each candidate, to be one of the largest though it was not run."""
 
     @classmethod
-    def of(cls, plan: SweepPlan, estimated: npt.NDArray[np.float64], n_metrics: int) -> _Screened:
+    def of(cls, plan: SweepPlan, estimated: _Estimated, n_metrics: int) -> _Screened:
         """Nothing is run yet."""
         costs: dict[_Index, int] = {}
         for cell in plan.to_run:
@@ -166,10 +192,12 @@ class _Screened:
         candidates = list(costs)
         columns = {index[1:]: None for index in candidates}
         number_of = {column: number for number, column in enumerate(columns)}
+        at = tuple(np.array(candidates, dtype=np.int64).reshape(-1, len(plan.shape)).T)
         grid = ScreenedGrid(
             np.array([index[0] for index in candidates], dtype=np.int64),
             np.array([number_of[index[1:]] for index in candidates], dtype=np.int64),
-            np.nan_to_num(np.array([estimated[index] for index in candidates], dtype=np.float64)),
+            estimated.effect[at] / estimated.pairs[at],
+            estimated.curvature[at] / estimated.pairs[at],
         )
         return cls(
             plan,
@@ -227,22 +255,26 @@ class _Runner:
     pairs: Sequence[PromptPair]
     metrics: Mapping[str, Metric]
     screened: Mapping[PatchSite, _Screened]
+    batches: Sequence[Sequence[int]]
     max_bytes: int
+    sources: Mapping[int, Mapping[PatchSite, SourceRun]]
+    """What is copied, where the attribution's runs of the sources are kept."""
     _kept: PlanRuns | None = None
-
-    @cached_property
-    def _batches(self) -> list[list[int]]:
-        plans = [found.plan for found in self.screened.values()]
-        return list(pair_batches(self.model, plans, self.max_bytes))
 
     def run(self, cells: Mapping[PatchSite, Sequence[PlannedCell]]) -> None:
         """Run some cells of the sites."""
         planned = {site: (found.plan, found.table) for site, found in self.screened.items()}
-        for batch in self._batches:
+        for batch in self.batches:
             runs = self._kept or PlanRuns(
-                self.model, self.pairs, planned, batch, self.metrics, max_bytes=self.max_bytes
+                self.model,
+                self.pairs,
+                planned,
+                batch,
+                self.metrics,
+                max_bytes=self.max_bytes,
+                sources=self.sources,
             )
-            if len(self._batches) == 1:
+            if len(self.batches) == 1:
                 self._kept = runs
             runs.run(cells)
 
@@ -268,13 +300,21 @@ def _run_until(runner: _Runner, k: int, recall: float, seed: int, progress: bool
 
 
 def first_block(grid: ScreenedGrid, k: int, seed: int) -> npt.NDArray[np.intp]:
-    """The ``k`` cells of largest estimate, and one at random of every layer."""
+    """The ``2 k`` cells of largest estimate, and one at random of every layer, the columns in turn."""
     order = np.argsort(-np.abs(grid.estimate), kind="stable")
     generator = rng(seed, "random cells of a screen")
-    drawn = [
-        generator.choice(np.flatnonzero(grid.layer == layer)) for layer in np.unique(grid.layer)
-    ]
-    return np.unique(np.concatenate([order[:k], np.array(drawn, dtype=np.intp)]))
+    drawn: list[int] = []
+    left: list[int] = []
+    for layer in generator.permutation(np.unique(grid.layer)):
+        cells = np.flatnonzero(grid.layer == layer)
+        # a column that estimates do not see at all is seen by its own random cell
+        open_columns = [column for column in left if column in grid.column[cells]]
+        if not open_columns:
+            left = generator.permutation(np.unique(grid.column)).tolist()
+            open_columns = [column for column in left if column in grid.column[cells]]
+        left.remove(open_columns[0])
+        drawn += cells[grid.column[cells] == open_columns[0]].tolist()
+    return np.unique(np.concatenate([order[: 2 * k], np.array(drawn, dtype=np.intp)]))
 
 
 def _block_cost(found: _Screened) -> float:
@@ -284,11 +324,6 @@ def _block_cost(found: _Screened) -> float:
     learnt from a block makes the next one smaller.
     """
     return _FORWARDS * sum(found.plan.lengths) * found.plan.n_layers
-
-
-def _mean_effect(result: SweepResult) -> npt.NDArray[np.float64]:
-    """Mean over the pairs that have a value, NaN where none has; the first metric's."""
-    return _mean(result[result.metric_names[0]].effect().double().numpy())
 
 
 def _mean(effects: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -61,7 +61,7 @@ def test_the_bound_is_the_formula_by_hand(tiny_model: Any, pair: PromptPair) -> 
 def test_both_sides_run_the_same_cells(tiny_model: Any, pair: PromptPair) -> None:
     case = Case("tiny", pair, "mlp_out")
     result = sweep(tiny_model, pair, site="mlp_out", progress=False)
-    cells = patching.sampled_cells(case, result, 10)
+    cells = patching.sampled_cells(case, result.values.shape[:2], 10)
     assert cells["pos"].between(S - T, S - 1).all()
     expected = by_transformer_lens(tiny_model, case, cells, batch=2)
     assert torch.allclose(patching.at(result, case, cells), expected, atol=1e-5)
@@ -87,7 +87,7 @@ def test_the_option_margin_by_transformer_lens_is_ours(
     result = sweep(
         tiny_model, case.pair, site=site, metric="option_margin", progress=False  # type: ignore[arg-type]
     )  # fmt: skip
-    cells = patching.sampled_cells(case, result, 10)
+    cells = patching.sampled_cells(case, result.values.shape[:2], 10)
     expected = by_transformer_lens(tiny_model, case, cells, batch=batch)
     assert torch.allclose(patching.at(result, case, cells), expected, atol=1e-5)
 

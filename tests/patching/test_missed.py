@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def drawn_grid(
     own = generator.normal(size=len(layer))
     size = noise * np.where(layer < 2, 2.0, 0.3)
     effect = estimate + size * (np.sqrt(shared) * common + np.sqrt(1 - shared) * own)
-    return ScreenedGrid(layer, column, estimate), effect
+    return ScreenedGrid(layer, column, estimate, np.ones(len(layer))), effect
 
 
 def screened(
@@ -76,12 +78,48 @@ def test_exact_estimates_need_few_cells() -> None:
 def test_a_column_that_was_run_tells_of_its_neighbours() -> None:
     """Effects constant along columns and estimates of 0: cells between two large ones are likely."""
     layer, column = (a.ravel() for a in np.indices((9, 8)))
-    grid = ScreenedGrid(layer, column, np.zeros(len(layer)))
+    grid = ScreenedGrid(layer, column, np.zeros(len(layer)), np.ones(len(layer)))
     effect = np.where(column == 3, 1.0, 0.01 * np.cos(layer + column))
     run = np.isin(layer, (0, 4, 8))
     chances = grid.chances(np.where(run, effect, np.nan), 3)
     between = (column == 3) & ~run
     assert chances[between].min() > 10 * chances[(column != 3) & ~run].max()
+
+
+def test_cells_of_large_curvature_are_likelier_to_be_missed() -> None:
+    """Of two halves with the same estimates one deviates ten times as much."""
+    grid, _ = drawn_grid(0)
+    generator = np.random.default_rng(7)
+    bent = grid.column % 2 == 0
+    size = np.where(bent, 0.5, 0.05)
+    effect = grid.estimate + size * generator.normal(size=len(size))
+    known = replace(grid, curvature=size**2)
+    run = generator.random(len(size)) < 0.3
+    chances = known.chances(np.where(run, effect, np.nan), 10)
+    small = ~run & (np.abs(grid.estimate) < 0.2)
+    assert chances[bent & small].mean() > 5 * chances[~bent & small].mean()
+
+
+def test_the_random_cells_of_a_screen_see_every_layer_and_every_column() -> None:
+    grid, _ = drawn_grid(0)
+    blind = replace(grid, estimate=np.where(grid.layer == 0, 1.0 + grid.column, 0.0))
+    block = first_block(blind, 5, 0)  # ten cells of largest estimate are all of the first layer
+    rest = block[grid.layer[block] > 0]
+    assert set(grid.layer[block]) == set(grid.layer)
+    assert len(rest) == 11  # one of each other layer
+    assert len(set(grid.column[rest])) >= 9
+
+
+def test_a_single_cell_without_estimate_or_curvature_is_the_stated_limit() -> None:
+    """What nothing hints at is found by the random cells or not at all."""
+    grid, _ = drawn_grid(0)
+    effect = grid.estimate.copy()
+    hidden = int(np.argmin(np.abs(grid.estimate)))
+    effect[hidden] = 5.0
+    blind = replace(
+        grid, estimate=np.where(effect == 5.0, 0.0, effect), curvature=1.0 * (effect != 5.0)
+    )
+    assert not screened(blind, effect, 10, 0.95, 0)[hidden]
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,5 +132,5 @@ def test_chances_are_probabilities_of_cells_not_run_and_have_no_unit(
     chances = grid.chances(known, k)
     assert ((chances >= 0) & (chances <= 1)).all()
     assert (chances[~np.isnan(known)] == 0).all()
-    scaled = ScreenedGrid(grid.layer, grid.column, unit * grid.estimate)
+    scaled = ScreenedGrid(grid.layer, grid.column, unit * grid.estimate, unit**2 * grid.curvature)
     np.testing.assert_allclose(scaled.chances(unit * known, k), chances, atol=1e-6)
