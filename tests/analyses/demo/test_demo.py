@@ -203,17 +203,13 @@ def test_items_looked_into_are_ambiguous_and_come_with_others_up_to_the_limit() 
 
 
 @pytest.mark.slow
-def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+def test_another_seed_gives_other_bytes(
     done: DemoResult, tiny_folder: Folder, tmp_path: Path
 ) -> None:
-    folder = tiny_folder("llama")
-    runs = [
-        run(config(folder, tmp_path / name, seed=seed), progress=False).config.out
-        for name, seed in (("again", 0), ("other", 1))
-    ]
-    first, second, other = (table_bytes(out) for out in (done.config.out, *runs))
-    assert first == second
-    assert first["behaviour-scores.parquet"] != other["behaviour-scores.parquet"]
+    """The same seed gives the same bytes: see the run that is killed."""
+    other = run(config(tiny_folder("llama"), tmp_path / "other", seed=1), progress=False)
+    first, second = (table_bytes(one.config.out) for one in (done, other))
+    assert first["behaviour-scores.parquet"] != second["behaviour-scores.parquet"]
 
 
 @pytest.mark.slow
