@@ -31,7 +31,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.run
+bench: $(VENV)/.peers
 	$(BIN)/python -m analyses.benchmarks.scoring
 	$(BIN)/python -m analyses.benchmarks.patching
 	$(BIN)/python -m analyses.benchmarks.projecting
@@ -85,3 +85,8 @@ $(VENV)/.run: $(VENV)/.torch pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.torch pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@ $(VENV)/.run
+
+# Without its dependencies, of which scoring needs none (analyses/benchmarks/harness.py).
+$(VENV)/.peers: $(VENV)/.run
+	$(BIN)/pip install --quiet --no-deps lm-eval==0.4.13
+	touch $@

@@ -63,6 +63,8 @@ def test_scoring_benchmark_prints_a_ratio_and_equal_margins(
 
 
 def test_the_version_to_install_is_that_of_the_extra() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"]["peers"] == [f"lm-eval=={harness.VERSION}"]
     assert harness.INSTALL.endswith(f"lm-eval=={harness.VERSION}")
+    assert f"--no-deps lm-eval=={harness.VERSION}\n" in (root / "Makefile").read_text()
