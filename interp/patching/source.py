@@ -24,14 +24,15 @@ from interp.patching.sites import PatchSite
 
 @dataclass(frozen=True, eq=False)
 class SourceRun:
-    """Activations of one site at the positions that a plan copies, and the last logits.
+    """Activations of one site at the positions that a plan copies, and the logits that are read.
 
-    ``states[layer]``: ``[pos, ...]``, row ``row_of[p]`` for position p.
+    ``states[layer]``: ``[pos, ...]``, row ``row_of[p]`` for position p. ``logits``: of the last position;
+    where a metric reads whole options, of every position that it reads.
     """
 
     states: dict[int, Tensor]
     row_of: dict[int, int]
-    logits: Float[Tensor, "1 d_vocab"]
+    logits: Float[Tensor, "row d_vocab"]
 
     def at(self, layer: int, positions: Int[Tensor, " pos"]) -> Tensor:
         """The activations at some positions."""
