@@ -28,6 +28,7 @@ from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
 from analyses.tables.validity import (
     estimates,
+    screens,
     known_arms,
     known_arms_verdicts,
     known_backup,
@@ -350,6 +351,7 @@ TABLES: dict[str, Entry] = {
     "known-arms-verdicts": Entry((), lambda _: known_arms_verdicts()),
     "known-card-shares": Entry((), lambda _: known_card_shares()),
     "estimates": Entry((), lambda _: estimates()),
+    "screens": Entry((), lambda _: screens()),
     "placebo-kinds": Entry((), placebo_kinds),
     "transfer": Entry(("transfer",), transfer),
     "transfer-words": Entry(("transfer",), partial(transfer, reader="bag of words")),

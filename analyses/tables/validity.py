@@ -16,6 +16,7 @@ from analyses.benchmarks.known.trained import DIRECTIONS as TRAINED_DIRECTIONS
 from analyses.benchmarks.known.trained import EDGES as TRAINED_EDGES
 from analyses.benchmarks.known.trained import FIDELITY, SHARES
 from analyses.tables import markdown
+from interp.models import DEFAULT_MODEL
 
 
 def known_cells() -> str:
@@ -238,6 +239,25 @@ def estimates() -> str:
     if not found:
         return "*No rows are committed: `python -m analyses.benchmarks.attribution` makes them.*"
     return markdown.table(pd.DataFrame(found))
+
+
+def screens() -> str:
+    """A screen of all sites beside exact sweeps: pairs of a data set, the default model."""
+    rows = summary(pd.read_parquet(ESTIMATES / f"{DEFAULT_MODEL}-bbq.parquet"))
+    by = {name: one.set_index("site") for name, one in rows.groupby("method")}
+    screen, exact = by["screened"], by["exact"]
+    shown = [
+        {
+            "site": f"`{site}`",
+            f"top {TOP} found": markdown.number(screen.loc[site, "recall"], 3),
+            "cells run": f"{screen.loc[site, 'run']:.0%}".replace("%", " %"),
+            "screen of all four": f"**{screen.loc[site, 'faster']:.0f}x**",
+            "exact sweep of the site": f"{exact.loc[site, 'faster']:.0f}x",
+            "pairs": f"{screen.loc[site, 'pairs']}, {exact.loc[site, 'pairs']}",
+        }
+        for site in screen.index
+    ]
+    return markdown.table(pd.DataFrame(shown))
 
 
 def _estimate_row(model: str, row: Mapping[Any, Any]) -> dict[str, Any]:
