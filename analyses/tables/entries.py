@@ -28,7 +28,6 @@ from analyses.tables import markdown
 from analyses.tables.runs import ROWS, Kept
 from analyses.tables.validity import (
     estimates,
-    screens,
     known_arms,
     known_arms_verdicts,
     known_backup,
@@ -42,6 +41,7 @@ from analyses.tables.validity import (
     known_trained_edges,
     known_trained_places,
     known_verdicts,
+    screens,
 )
 from analyses.totals import claim_of
 from interp.behaviour import prompt_tables

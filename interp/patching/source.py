@@ -26,8 +26,8 @@ from interp.patching.sites import PatchSite
 class SourceRun:
     """Activations of one site at the positions that a plan copies, and the logits that are read.
 
-    ``states[layer]``: ``[pos, ...]``, row ``row_of[p]`` for position p. ``logits``: of the last position;
-    where a metric reads whole options, of every position that it reads.
+    ``states[layer]``: ``[pos, ...]``, row ``row_of[p]`` for position p. ``logits``: of the last
+    position; where a metric reads whole options, of every position that it reads.
     """
 
     states: dict[int, Tensor]
