@@ -21,7 +21,7 @@ from interp.display import short_repr
 from interp.errors import InterpError
 from interp.models import ModelCard
 from interp.prompts import ConditionSpec, prompt_of_row
-from interp.stats import ALPHA, FloatArray, cluster_mean, interval_columns, max_t
+from interp.stats import ALPHA, FloatArray, cluster_mean, interval_columns, max_t, random_wordings
 from interp.viz.attention_view import Head
 
 MOST_HEADS = 6
@@ -200,7 +200,7 @@ def head_table(mass: pd.DataFrame, contrast: str, seed: int) -> pd.DataFrame:
     of_item = rows.drop_duplicates("item").set_index("item")["cluster"]
     clusters = of_item.loc[treated.columns.get_level_values("item")].tolist()
     slots = treated.columns.get_level_values("slot").tolist()
-    wordings, n = (slots if len(set(slots)) > 1 else None), len(set(slots))
+    wordings, n = random_wordings(slots), len(set(slots))
     interval = replace(cluster_mean(difference, clusters, wordings=wordings), texts=(n, n))
     test = max_t(difference, clusters, wordings=wordings, seed=seed, labels=("heads", contrast))
     frame = head_means(mass, contrast).drop(columns="estimate")

@@ -141,7 +141,7 @@ def pair_rows(
     """One row per site and method."""
     once = _seconds_of_a_forward(model, pair)
     cells = {site: _open_cells(model, pair, site) for site in sites}
-    # by what a cell is copied with: TransformerLens's time for all cells of a site
+    # TransformerLens's time for all cells of a site
     upstream = {s: len(cells[s]) * _seconds_of_a_cell(model, pair, s) for s in sites}
     if "screened" in methods:
         started = _now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -38,7 +39,7 @@ def along_bench(
         return None
     given.require(lab.model)
 
-    def make(path: object) -> None:
+    def make(path: Path) -> None:
         card_subspaces(lab.model, pairs, given, seed=seed, progress=lab.progress).save(path)
 
     return AlongBench(given, Subspaces.load(lab.file("subspaces.safetensors", make)))

@@ -20,7 +20,7 @@ from interp.circuits.units import CircuitMasks, CircuitUnit, circuit_units, mask
 from interp.display import short_repr
 from interp.errors import InterpError
 from interp.prompts import PromptPair
-from interp.stats import FloatArray, IntArray, Interval, interval_columns
+from interp.stats import FloatArray, IntArray, Interval, interval_columns, random_wordings
 from interp.stats.means import cluster_mean
 
 
@@ -76,8 +76,7 @@ class JointAblation:
         return pd.DataFrame([*rows, {"without": "joint - sum"} | interval_columns(self.excess)])
 
     def _mean(self, values: FloatArray) -> Interval:
-        wordings = self.wordings if len(set(self.wordings)) > 1 else None
-        return cluster_mean(values, self.clusters, wordings=wordings)
+        return cluster_mean(values, self.clusters, wordings=random_wordings(self.wordings))
 
 
 def joint_masks(taken: IntArray, n: int) -> CircuitMasks:

@@ -52,7 +52,7 @@ from interp.patching.metrics import (
     require_target,
 )
 from interp.prompts import PromptPair
-from interp.stats import FloatArray, Interval
+from interp.stats import FloatArray, Interval, random_wordings
 from interp.stats import share as share_of
 
 BATCH_SIZE = 16
@@ -98,7 +98,7 @@ class CircuitRuns:
 
     def share(self, values: FloatArray) -> Interval:
         """mean(values) / mean(full - empty) of ``values [..., pair]``, with Fieller's interval."""
-        wordings = self.wordings if len(set(self.wordings)) > 1 else None
+        wordings = random_wordings(self.wordings)
         return share_of(values, self.full - self.empty, self.clusters, wordings)
 
     def of(self, circuits: slice | Sequence[int]) -> CircuitRuns:

@@ -3,10 +3,10 @@
 Attribution patching (:mod:`interp.patching.attribution`) costs one backward per pair for the whole grid
 and is an estimate; an exact cell costs a run. So the ``2 k`` cells of largest estimate are run exactly,
 with one drawn at random at every layer, the columns (positions or heads) in turn, to see how far
-estimates go wrong; then block after block those
-that are most likely to be among the ``k`` largest, for what they cost, until no more than a stated
-share of these is expected among the others (:mod:`interp.patching.missed`). What was not run stays NaN:
-an estimate is never mixed with measured values.
+estimates go wrong; then block after block those that are most likely to be among the ``k`` largest, for
+what they cost, until no more than a stated share of these is expected among the others
+(:mod:`interp.patching.missed`). What was not run stays NaN: an estimate is never mixed with measured
+values.
 
 Where estimates fail everywhere the rule has all cells run. It cannot see a single cell far off from
 what its layer and column lead to expect; and a head whose work another one does when it is patched alone

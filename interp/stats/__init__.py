@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from interp.stats.family import Family, holm
     from interp.stats.interval import Interval
     from interp.stats.max_t import MaxT, max_t, max_t_of_effects
-    from interp.stats.means import cluster_mean, success_rate
+    from interp.stats.means import cluster_mean, random_wordings, success_rate
     from interp.stats.score_sums import of_sums
     from interp.stats.shares import share
     from interp.thresholds import ALPHA, EQUIVALENCE_SHARE, MIN_CLUSTERS, MIN_WORDINGS
@@ -97,6 +97,7 @@ __all__ = [
     "max_t",
     "max_t_of_effects",
     "of_sums",
+    "random_wordings",
     "require_columns",
     "rng",
     "share",

@@ -10,7 +10,7 @@ Example::
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,11 @@ from interp.stats.two_way import of_observations
 from interp.stats.variance import Deletion
 
 _CELLS_AT_ONCE = 2048
+
+
+def random_wordings(wordings: Sequence[object]) -> Sequence[object] | None:
+    """The wordings of some items as a random effect; None where all are one, which varies in nothing."""
+    return wordings if len(set(wordings)) > 1 else None
 
 
 def cluster_mean(

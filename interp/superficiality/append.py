@@ -19,7 +19,7 @@ from interp.behaviour.edits import edit_shares
 from interp.behaviour.generation import Decoding, generate
 from interp.data import ChoiceItem
 from interp.prompts import Condition, condition_conversation, tokenize
-from interp.stats import Interval, cluster_mean, interval_columns, require_columns
+from interp.stats import Interval, cluster_mean, interval_columns, random_wordings, require_columns
 from interp.superficiality.finding import Finding
 
 APPENDED = "append or edit"
@@ -93,7 +93,7 @@ def append_finding(edits: pd.DataFrame) -> Finding:
     require_columns(edits, EDITS, "the table of edits")
     wide = edits.pivot(index=["item", "cluster", "slot"], columns="against", values=list(_SHARES))
     clusters, slots = (wide.index.get_level_values(name).tolist() for name in ("cluster", "slot"))
-    wordings = slots if len(set(slots)) > 1 else None
+    wordings = random_wordings(slots)
     found: dict[tuple[str, str], Interval] = {}
     for share in _SHARES:
         sides = {name: wide[share][name].to_numpy(float) for name in ("instruction", "placebo")}

@@ -29,7 +29,7 @@ from interp.prompts import PromptPair
 from interp.stats import FloatArray
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import PairedRuns, moved_against, percent, share_finding
-from interp.superficiality.routes import MeasuredRuns, prepare
+from interp.superficiality.routes import MeasuredRuns
 from interp.superficiality.sides import (
     CONTENT_SPANS,
     Sides,
@@ -56,8 +56,8 @@ def measure_tokens(
     Args:
         model: a bridge in evaluation mode.
         pairs: corrected -> placebo, the instruction first.
-        constants: of each pair the vector of every layer (:func:`donated_constants`); its direction is
-            taken, the norm is the pair's own.
+        constants: of each pair the vector of every layer, the mean shift of the pairs of other clusters
+            (:func:`other_clusters`); its direction is taken, the norm is the pair's own.
         content: as in :func:`.routes.measure_routes`.
         clusters: of the pairs without an item.
         method: as in a sweep.
@@ -69,9 +69,8 @@ def measure_tokens(
     Raises:
         InterpError: see :func:`.routes.measure_routes`.
     """
-    taken = [prepare(model, pair, content) for pair in pairs]
-    runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
-    for number, sides in enumerate(taken):
+    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
+    for number, sides in enumerate(runs.sides):
         placebo, corrected = runs.states(2 * number), runs.states(2 * number + 1)
         for k, row in enumerate(sides.instruction):
             runs.add(2 * number, f"token {k}", set_states(corrected, row[None]))
@@ -80,7 +79,7 @@ def measure_tokens(
             runs.add(2 * number, "constant", set_states(moved, sides.behind))
     frame = runs.measure()
     names = {}
-    for sides in taken:
+    for sides in runs.sides:
         item = str(frame["item"].iloc[0]) if sides.pair.item is None else sides.pair.item.id
         here, there = sides.pair.source.str_tokens, sides.pair.destination.str_tokens
         for k, row in enumerate(sides.instruction.tolist()):
@@ -101,17 +100,6 @@ def _with_constant(
     moved = placebo.clone()
     moved[:-1, sides.behind] += (norm[:, None] * unit[: len(norm)])[:, None]
     return moved
-
-
-def donated_constants(
-    shifts: Float[Tensor, "pair layer d_model"], clusters: Sequence[str]
-) -> list[Float[Tensor, "layer d_model"]]:
-    """For each pair the mean shift of the pairs of other clusters.
-
-    Raises:
-        InterpError: a single cluster.
-    """
-    return [shifts[list(own)].mean(0) for own in other_clusters(clusters)]
 
 
 def other_clusters(clusters: Sequence[str]) -> list[list[int]]:

@@ -30,7 +30,7 @@ from interp.stats import FloatArray, interval_columns, require_columns, rng
 from interp.superficiality.concentration import additive, other_clusters
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import PairedRuns, moved_against, percent, share_finding
-from interp.superficiality.routes import MeasuredRuns, prepare
+from interp.superficiality.routes import MeasuredRuns
 from interp.superficiality.sides import CONTENT_SPANS, Sides, activations, metrics_of
 
 TOP_HEADS = "top heads"
@@ -132,10 +132,9 @@ def measure_top_heads(
     Raises:
         InterpError: see :func:`.routes.measure_routes`.
     """
-    taken = [prepare(model, pair, content) for pair in pairs]
-    runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
+    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
     hooks = [hook_of("z", layer) for layer in range(int(model.cfg.n_layers))]
-    for number, (sides, own) in enumerate(zip(taken, chosen, strict=True)):
+    for number, (sides, own) in enumerate(zip(runs.sides, chosen, strict=True)):
         outputs = activations(model, sides.corrected, hooks)
         label = str(number) if sides.pair.item is None else sides.pair.item.id
         drawn = draw_heads(own, int(model.cfg.n_heads), rng(seed, "other heads", label))

@@ -31,7 +31,7 @@ from interp.prompts import PromptPair, TokenizedPrompt
 from interp.stats import Interval, interval_columns
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import PairedRuns
-from interp.superficiality.routes import COLUMNS, MeasuredRuns, prepare
+from interp.superficiality.routes import COLUMNS, MeasuredRuns
 from interp.superficiality.rows import CONTENT_EDGES, CONTENT_IN, CONTENT_OUT, OTHER_EDGES
 from interp.superficiality.sides import CONTENT_SPANS, residual_states, set_states
 from interp.superficiality.thresholds import SUPERFICIAL_SHARE
@@ -68,10 +68,9 @@ def measure_health(
     Raises:
         InterpError: a pair without other placebos, or see :func:`.routes.measure_routes`.
     """
-    taken = [prepare(model, pair, content) for pair in pairs]
-    runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
+    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
     doses = []
-    for number, (sides, prompts) in enumerate(zip(taken, others, strict=True)):
+    for number, (sides, prompts) in enumerate(zip(runs.sides, others, strict=True)):
         if not prompts:
             raise InterpError(f"{sides.pair.label}: no other placebos: give at least one")
         there, here = 2 * number, 2 * number + 1

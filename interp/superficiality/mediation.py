@@ -36,7 +36,7 @@ from interp.patching.cells import Patch
 from interp.patching.patched import MAX_BYTES
 from interp.patching.sites import SweepMethod
 from interp.prompts import PromptPair
-from interp.stats import Interval, interval_columns, share
+from interp.stats import Interval, interval_columns, random_wordings, share
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import (
     PairedRuns,
@@ -45,7 +45,7 @@ from interp.superficiality.paired import (
     share_finding,
     untrained_check,
 )
-from interp.superficiality.routes import CORRECTED, MeasuredRuns, prepare
+from interp.superficiality.routes import CORRECTED, MeasuredRuns
 from interp.superficiality.sides import CONTENT_SPANS
 from interp.superficiality.subspaces import ROWS, PairRows, PlaceAxes, Subspaces, positions_of
 from interp.superficiality.thresholds import (
@@ -165,9 +165,8 @@ def measure_mediation(
             f"the direction stands at place {max(spaces.places)}, and the model has {n_layers} layers"
         )
     asked = exchanges_of(spaces) if exchanges is None else exchanges
-    taken = [prepare(model, pair, content) for pair in pairs]
-    runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
-    for number, (sides, group) in enumerate(zip(taken, groups, strict=True)):
+    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
+    for number, (sides, group) in enumerate(zip(runs.sides, groups, strict=True)):
         corrected, placebo = runs.states(2 * number + 1), runs.states(2 * number)
         for one in asked:
             basis = _basis(spaces, one, group)
@@ -314,8 +313,7 @@ def _part(own: PairedRuns, one: Exchange) -> np.ndarray:
 
 def _ratio(own: PairedRuns, above: Exchange, below: Exchange) -> Interval:
     top, base = _part(own, above), _part(own, below)
-    several = len(set(own.wordings)) > 1
-    return share(top, base, own.clusters, own.wordings if several else None)
+    return share(top, base, own.clusters, random_wordings(own.wordings))
 
 
 def _settings(own: PairedRuns) -> pd.DataFrame:

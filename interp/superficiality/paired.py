@@ -14,6 +14,7 @@ from interp.stats import (
     FloatArray,
     Interval,
     cluster_mean,
+    random_wordings,
     require_columns,
     share,
 )
@@ -70,13 +71,11 @@ class PairedRuns:
             [name for name, kept in zip(names, keep, strict=True) if kept]
             for names in (self.clusters, self.wordings)
         )
-        several = len(set(wordings)) > 1
-        return share(part[keep], self.total[keep], clusters, wordings if several else None)
+        return share(part[keep], self.total[keep], clusters, random_wordings(wordings))
 
     def mean(self, part: FloatArray) -> Interval:
         """Mean over pairs; clusters of items, and wordings where there are several, are random."""
-        several = len(set(self.wordings)) > 1
-        return cluster_mean(part, self.clusters, wordings=self.wordings if several else None)
+        return cluster_mean(part, self.clusters, wordings=random_wordings(self.wordings))
 
     def per_pair(self, **parts: np.ndarray) -> pd.DataFrame:
         """What a row is made of, pair by pair."""

@@ -15,7 +15,14 @@ from interp.behaviour import gain_by_rank, score_variants
 from interp.data import ChoiceItem
 from interp.errors import InterpError
 from interp.prompts import Condition, Placement
-from interp.stats import FloatArray, Interval, cluster_mean, interval_columns, require_columns
+from interp.stats import (
+    FloatArray,
+    Interval,
+    cluster_mean,
+    interval_columns,
+    random_wordings,
+    require_columns,
+)
 from interp.superficiality.finding import Finding
 from interp.superficiality.rows import metric_name
 
@@ -116,5 +123,4 @@ def _contrast(
     values = np.full(len(gain), gain[top].mean() - gain[~top].mean())
     for side, sign in ((top, 1), (~top, -1)):
         values[side] += sign * (gain[side] - gain[side].mean()) / side.mean()
-    several = len(set(wordings)) > 1
-    return cluster_mean(values, clusters, wordings=wordings if several else None)
+    return cluster_mean(values, clusters, wordings=random_wordings(wordings))

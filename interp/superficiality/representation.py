@@ -29,7 +29,7 @@ from interp.directions import Direction, DirectionStack
 from interp.directions.components import DOT, Component, component_reader
 from interp.errors import InterpError
 from interp.prompts import PromptPair, TokenizedPrompt
-from interp.stats import cluster_mean, max_t, require_columns
+from interp.stats import cluster_mean, max_t, random_wordings, require_columns
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.sides import CONTENT_SPANS
 from interp.superficiality.subspaces import clusters_of, direction_axes
@@ -151,10 +151,8 @@ def _finding(
     own = own_shifts(shifts)
     table = _family(shifts, seed)
     wordings = own["slot"].astype(str).tolist()
-    several = len(set(wordings)) > 1
-    found = cluster_mean(
-        own["value"].to_numpy(float), own["cluster"], wordings=wordings if several else None
-    )
+    values = own["value"].to_numpy(float)
+    found = cluster_mean(values, own["cluster"], wordings=random_wordings(wordings))
     moved = int((table["p_corrected"] < 0.05).sum())
     layer = int(own["layer"].iloc[0])
     return Finding(
@@ -193,11 +191,8 @@ def _family(shifts: pd.DataFrame, seed: int) -> pd.DataFrame:
     wide = shifts.pivot(index=cell, columns=["item", "slot"], values="value").sort_index()
     of_item = shifts.drop_duplicates("item").set_index("item")["cluster"]
     clusters = of_item[wide.columns.get_level_values("item")].tolist()
-    wordings = [str(slot) for slot in wide.columns.get_level_values("slot")]
-    several = len(set(wordings)) > 1
-    tested = max_t(
-        wide.to_numpy(float), clusters, wordings=wordings if several else None, seed=seed
-    )
+    wordings = random_wordings([str(slot) for slot in wide.columns.get_level_values("slot")])
+    tested = max_t(wide.to_numpy(float), clusters, wordings=wordings, seed=seed)
     columns = ("estimate", "low", "high", "p_raw", "p_corrected", "n")
     return wide.index.to_frame(index=False).assign(
         **{name: np.atleast_1d(getattr(tested, name)) for name in columns}

@@ -38,6 +38,7 @@ from interp.stats import (
     Interval,
     cluster_mean,
     interval_columns,
+    random_wordings,
     require_columns,
     share,
 )
@@ -45,7 +46,7 @@ from interp.superficiality.behaviour import measure_behaviour
 from interp.superficiality.concentration import other_clusters
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import PairedRuns, percent, share_finding
-from interp.superficiality.routes import CORRECTED, PLACEBO, MeasuredRuns, prepare
+from interp.superficiality.routes import CORRECTED, PLACEBO, MeasuredRuns
 from interp.superficiality.rows import READINGS, metric_name
 from interp.superficiality.sides import CONTENT_SPANS
 from interp.superficiality.thresholds import MOVED_AGAINST
@@ -164,9 +165,8 @@ def measure_reinjection(
     Raises:
         InterpError: see :func:`.routes.measure_routes`.
     """
-    taken = [prepare(model, pair, content) for pair in pairs]
-    runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
-    for number, (sides, own) in enumerate(zip(taken, directions, strict=True)):
+    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
+    for number, (sides, own) in enumerate(zip(runs.sides, directions, strict=True)):
         placebo, corrected = runs.states(2 * number), runs.states(2 * number + 1)
         rows = torch.arange(len(sides.pair.destination) - 1, len(sides.placebo))
         for kind, vectors in zip(("", "null "), own, strict=True):
@@ -209,7 +209,7 @@ def probe_finding(probes: pd.DataFrame) -> Finding:
     wide = of_item[["before", "after", "placebo", "corrected"]].mean()
     first = of_item[["cluster", "slot"]].first()
     clusters, slots = first["cluster"].tolist(), first["slot"].astype(str).tolist()
-    wordings = slots if len(set(slots)) > 1 else None
+    wordings = random_wordings(slots)
     level = (wide["before"] - wide["before"].mean()).to_numpy()
 
     def left(kept: str, of: str) -> Interval:
@@ -295,7 +295,7 @@ def distinguish_finding(readings: pd.DataFrame) -> Finding:
         index=["item", "cluster", "slot"], columns="side", values="value"
     ).reset_index()
     clusters, slots = wide["cluster"].tolist(), wide["slot"].astype(str).tolist()
-    wordings = slots if len(set(slots)) > 1 else None
+    wordings = random_wordings(slots)
     without, with_it = (
         cluster_mean(wide[side], clusters, wordings=wordings) for side in (PLACEBO, CORRECTED)
     )

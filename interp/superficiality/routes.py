@@ -101,10 +101,9 @@ def measure_routes(
         InterpError: what :func:`interp.superficiality.sides.sides_of` refuses, or attention that edges
             cannot be removed from.
     """
-    taken = [prepare(model, pair, content) for pair in pairs]
     require_site(model, "edges")
-    runs = MeasuredRuns(model, taken, clusters, method=method, max_bytes=max_bytes)
-    for number, sides in enumerate(taken):
+    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
+    for number, sides in enumerate(runs.sides):
         there, here = 2 * number, 2 * number + 1  # the placebo's run and the corrected one
         corrected, placebo = runs.states(here), runs.states(there)
         rows = sides.content
@@ -210,22 +209,28 @@ def prepare(model: TransformerBridge, pair: PromptPair, content: Sequence[str]) 
 class MeasuredRuns:
     """Patched runs of both prompts of some pairs, named, and their metrics as a table.
 
-    Run ``2 k`` is the placebo's of pair k, ``2 k + 1`` the corrected one.
+    Run ``2 k`` is the placebo's of pair k, ``2 k + 1`` the corrected one. ``sides``: the pairs taken
+    apart. Arguments as those of :func:`measure_routes`.
+
+    Raises:
+        InterpError: see :func:`prepare`; clusters that are not one per pair.
     """
 
     def __init__(
         self,
         model: TransformerBridge,
-        taken: Sequence[Sides],
+        pairs: Sequence[PromptPair],
+        content: Sequence[str],
         clusters: Sequence[str] | None,
         *,
         method: SweepMethod,
         max_bytes: int,
     ) -> None:
-        if clusters is not None and len(clusters) != len(taken):
-            raise InterpError(f"{len(clusters)} clusters for {len(taken)} pairs: give one per pair")
-        self._model, self._taken, self._clusters = model, taken, clusters
-        self._readings = [r for sides in taken for r in (sides.placebo, sides.corrected)]
+        if clusters is not None and len(clusters) != len(pairs):
+            raise InterpError(f"{len(clusters)} clusters for {len(pairs)} pairs: give one per pair")
+        self.sides = [prepare(model, pair, content) for pair in pairs]
+        self._model, self._clusters = model, clusters
+        self._readings = [r for sides in self.sides for r in (sides.placebo, sides.corrected)]
         self._runs = PatchedRuns.of_readings(
             model, self._readings, method=method, max_bytes=max_bytes
         )
@@ -264,7 +269,7 @@ class MeasuredRuns:
     def _rows(
         self, run: int, names: Sequence[tuple[str, int]], logits: Tensor
     ) -> list[tuple[object, ...]]:
-        pair = self._taken[run // 2].pair
+        pair = self.sides[run // 2].pair
         metrics = metrics_of(pair)
         values = evaluate_metrics(metrics, logits, pair)
         item = f"pair {run // 2}" if pair.item is None else pair.item.id
@@ -281,8 +286,7 @@ class MeasuredRuns:
 def _behind(states: Float[Tensor, "layer row d_model"], sides: Sides) -> list[Patch]:
     """The stream before each layer, then behind the last one, at the rows behind the instruction."""
     rows, last = sides.behind, len(states) - 2
-    patches = [Patch(layer, "resid_pre", rows, own[rows]) for layer, own in enumerate(states[:-1])]
-    return [*patches, Patch(last, "resid_post", rows, states[-1, rows])]
+    return [*set_states(states, rows), Patch(last, "resid_post", rows, states[-1, rows])]
 
 
 def _shifted(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -95,18 +96,18 @@ class Subspaces:
         most = min(self.span.shape[1], *(one.shape[2] for one in self.oracles.values()))
         return tuple(k for k in RANKS if k <= most)
 
-    def save(self, path: object) -> None:
+    def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
         tensors = {"span": self.span, **{f"oracle {k}": v for k, v in self.oracles.items()}}
         tensors |= {f"null {name}": vectors for name, vectors in self.nulls.items()}
         tensors["places"] = torch.tensor([self.own, *self.places])
         tensors["groups"] = torch.tensor(self.groups)
-        save_file({name: one.contiguous() for name, one in tensors.items()}, str(path))
+        save_file({name: one.contiguous() for name, one in tensors.items()}, path)
 
     @classmethod
-    def load(cls, path: object) -> Subspaces:
+    def load(cls, path: str | Path) -> Subspaces:
         """Read what :meth:`save` wrote."""
-        found = load_file(str(path))
+        found = load_file(path)
         own, *places = found["places"].tolist()
         return cls(
             tuple(places),

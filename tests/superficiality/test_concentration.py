@@ -12,8 +12,8 @@ from interp.errors import InterpError
 from interp.superficiality.concentration import (
     CONSTANT,
     TOP_TOKEN,
-    donated_constants,
     measure_tokens,
+    other_clusters,
     token_findings,
 )
 from tests.superficiality.test_rows import runs_of
@@ -39,10 +39,10 @@ def test_the_top_token_is_that_of_other_clusters_of_its_wording() -> None:
 def test_every_token_is_a_run_of_its_own(tiny_model: Any) -> None:
     pair, _ = item_pairs(tiny_model)
     shifts = torch.randn(2, 5, int(tiny_model.cfg.d_model))
-    constants = donated_constants(shifts, ["a", "b"])
+    constants = [shifts[own].mean(0) for own in other_clusters(["a", "b"])]
     assert torch.equal(constants[0], shifts[1])
     with pytest.raises(InterpError, match="one cluster"):
-        donated_constants(shifts, ["a", "a"])
+        other_clusters(["a", "a"])
     found = measure_tokens(tiny_model, [pair], constants=constants[:1])
     first, said = pair.alignment.first_difference, pair.destination.span("instruction")
     tokens = [run for run in found["run"].unique() if run.startswith("token ")]
