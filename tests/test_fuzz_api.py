@@ -22,10 +22,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jaxtyping import jaxtyped
 
 import interp
 from interp.data import Choice, ChoiceItem, CompletionItem, LabelledText
 from interp.errors import InterpError
+from tests.typechecked import check_once
 
 EXAMPLES = int(os.environ.get("INTERP_FUZZ_EXAMPLES", "400"))
 ROOMS = (
@@ -54,6 +56,7 @@ SPOILT: tuple[Any, ...] = (
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:
+    """Each with its annotations held at the call, in rooms not checked throughout too."""
     found = {}
     for room in (interp, *(getattr(interp, name) for name in ROOMS)):
         for name in room.__all__:
@@ -62,7 +65,7 @@ def public_functions() -> dict[str, Callable[..., Any]]:
             if (
                 ours and name not in ELSEWHERE
             ):  # some of TransformerLens's are handed on as they are
-                found[f"{room.__name__}.{name}"] = value
+                found[f"{room.__name__}.{name}"] = jaxtyped(value, typechecker=check_once)
     return found
 
 
