@@ -47,6 +47,13 @@ class RowsRun:
     model: str = DEFAULT_MODEL
 
 
+def _card(condition: str, direction: str, *, model: str = DEFAULT_MODEL) -> RowsRun:
+    """A scorecard of BBQ items at its defaults, along the morality direction of other rows."""
+    along = Path("docs/rows") / direction / "directions" / "mean_difference-resid_post.safetensors"
+    options = {"items": "bbq", "condition": condition, "direction": along}
+    return RowsRun("superficiality", options, ("*.parquet",), model)
+
+
 def _behaviour(kept: Sequence[str], *, model: str = DEFAULT_MODEL, **options: Any) -> RowsRun:
     return RowsRun("behave", options, kept, model)
 
@@ -54,6 +61,18 @@ def _behaviour(kept: Sequence[str], *, model: str = DEFAULT_MODEL, **options: An
 RUNS: dict[str, RowsRun] = {
     "demo": RowsRun("demo", {}, ("*.parquet", "directions/morality.safetensors")),
     "direction": RowsRun("direction fit", {}, ("nulls.parquet", "directions/*.safetensors")),
+    "direction-qwen2.5-0.5b": RowsRun(
+        "direction fit",
+        {"methods": "mean_difference", "sites": "resid_post"},
+        ("nulls.parquet", "directions/*.safetensors"),
+        LARGER_MODEL,
+    ),
+    "card-smollm2-135m-instructed": _card("instructed", "direction"),
+    "card-smollm2-135m-names": _card("specificity_2", "direction"),
+    "card-qwen2.5-0.5b-instructed": _card(
+        "instructed", "direction-qwen2.5-0.5b", model=LARGER_MODEL
+    ),
+    "card-qwen2.5-0.5b-names": _card("specificity_2", "direction-qwen2.5-0.5b", model=LARGER_MODEL),
     "transfer": RowsRun(
         "direction transfer",
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from zlib import crc32
 
 import pandas as pd
 from transformer_lens.model_bridge import TransformerBridge
@@ -24,7 +25,10 @@ METRICS = ("option_margin", "margin", "p_gold")
 def asked_texts(
     bank: TextBank, item: ChoiceItem, condition: str, n_texts: int
 ) -> dict[str, tuple[Condition, ...]]:
-    """The texts of both sides, and those of the control that names the answer where the item has one.
+    """The texts of both sides, and of the control that names the answer where the item has one.
+
+    The control takes one wording an item, in turn over the items by their names: only the mean of its
+    effect is read, and a text costs as much as one of the instruction.
 
     Raises:
         InterpError: a condition of several calls or without placebos, or fewer texts than asked for.
@@ -34,13 +38,13 @@ def asked_texts(
     sides = {CORRECTED: corrected, PLACEBO: bank.placebos(corrected)}
     spec = bank.specs.get(NAMES_THE_ANSWER)
     if spec is not None and spec.fits(item) and condition != NAMES_THE_ANSWER:
+        n = min(n_texts, bank.n_texts(NAMES_THE_ANSWER))
         try:
-            control = bank.texts(
-                NAMES_THE_ANSWER, item, min(n_texts, bank.n_texts(NAMES_THE_ANSWER))
-            )
+            control = bank.texts(NAMES_THE_ANSWER, item, n)
         except InterpError:  # the item cannot fill a slot of it
             return sides
-        sides |= {CONTROL: control, CONTROL_PLACEBO: bank.placebos(control)}
+        own = slice(slot := crc32(item.id.encode()) % n, slot + 1)
+        sides |= {CONTROL: control[own], CONTROL_PLACEBO: bank.placebos(control)[own]}
     return sides
 
 

@@ -25,6 +25,7 @@ from interp.stats import (
     EQUIVALENCE_SHARE,
     FloatArray,
     Interval,
+    cluster_mean,
     effect,
     interval_columns,
     require_columns,
@@ -81,7 +82,7 @@ def behaviour_finding(readings: pd.DataFrame, *, name: str = BEHAVIOUR) -> Findi
     first = readings[readings["metric"] == readings["metric"].iloc[0]]
     found, delta = _contrast(first, CORRECTED, PLACEBO), float("nan")
     if (first["side"] == CONTROL).any():
-        control = _contrast(first, CONTROL, CONTROL_PLACEBO)
+        control = _control_effect(first)
         if control.low > 0:
             delta = EQUIVALENCE_SHARE * float(control.estimate)
     of = metric_name(str(rows[0]["metric"]))
@@ -112,6 +113,19 @@ def _contrast(rows: pd.DataFrame, treated: str, control: str) -> Interval:
     clusters = rows.drop_duplicates("item").set_index("item")["cluster"][items].tolist()
     corrected, placebo = (arm[items].to_numpy(float) for arm in arms)
     return effect(corrected, placebo, clusters)
+
+
+def _control_effect(rows: pd.DataFrame) -> Interval:
+    """What naming the answer does, of items that were each asked all wordings, or one in turn."""
+    arms = [
+        rows[rows["side"] == side].pivot(index="item", columns="slot", values="value")
+        for side in (CONTROL, CONTROL_PLACEBO)
+    ]
+    if not arms[0].isna().any(axis=None):
+        return _contrast(rows, CONTROL, CONTROL_PLACEBO)
+    moved = (arms[0] - arms[1]).stack().dropna().rename("value").reset_index()
+    clusters = moved["item"].map(rows.drop_duplicates("item").set_index("item")["cluster"])
+    return cluster_mean(moved["value"].to_numpy(), clusters, wordings=moved["slot"])
 
 
 def content_findings(

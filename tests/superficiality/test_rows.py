@@ -77,6 +77,19 @@ def test_behaviour_is_the_two_way_effect_of_the_first_metric() -> None:
     assert "raises the option margin" in found.reading
 
 
+def test_a_control_asked_in_turn_gives_the_delta_of_its_mean() -> None:
+    whole = readings(0.5, control=3.0)
+    of_control = whole["side"].str.startswith("control")
+    turn = whole["slot"] == whole["item"].str[1:].astype(int) % 6
+    found = behaviour_finding(whole[~of_control | turn])
+    own = whole[of_control & turn & (whole["metric"] == "option_margin")]
+    means = own.groupby("side")["value"].mean()
+    delta = found.table["delta"].iloc[0]
+    assert delta == pytest.approx(0.1 * (means["control"] - means["control_placebo"]))
+    noise = behaviour_finding(readings(0.5, control=0.0)).table["delta"]
+    assert delta == pytest.approx(0.3, abs=0.01) and noise.isna().all()
+
+
 def test_delta_is_a_tenth_of_what_naming_the_answer_does() -> None:
     assert behaviour_finding(readings(0.5, control=3.0)).table["delta"][0] == pytest.approx(
         0.3, abs=0.01
