@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         direction_findings,
         measure_direction_rows,
     )
+    from interp.superficiality.exchanges import Exchange, measure_mediation
     from interp.superficiality.finding import Finding, HealthCheck
     from interp.superficiality.heads import head_finding, measure_heads, measure_top_heads
     from interp.superficiality.health import add_health, measure_health
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
         statements_of,
     )
     from interp.superficiality.measure import superficiality
-    from interp.superficiality.mediation import Exchange, measure_mediation, mediation_findings
+    from interp.superficiality.mediation import mediation_findings
     from interp.superficiality.polarity import (
         measure_polarity,
         measure_shared_shift,

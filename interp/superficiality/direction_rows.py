@@ -20,6 +20,14 @@ from interp.directions import Direction, DirectionStack
 from interp.display import short_repr
 from interp.prompts import Placement, PromptPair, TextBank, pair_of_conditions
 from interp.superficiality.coupling import coupling_finding
+from interp.superficiality.exchanges import (
+    DETAILED_PAIRS,
+    DIRECTION,
+    SPAN_PAIRS,
+    Exchange,
+    exchanges_of,
+    measure_mediation,
+)
 from interp.superficiality.finding import Finding
 from interp.superficiality.instrument import (
     instrument_check,
@@ -27,15 +35,7 @@ from interp.superficiality.instrument import (
     measure_instrument,
     statements_of,
 )
-from interp.superficiality.mediation import (
-    DETAILED_PAIRS,
-    DIRECTION,
-    SPAN_PAIRS,
-    Exchange,
-    exchanges_of,
-    measure_mediation,
-    mediation_findings,
-)
+from interp.superficiality.mediation import mediation_findings
 from interp.superficiality.representation import (
     SHIFTS,
     measure_representation,
