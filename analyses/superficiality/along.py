@@ -18,12 +18,15 @@ from interp.superficiality.direction_rows import (
     card_subspaces,
     measure_card_instrument,
     measure_exchanges,
+    measure_own_manifold,
     measure_shifts,
     measure_untrained_exchange,
     shift_units,
 )
+from interp.superficiality.removed import has_content, measure_removed
 
-TABLES = ("instrument", "shifts", "coupled", "negated", "mediation", "untrained_mediation")
+TABLES = ("instrument", "shifts", "coupled", "negated", "removed", "mediation", "off_manifold",
+          "untrained_mediation")  # fmt: skip
 """Of a run with a direction; those that were not asked for are missing."""
 
 
@@ -54,8 +57,11 @@ def along_steps(bench: CardBench) -> Steps:
     for name, units in shift_units(bench.items, config.condition, config.texts).items():
         compute = read_shifts if name == "shifts" else read_own_shifts
         yield Step(name, units, key=_shift_key(bench), compute=compute)
+    if has_content(bench.further.states):
+        yield Step("removed", ["removed"], key=str, compute=remove_shared)
     numbers = list(range(len(bench.pairs)))
     yield Step("mediation", numbers, key=_pair_key(bench), compute=exchange_pair)
+    yield Step("off_manifold", ["off_manifold"], key=str, compute=compare_states)
     if bench.untrained is not None:
         few = numbers[: config.untrained]
         yield Step("untrained_mediation", few, key=_pair_key(bench), compute=exchange_untrained)
@@ -73,6 +79,8 @@ def read_along(saved: Saved) -> DirectionTables | None:
         mediation=found["mediation"],
         negated=found.get("negated"),
         untrained=found.get("untrained_mediation"),
+        removed=found.get("removed"),
+        manifold=found.get("off_manifold"),
     )
 
 
@@ -92,6 +100,17 @@ def read_shifts(bench: CardBench, unit: ShiftUnit) -> pd.DataFrame:
 def read_own_shifts(bench: CardBench, unit: ShiftUnit) -> pd.DataFrame:
     """Shifts of an item at the direction's own layer."""
     return _shifts(bench, unit, own_only=True)
+
+
+def remove_shared(bench: CardBench, unit: str) -> pd.DataFrame:
+    """Shifts of the content along the direction without what every request does."""
+    assert bench.further.states is not None  # the step's condition
+    return measure_removed(bench.further.states, _pairs(bench), _along(bench).direction)
+
+
+def compare_states(bench: CardBench, unit: str) -> pd.DataFrame:
+    """How far off the exchange at the direction's own place is."""
+    return measure_own_manifold(bench.model, _pairs(bench), _along(bench).spaces)
 
 
 def exchange_pair(bench: CardBench, number: int) -> pd.DataFrame:

@@ -64,9 +64,9 @@ class Exchange:
 
     ``space``: :data:`DIRECTION` (its span, where k > 1), :data:`ORTHOGONAL`, :data:`ORACLE`,
     :data:`WHOLE` (along and orthogonal, the whole state), :data:`READABLE` and :data:`UNREAD` (the two
-    parts of the direction, :mod:`interp.superficiality.readable`), :data:`IMMEDIATE` (the direction's own
-    change added to the final stream: straight to the logits, no later layer answers to it), or the name
-    of a null direction.
+    parts of the direction, :mod:`interp.superficiality.readable`), :data:`IMMEDIATE` (the change along
+    the direction at its own place, added to the final stream: straight to the logits, no later layer
+    answers to it), or the name of a null direction.
     """
 
     space: str

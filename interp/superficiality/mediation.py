@@ -33,6 +33,7 @@ from interp.superficiality.exchanges import (
     Way,
 )
 from interp.superficiality.finding import Finding, HealthCheck
+from interp.superficiality.manifold import manifold_check
 from interp.superficiality.paired import (
     PairedRuns,
     moved_against,
@@ -61,6 +62,7 @@ def mediation_findings(
     *,
     instrument: HealthCheck | None = None,
     untrained: pd.DataFrame | None = None,
+    manifold: pd.DataFrame | None = None,
     metric: str | None = None,
 ) -> list[Finding]:
     """R both ways, R of the spans, what along and orthogonal add up to, and the place among nulls.
@@ -75,6 +77,7 @@ def mediation_findings(
         instrument: the check that the direction is an instrument at all
             (:func:`interp.superficiality.instrument.instrument_check`).
         untrained: the same on an untrained copy of the model: the direction has to move nothing there.
+        manifold: of :func:`interp.superficiality.manifold.measure_manifold`, along the direction.
         metric: which of the table's; the first by default.
 
     Raises:
@@ -86,9 +89,10 @@ def mediation_findings(
     health = (*common, *_identity(own))
     moved = own.step(Exchange(DIRECTION).run)
     copy = untrained_check(own, untrained, Exchange(DIRECTION).run, metric=metric)
+    near = () if manifold is None else (manifold_check(manifold),)
     findings = [
-        _ratio_finding(own, R_IN, "into", table, (*health, *copy)),
-        _ratio_finding(own, R_OUT, "out", table, health),
+        _ratio_finding(own, R_IN, "into", table, (*health, *copy, *near)),
+        _ratio_finding(own, R_OUT, "out", table, (*health, *near)),
     ]
     findings.append(_spans(own, health))
     both = own.step(Exchange(DIRECTION, rows="all").run) + own.step(

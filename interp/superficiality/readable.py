@@ -1,10 +1,10 @@
 """What of a direction is read downstream, and what is not.
 
-A coordinate can tell two runs apart and still carry nothing: a direction halfway between one that differs
-and is not read and one that is read and does not differ moves the answer when it is exchanged, along a
-path that neither run takes (arXiv 2311.17030). So a direction is split into what downstream weights can
-read and the rest, and each part is exchanged alone: what both together carry and neither alone does is
-such an interaction.
+A coordinate can tell two runs apart and still carry nothing: a direction halfway between one that
+differs and is not read and one that is read and does not differ moves the answer when it is exchanged,
+along a path that neither run takes (arXiv 2311.17030). So a direction is split into what downstream
+weights can read and the rest, and each part is exchanged alone: what both together carry and neither
+alone does is such an interaction.
 
 *Can read.* Of one weight matrix it is the row space. Behind a layer of a transformer stand all later
 layers' reading weights, through norms and other tokens; stacked they have full rank, so that everything
@@ -13,9 +13,9 @@ eigenvectors of the sum of squared gradients of the metric by the states at a pl
 behind the instruction of other items (an active subspace, arXiv 1304.2070), with
 :data:`~.thresholds.READ_SHARE` of its trace. On a linear read-out it is the row space exactly. Where the
 answer saturates, the gradient in either run says little of the way between them, so it is taken on the
-way: each pair's once, with the direction's coordinate part of the way from the placebo's to the corrected
-one's, the parts spread evenly over the pairs. What the part that is left out carries by itself is
-measured, and stated with the row.
+way: each pair's once, with the direction's coordinate at every place part of the way from the placebo's
+to the corrected one's, the parts spread evenly over the pairs. What the part that is left out carries by
+itself is measured, and stated with the row.
 
 Cost per pair whose gradient is taken: one forward and backward of either option.
 """

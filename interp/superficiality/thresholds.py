@@ -73,8 +73,8 @@ INTERACTION_ALONE = 0.50
 carries alone, above which the row is void: more than the parts together (arXiv 2311.17030)."""
 
 OFF_MANIFOLD = 0.50
-"""The share of patched states beyond the 99th percentile of placebo states above which a row is shown and
-not read: more than half of what is read then comes from states that hardly ever occur."""
+"""The share of patched states beyond the 99th percentile of placebo states above which a row is shown
+and not read: more than half of what is read then comes from states that hardly ever occur."""
 
 INTERACTION_SHARE = 0.50
 """The lower bound of (content alone + instruction alone - total) / total above which the routes back
