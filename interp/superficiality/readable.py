@@ -38,7 +38,7 @@ from interp.patching.metrics import apply_metrics
 from interp.superficiality.sides import Sides, metrics_of, residual_names
 from interp.superficiality.thresholds import READ_SHARE
 
-READ_PAIRS = 24
+READ_PAIRS = 16
 """Pairs whose gradients are taken."""
 
 _GOLDEN = (5**0.5 - 1) / 2

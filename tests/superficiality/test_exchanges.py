@@ -64,7 +64,10 @@ def spaces_of(model: Any, n: int) -> Subspaces:
     return Subspaces(places, 2, span, oracles, (0,) * n, {"tense": span[:, 1]})
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+ARCHITECTURES = ["llama", "gpt2", "qwen2", "gemma", "neox"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_along_and_orthogonal_are_the_source_run(load_tiny: Any, architecture: str) -> None:
     """From the first difference on, at every layer; and the slow way gives the same numbers."""
     model = load_tiny(architecture)
@@ -81,18 +84,23 @@ def test_along_and_orthogonal_are_the_source_run(load_tiny: Any, architecture: s
     assert (fast["value"] - slow["value"]).abs().max() < 1e-4
 
 
-def test_on_a_linear_read_out_along_and_orthogonal_add_up_exactly(tiny_model: Any) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_on_a_linear_read_out_along_and_orthogonal_add_up_exactly(
+    load_tiny: Any, architecture: str
+) -> None:
     """Behind the last layer the stream is read by a norm and the unembedding; without the norm by a
     matrix, and the parts of what is read add up."""
-    pair = item_pairs(tiny_model, 1)[0]
+    model = load_tiny(architecture)
+    pair = item_pairs(model, 1)[0]
+    last = f"blocks.{model.cfg.n_layers - 1}.hook_resid_post"
     with torch.no_grad():
-        _, there = tiny_model.run_with_cache(pair.source.ids[None])
-        _, here = tiny_model.run_with_cache(pair.destination.ids[None])
-    last = f"blocks.{tiny_model.cfg.n_layers - 1}.hook_resid_post"
-    source, own = there[last][0, -1], here[last][0, -1]
+        source, own = (
+            model.run_with_cache(prompt.ids[None], names_filter=last)[1][last][0, -1]
+            for prompt in (pair.source, pair.destination)
+        )
     assert pair.target is not None
-    read = (tiny_model.W_U[:, pair.target.a] - tiny_model.W_U[:, pair.target.b]).detach()
-    basis = spaces_of(tiny_model, 1).span[-1]
+    read = (model.W_U[:, pair.target.a] - model.W_U[:, pair.target.b]).detach()
+    basis = spaces_of(model, 1).span[-1]
     parts = [
         Patch(0, "resid_post", torch.tensor([0]), source[None], vector=basis, orthogonal=side)
         for side in (False, True)
