@@ -138,7 +138,8 @@ def untrained_checks(
         found[DISTINGUISHED] = distinguish_finding(of_copy["distinguish"]).interval
     total = float(behaviour_finding(readings).interval.estimate)
     none = float("nan")
-    return {name: (reads_null(moved, total),) for name, moved in found.items()} | {
-        name: (HealthCheck(f"untrained copy not asked ({why})", none, True, why),)
+    checks = {name: reads_null(moved, total) for name, moved in found.items()} | {
+        name: HealthCheck(f"untrained copy not asked ({why})", none, True, why)
         for name, why in NOT_ASKED.items()
     }
+    return {name: (check,) for name, check in checks.items()}

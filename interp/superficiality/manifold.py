@@ -215,9 +215,9 @@ def manifold_check(table: pd.DataFrame) -> HealthCheck:
     require_columns(table, MANIFOLD, "the table of the manifold")
     weighted = table.assign(far=table["far"] * table["rows"], large=table["large"] * table["rows"])
     sums = weighted.groupby("state")[["far", "large", "rows"]].sum()
-    shares = sums[["far", "large"]].div(sums["rows"], axis=0)
-    far, large = (float(shares.loc[PATCHED, name]) for name in ("far", "large"))
-    other, other_large = (float(shares.loc[MATCHED, name]) for name in ("far", "large"))
+    shares = {name: (sums[name] / sums["rows"]).to_dict() for name in ("far", "large")}
+    far, large = (float(shares[name][PATCHED]) for name in ("far", "large"))
+    other, other_large = (float(shares[name][MATCHED]) for name in ("far", "large"))
     return HealthCheck(
         "off the manifold",
         max(far, large),

@@ -135,10 +135,13 @@ def test_a_direction_adds_its_rows_and_a_second_verdict(
     folder, file = str(tiny_folder("llama")), tmp_path / "v.safetensors"
     texts = load_texts("bundled:statements")
     fit_direction(load_model(folder), texts, n_shuffles=0, progress=False).save(file)
-    config = SuperficialityConfig(model=folder, out=tmp_path / "run", direction=file, **SMALL)
+    asked = {**SMALL, "further": "residue"}
+    config = SuperficialityConfig(model=folder, out=tmp_path / "run", direction=file, **asked)
     result = run(Superficiality(), config, progress=False)
     card = result.scorecard
-    for row in plain.scorecard:
+    both = {row.name for row in card} & {row.name for row in plain.scorecard}
+    assert {CONTENT_IN, DISTINGUISHED} <= both
+    for row in (plain.scorecard[name] for name in both):
         assert str(card[row.name].interval) == str(row.interval)
     assert card.direction_verdict is not None
     assert result.verdict["of"].tolist() == ["route", "direction"]
