@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from interp.errors import InterpError
 from interp.patching.cells import Patch
 from interp.superficiality.exchanges import (
     DIRECTION,
+    IMMEDIATE,
     ORACLE,
     ORTHOGONAL,
     WHOLE,
@@ -19,7 +21,13 @@ from interp.superficiality.exchanges import (
     measure_mediation,
 )
 from interp.superficiality.subspaces import Subspaces, fit_subspaces
-from tests.superficiality.toy import CONTENT, item_pairs, toy_direction, toy_pairs
+from tests.superficiality.toy import (
+    CONTENT,
+    item_pairs,
+    margin_by_hooks,
+    toy_direction,
+    toy_pairs,
+)
 
 WAYS = ("into", "out")
 ASKED = [Exchange(s, way=w) for s in (DIRECTION, ORACLE) for w in WAYS] + [
@@ -107,6 +115,35 @@ def test_on_a_linear_read_out_along_and_orthogonal_add_up_exactly(
     ]
     moved = [float((part.apply(own[None])[0] - own) @ read) for part in parts]
     assert sum(moved) == pytest.approx(float((source - own) @ read), abs=1e-4)
+
+
+def test_the_immediate_effect_is_the_change_in_the_final_stream_and_behind_the_last_layer_all_there_is(
+    tiny_model: Any,
+) -> None:
+    """By hand: the change along the vector at its own place, added to the last layer's output."""
+    pair = item_pairs(tiny_model, 1)[0]
+    spaces = spaces_of(tiny_model, 1)
+    straight, total = (Exchange(space, places="own") for space in (IMMEDIATE, DIRECTION))
+
+    def margins(own: Subspaces) -> Any:
+        runs = measure_mediation(tiny_model, [pair], own, exchanges=[straight, total])
+        return runs[runs["metric"] == "margin"].set_index("run")["value"]
+
+    found = margins(spaces)
+    vector, (here, last) = spaces.span[1, 0], (f"blocks.{k}.hook_resid_post" for k in (1, 3))
+    with torch.no_grad():
+        there, own = (
+            tiny_model.run_with_cache(prompt.ids[None], names_filter=[here, last])[1]
+            for prompt in (pair.source, pair.destination)
+        )
+    moved = own[last][0, -1] + ((there[here] - own[here])[0, -1] @ vector) * vector
+    by_hand = margin_by_hooks(
+        tiny_model, pair, pair.destination.ids, {last: {len(pair.destination) - 1: moved}}
+    )
+    assert found[straight.run] == pytest.approx(by_hand, abs=1e-4)
+    assert found[straight.run] != pytest.approx(found[total.run], abs=1e-3)
+    at_the_end = margins(replace(spaces, own=4))
+    assert at_the_end[straight.run] == pytest.approx(at_the_end[total.run], abs=1e-5)
 
 
 def test_places_beyond_the_model_and_groups_that_do_not_match_are_refused(tiny_model: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from interp.superficiality.exchanges import (
     DIRECTION,
+    IMMEDIATE,
     ORACLE,
     ORTHOGONAL,
     WHOLE,
@@ -54,6 +55,18 @@ def test_r_is_the_ratio_of_shares_and_the_other_rows_are_what_they_say() -> None
     assert found[BEYOND].interval.estimate == pytest.approx(0.3 - 0.2)
     settings = found[R_IN].table.set_index(["space", "k", "way", "rows"])["estimate"]
     assert settings[ORACLE, 1, "out", "behind"] == pytest.approx(0.6)
+
+
+def test_what_later_layers_make_of_an_exchange_is_stated() -> None:
+    total, straight = Exchange(DIRECTION, places="own"), Exchange(IMMEDIATE, places="own")
+    runs = table(0.3, 0.6, **{total.run: 1.0, straight.run: 3.0})
+    row = mediation_findings(runs)[0]
+    checks = {check.name: check for check in row.health}
+    assert checks["immediate effect"].value == pytest.approx(0.75)
+    assert checks["change of later layers"].value == pytest.approx(
+        -0.5
+    )  # they take most of it back
+    assert row.is_read
 
 
 def test_nothing_is_read_without_an_instrument_an_oracle_or_with_cancellation() -> None:
