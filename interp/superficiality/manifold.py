@@ -85,8 +85,11 @@ def measure_manifold(
     others = other_clusters(names)
     read = [_states(model, pair, place, vector is None, content) for pair in pairs]
     found: list[dict[str, tuple[FloatArray, FloatArray]]] = []
+    fold = _folds(names)
     for number, (pair, own, donors) in enumerate(zip(pairs, read, others, strict=True)):
-        donor = read[donors[number % len(donors)]]["placebo"]
+        # held out as the pair itself is, where there is another cluster in its fold
+        alike = [k for k in donors if fold[k] == fold[number]] or donors
+        donor = read[alike[number % len(alike)]]["placebo"]
         kinds = {PLACEBO: own["placebo"]}
         for kind, goal in ((PATCHED, own["corrected"]), (MATCHED, _from_the_end(donor, own))):
             kinds[kind] = goal
@@ -165,6 +168,12 @@ def _along(
     return now, kept[0]
 
 
+def _folds(clusters: Sequence[str]) -> list[int]:
+    """Every second cluster is in the other fold."""
+    number = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
+    return [number[name] % 2 for name in clusters]
+
+
 def _array(states: Float[Tensor, "row d_model"]) -> FloatArray:
     return np.asarray(states.double().cpu().numpy())
 
@@ -175,9 +184,7 @@ def _table(
     found: Sequence[Mapping[str, tuple[FloatArray, FloatArray]]],
 ) -> pd.DataFrame:
     """Every fold of clusters against the covariance of the other one's placebo states."""
-    number = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
-    folds = np.array([number[name] % 2 for name in clusters])
-    rows = []
+    folds, rows = _folds(clusters), []
     for fold in (0, 1):
         own = [k for k in range(len(pairs)) if folds[k] == fold]
         fitted = np.concatenate([found[k][PLACEBO][0] for k in range(len(pairs)) if k not in own])
