@@ -58,10 +58,11 @@ def along_steps(bench: CardBench) -> Steps:
         compute = read_shifts if name == "shifts" else read_own_shifts
         yield Step(name, units, key=_shift_key(bench), compute=compute)
     if has_content(bench.further.states):
-        yield Step("removed", ["removed"], key=str, compute=remove_shared)
+        yield Step("removed", ["removed"], key=_every_pair(bench), compute=remove_shared)
     numbers = list(range(len(bench.pairs)))
     yield Step("mediation", numbers, key=_pair_key(bench), compute=exchange_pair)
-    yield Step("off_manifold", ["off_manifold"], key=str, compute=compare_states)
+    every = _every_pair(bench)
+    yield Step("off_manifold", ["off_manifold"], key=every, compute=compare_states)
     if bench.untrained is not None:
         few = numbers[: config.untrained]
         yield Step("untrained_mediation", few, key=_pair_key(bench), compute=exchange_untrained)
@@ -156,6 +157,12 @@ def _pair_key(bench: CardBench) -> Callable[[int], dict[str, object]]:
         return {"number": number, "pairs": len(pairs), "prompts": prompts}
 
     return key
+
+
+def _every_pair(bench: CardBench) -> Callable[[str], dict[str, object]]:
+    """The key of a unit that is made of all pairs."""
+    prompts = [[pair.source.text, pair.destination.text] for pair in _pairs(bench)]
+    return lambda unit: {"unit": unit, "prompts": prompts}
 
 
 def _shift_key(bench: CardBench) -> Callable[[ShiftUnit], dict[str, object]]:

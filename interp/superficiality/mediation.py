@@ -134,7 +134,7 @@ def _ratio_finding(
         table,
         (
             *health,
-            *_readable(own, way),
+            *_enough_to_carry(own, way),
             *_parts_alone(own, way),
             *(_self_repair(own) if way == "into" else ()),
             *moved_against(own, _part(own, Exchange(DIRECTION, way=way))),
@@ -266,7 +266,7 @@ def _identity(own: PairedRuns) -> tuple[HealthCheck, ...]:
     )
 
 
-def _readable(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
+def _enough_to_carry(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
     """Whether there is enough to carry, the oracle carries enough, and nothing is cancelled."""
     # at every place the whole states are the source's own at the rows that are read, wherever else
     # they are set: one run tells for both ways and positions
