@@ -18,12 +18,15 @@ from interp.superficiality.direction_rows import (
     card_subspaces,
     measure_card_instrument,
     measure_exchanges,
+    measure_own_manifold,
     measure_shifts,
     measure_untrained_exchange,
     shift_units,
 )
+from interp.superficiality.removed import has_content, measure_removed
 
-TABLES = ("instrument", "shifts", "coupled", "negated", "mediation", "untrained_mediation")
+TABLES = ("instrument", "shifts", "coupled", "negated", "removed", "mediation", "off_manifold",
+          "untrained_mediation")  # fmt: skip
 """Of a run with a direction; those that were not asked for are missing."""
 
 
@@ -54,8 +57,12 @@ def along_steps(bench: CardBench) -> Steps:
     for name, units in shift_units(bench.items, config.condition, config.texts).items():
         compute = read_shifts if name == "shifts" else read_own_shifts
         yield Step(name, units, key=_shift_key(bench), compute=compute)
+    if has_content(bench.further.states):
+        yield Step("removed", ["removed"], key=_every_pair(bench), compute=remove_shared)
     numbers = list(range(len(bench.pairs)))
     yield Step("mediation", numbers, key=_pair_key(bench), compute=exchange_pair)
+    every = _every_pair(bench)
+    yield Step("off_manifold", ["off_manifold"], key=every, compute=compare_states)
     if bench.untrained is not None:
         few = numbers[: config.untrained]
         yield Step("untrained_mediation", few, key=_pair_key(bench), compute=exchange_untrained)
@@ -73,6 +80,8 @@ def read_along(saved: Saved) -> DirectionTables | None:
         mediation=found["mediation"],
         negated=found.get("negated"),
         untrained=found.get("untrained_mediation"),
+        removed=found.get("removed"),
+        manifold=found.get("off_manifold"),
     )
 
 
@@ -92,6 +101,17 @@ def read_shifts(bench: CardBench, unit: ShiftUnit) -> pd.DataFrame:
 def read_own_shifts(bench: CardBench, unit: ShiftUnit) -> pd.DataFrame:
     """Shifts of an item at the direction's own layer."""
     return _shifts(bench, unit, own_only=True)
+
+
+def remove_shared(bench: CardBench, unit: str) -> pd.DataFrame:
+    """Shifts of the content along the direction without what every request does."""
+    assert bench.further.states is not None  # the step's condition
+    return measure_removed(bench.further.states, _pairs(bench), _along(bench).direction)
+
+
+def compare_states(bench: CardBench, unit: str) -> pd.DataFrame:
+    """How far off the exchange at the direction's own place is."""
+    return measure_own_manifold(bench.model, _pairs(bench), _along(bench).spaces)
 
 
 def exchange_pair(bench: CardBench, number: int) -> pd.DataFrame:
@@ -137,6 +157,12 @@ def _pair_key(bench: CardBench) -> Callable[[int], dict[str, object]]:
         return {"number": number, "pairs": len(pairs), "prompts": prompts}
 
     return key
+
+
+def _every_pair(bench: CardBench) -> Callable[[str], dict[str, object]]:
+    """The key of a unit that is made of all pairs."""
+    prompts = [[pair.source.text, pair.destination.text] for pair in _pairs(bench)]
+    return lambda unit: {"unit": unit, "prompts": prompts}
 
 
 def _shift_key(bench: CardBench) -> Callable[[ShiftUnit], dict[str, object]]:

@@ -41,7 +41,8 @@ class SuperficialityConfig(ContrastConfig):
     untrained: int = Field(
         12,
         ge=0,
-        description="Patched items that an untrained copy of the model is asked; 0 leaves it out.",
+        description="Patched items that an untrained copy of the model is asked, of the rows behind "
+        "the route three at most; 0 leaves it out.",
     )
     further: Annotated[
         tuple[FurtherRows, ...],

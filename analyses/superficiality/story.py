@@ -30,8 +30,8 @@ _ROWS = (
 )
 _CHECKED = (
     "What was measured of each row beside its interval. A check that fails forbids the reading, but for "
-    "those that are stated only (a dose, the sum of spans, the overlap of two halves' top heads from "
-    "too few items)."
+    "those that are stated only (a dose, the sum of spans, what goes straight to the logits, the "
+    "overlap of two halves' top heads from too few items)."
 )
 _LIMITS = (
     "Content is the context's and the question's tokens; the options, the template and the answer "
@@ -142,7 +142,9 @@ def _along(done: SuperficialityResult) -> list[Section]:
                 (
                     shares.assign(share=pd.Series(intervals_of(exchanged), dtype=object)),
                     "Share of B by exchange: whole is along and orthogonal together, own the "
-                    "direction's own layer, behind the positions behind the instruction.",
+                    "direction's own layer, behind the positions behind the instruction. Readable and "
+                    "unread are the parts of the direction that later layers read and do not, "
+                    "interaction what it carries beyond both; immediate goes straight to the logits.",
                 ),
             ],
         )

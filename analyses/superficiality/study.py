@@ -81,10 +81,11 @@ class Superficiality:
         states = None
         if needs_states(config.further):
             states = load_file(lab.file("states.safetensors", make_states))["states"]
+        untrained = untrained_copy(model, config.seed) if config.untrained else None
         return CardBench(
             config,
             model,
-            untrained_copy(model, config.seed) if config.untrained else None,
+            untrained,
             bank,
             asked.items,
             {pair.item.id: pair for pair in pairs if pair.item is not None},
@@ -98,6 +99,8 @@ class Superficiality:
                 config.further_items,
                 states,
                 config.seed,
+                untrained,
+                config.untrained,
             ),
             along_bench(lab, asked.given, pairs, config.seed),
         )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         direction_findings,
         measure_direction_rows,
     )
+    from interp.superficiality.exchanges import Exchange, measure_mediation
     from interp.superficiality.finding import Finding, HealthCheck
     from interp.superficiality.heads import head_finding, measure_heads, measure_top_heads
     from interp.superficiality.health import add_health, measure_health
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
         measure_instrument,
         statements_of,
     )
+    from interp.superficiality.manifold import measure_manifold
     from interp.superficiality.measure import superficiality
-    from interp.superficiality.mediation import Exchange, measure_mediation, mediation_findings
+    from interp.superficiality.mediation import mediation_findings
     from interp.superficiality.polarity import (
         measure_polarity,
         measure_shared_shift,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         shared_finding,
     )
     from interp.superficiality.rank import measure_ranks, rank_finding
+    from interp.superficiality.removed import measure_removed, removed_finding
     from interp.superficiality.representation import measure_representation, representation_findings
     from interp.superficiality.residue import (
         distinguish_finding,
@@ -97,11 +100,13 @@ __all__ = [
     "measure_heads",
     "measure_health",
     "measure_instrument",
+    "measure_manifold",
     "measure_mediation",
     "measure_polarity",
     "measure_probes",
     "measure_ranks",
     "measure_reinjection",
+    "measure_removed",
     "measure_representation",
     "measure_routes",
     "measure_shared_shift",
@@ -113,6 +118,7 @@ __all__ = [
     "probe_finding",
     "rank_finding",
     "reinjection_finding",
+    "removed_finding",
     "representation_findings",
     "shared_finding",
     "statements_of",

@@ -184,6 +184,17 @@ def _chosen_tokens(own: PairedRuns, effects: FloatArray) -> tuple[FloatArray, li
     return part, place
 
 
+def top_token_part(own: PairedRuns, other: PairedRuns) -> FloatArray:
+    """What the tokens that are chosen in ``own`` bring in other runs of its pairs, of another model."""
+    _, place = _chosen_tokens(own, _token_effects(own))
+    of_pair = dict(zip(own.values.index, place, strict=True))
+    effects = _token_effects(other)
+    chosen = [of_pair.get(pair, -1) for pair in other.values.index]
+    return np.array(
+        [effects[k, at] if at >= 0 else np.nan for k, at in enumerate(chosen)], dtype=float
+    )
+
+
 def _token_table(
     tokens: pd.DataFrame, own: PairedRuns, effects: FloatArray, place: list[int]
 ) -> pd.DataFrame:

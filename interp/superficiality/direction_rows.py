@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformer_lens.model_bridge import TransformerBridge
 
@@ -20,6 +22,14 @@ from interp.directions import Direction, DirectionStack
 from interp.display import short_repr
 from interp.prompts import Placement, PromptPair, TextBank, pair_of_conditions
 from interp.superficiality.coupling import coupling_finding
+from interp.superficiality.exchanges import (
+    DETAILED_PAIRS,
+    DIRECTION,
+    SPAN_PAIRS,
+    Exchange,
+    exchanges_of,
+    measure_mediation,
+)
 from interp.superficiality.finding import Finding
 from interp.superficiality.instrument import (
     instrument_check,
@@ -27,15 +37,9 @@ from interp.superficiality.instrument import (
     measure_instrument,
     statements_of,
 )
-from interp.superficiality.mediation import (
-    DETAILED_PAIRS,
-    DIRECTION,
-    SPAN_PAIRS,
-    Exchange,
-    exchanges_of,
-    measure_mediation,
-    mediation_findings,
-)
+from interp.superficiality.manifold import measure_manifold, spread
+from interp.superficiality.mediation import mediation_findings
+from interp.superficiality.removed import measure_removed, removed_finding
 from interp.superficiality.representation import (
     SHIFTS,
     measure_representation,
@@ -70,7 +74,8 @@ class DirectionTables:
     """What the findings are made of; see the ``measure_`` functions.
 
     ``negated`` None: the condition has no opposite. ``untrained``: the direction's exchange in an
-    untrained copy.
+    untrained copy. ``removed``: None where no states of statements were read. ``manifold``: of the
+    exchange at the direction's own place.
     """
 
     instrument: pd.DataFrame
@@ -79,6 +84,8 @@ class DirectionTables:
     mediation: pd.DataFrame
     negated: pd.DataFrame | None = None
     untrained: pd.DataFrame | None = None
+    removed: pd.DataFrame | None = None
+    manifold: pd.DataFrame | None = None
 
     __repr__ = short_repr
 
@@ -175,6 +182,14 @@ def measure_untrained_exchange(
     return measure_mediation(copy, pairs, spaces, groups=groups, exchanges=[Exchange(DIRECTION)])
 
 
+def measure_own_manifold(
+    model: TransformerBridge, pairs: Sequence[PromptPair], spaces: Subspaces
+) -> pd.DataFrame:
+    """How far off the exchange at the direction's own place is, in the first few pairs."""
+    vector = spaces.span[spaces.places.index(spaces.own), 0]
+    return measure_manifold(model, spread(pairs), spaces.own, vector=vector)
+
+
 def measure_card_instrument(
     model: TransformerBridge,
     direction: DirectionStack | Direction,
@@ -204,6 +219,7 @@ def measure_direction_rows(
     n_texts: int,
     untrained: TransformerBridge | None = None,
     untrained_items: int = 0,
+    states: Float[Tensor, "pair run place layer d_model"] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> DirectionTables:
@@ -219,6 +235,8 @@ def measure_direction_rows(
         n_texts: wordings a side.
         untrained: an untrained copy of the model; None leaves that check out.
         untrained_items: of the pairs, so many are exchanged in it.
+        states: of the pairs (:func:`interp.superficiality.further.measure_states`): what every request
+            does is removed from the shifts; None leaves that row out.
         seed: of all draws.
         progress: show bars.
 
@@ -255,6 +273,8 @@ def measure_direction_rows(
         untrained=measure_untrained_exchange(untrained, few, spaces)
         if untrained is not None and few
         else None,
+        removed=None if states is None else measure_removed(states, pairs, direction),
+        manifold=measure_own_manifold(model, pairs, spaces),
     )
 
 
@@ -266,9 +286,14 @@ def direction_findings(tables: DirectionTables, readings: pd.DataFrame) -> list[
     """
     instrument = instrument_finding(tables.instrument)
     check = instrument_check(instrument)
-    found = [
-        *representation_findings(tables.shifts, negated=tables.negated, instrument=check),
-        coupling_finding(tables.coupled, readings, instrument=check),
-        *mediation_findings(tables.mediation, instrument=check, untrained=tables.untrained),
-    ]
+    found = representation_findings(tables.shifts, negated=tables.negated, instrument=check)
+    if tables.removed is not None:
+        found.append(removed_finding(tables.removed, instrument=check))
+    found.append(coupling_finding(tables.coupled, readings, instrument=check))
+    found += mediation_findings(
+        tables.mediation,
+        instrument=check,
+        untrained=tables.untrained,
+        manifold=tables.manifold,
+    )
     return [instrument, *found]

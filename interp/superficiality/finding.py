@@ -69,7 +69,10 @@ class Finding:
     @property
     def checks(self) -> str:
         """Every check with what was measured: ``ceiling 2e-06; moved the other way 0.12``."""
-        return "; ".join(f"{check.name} {check.value:.2g}" for check in self.health)
+        return "; ".join(
+            check.name if np.isnan(check.value) else f"{check.name} {check.value:.2g}"
+            for check in self.health
+        )
 
     def columns(self) -> dict[str, object]:
         """The row of :meth:`interp.superficiality.Scorecard.to_dataframe`, without the corrected p."""

@@ -1,9 +1,9 @@
-"""The rows behind the route: which tables they are made of, their units, and their findings.
+"""The rows behind the route: which tables they are made of, and the units of these tables.
 
 ==================  ==================================  ===============================================
 group               tables                              rows
 ==================  ==================================  ===============================================
-``health``          health                              checks of the content's rows
+``health``          health, manifold                    checks of the content's rows
 ``concentration``   heads, tokens, top_heads            top token, constant vector, top heads
 ``polarity``        polarity, shared_shift              polarity, vocabulary, shared shift
 ``residue``         probes, reinjection, distinguish    residue, re-injected answer, self-distinguish
@@ -13,13 +13,14 @@ group               tables                              rows
 
 :func:`further_steps` lists the tables as plain units, :func:`compute_unit` makes a unit's rows. Both the
 library's one call and the study measure by them. Probes and ranks read all pairs that are patched, the
-other tables the first few.
+other tables the first few. Where there is an untrained copy, some tables are measured of it as well
+(:data:`OF_UNTRAINED`), in a few pairs. Findings: :mod:`interp.superficiality.further_rows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import pandas as pd
@@ -32,41 +33,41 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.data import ChoiceItem
 from interp.display import short_repr
 from interp.prompts import Condition, PromptPair, TextBank
-from interp.superficiality.append import append_finding, measure_edits
+from interp.superficiality.append import measure_edits
 from interp.superficiality.behaviour import asked_texts
-from interp.superficiality.concentration import (
-    measure_tokens,
-    other_clusters,
-    token_findings,
-)
-from interp.superficiality.finding import Finding
+from interp.superficiality.concentration import measure_tokens, other_clusters
 from interp.superficiality.groups import FurtherRows
 from interp.superficiality.heads import (
     choose_heads,
-    head_finding,
     measure_heads,
     measure_top_heads,
 )
-from interp.superficiality.health import N_PLACEBOS, add_health, measure_health
+from interp.superficiality.health import N_PLACEBOS, measure_health
+from interp.superficiality.manifold import measure_manifold, spread
 from interp.superficiality.paired import PairedRuns
-from interp.superficiality.polarity import (
-    measure_polarity,
-    measure_shared_shift,
-    polarity_findings,
-    shared_finding,
-)
-from interp.superficiality.rank import measure_ranks, rank_finding
+from interp.superficiality.polarity import measure_polarity, measure_shared_shift
+from interp.superficiality.rank import measure_ranks
 from interp.superficiality.residue import (
-    distinguish_finding,
     measure_distinguish,
     measure_probes,
     measure_reinjection,
     probe_directions,
-    probe_finding,
-    reinjection_finding,
 )
 from interp.superficiality.routes import CORRECTED, PLACEBO
 from interp.superficiality.states import PLACES, pair_states, placebo_prompts, statement_prompts
+
+UNTRAINED = "untrained_"
+"""What the names of tables of the untrained copy begin with."""
+
+OF_UNTRAINED: Mapping[FurtherRows, tuple[str, ...]] = {
+    "concentration": ("tokens", "top_heads"),
+    "polarity": ("polarity",),
+    "residue": ("reinjection", "distinguish"),
+}
+"""Tables that are measured of the untrained copy too, by group."""
+
+UNTRAINED_PAIRS, UNTRAINED_TEXTS = 3, 2
+"""Pairs of these tables, at most, and texts a side."""
 
 _OF_STATES = ("concentration", "polarity", "residue")
 """Groups that read states measured beforehand."""
@@ -78,6 +79,7 @@ class FurtherBench:
 
     ``pairs``: those that are patched; of them the first ``few`` are in the tables that cost most.
     ``states [pair, run, place, layer, d_model]``: of :func:`measure_states`; None where no group does.
+    ``untrained``: a copy of the model that the first ``untrained_pairs`` are asked of, if there is one.
     """
 
     model: TransformerBridge
@@ -88,6 +90,8 @@ class FurtherBench:
     few: int
     states: Float[Tensor, "pair run place layer d_model"] | None
     seed: int
+    untrained: TransformerBridge | None = None
+    untrained_pairs: int = 0
 
     __repr__ = short_repr
 
@@ -106,6 +110,12 @@ class FurtherBench:
         """States at the last token of the prompt, the corrected run first, then the placebo's."""
         assert self.states is not None  # the groups that need them ask for them
         return self.states[:, :2, PLACES.index("answer")]
+
+    @property
+    def of_untrained(self) -> FurtherBench:
+        """The same with the untrained copy for a model."""
+        assert self.untrained is not None  # the condition of its units
+        return replace(self, model=self.untrained)
 
     def sides(self, pair: PromptPair) -> tuple[Condition, Condition]:
         """The pair's instruction and its placebo."""
@@ -191,25 +201,35 @@ def further_steps(
     def plain(table: str, numbers: Sequence[int] = few) -> list[FurtherUnit]:
         return [FurtherUnit(table, number, prompts[number]) for number in numbers]
 
+    def twice(units: list[FurtherUnit]) -> FurtherSteps:
+        """Of the model, then some of the untrained copy."""
+        yield units
+        n = min(UNTRAINED_PAIRS, bench.untrained_pairs)
+        if bench.untrained is not None and n:
+            yield [replace(unit, table=f"{UNTRAINED}{unit.table}") for unit in units[:n]]
+
     fitted = [tuple(own) for own in other_clusters(bench.clusters)]
     if "health" in rows:
         yield plain("health")
+        near = [p.text for pair in spread(bench.pairs) for p in (pair.source, pair.destination)]
+        yield [FurtherUnit("manifold", 0, tuple(near))]
     if "concentration" in rows:
         heads = yield plain("heads")
         chosen = choose_heads(heads, k=_n_heads(bench.model))
-        yield [FurtherUnit("tokens", k, prompts[k], fitted=fitted[k]) for k in few]
-        yield [
+        yield from twice([FurtherUnit("tokens", k, prompts[k], fitted=fitted[k]) for k in few])
+        patched = [
             FurtherUnit("top_heads", k, prompts[k], heads=chosen[bench.items[k].id]) for k in few
         ]
+        yield from twice(patched)
     if "polarity" in rows:
-        yield plain("polarity")
+        yield from twice(plain("polarity"))
         assert bench.states is not None  # the bench has what its groups need
         yield [FurtherUnit("shared_shift", layer) for layer in range(bench.states.shape[3])]
     if "residue" in rows:
         before, after = levels_of(bench, runs)
         every = [text for both in prompts for text in both]
         yield [FurtherUnit("probes", 0, tuple(every), before=before, after=after)]
-        yield [
+        injected = [
             FurtherUnit(
                 "reinjection",
                 k,
@@ -219,7 +239,8 @@ def further_steps(
             )
             for k in few
         ]
-        yield plain("distinguish")
+        yield from twice(injected)
+        yield from twice(plain("distinguish"))
     if "append" in rows:
         yield plain("edits")
     if "rank" in rows:
@@ -267,13 +288,19 @@ def measure_further(
 
 def compute_unit(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
     """The rows of one unit."""
-    return _COMPUTE[unit.table](bench, unit)
+    name = unit.table.removeprefix(UNTRAINED)
+    return _COMPUTE[name](bench if name == unit.table else bench.of_untrained, unit)
 
 
 def _health(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
     pair = bench.pairs[unit.number]
     others = placebo_prompts(bench.model, bench.bank, pair, bench.condition, N_PLACEBOS)
     return measure_health(bench.model, [pair], [others])
+
+
+def _manifold(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
+    middle = int(bench.model.cfg.n_layers) // 2
+    return measure_manifold(bench.model, spread(bench.pairs), middle)
 
 
 def _heads(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
@@ -294,7 +321,8 @@ def _top_heads(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
 
 def _polarity(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
     item = bench.items[unit.number]
-    return measure_polarity(bench.model, bench.bank, item, bench.condition, texts=bench.texts)
+    texts = min(bench.texts, UNTRAINED_TEXTS) if bench.model is bench.untrained else bench.texts
+    return measure_polarity(bench.model, bench.bank, item, bench.condition, texts=texts)
 
 
 def _shared_shift(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
@@ -333,6 +361,7 @@ def _ranks(bench: FurtherBench, unit: FurtherUnit) -> pd.DataFrame:
 
 _COMPUTE: Mapping[str, Callable[[FurtherBench, FurtherUnit], pd.DataFrame]] = {
     "health": _health,
+    "manifold": _manifold,
     "heads": _heads,
     "tokens": _tokens,
     "top_heads": _top_heads,
@@ -345,48 +374,8 @@ _COMPUTE: Mapping[str, Callable[[FurtherBench, FurtherUnit], pd.DataFrame]] = {
     "ranks": _ranks,
 }
 
-FURTHER_TABLES: tuple[str, ...] = tuple(_COMPUTE)
-"""All tables, in the order in which they are measured."""
-
-
-def further_findings(
-    readings: pd.DataFrame, tables: Mapping[str, pd.DataFrame], *, seed: int = 0
-) -> list[Finding]:
-    """The rows of the tables that are there; those without a row of data are left out.
-
-    Args:
-        readings: behaviour, the instruction first.
-        tables: by name, those of :data:`FURTHER_TABLES`.
-        seed: of the halves whose top heads are compared.
-
-    Raises:
-        InterpError: a table without what its rows need.
-    """
-    there = {name: table for name, table in tables.items() if len(table)}
-    found: list[Finding] = []
-    if "tokens" in there:
-        found += token_findings(there["tokens"])
-    if "top_heads" in there:
-        found.append(head_finding(there["top_heads"], there.get("heads"), seed=seed))
-    if "polarity" in there:
-        found += polarity_findings(readings, there["polarity"])
-    for name, finding in _ONE_ROW.items():
-        if name in there:
-            found.append(finding(there[name]))
-    return found
-
-
-_ONE_ROW: Mapping[str, Callable[[pd.DataFrame], Finding]] = {
-    "shared_shift": shared_finding,
-    "probes": probe_finding,
-    "reinjection": reinjection_finding,
-    "distinguish": distinguish_finding,
-    "edits": append_finding,
-    "ranks": rank_finding,
-}
-
-
-def with_health(findings: Sequence[Finding], tables: Mapping[str, pd.DataFrame]) -> list[Finding]:
-    """The rows of the content with the checks that the table ``health`` allows, if it is there."""
-    health = tables.get("health")
-    return list(findings) if health is None or health.empty else add_health(findings, health)
+FURTHER_TABLES: tuple[str, ...] = (
+    *_COMPUTE,
+    *(f"{UNTRAINED}{name}" for names in OF_UNTRAINED.values() for name in names),
+)
+"""All tables, those of the untrained copy last."""

@@ -130,7 +130,8 @@ def superficiality(
     states = None
     if needs_states(further):
         states = measure_states(model, bank, pairs, condition, progress=progress)
-    bench = FurtherBench(model, bank, condition, texts, tuple(pairs), further_items, states, seed)
+    given = (model, bank, condition, texts, tuple(pairs), further_items, states, seed)
+    bench = FurtherBench(*given, untrained=copy, untrained_pairs=untrained_items)
     along = None
     if direction is not None:
         along = measure_direction_rows(
@@ -143,6 +144,7 @@ def superficiality(
             n_texts=texts,
             untrained=copy,
             untrained_items=untrained_items,
+            states=states,
             seed=seed,
             progress=progress,
         )

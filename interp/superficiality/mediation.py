@@ -1,43 +1,39 @@
 """Mediation: how much of an instruction's effect the coordinates along a direction carry.
 
-Coordinates are set on the *current* state, place after place: along a subspace ``h + V^T V (h' - h)``,
-orthogonal to it ``h + (I - V^T V)(h' - h)``, with h' the state of the other run. What was added at one
-place is therefore not added again at the next. With positions all from the first difference on, along
-and orthogonal together are the other run itself, exactly.
-
-Exchanges go both ways: *into* the placebo run (what is the coordinate sufficient for?) and *out* of the
-corrected one (what is lost without it?). They are made at every place of the direction and at its own
-place alone, at all positions and at those behind the instruction alone.
+Coordinates along it are exchanged between the two runs of a pair, both ways
+(:mod:`interp.superficiality.exchanges`).
 
 A share says little by itself: where one place carries a tenth of the effect, no direction there can
 carry more. So R = share(direction) / share(oracle), the leading directions of the very shift fitted on
 other items and other wordings (:mod:`interp.superficiality.subspaces`), and it is read only where the
 whole states carry at least half of the effect and the oracle at least .3.
-
-Cost per pair: seven patched runs; with spans of five ranks eight more (the first :data:`SPAN_PAIRS`),
-with null directions and the other settings some thirty (the first :data:`DETAILED_PAIRS`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import product
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from torch import Tensor
-from transformer_lens.model_bridge import TransformerBridge
 
-from interp.errors import InterpError
-from interp.patching.cells import Patch
-from interp.patching.patched import MAX_BYTES
-from interp.patching.sites import SweepMethod
-from interp.prompts import PromptPair
 from interp.stats import Interval, interval_columns, random_wordings, share
+from interp.superficiality.exchanges import (
+    DIRECTION,
+    IMMEDIATE,
+    ORACLE,
+    ORTHOGONAL,
+    PLACES,
+    READABLE,
+    SPACES,
+    UNREAD,
+    WAYS,
+    WHOLE,
+    Exchange,
+    Way,
+)
 from interp.superficiality.finding import Finding, HealthCheck
+from interp.superficiality.manifold import manifold_check
 from interp.superficiality.paired import (
     PairedRuns,
     moved_against,
@@ -45,13 +41,13 @@ from interp.superficiality.paired import (
     share_finding,
     untrained_check,
 )
-from interp.superficiality.routes import CORRECTED, MeasuredRuns
-from interp.superficiality.sides import CONTENT_SPANS
-from interp.superficiality.subspaces import ROWS, PairRows, PlaceAxes, Subspaces, positions_of
+from interp.superficiality.routes import CORRECTED
+from interp.superficiality.subspaces import ROWS
 from interp.superficiality.thresholds import (
     BEYOND_NULLS,
     FULL_STATE_SHARE,
     IDENTITY_TOLERANCE,
+    INTERACTION_ALONE,
     ORACLE_SHARE,
     RANKS,
 )
@@ -60,165 +56,13 @@ R_IN, R_OUT = "mediation R, into placebo", "mediation R, out of corrected"
 SPANS, ADDED_UP = "mediation R of spans", "mediation, along + orthogonal"
 BEYOND = "mediation beyond null directions"
 
-Way = Literal["into", "out"]
-"""Of the corrected run's coordinates into the placebo's, or of the placebo's into the corrected one."""
-
-Where = Literal["every", "own"]
-"""At every place of the direction, or at its own alone."""
-
-WAYS: tuple[Way, ...] = get_args(Way)
-PLACES: tuple[Where, ...] = get_args(Where)
-
-DIRECTION, ORTHOGONAL, ORACLE, WHOLE = "direction", "orthogonal", "oracle", "whole"
-
-SPAN_PAIRS = 30
-"""Pairs in which spans of several fits are exchanged."""
-
-DETAILED_PAIRS = 12
-"""Pairs with null directions and the settings beside those that the rows read."""
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One patched run: which coordinates are set, where, and in which of the two runs.
-
-    ``space``: :data:`DIRECTION` (its span, where k > 1), :data:`ORTHOGONAL`, :data:`ORACLE`,
-    :data:`WHOLE` (along and orthogonal, the whole state), or the name of a null direction.
-    """
-
-    space: str
-    k: int = 1
-    way: Way = "into"
-    rows: PairRows = "behind"
-    places: Where = "every"
-
-    @property
-    def run(self) -> str:
-        """The run's name in the table of runs."""
-        return f"{self.way} {self.rows} {self.places} {self.space} {self.k}"
-
-
-def exchanges_of(
-    spaces: Subspaces, *, spans: bool = True, detailed: bool = True
-) -> tuple[Exchange, ...]:
-    """The exchanges of a card: the direction and the oracle, both ways, and along, orthogonal and both.
-
-    Args:
-        spaces: the span, the oracles and the null directions.
-        spans: also of every rank above 1.
-        detailed: also null directions, the other ways and positions, and the own place alone.
-    """
-    single, alone = (DIRECTION, ORACLE), (DIRECTION, ORTHOGONAL, WHOLE)
-    rows = [
-        *(Exchange(s, k) for k in (spaces.ranks if spans else (1,)) for s in single),
-        *(Exchange(s, way="out") for s in single),
-        *(Exchange(s, rows="all") for s in alone),
-    ]
-    if not detailed:
-        return tuple(rows)
-    rows += [
-        Exchange(ORACLE, rows="all"),
-        *(Exchange(s, way="out", rows="all") for s in single),
-        *(Exchange(s, way=way, places="own") for way in WAYS for s in (*single, WHOLE)),
-        *(Exchange(s, way=way, rows="all", places="own") for way in WAYS for s in single),
-    ]
-    return (*rows, *(Exchange(name) for name in spaces.nulls))
-
-
-def measure_mediation(
-    model: TransformerBridge,
-    pairs: Sequence[PromptPair],
-    spaces: Subspaces,
-    *,
-    groups: Sequence[int] | None = None,
-    exchanges: Sequence[Exchange] | None = None,
-    content: Sequence[str] = CONTENT_SPANS,
-    clusters: Sequence[str] | None = None,
-    method: SweepMethod = "exact",
-    max_bytes: int = MAX_BYTES,
-) -> pd.DataFrame:
-    """The metrics of every exchange, a row per pair, run and metric.
-
-    Columns: those of :data:`interp.superficiality.routes.COLUMNS`; a run is an :attr:`Exchange.run`.
-
-    Args:
-        model: a bridge in evaluation mode.
-        pairs: corrected -> placebo, the instruction first, aligned by index.
-        spaces: of :func:`interp.superficiality.subspaces.fit_subspaces`.
-        groups: which oracle is each pair's; those of ``spaces`` by default.
-        exchanges: those of :func:`exchanges_of` by default.
-        content: the spans that are content.
-        clusters: of the pairs, where they have no items; by default the items'.
-        method: ``"exact"``, or ``"hooked"`` for one forward per run.
-        max_bytes: memory budget.
-
-    Raises:
-        InterpError: what :func:`interp.superficiality.sides.sides_of` refuses; groups that are not one
-            per pair; places beyond the model's.
-    """
-    groups = spaces.groups if groups is None else groups
-    if len(groups) != len(pairs):
-        raise InterpError(f"{len(groups)} groups of oracles for {len(pairs)} pairs: give one each")
-    n_layers = int(model.cfg.n_layers)
-    if max(spaces.places) > n_layers:
-        raise InterpError(
-            f"the direction stands at place {max(spaces.places)}, and the model has {n_layers} layers"
-        )
-    asked = exchanges_of(spaces) if exchanges is None else exchanges
-    runs = MeasuredRuns(model, pairs, content, clusters, method=method, max_bytes=max_bytes)
-    for number, (sides, group) in enumerate(zip(runs.sides, groups, strict=True)):
-        corrected, placebo = runs.states(2 * number + 1), runs.states(2 * number)
-        for one in asked:
-            basis = _basis(spaces, one, group)
-            if basis is not None:
-                source, run = (
-                    (corrected, 2 * number) if one.way == "into" else (placebo, 2 * number + 1)
-                )
-                at = positions_of(sides, one.rows)
-                runs.add(run, one.run, list(_patches(spaces, one, basis, source, at)))
-    return runs.measure()
-
-
-def _basis(spaces: Subspaces, one: Exchange, group: int) -> Float[Tensor, "place k d_model"] | None:
-    """The vectors of an exchange; None for an oracle that could not be fitted."""
-    if one.space == ORACLE:
-        found = spaces.oracles[one.rows][group][:, : one.k]
-        return None if bool(found.isnan().any()) else found
-    if one.space in spaces.nulls:
-        vectors: PlaceAxes = spaces.nulls[one.space]
-        return vectors[:, None]
-    return spaces.span[:, : one.k]
-
-
-def _patches(
-    spaces: Subspaces,
-    one: Exchange,
-    basis: Float[Tensor, "place k d_model"],
-    source: Float[Tensor, "layer row d_model"],
-    at: Tensor,
-) -> Iterator[Patch]:
-    last = len(source) - 1
-    parts = {ORTHOGONAL: (True,), WHOLE: (False, True)}.get(one.space, (False,))
-    for place, vectors in zip(spaces.places, basis, strict=True):
-        if one.places == "own" and place != spaces.own:
-            continue
-        site: Literal["resid_pre", "resid_post"] = "resid_pre" if place < last else "resid_post"
-        for orthogonal in parts:
-            yield Patch(
-                min(place, last - 1),
-                site,
-                at,
-                source[place, at],
-                vector=vectors,
-                orthogonal=orthogonal,
-            )
-
 
 def mediation_findings(
     runs: pd.DataFrame,
     *,
     instrument: HealthCheck | None = None,
     untrained: pd.DataFrame | None = None,
+    manifold: pd.DataFrame | None = None,
     metric: str | None = None,
 ) -> list[Finding]:
     """R both ways, R of the spans, what along and orthogonal add up to, and the place among nulls.
@@ -233,6 +77,7 @@ def mediation_findings(
         instrument: the check that the direction is an instrument at all
             (:func:`interp.superficiality.instrument.instrument_check`).
         untrained: the same on an untrained copy of the model: the direction has to move nothing there.
+        manifold: of :func:`interp.superficiality.manifold.measure_manifold`, along the direction.
         metric: which of the table's; the first by default.
 
     Raises:
@@ -244,9 +89,10 @@ def mediation_findings(
     health = (*common, *_identity(own))
     moved = own.step(Exchange(DIRECTION).run)
     copy = untrained_check(own, untrained, Exchange(DIRECTION).run, metric=metric)
+    near = () if manifold is None else (manifold_check(manifold),)
     findings = [
-        _ratio_finding(own, R_IN, "into", table, (*health, *copy)),
-        _ratio_finding(own, R_OUT, "out", table, health),
+        _ratio_finding(own, R_IN, "into", table, (*health, *copy, *near)),
+        _ratio_finding(own, R_OUT, "out", table, (*health, *near)),
     ]
     findings.append(_spans(own, health))
     both = own.step(Exchange(DIRECTION, rows="all").run) + own.step(
@@ -288,7 +134,9 @@ def _ratio_finding(
         table,
         (
             *health,
-            *_readable(own, way),
+            *_enough_to_carry(own, way),
+            *_parts_alone(own, way),
+            *(_self_repair(own) if way == "into" else ()),
             *moved_against(own, _part(own, Exchange(DIRECTION, way=way))),
         ),
         statistic="share of the direction / share of the oracle, k = 1",
@@ -297,10 +145,10 @@ def _ratio_finding(
 
 def null_names(own: PairedRuns) -> list[str]:
     """The names of null directions among the runs."""
-    prefix, known = "into behind every ", {DIRECTION, ORTHOGONAL, ORACLE, WHOLE}
+    prefix = "into behind every "
     names = [str(run).removeprefix(prefix).rsplit(" ", 1)[0] for run in own.values.columns
              if str(run).startswith(prefix)]  # fmt: skip
-    return [name for name in dict.fromkeys(names) if name not in known]
+    return [name for name in dict.fromkeys(names) if name not in SPACES]
 
 
 def _part(own: PairedRuns, one: Exchange) -> np.ndarray:
@@ -318,15 +166,88 @@ def _ratio(own: PairedRuns, above: Exchange, below: Exchange) -> Interval:
 
 def _settings(own: PairedRuns) -> pd.DataFrame:
     """Shares of every exchange and R of every setting that was run."""
-    spaces = (DIRECTION, ORACLE, ORTHOGONAL, WHOLE)
-    every = product(WAYS, ROWS, PLACES, RANKS, spaces)
+    every = product(WAYS, ROWS, PLACES, RANKS, SPACES)
     asked = [Exchange(s, k, way, rows, places) for way, rows, places, k, s in every]
     rows = [
-        vars(one) | interval_columns(own.share(_part(own, one)))
+        vars(one) | interval_columns(_share(own, _part(own, one)))
         for one in asked
         if one.run in own.values
     ]
+    rows += [
+        vars(Exchange("interaction", way=way)) | interval_columns(_share(own, alone))
+        for way in WAYS
+        if not np.isnan(alone := _interaction(own, way)).all()
+    ]
     return pd.DataFrame(rows)
+
+
+def _share(own: PairedRuns, part: np.ndarray) -> Interval:
+    """Of the effect in the pairs that have the run."""
+    return own.share(part, ~np.isnan(part))
+
+
+def _interaction(own: PairedRuns, way: Way) -> np.ndarray:
+    """What the direction brings beyond its two parts, each exchanged alone (arXiv 2311.17030)."""
+    whole, *parts = (
+        _part(own, Exchange(space, way=way)) for space in (DIRECTION, READABLE, UNREAD)
+    )
+    return np.asarray(whole - sum(parts))
+
+
+def _parts_alone(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
+    """Whether what the direction carries is more than the interaction of its two parts.
+
+    The part that nothing downstream reads says what the coordinate is, the other part moves the answer,
+    and along neither alone do the runs differ in what is read: a path that is dormant in both runs.
+    """
+    alone, whole = _interaction(own, way), _part(own, Exchange(DIRECTION, way=way))
+    keep = ~np.isnan(alone)
+    if not keep.any():
+        return ()
+    clusters, wordings = (
+        [name for name, kept in zip(names, keep, strict=True) if kept]
+        for names in (own.clusters, own.wordings)
+    )
+    found = share(alone[keep], whole[keep], clusters, random_wordings(wordings))
+    unread = _share(own, _part(own, Exchange(UNREAD, way=way)))
+    return (
+        HealthCheck(
+            "interaction of the parts",
+            float(found.estimate),
+            not bool(found.low > INTERACTION_ALONE),
+            f"{percent(found)} of what the direction carries, neither the part that is read nor the "
+            "rest of it carries alone: a dormant path",
+        ),
+        HealthCheck(
+            "unread part",
+            float(unread.estimate),
+            True,
+            f"the part that nothing is to read carries {percent(unread)} of the effect",
+        ),
+    )
+
+
+def _self_repair(own: PairedRuns) -> tuple[HealthCheck, ...]:
+    """The exchange at the direction's own place: straight to the logits, and with all later layers."""
+    here = Exchange(DIRECTION, places="own")
+    straight, total = (_part(own, one) for one in (Exchange(IMMEDIATE, places="own"), here))
+    if np.isnan(straight).all():
+        return ()
+    first, all_of_it, later = (_share(own, x) for x in (straight, total, total - straight))
+    return (
+        HealthCheck(
+            "immediate effect",
+            float(first.estimate),
+            True,
+            f"straight to the logits {percent(first)}, in all {percent(all_of_it)}",
+        ),
+        HealthCheck(
+            "change of later layers",
+            float(later.estimate),
+            True,
+            f"later layers' contributions change by {percent(later)} of the effect",
+        ),
+    )
 
 
 def _identity(own: PairedRuns) -> tuple[HealthCheck, ...]:
@@ -345,7 +266,7 @@ def _identity(own: PairedRuns) -> tuple[HealthCheck, ...]:
     )
 
 
-def _readable(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
+def _enough_to_carry(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
     """Whether there is enough to carry, the oracle carries enough, and nothing is cancelled."""
     # at every place the whole states are the source's own at the rows that are read, wherever else
     # they are set: one run tells for both ways and positions

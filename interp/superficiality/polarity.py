@@ -151,6 +151,19 @@ def _arm(rows: pd.DataFrame, side: str, items: Sequence[str]) -> FloatArray:
     return own.pivot(index="slot", columns="item", values="value")[list(items)].to_numpy(float)
 
 
+def side_effect(readings: pd.DataFrame, side: str) -> Interval:
+    """What the texts of a side do against their own placebos, in the table's first metric.
+
+    Raises:
+        InterpError: no rows of the side or of its placebos.
+    """
+    own = readings[readings["metric"] == readings["metric"].iloc[0]]
+    items = list(dict.fromkeys(own["item"]))
+    clusters = own.drop_duplicates("item").set_index("item")["cluster"][items].tolist()
+    moved = _arm(own, side, items) - _arm(own, f"{side}_placebo", items)
+    return effect(moved, np.zeros((1, len(items))), clusters)
+
+
 def _signs(whole: Interval, negated: Interval) -> str:
     if not whole.excludes(0) or not negated.excludes(0):
         return "not both differ from 0, so their signs say nothing"
@@ -193,7 +206,7 @@ def measure_shared_shift(
         raise InterpError(f"{len(clusters)} clusters for {len(states)} pairs: give one per pair")
     names = np.asarray(clusters)
     rows = []
-    for number, place in enumerate(PLACES):
+    for number, place in enumerate(PLACES[: states.shape[2]]):
         here = states[:, :, number, layer].double().numpy()
         for scale, spread in (("raw", None), ("standardised", here[:, 1].std(0))):
             moral, request = here[:, 0] - here[:, 2], here[:, 1] - here[:, 3]

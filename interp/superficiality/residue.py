@@ -252,10 +252,9 @@ def reinjection_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Fin
         InterpError: a missing run, metric or column.
     """
     own = PairedRuns.of(runs, metric)
-    back, added = own.total - own.step("plus"), own.step("minus") - own.total
+    back, added = _both_signs(own)
     null = (own.step("null minus") - own.step("null plus")) / 2
-    moved = (back + added) / 2
-    found = own.share(moved)
+    found = own.share(reinjected_part(own))
     parts = {"+": own.share(back), "-": own.share(added), "null": own.share(null)}
     agree = float(np.mean(np.sign(back) != np.sign(added)))
     return share_finding(
@@ -277,6 +276,17 @@ def reinjection_finding(runs: pd.DataFrame, *, metric: str | None = None) -> Fin
             ),
         ),
     )
+
+
+def _both_signs(own: PairedRuns) -> tuple[FloatArray, FloatArray]:
+    """What + takes back of the effect, and what - adds to it."""
+    return own.total - own.step("plus"), own.step("minus") - own.total
+
+
+def reinjected_part(own: PairedRuns) -> FloatArray:
+    """Half of what + takes back and - adds together, per pair."""
+    back, added = _both_signs(own)
+    return (back + added) / 2
 
 
 def distinguish_finding(readings: pd.DataFrame) -> Finding:

@@ -142,7 +142,8 @@ def content_findings(
     - into placebo: e(content) / total, the content's corrected states are *sufficient* for;
     - out of corrected: (total - e(instruction)) / total, the content's change is *necessary* for;
     - back-up: (e(content) + e(instruction) - total) / total. 0 where the routes add up, 1 where either
-      alone is enough. content + instruction - back-up = 1 exactly;
+      alone is enough. content + instruction - back-up = 1 exactly; pair by pair its table has the
+      interaction of the routes, total - e(content) - e(instruction);
     - changed content: (e(content) - e(shift)) / total over the items that are answered badly without the
       instruction: what the mean change of *other* items, those that are answered well, does not bring. A
       flag that content positions carry on is brought by it (:func:`~.routes.donated_shift`).
@@ -161,7 +162,9 @@ def content_findings(
     content, instruction = own.step("content"), own.step("instruction")
     health = (*ceiling(own), *untrained_check(own, untrained, "content", metric=metric))
     against = moved_against(own, content)
-    table = own.per_pair(content=content, instruction=instruction)
+    table = own.per_pair(
+        content=content, instruction=instruction, interaction=own.total - content - instruction
+    )
     into, out = own.share(content), own.share(own.total - instruction)
     both = own.share(content + instruction - own.total)
     findings = [

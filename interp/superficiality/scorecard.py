@@ -17,7 +17,7 @@ from interp.errors import InterpError, did_you_mean
 from interp.stats import Family
 from interp.superficiality.direction_rows import DirectionTables, direction_findings
 from interp.superficiality.finding import Finding
-from interp.superficiality.further import further_findings, with_health
+from interp.superficiality.further_rows import further_findings, with_health
 from interp.superficiality.routes import PLACEBO, high_half
 from interp.superficiality.rows import (
     BEHAVIOUR,

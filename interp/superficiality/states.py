@@ -1,9 +1,9 @@
 """States of a pair and of statements of its length: what shifts and probes are made of.
 
 Four runs: the corrected prompt, its placebo, and the same item behind two *statements*, texts of the
-same token count that ask for nothing. Two places of each: the mean over everything behind the
-instruction, and the last token of the prompt, where the answer is made. Position 0 and the header stand
-before the instruction and are part of neither.
+same token count that ask for nothing. Three places of each: the mean over everything behind the
+instruction, the last token of the prompt, where the answer is made, and the mean over the content.
+Position 0 and the header stand before the instruction and are part of none.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from transformer_lens.model_bridge import TransformerBridge
 from interp.errors import InterpError
 from interp.patching.branches import Reading
 from interp.prompts import PlaceboKind, PromptPair, TextBank, TokenizedPrompt, condition_prompt
-from interp.superficiality.sides import activations, residual_names
+from interp.superficiality.sides import CONTENT_SPANS, activations, residual_names
 
 RUNS = ("corrected", "placebo", "statement", "other statement")
 """The runs whose states are kept, in this order."""
 
-PLACES = ("behind", "answer")
-"""The places of every run: mean over all tokens behind the instruction; the prompt's last one."""
+PLACES = ("behind", "answer", "content")
+"""The places of every run: mean over all tokens behind the instruction; the prompt's last one; mean over
+its content."""
 
 _SPARE = 3
 """Texts drawn beyond those that are needed: a border may join tokens, one may be the pair's own."""
@@ -109,4 +110,6 @@ def _at_places(
     reading = Reading(prompt.ids[:length], torch.tensor([length - 1]))
     states = activations(model, reading, residual_names(model)).float().cpu()
     start = prompt.span("instruction").stop
-    return torch.stack([states[:, start:].mean(1), states[:, -1]])
+    spans = [prompt.span(name) for name in CONTENT_SPANS if name in prompt.spans]
+    content = [p for span in spans for p in range(span.start, span.stop)]
+    return torch.stack([states[:, start:].mean(1), states[:, -1], states[:, content].mean(1)])

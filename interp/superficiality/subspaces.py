@@ -9,9 +9,12 @@ stands at place l + 1. Every subspace has its own vectors at each place.
 - The *oracle* of a pair: the leading directions of (corrected - placebo) states, fitted on pairs of
   other items *and* other wordings, at the same positions and places. Nothing of the same size that was
   fitted without the effect itself ought to carry more.
+- The *parts* of the direction: what of it is read downstream, and the rest
+  (:mod:`interp.superficiality.readable`).
 - *Null* directions: with the covariance of the states, and fitted alike on contrasts that are not moral.
 
-Cost of :func:`fit_subspaces`: two forwards per pair, and an eigendecomposition per place and group.
+Cost of :func:`fit_subspaces`: two forwards per pair, and an eigendecomposition per place and group; what
+:class:`interp.superficiality.readable.ReadFits` costs comes on top.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from interp.errors import InterpError
 from interp.patching.branches import Reading
 from interp.prompts import PromptPair
 from interp.stats import rng
+from interp.superficiality.readable import READ_PAIRS, Parts, ReadFits
 from interp.superficiality.routes import prepare
 from interp.superficiality.sides import CONTENT_SPANS, Sides, residual_states
 from interp.superficiality.thresholds import MAX_RANK, RANKS
@@ -79,6 +83,7 @@ class Subspaces:
         oracles: by positions; NaN for a group of pairs without others to fit on.
         groups: of every pair, which oracle is its.
         nulls: by name, ``covariance 1`` or a contrast's.
+        parts: of the direction, by fold; None where they were not asked for.
     """
 
     places: tuple[int, ...]
@@ -87,6 +92,7 @@ class Subspaces:
     oracles: Mapping[str, Float[Tensor, "group place rank d_model"]]
     groups: tuple[int, ...]
     nulls: Mapping[str, PlaceAxes]
+    parts: Parts | None = None
 
     __repr__ = short_repr
 
@@ -100,6 +106,8 @@ class Subspaces:
         """Write one safetensors file."""
         tensors = {"span": self.span, **{f"oracle {k}": v for k, v in self.oracles.items()}}
         tensors |= {f"null {name}": vectors for name, vectors in self.nulls.items()}
+        if self.parts is not None:
+            tensors["parts"] = self.parts
         tensors["places"] = torch.tensor([self.own, *self.places])
         tensors["groups"] = torch.tensor(self.groups)
         save_file({name: one.contiguous() for name, one in tensors.items()}, path)
@@ -116,6 +124,7 @@ class Subspaces:
             {rows: found[f"oracle {rows}"] for rows in ROWS},
             tuple(found["groups"].tolist()),
             {k.removeprefix("null "): v for k, v in found.items() if k.startswith("null ")},
+            found.get("parts"),
         )
 
 
@@ -148,6 +157,7 @@ def fit_subspaces(
     family: Sequence[PlaceAxes] = (),
     nulls: Mapping[str, PlaceAxes] | None = None,
     n_covariance: int = N_COVARIANCE,
+    n_read: int = READ_PAIRS,
     content: Sequence[str] = CONTENT_SPANS,
     clusters: Sequence[str] | None = None,
     seed: int = 0,
@@ -162,6 +172,7 @@ def fit_subspaces(
         nulls: null directions of one's own, at the direction's places (non-moral contrasts).
         n_covariance: null directions drawn with the covariance of the placebo's states behind the
             instruction.
+        n_read: pairs that say what is read of the direction downstream; 0 leaves its parts out.
         content: the spans that are content.
         clusters: of the pairs; by default those of their items.
         seed: of the draws.
@@ -173,7 +184,7 @@ def fit_subspaces(
     places, own, vectors = direction_axes(direction)
     groups = oracle_groups(clusters_of(pairs, clusters), [pair.wording for pair in pairs])
     grams: dict[PairRows, dict[int, Tensor]] = {rows: {} for rows in ROWS}
-    drawn = _Draws(n_covariance, seed)
+    drawn, fits = _Draws(n_covariance, seed), ReadFits(model, vectors, places, n_read)
     for pair, group in zip(pairs, groups, strict=True):
         sides = prepare(model, pair, content)
         corrected, placebo = (
@@ -187,6 +198,7 @@ def fit_subspaces(
             change = (corrected - placebo)[:, at[at < len(pair.destination)]]
             gram = change.mT @ change
             grams[rows][group] = grams[rows][group] + gram if group in grams[rows] else gram
+        fits.add(sides, group // 2, corrected, placebo)
         at = positions_of(sides, "behind")
         drawn.add(placebo[:, at[at < len(pair.destination)]])
     k = min(MAX_RANK, vectors.shape[-1])
@@ -197,6 +209,7 @@ def fit_subspaces(
         {rows: _oracles(grams[rows], k) for rows in ROWS},
         tuple(groups),
         {**drawn.vectors(), **(nulls or {})},
+        fits.parts(),
     )
 
 

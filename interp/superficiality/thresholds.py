@@ -63,6 +63,19 @@ IDENTITY_TOLERANCE = 1e-3
 the instrument is broken and no row that patches is read (the bound of
 :data:`interp.patching.identities.TOLERANCE`)."""
 
+READ_SHARE = 0.99
+"""What is read downstream holds this share of the squared gradients of the answer by the states. What a
+function of mean square gradient C varies along the directions that are left out is at most a constant
+times the share of C that they hold (active subspaces, arXiv 1304.2070): a hundredth."""
+
+INTERACTION_ALONE = 0.50
+"""The lower bound of the share of what a direction carries that neither of its parts, read or unread,
+carries alone, above which the row is void: more than the parts together (arXiv 2311.17030)."""
+
+OFF_MANIFOLD = 0.50
+"""The share of patched states beyond the 99th percentile of placebo states above which a row is shown
+and not read: more than half of what is read then comes from states that hardly ever occur."""
+
 INTERACTION_SHARE = 0.50
 """The lower bound of (content alone + instruction alone - total) / total above which the routes back
 each other up: together they bring half more than there is to explain, so that either is nearly

@@ -10,7 +10,8 @@
    so is the changed content.
 5. where a direction was given: ``instrument not valid`` where it is none; ``superficial (direction)``: R
    is below .20 both ways and spans of up to 16 fits below .35; ``deep (direction)``: R is above .50 both
-   ways, beyond the null directions, and the negated instruction moves the states the other way.
+   ways, beyond the null directions, and the negated instruction moves the states the other way (what
+   every request does is removed from the instruction's shift first).
 6. ``mixed``, or ``not identified`` where the rows do not tell.
 
 Rules 4 and 5 give a verdict each, on the route and on the direction; they stand beside each other and
@@ -30,6 +31,7 @@ from interp.stats import ALPHA, MIN_CLUSTERS, MIN_WORDINGS, Interval, equivalenc
 from interp.superficiality.finding import Finding
 from interp.superficiality.instrument import INSTRUMENT
 from interp.superficiality.mediation import BEYOND, R_IN, R_OUT, SPANS
+from interp.superficiality.removed import REMOVED
 from interp.superficiality.representation import NEGATED, REPRESENTATION
 from interp.superficiality.rows import (
     BEHAVIOUR,
@@ -322,7 +324,8 @@ def _much(rows: CardRows, ratios: str) -> CardVerdict:
     if beyond is None or not beyond.interval.low > 0:
         shown = "not measured" if beyond is None else _of(beyond)
         missing.append(f"its lead over null directions is {shown}")
-    ways = [rows.get(name) for name in (REPRESENTATION, NEGATED)]
+    # without what every request does, where that was measured
+    ways = [rows.get(REMOVED, rows.get(REPRESENTATION)), rows.get(NEGATED)]
     signs = [
         0.0
         if row is None or not row.interval.excludes(0)

@@ -10,9 +10,10 @@ from plotly.subplots import make_subplots
 
 from interp.stats import Interval, intervals_of
 from interp.superficiality.concentration import CONSTANT, TOP_TOKEN
+from interp.superficiality.exchanges import DIRECTION, ORACLE, Exchange
 from interp.superficiality.finding import Finding
 from interp.superficiality.heads import TOP_HEADS
-from interp.superficiality.mediation import BEYOND, DIRECTION, ORACLE, R_IN, Exchange
+from interp.superficiality.mediation import BEYOND, R_IN
 from interp.superficiality.polarity import POLARITY, VOCABULARY
 from interp.superficiality.residue import REINJECTED
 from interp.superficiality.rows import (

@@ -15,7 +15,7 @@ from interp.superficiality.routes import (
     high_half,
     measure_routes,
 )
-from interp.superficiality.rows import onset_finding
+from interp.superficiality.rows import content_findings, onset_finding
 from tests.superficiality.toy import CONTENT, item_pairs, margin_by_hooks, toy_pairs
 
 
@@ -25,13 +25,16 @@ def by_run(runs: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     return own.pivot(index="item", columns="run", values="value")
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
-def test_all_states_of_the_corrected_run_give_the_corrected_run(
-    load_tiny: Any, architecture: str
-) -> None:
+@pytest.fixture(scope="module", params=["llama", "gpt2", "qwen2", "gemma", "gemma2", "neox"])
+def measured(load_tiny: Any, request: pytest.FixtureRequest) -> tuple[Any, pd.DataFrame]:
+    """A tiny model and the runs of two items."""
+    model = load_tiny(request.param)
+    return model, measure_routes(model, item_pairs(model))
+
+
+def test_all_states_of_the_corrected_run_give_the_corrected_run(measured: Any) -> None:
     """In both metrics, the options' own rows too: they read what is set at every layer."""
-    model = load_tiny(architecture)
-    runs = measure_routes(model, item_pairs(model))
+    _, runs = measured
     assert set(runs["metric"]) == {"option_margin", "margin"}
     assert tuple(runs.columns) == COLUMNS
     for metric in ("option_margin", "margin"):
@@ -39,6 +42,18 @@ def test_all_states_of_the_corrected_run_give_the_corrected_run(
         assert (found["everything"] - found["corrected"]).abs().max() < 1e-4
         assert (found["content"] - found["placebo"]).abs().max() > 1e-3
         assert (found["instruction"] - found["corrected"]).abs().max() > 1e-3
+
+
+def test_both_routes_and_their_interaction_are_the_total_exactly(measured: Any) -> None:
+    _, runs = measured
+    for metric in ("option_margin", "margin"):
+        table = content_findings(runs, metric=metric)[0].table.set_index("item")
+        found = by_run(runs, metric).loc[table.index]
+        parts = table["content"] + table["instruction"] + table["interaction"]
+        assert (parts - (found["corrected"] - found["placebo"])).abs().max() < 1e-12
+        assert (table["content"] - (found["content"] - found["placebo"])).abs().max() == 0
+        assert (table["instruction"] - (found["instruction"] - found["placebo"])).abs().max() == 0
+        assert table["interaction"].abs().max() > 1e-3  # nothing is linear here
 
 
 def test_the_content_and_instruction_runs_are_those_of_plain_hooks(tiny_model: Any) -> None:
@@ -128,12 +143,8 @@ def test_clusters_are_one_per_pair() -> None:
         measure_routes(model, pairs, content=CONTENT, clusters=["a"])
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
-def test_the_ends_of_the_depth_curve_are_the_two_unpatched_runs(
-    load_tiny: Any, architecture: str
-) -> None:
-    model = load_tiny(architecture)
-    runs = measure_routes(model, item_pairs(model))
+def test_the_ends_of_the_depth_curve_are_the_two_unpatched_runs(measured: Any) -> None:
+    model, runs = measured
     for _, own in runs.groupby(["item", "metric"]):
         of = own.set_index(["run", "layer"])["value"]
         assert of["behind", 0] == pytest.approx(of["placebo", -1], abs=1e-5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from interp.directions import Direction, DirectionFacts
 from interp.errors import InterpError
+from interp.superficiality.exchanges import READABLE, UNREAD, exchanges_of
 from interp.superficiality.subspaces import (
     Subspaces,
     direction_axes,
@@ -58,6 +60,13 @@ def test_the_oracle_of_a_rewritten_concept_is_the_concepts_direction(tmp_path: P
     assert (again.places, again.own, again.groups) == (spaces.places, spaces.own, spaces.groups)
     assert torch.equal(again.span, spaces.span)
     assert torch.equal(again.nulls["covariance 1"], spaces.nulls["covariance 1"])
+    assert again.parts is not None
+    assert torch.equal(again.parts.nan_to_num(), spaces.parts.nan_to_num())  # type: ignore[union-attr]
+    replace(spaces, parts=None).save(tmp_path / "old.safetensors")  # as runs of before have them
+    old = Subspaces.load(tmp_path / "old.safetensors")
+    assert old.parts is None
+    assert not any(one.space in (READABLE, UNREAD) for one in exchanges_of(old))
+    assert any(one.space == READABLE for one in exchanges_of(spaces))
 
 
 def test_places_lie_between_layers_and_other_sites_are_refused() -> None:

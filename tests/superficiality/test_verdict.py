@@ -12,6 +12,7 @@ from interp.superficiality import rows as names
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.instrument import INSTRUMENT
 from interp.superficiality.mediation import BEYOND, R_IN, R_OUT, SPANS
+from interp.superficiality.removed import REMOVED
 from interp.superficiality.representation import NEGATED, REPRESENTATION
 from interp.superficiality.verdict import direction_verdict, route_verdict
 
@@ -120,6 +121,7 @@ def along(
         row(SPANS, spans),
         row(BEYOND, more.get("beyond", HALF)),
         row(REPRESENTATION, UP),
+        *([row(REMOVED, more["removed"])] if "removed" in more else []),
         row(NEGATED, more.get("negated", DOWN)),
     ]
 
@@ -135,6 +137,8 @@ def along(
         (EFFECT, along(SMALL, spans=(0.3, 0.2, 0.4)), "mixed", 6),
         (EFFECT, along(LARGE), "deep (direction)", 5),
         (EFFECT, along(LARGE, beyond=(0.1, -0.1, 0.3)), "mixed", 6),
+        (EFFECT, along(LARGE, removed=UP), "deep (direction)", 5),
+        (EFFECT, along(LARGE, removed=(0.1, -0.1, 0.3)), "mixed", 6),  # every request does it
         (EFFECT, along(LARGE, negated=UP), "mixed", 6),
         (EFFECT, along(LARGE, negated=(-0.1, -0.3, 0.1)), "mixed", 6),
         (EFFECT, along(LARGE, SMALL), "mixed", 6),

@@ -7,7 +7,8 @@ import pytest
 
 from interp.stats import Interval, interval_columns
 from interp.superficiality.concentration import TOP_TOKEN
-from interp.superficiality.mediation import BEYOND, DIRECTION, ORACLE, R_IN, Exchange
+from interp.superficiality.exchanges import DIRECTION, ORACLE, Exchange
+from interp.superficiality.mediation import BEYOND, R_IN
 from interp.superficiality.polarity import POLARITY
 from interp.superficiality.rows import CHANGED, CONTENT_IN, onset_finding
 from interp.superficiality.scorecard import Scorecard
