@@ -87,7 +87,8 @@ def test_a_control_asked_in_turn_gives_the_delta_of_its_mean() -> None:
     delta = found.table["delta"].iloc[0]
     assert delta == pytest.approx(0.1 * (means["control"] - means["control_placebo"]))
     noise = behaviour_finding(readings(0.5, control=0.0)).table["delta"]
-    assert delta == pytest.approx(0.3, abs=0.01) and noise.isna().all()
+    assert delta == pytest.approx(0.3, abs=0.01)
+    assert noise.isna().all()
 
 
 def test_delta_is_a_tenth_of_what_naming_the_answer_does() -> None:
