@@ -87,17 +87,19 @@ def draw_items(rng: np.random.Generator, n_items: int) -> tuple[ChoiceItem, ...]
             question = _text(some("question", LENGTHS["question"]))
         choices = tuple(Choice(str(word), "other") for word in (*ANSWERS, *some("third", 1)))
         context = _text(some("context", LENGTHS["context"]))
-        name = (
-            "random words",
-            "random words",
-            context,
-            question,
-            choices,
-            0,
-            "plain",
-            f"c{k // 2}",
+        items.append(
+            ChoiceItem(
+                id=f"i{k}",
+                benchmark="random words",
+                category="random words",
+                context=context,
+                question=question,
+                choices=choices,
+                gold=0,
+                context_condition="plain",
+                cluster=f"c{k // 2}",
+            )
         )
-        items.append(ChoiceItem(f"i{k}", *name))
     return tuple(items)
 
 
@@ -183,9 +185,9 @@ def read_behaviour(
         margin = logits[..., 0] - logits[..., 1]
         values = dict(zip(METRICS, (margin, margin, logits.softmax(-1)[..., 0]), strict=True))
         for metric, own in values.items():
-            frame = pd.DataFrame(own.numpy(), index=[item.id for item in items])
-            long = frame.rename_axis(index="item", columns="slot").stack().rename("value")
-            frames.append(long.reset_index().assign(side=side, metric=metric))
+            wide = pd.DataFrame(own.numpy()).assign(item=[item.id for item in items])
+            long = wide.melt(id_vars="item", var_name="slot", value_name="value")
+            frames.append(long.assign(side=side, metric=metric, slot=long["slot"].astype(int)))
     frame = pd.concat(frames, ignore_index=True)
     clusters = {item.id: item.cluster for item in items}
     return frame.assign(context="", cluster=frame["item"].map(clusters))[list(READINGS)]

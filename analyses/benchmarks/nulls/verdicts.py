@@ -3,7 +3,7 @@
 Two scorecards that ought to say ``no effect to explain``:
 
 - *placebo against placebo*: the condition ``request``, whose texts are placebos themselves, asked of the
-  model as any condition is (``interp superficiality --condition request`` measures the rows behind B too);
+  model as any condition is (``interp superficiality --condition request`` measures all rows of it);
 - *untrained copy*: the instruction, asked of a model of the same shape with fresh weights
   (``--model untrained:NAME``). It does not follow the control that names the answer either, so how small
   an effect counts as none is said by the trained model's control.
