@@ -41,46 +41,41 @@ BLIND: dict[str, Route] = {
 def null_rows() -> str:
     """Per row: rejections where nothing is asked, where an effect goes another way, and power."""
     rows = pd.read_parquet(KEPT)
-    counts = rejections(rows).set_index(["row", "route", "size"])
-    n = rows["draw"].nunique()
+    counts = {
+        (one["row"], one["route"], one["size"]): one for one in rejections(rows).to_dict("records")
+    }
+    n, largest = rows["draw"].nunique(), SIZES[-1]
     found = []
-    for name in dict.fromkeys(row for row, *_ in counts.index):
-        null = counts.loc[(name, "none", 0.0)]
-        cells = {
-            "row": name,
-            f"nothing asked: rejected, of {n}": int(null["rejected"]),
-            "defined": int(null["defined"]),
-        }
-        size = SIZES[-1]
-        blind, sees = BLIND.get(name), SEES.get(name)
-        cells[f"effect of {size:g} sd on another route: rejected, of defined"] = (
-            "-" if blind is None else _of(counts.loc[(name, blind, size)])
+    for name in dict.fromkeys(row for row, *_ in counts):
+        null, blind, sees = counts[name, "none", 0.0], BLIND.get(name), SEES.get(name)
+        other, power = "-", dict.fromkeys(SIZES, "-")
+        if blind is not None:
+            planted = counts[name, blind, largest]
+            other = f"{planted['rejected']} of {planted['defined']}"
+        if sees is not None:
+            seen = {size: counts[name, sees, size] for size in SIZES}
+            power = {k: markdown.number(x["rejected"] / x["draws"]) for k, x in seen.items()}
+        found.append(
+            {
+                "row": name,
+                f"nothing asked: rejected, of {n}": null["rejected"],
+                "defined": null["defined"],
+                f"{largest:g} sd on another route: rejected, of defined": other,
+                **{f"power at {size:g} sd": value for size, value in power.items()},
+            }
         )
-        for size in SIZES:
-            power = None if sees is None else counts.loc[(name, sees, size)]
-            cells[f"power at {size:g} sd"] = (
-                "-" if power is None else markdown.number(power["rejected"] / power["draws"])
-            )
-        found.append(cells)
     return markdown.table(pd.DataFrame(found))
-
-
-def _of(counts: pd.Series) -> str:
-    return f"{int(counts['rejected'])} of {int(counts['defined'])}"
 
 
 def null_card_verdicts() -> str:
     """How often each verdict is given, by what was planted."""
-    table = count_verdicts(pd.read_parquet(KEPT))
-    named = [
-        {
-            "planted": "nothing" if not size else f"{size:g} sd, route of the {route}",
-            **{str(verdict): int(number) for verdict, number in row.items()},
-        }
-        for (route, size), row in table.iterrows()
-    ]
-    named.sort(key=lambda row: row["planted"] != "nothing")
-    return markdown.table(pd.DataFrame(named))
+    found = []
+    for row in count_verdicts(pd.read_parquet(KEPT)).reset_index().to_dict("records"):
+        route, size = row.pop("route"), row.pop("size")
+        planted = f"{size:g} sd, route of the {route}" if size else "nothing"
+        found.append({"planted": planted, **{str(key): value for key, value in row.items()}})
+    found.sort(key=lambda row: row["planted"] != "nothing")
+    return markdown.table(pd.DataFrame(found))
 
 
 def null_verdicts() -> str:

@@ -48,6 +48,7 @@ def read_items(
     folder: Path,
     *,
     sides: Sequence[str],
+    n_texts: int,
     seed: int,
     deadline: float,
 ) -> int:
@@ -61,7 +62,7 @@ def read_items(
     for item in tqdm(missing, desc=f"{name}, {condition}"):
         if time.time() >= deadline:
             break
-        texts = asked_texts(bank, item, condition, MIN_WORDINGS)
+        texts = asked_texts(bank, item, condition, n_texts)
         asked = {side: own for side, own in texts.items() if side in sides}
         temporary = folder / ".part"
         measure_behaviour(model, item, asked).to_parquet(temporary, index=False)
@@ -100,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dataset", default="bbq")
     parser.add_argument("--items", type=int, default=N_ITEMS)
+    parser.add_argument("--texts", type=int, default=MIN_WORDINGS, help="wordings a side")
     parser.add_argument("--seed", type=int, default=0, help="of items, wordings and placebos")
     parser.add_argument("--out", type=Path, default=Path("runs/nulls/verdicts"))
     parser.add_argument("--into", type=Path, default=KEPT, help="the file of the rows")
@@ -109,17 +111,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     deadline = time.time() + asked.limit_seconds
     items = load_items(asked.dataset, limit=asked.items, seed=asked.seed, progress=False)
+    place = asked.out / f"{asked.texts} texts"
     questions = {
         PLACEBOS: (asked.model, "request", (CORRECTED, PLACEBO, CONTROL, CONTROL_PLACEBO)),
         COPY: (f"{UNTRAINED}{asked.model}", "instructed", (CORRECTED, PLACEBO)),
     }
     for of, (name, condition, sides) in questions.items():
-        options = {"sides": sides, "seed": asked.seed, "deadline": deadline}
-        missing = read_items(name, condition, items, asked.out / of, **options)
+        missing = read_items(
+            name,
+            condition,
+            items,
+            place / of,
+            sides=sides,
+            n_texts=asked.texts,
+            seed=asked.seed,
+            deadline=deadline,
+        )
         if missing:
             print(f"{of}: {missing} items are missing, run it again to go on")
             return
-    rows = gather(asked.out, items)
+    rows = gather(place, items)
     asked.into.parent.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(asked.into, index=False)
     for card in cards(rows).values():
