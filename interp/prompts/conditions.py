@@ -230,8 +230,8 @@ class TextBank:
 
         Args:
             treated: the texts. Those that are drawn from the bank ``kind`` themselves (of the
-                condition of this name, or ``request``) get placebos from the half of it that their
-                texts come to last, so that the two are never the same.
+                condition of this name, or of another with this bank) get placebos from the half of
+                it that their texts come to last, so that the two are never the same.
             kind: requests about the reply, or statements.
 
         Raises:

@@ -122,8 +122,10 @@ def test_statements_are_a_second_kind_of_placebo(tokenizer):
 def test_a_placebo_that_stands_as_a_condition_never_gets_itself_as_its_placebo(
     tokenizer, name, kind
 ):
+    request = ConditionSpec(name="request", description="placebos as a condition", bank="placebo")
     for seed in range(5):
-        bank = TextBank(tokenizer, seed=seed)
+        specs = {**load_conditions(), "request": request}
+        bank = TextBank(tokenizer, conditions=specs, seed=seed)
         treated = bank.texts(name, ITEM, 12)
         placebos = bank.placebos(treated, kind=kind)
         assert all(t.text_id.startswith(kind) for t in treated)

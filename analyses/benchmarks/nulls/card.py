@@ -68,12 +68,17 @@ def plants() -> tuple[Plant, ...]:
 
 @dataclass(frozen=True)
 class Bench:
-    """What data sets are measured with; ``sd``: between wordings, nats."""
+    """What data sets are measured with; ``spread``: of the model's margins, nats."""
 
     model: TransformerBridge
     direction: DirectionStack
     family: tuple[PlaceAxes, ...]
-    sd: float
+    spread: Mapping[str, float]
+
+    @property
+    def sd(self) -> float:
+        """Between wordings, nats: the unit of planted effects."""
+        return self.spread["wordings"]
 
     @classmethod
     def make(cls) -> Bench:
@@ -81,7 +86,7 @@ class Bench:
         model = random_model()
         first, *others = (fit_random(model, seed) for seed in range(4))
         family = tuple(direction_axes(one)[2] for one in others)
-        return cls(model, first, family, spread(model)["wordings"])
+        return cls(model, first, family, spread(model))
 
 
 def card_rows(bench: Bench, data: DataSet) -> pd.DataFrame:

@@ -2,8 +2,8 @@
 
 Two scorecards that ought to say ``no effect to explain``:
 
-- *placebo against placebo*: the condition ``request``, whose texts are placebos themselves, asked of the
-  model as any condition is (``interp superficiality --condition request`` measures all rows of it);
+- *placebo against placebo*: a condition whose texts are placebos themselves, asked of the model as any
+  condition of one's own is (all rows of it: ``interp superficiality`` with a ``--condition-file``);
 - *untrained copy*: the instruction, asked of a model of the same shape with fresh weights
   (``--model untrained:NAME``). It does not follow the control that names the answer either, so how small
   an effect counts as none is said by the trained model's control.
@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from interp.data import ChoiceItem, load_items
 from interp.models import DEFAULT_MODEL, load_model
 from interp.models.names import UNTRAINED
-from interp.prompts import TextBank
+from interp.prompts import ConditionSpec, TextBank, load_conditions
 from interp.stats import MIN_WORDINGS
 from interp.superficiality import Scorecard, behaviour_finding
 from interp.superficiality.behaviour import asked_texts, measure_behaviour
@@ -39,6 +39,11 @@ PLACEBOS, COPY = "placebo against placebo", "untrained copy"
 """Who is asked nothing."""
 
 N_ITEMS = 120
+
+REQUEST = ConditionSpec(
+    name="request", description="placebos that pose as an instruction", bank="placebo"
+)
+"""Drawn from the placebos' bank; its own placebos are others of the bank, none on both sides."""
 
 
 def read_items(
@@ -58,7 +63,13 @@ def read_items(
     if not missing:
         return 0
     model = load_model(name)
-    bank = TextBank(model.tokenizer, require_match=0, n_ctx=model.cfg.n_ctx, seed=seed)
+    bank = TextBank(
+        model.tokenizer,
+        conditions={**load_conditions(), REQUEST.name: REQUEST},
+        require_match=0,
+        n_ctx=model.cfg.n_ctx,
+        seed=seed,
+    )
     for item in tqdm(missing, desc=f"{name}, {condition}"):
         if time.time() >= deadline:
             break
@@ -113,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     items = load_items(asked.dataset, limit=asked.items, seed=asked.seed, progress=False)
     place = asked.out / f"{asked.texts} texts"
     questions = {
-        PLACEBOS: (asked.model, "request", (CORRECTED, PLACEBO, CONTROL, CONTROL_PLACEBO)),
+        PLACEBOS: (asked.model, REQUEST.name, (CORRECTED, PLACEBO, CONTROL, CONTROL_PLACEBO)),
         COPY: (f"{UNTRAINED}{asked.model}", "instructed", (CORRECTED, PLACEBO)),
     }
     for of, (name, condition, sides) in questions.items():

@@ -21,7 +21,7 @@ from analyses.benchmarks.nulls.card_rows import (
     route_rows,
 )
 from analyses.benchmarks.nulls.card_sets import DataSet, Plant, Route
-from analyses.benchmarks.nulls.sentences import ANSWERS, spans_of, spread, states_of
+from analyses.benchmarks.nulls.sentences import ANSWERS, spans_of, states_of
 from analyses.benchmarks.nulls.verdicts import COPY, PLACEBOS, cards, main
 from analyses.benchmarks.nulls.verdicts import KEPT as VERDICTS
 from analyses.tables.nulls import BLIND, SEES
@@ -48,9 +48,8 @@ def data(bench: Bench) -> DataSet:
 
 
 def test_the_tiny_models_margins_vary_over_wordings_and_items(bench: Bench) -> None:
-    found = spread(bench.model)
-    assert all(sd > 0.5 for sd in found.values())
-    assert bench.sd == found["wordings"]
+    assert set(bench.spread) == {"wordings", "items", "wording x item"}
+    assert all(sd > 0.5 for sd in bench.spread.values())
 
 
 def test_a_data_set_is_its_seeds_and_no_wording_is_on_two_sides(bench: Bench) -> None:
