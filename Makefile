@@ -60,9 +60,12 @@ NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
 notebooks: $(VENV)/.test
 	for one in $(NOTEBOOKS); do $(BIN)/jupyter execute --inplace --timeout=600 $$one || exit 1; done
 
-# Placebo against placebo: how often a report would print an effect of nothing. Hours on 2 cores.
+# Placebo against placebo: how often a report would print an effect of nothing, how often a row of the
+# scorecard rejects, and its verdicts on nothing. Hours on 2 cores; each goes on where it was.
 nulls: $(VENV)/.run
 	$(BIN)/python -m analyses.benchmarks.nulls
+	OMP_NUM_THREADS=1 $(BIN)/python -m analyses.benchmarks.nulls.card
+	$(BIN)/python -m analyses.benchmarks.nulls.verdicts
 
 # Every causal decoder class, tiny and random, against Hugging Face: 20 minutes, renews docs/models.md.
 # CLASSES="GPT2LMHeadModel ..." measures some of them.

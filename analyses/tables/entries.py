@@ -26,6 +26,7 @@ from analyses.direction.tables import DirectionResult
 from analyses.report.claims import Claim
 from analyses.tables import markdown
 from analyses.tables.cards import CARDS, card_rows, cards
+from analyses.tables.nulls import null_card_verdicts, null_rows, null_verdicts
 from analyses.tables.runs import ROWS, Kept
 from analyses.tables.validity import (
     estimates,
@@ -338,6 +339,9 @@ TABLES: dict[str, Entry] = {
     "flips": Entry(tuple(MODELS), flips),
     "directions": Entry(("direction",), directions),
     "nulls": Entry((), nulls),
+    "null-rows": Entry((), lambda _: null_rows()),
+    "null-card-verdicts": Entry((), lambda _: null_card_verdicts()),
+    "null-verdicts": Entry((), lambda _: null_verdicts()),
     "known-cells": Entry((), lambda _: known_cells()),
     "known-edges": Entry((), lambda _: known_edges()),
     "known-missed-edges": Entry((), lambda _: known_missed_edges()),

@@ -229,15 +229,16 @@ class TextBank:
         before it: asking for more texts changes no pair. A placebo takes the place of its text.
 
         Args:
-            treated: the texts. Those of the condition ``kind`` itself get placebos from the half of
-                the bank that its texts come to last, so that the two are never the same.
+            treated: the texts. Those that are drawn from the bank ``kind`` themselves (of the
+                condition of this name, or of another with this bank) get placebos from the half of
+                it that their texts come to last, so that the two are never the same.
             kind: requests about the reply, or statements.
 
         Raises:
             InterpError: more texts than placebos, or none within ``require_match`` tokens.
         """
         pool, used = self._pools[kind], set[str]()
-        if any(condition.name == kind for condition in treated):
+        if any(self._is_drawn_from(kind, condition) for condition in treated):
             own = self._texts[kind]
             used = {wording.id for wording in own[: max(len(own) // 2, len(treated))]}
         if len(treated) > len(pool) - len(used):
@@ -332,6 +333,10 @@ class TextBank:
 
     def _pairs(self, kind: PlaceboKind) -> list[tuple[str, str]]:
         return [(wording.id, wording.text) for wording in self._texts.get(kind, ())]
+
+    def _is_drawn_from(self, kind: PlaceboKind, condition: Condition) -> bool:
+        spec = self.specs.get(condition.name)
+        return condition.name == kind or (spec is not None and spec.bank == kind)
 
     def _placebo(self, condition: Condition, pool: PlaceboPool, used: set[str]) -> Placebo:
         spec = self.specs.get(condition.name)

@@ -115,12 +115,20 @@ def test_statements_are_a_second_kind_of_placebo(tokenizer):
     assert bank.placebos(treated)[0].text_id.startswith("placebo-")
 
 
-@pytest.mark.parametrize("kind", ["placebo", "statement"])
-def test_a_placebo_that_stands_as_a_condition_never_gets_itself_as_its_placebo(tokenizer, kind):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("placebo", "placebo"), ("request", "placebo"), ("statement", "statement")],
+)
+def test_a_placebo_that_stands_as_a_condition_never_gets_itself_as_its_placebo(
+    tokenizer, name, kind
+):
+    request = ConditionSpec(name="request", description="placebos as a condition", bank="placebo")
     for seed in range(5):
-        bank = TextBank(tokenizer, seed=seed)
-        treated = bank.texts(kind, ITEM, 12)
+        specs = {**load_conditions(), "request": request}
+        bank = TextBank(tokenizer, conditions=specs, seed=seed)
+        treated = bank.texts(name, ITEM, 12)
         placebos = bank.placebos(treated, kind=kind)
+        assert all(t.text_id.startswith(kind) for t in treated)
         assert not {t.text_id for t in treated} & {p.text_id for p in placebos}
         assert bank.placebos(treated[:5], kind=kind) == placebos[:5]
 
