@@ -102,7 +102,7 @@ def _fill(
         estimate=ratio[shown],
         low=(ratio + low)[shown],
         high=(ratio + high)[shown],
-        se=(np.sqrt(of_rest.variance) / np.abs(mean))[shown],
+        se=np.sqrt(of_rest.variance[shown]) / np.abs(mean[shown]),
         df=of_rest.df[shown],
         p=p[shown],
     )

@@ -274,8 +274,10 @@ def _enough_to_carry(own: PairedRuns, way: Way) -> tuple[HealthCheck, ...]:
     whole = own.share(full)
     oracle = own.share(_part(own, Exchange(ORACLE, way=way)))
     beyond = own.share(_part(own, Exchange(DIRECTION, way=way)) - full)
-    if np.isnan(whole.estimate):  # no effect to carry, which the row itself says
-        return ()
+    if np.isnan(whole.estimate):  # the oracle may differ from 0 all the same
+        return (
+            HealthCheck("full state", float("nan"), False, f"no effect to carry: {whole.reason}"),
+        )
     return (
         _at_least("full state", whole, FULL_STATE_SHARE, "the whole states carry"),
         _at_least("oracle", oracle, ORACLE_SHARE, "the oracle carries"),
@@ -350,7 +352,7 @@ def _beyond(
     found = own.share(moved - np.sign(means[bound]) * parts[bound], keep)
     mine = float(moved[keep].mean())
     share_below = float(np.mean([abs(mean) < mine for mean in means.values()]))
-    total = float(own.total[keep].mean())
+    total = float(own.total[keep].mean()) or float("nan")  # no share of nothing
     table = pd.DataFrame(
         [{"direction": DIRECTION, "share": mine / total}]
         + [{"direction": name, "share": mean / total} for name, mean in means.items()]

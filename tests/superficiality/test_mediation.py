@@ -69,6 +69,14 @@ def test_what_later_layers_make_of_an_exchange_is_stated() -> None:
     assert row.is_read
 
 
+def test_a_ratio_is_not_read_where_there_is_no_effect_to_carry() -> None:
+    sign = np.array([1.0, -1.0] * (len(ITEMS) // 2))
+    rows: Any = by_name(mediation_findings(table(0.3, 0.6, corrected=4 * sign)))
+    assert rows[R_IN].interval.estimate == pytest.approx(0.5)  # the oracle moves all the same
+    assert not rows[R_IN].is_read
+    assert "no effect to carry" in rows[R_IN].why_not
+
+
 def test_nothing_is_read_without_an_instrument_an_oracle_or_with_cancellation() -> None:
     bad = HealthCheck("instrument", 0.5, False, "instrument not valid")
     assert not any(one.is_read for one in mediation_findings(table(0.3, 0.6), instrument=bad))
