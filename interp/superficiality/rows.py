@@ -117,15 +117,13 @@ def _contrast(rows: pd.DataFrame, treated: str, control: str) -> Interval:
 
 def _control_effect(rows: pd.DataFrame) -> Interval:
     """What naming the answer does, of items that were each asked all wordings, or one in turn."""
-    arms = [
-        rows[rows["side"] == side].pivot(index="item", columns="slot", values="value")
-        for side in (CONTROL, CONTROL_PLACEBO)
-    ]
-    if not arms[0].isna().any(axis=None):
+    wide = rows.pivot(index=["item", "slot"], columns="side", values="value")
+    moved = (wide[CONTROL] - wide[CONTROL_PLACEBO]).dropna()
+    items, slots = (moved.index.get_level_values(name) for name in ("item", "slot"))
+    if len(moved) == items.nunique() * slots.nunique():
         return _contrast(rows, CONTROL, CONTROL_PLACEBO)
-    moved = (arms[0] - arms[1]).stack().dropna().rename("value").reset_index()
-    clusters = moved["item"].map(rows.drop_duplicates("item").set_index("item")["cluster"])
-    return cluster_mean(moved["value"].to_numpy(), clusters, wordings=moved["slot"])
+    cluster_of = rows.drop_duplicates("item").set_index("item")["cluster"]
+    return cluster_mean(moved.to_numpy(float), cluster_of[items].tolist(), wordings=slots.tolist())
 
 
 def content_findings(

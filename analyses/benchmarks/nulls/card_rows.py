@@ -53,9 +53,9 @@ from interp.superficiality import (
 from interp.superficiality.append import EDITS
 from interp.superficiality.concentration import other_clusters
 from interp.superficiality.direction_rows import AFTER_ITEMS, COUPLED_ITEMS
+from interp.superficiality.exchanges import DETAILED_PAIRS, exchanges_of
 from interp.superficiality.heads import choose_heads
 from interp.superficiality.measure import CAUSAL_ITEMS
-from interp.superficiality.mediation import DETAILED_PAIRS, exchanges_of
 from interp.superficiality.rank import RANKS_OF
 from interp.superficiality.representation import CONTENT, LAST, SHIFTS
 from interp.superficiality.residue import probe_directions
