@@ -38,7 +38,11 @@ KEPT = Path(__file__).parents[3] / "docs" / "rows" / "nulls" / "verdicts.parquet
 PLACEBOS, COPY = "placebo against placebo", "untrained copy"
 """Who is asked nothing."""
 
-N_ITEMS = 120
+N_ITEMS = 72
+
+PLACEBO_TEXTS = 20
+"""Wordings a side of placebo against placebo. With six the interval's half-width is .055 nats however
+many items are asked, and delta is .04: such a card says ``undetermined``."""
 
 REQUEST = ConditionSpec(
     name="request", description="placebos that pose as an instruction", bank="placebo"
@@ -112,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dataset", default="bbq")
     parser.add_argument("--items", type=int, default=N_ITEMS)
-    parser.add_argument("--texts", type=int, default=MIN_WORDINGS, help="wordings a side")
+    parser.add_argument(
+        "--texts", type=int, default=PLACEBO_TEXTS, help="wordings a side of the placebos"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of items, wordings and placebos")
     parser.add_argument("--out", type=Path, default=Path("runs/nulls/verdicts"))
     parser.add_argument("--into", type=Path, default=KEPT, help="the file of the rows")
@@ -123,18 +129,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     deadline = time.time() + asked.limit_seconds
     items = load_items(asked.dataset, limit=asked.items, seed=asked.seed, progress=False)
     place = asked.out / f"{asked.texts} texts"
+    both = (CORRECTED, PLACEBO)
+    controlled = (*both, CONTROL, CONTROL_PLACEBO)
     questions = {
-        PLACEBOS: (asked.model, REQUEST.name, (CORRECTED, PLACEBO, CONTROL, CONTROL_PLACEBO)),
-        COPY: (f"{UNTRAINED}{asked.model}", "instructed", (CORRECTED, PLACEBO)),
+        PLACEBOS: (asked.model, REQUEST.name, controlled, asked.texts),
+        COPY: (f"{UNTRAINED}{asked.model}", "instructed", both, MIN_WORDINGS),
     }
-    for of, (name, condition, sides) in questions.items():
+    for of, (name, condition, sides, n_texts) in questions.items():
         missing = read_items(
             name,
             condition,
             items,
             place / of,
             sides=sides,
-            n_texts=asked.texts,
+            n_texts=n_texts,
             seed=asked.seed,
             deadline=deadline,
         )
