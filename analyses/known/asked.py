@@ -18,6 +18,7 @@ from interp.known.asked_published import (
     CROSSES,
     OPENING,
     above_quarter,
+    below_quarter,
     bound_of,
     in_range,
     is_keyword,
@@ -66,12 +67,12 @@ def mean_fraction() -> rasp.SOp:
     fraction = _fraction(CROSSES, "fraction", "is_x")
     so_far = rasp.categorical(rasp.Map(named_fraction, fraction)).named("so_far")
     read = read_at(so_far, 2, "read")
-    own = rasp.numerical(rasp.Map(above_quarter, read)).named("centred")
-    return rasp.numerical(rasp.LinearSequenceMap(own, fraction, 0.25, 0.75)).named("mean")
-
-
-def _tens() -> rasp.SOp:
-    return rasp.Map(tens, rasp.tokens).named("tens")
+    above, below = (
+        rasp.numerical(rasp.Map(part, read)).named(name)
+        for name, part in (("above", above_quarter), ("below", below_quarter))
+    )
+    own = _sum(above, below, 1, -1, "centred")
+    return _sum(own, fraction, 0.25, 0.75, "mean")
 
 
 @builds

@@ -98,16 +98,21 @@ def named_fraction(fraction: float) -> str:
 
 
 def above_quarter(name: str) -> float:
-    """How far a named fraction is above 1/4."""
-    return int(name[1:]) / 100 - 0.25
+    """By how much a named fraction is above 1/4; 0 of one below."""
+    return max(int(name[1:]) / 100 - 0.25, 0.0)
+
+
+def below_quarter(name: str) -> float:
+    """By how much a named fraction is below 1/4; 0 of one above."""
+    return max(0.25 - int(name[1:]) / 100, 0.0)
 
 
 @asked_program(
     _CASE.format(3, "fraction of 'x' up to each position") + ", a mean of two positions; "
     + _TRACR.format("make_frac_prevs"),
     {
-        "is_x": [1, 2], "fraction": [2, 4], "so_far": [2], "read": [4], "centred": [4],
-        "mean": [4],
+        "is_x": [1, 2], "fraction": [2, 4], "so_far": [2], "read": [4], "above": [4],
+        "below": [4], "centred": [4], "mean": [4],
     },
     asks=CROSSES,
     notes=_LETTERS,
@@ -121,7 +126,11 @@ def mean_fraction(run: ProgramRun) -> None:
     fraction = run.set("fraction", _fraction(_is_one_of(run, "is_x", CROSSES)))
     so_far = run.set("so_far", [None, *map(named_fraction, fraction[1:])])
     read = run.set("read", from_position(so_far, 2))
-    own = run.set("centred", [0.0 if f is None else above_quarter(f) for f in read])
+    above, below = (
+        run.set(name, [0.0 if f is None else part(f) for f in read])
+        for name, part in (("above", above_quarter), ("below", below_quarter))
+    )
+    own = run.set("centred", [a - b for a, b in zip(above, below, strict=True)])
     run.set("mean", [0.25 * a + 0.75 * b for a, b in zip(own, fraction, strict=True)])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ N_SPLITS = 12
 EVERY = 17
 """Of the labelled sentences so many are passed over: every content, placebo and query in turn."""
 
-STATEMENTS = 12
+STATEMENTS = 8
 """Pairs of statements in each fold, one that the judge answers one way and one the other way."""
 
 SHIFTED = 16
@@ -96,7 +97,9 @@ class LabelledStates:
             LabelledText("-", int(y > 0), g, "toy") for y, g in zip(labels, groups, strict=True)
         ]
         facts = facts_of(self.model, texts, "mean_difference")
-        return fit_states(states, labels > 0, groups, facts, 3, 0, seed)
+        fewest = min(len({g for g, y in zip(groups, labels, strict=True) if y == side})
+                     for side in (1.0, -1.0))  # fmt: skip
+        return fit_states(states, labels > 0, groups, facts, min(3, fewest), 0, seed)
 
     def axes(
         self, rows: Sequence[int], method: FitMethod, labels: Tensor | None = None
@@ -203,12 +206,12 @@ def _fold(task: ToyTask, which: int) -> list[str]:
 
 
 def _splits(task: ToyTask) -> list[dict[str, float]]:
-    """Random halves of the contents of either label: contrasts that go with no label."""
+    """Random halves of the contents of either label, in either fold: contrasts that go with no label."""
     generator, found = rng(task.seed, "splits", task.name), []
     for _ in range(N_SPLITS):
         split: dict[str, float] = {}
-        for label in (1.0, -1.0):
-            own = [content for content, value in task.labels.items() if value == label]
+        for label, fold in product((1.0, -1.0), (0, 1)):
+            own = [content for content in _fold(task, fold) if task.labels.get(content) == label]
             for rank, k in enumerate(generator.permutation(len(own))):
                 split[own[k]] = 1.0 if rank % 2 else -1.0
         found.append(split)
