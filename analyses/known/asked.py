@@ -75,6 +75,10 @@ def mean_fraction() -> rasp.SOp:
     return _sum(own, fraction, 0.25, 0.75, "mean")
 
 
+def _tens() -> rasp.SOp:
+    return rasp.Map(tens, rasp.tokens).named("tens")
+
+
 @builds
 def trend_read() -> rasp.SOp:
     own = _tens()

@@ -105,10 +105,10 @@ def _parts(
     ask, note = (words[number % len(words)] for words in (task.asks, task.notes))
     asked, plain = (_run(task, word, item).values for word in (ask, note))
     start = margin(task, note, item)
-    moved = [
+    content, instruction = (
         margin(task, word, item, _of_content(task, values)) - start
         for word, values in ((note, asked), (ask, plain))
-    ]
+    )
     others = [d for d in donors if task.content(d) != task.content(item)]
     flag = float("nan")
     if others:
@@ -116,7 +116,7 @@ def _parts(
         shift = [_run(task, word, there).values for word in (ask, note)]
         values = {name: _shifted(plain[name], *(run[name] for run in shift)) for name in plain}
         flag = margin(task, note, item, _of_content(task, values)) - start
-    return margin(task, ask, item) - start, *moved, flag
+    return margin(task, ask, item) - start, content, instruction, flag
 
 
 def _of_content(task: AskedTask, values: Mapping[str, Sequence[Any]]) -> dict[str, dict[int, Any]]:

@@ -92,14 +92,23 @@ class LabelledStates:
     def direction(self, rows: Sequence[int], seed: int) -> DirectionStack:
         """The mean difference of some sentences, a vector per layer; the layer of the best AUC."""
         states = States(self.states.values[:, rows], self.states.layers, self.states.site)
-        labels, groups = self.labels[list(rows)], [self.contents[k] for k in rows]
+        labels, groups = self.labels[list(rows)], self._pairs(rows)
         texts = [
             LabelledText("-", int(y > 0), g, "toy") for y, g in zip(labels, groups, strict=True)
         ]
         facts = facts_of(self.model, texts, "mean_difference")
-        fewest = min(len({g for g, y in zip(groups, labels, strict=True) if y == side})
-                     for side in (1.0, -1.0))  # fmt: skip
-        return fit_states(states, labels > 0, groups, facts, min(3, fewest), 0, seed)
+        return fit_states(states, labels > 0, groups, facts, min(3, len(set(groups))), 0, seed)
+
+    def _pairs(self, rows: Sequence[int]) -> list[str]:
+        """Groups of sentences: a content of either label in each, so that every fold holds both."""
+        rank: dict[str, int] = {}
+        of_label: dict[float, int] = {}
+        for k in rows:
+            if self.contents[k] not in rank:
+                label = float(self.labels[k])
+                rank[self.contents[k]] = of_label[label] = of_label.get(label, -1) + 1
+        n = min(of_label.values()) + 1  # of unequal numbers the last group has more
+        return [str(min(rank[self.contents[k]], n - 1)) for k in rows]
 
     def axes(
         self, rows: Sequence[int], method: FitMethod, labels: Tensor | None = None
