@@ -70,13 +70,14 @@ def _is_one_of(run: ProgramRun, name: str, tokens: Sequence[str]) -> list[float]
     _CASE.format(4, "fraction of open minus close tokens") + "; "
     + _TRACR.format("make_pair_balance") + ", brackets of six kinds",
     {
-        "is_open": [1, 2], "is_close": [2], "open_fraction": [4], "close_fraction": [4],
+        "is_open": [1], "is_close": [2], "open_fraction": [4], "close_fraction": [4],
         "balance": [4],
     },
     asks=OPENING,
     notes=_LETTERS,
-    contents=(*CLOSING, "(", "["),
-    others=("i", "j"),
+    contents=(*CLOSING, "g", "h"),
+    others=(")", "]"),
+    end="}",
     value=True,
     answer="balance",
 )  # fmt: skip

@@ -30,7 +30,8 @@ def test_a_task_has_what_a_claim_takes_and_its_model_answers_as_the_program_does
         assert len(set(words)) >= MIN_WORDINGS
     to_change = [item for item in task.items if margin(task, task.notes[0], item) < 0]
     assert len({task.content(item) for item in to_change}) > MIN_CLUSTERS
-    assert len(to_change) < len(task.items)  # the others are donors
+    if name != "bracket_kinds":  # more close than open in all
+        assert len(to_change) < len(task.items)  # the others are donors
     model, _ = load_known(name, **NOISY)  # type: ignore[arg-type]
     prompts = [
         (words[k % 6], item)
