@@ -12,7 +12,7 @@ from pathlib import Path
 
 from analyses.known.files import write_compiled, write_trained
 from interp.known.arms import ARMS
-from interp.known.registry import PROGRAMS
+from interp.known.registry import ASKED_PROGRAMS, PROGRAMS
 from interp.known.stored import WEIGHTS
 from interp.known.trained import FOLDER
 from interp.known.trained_truth import TRUTHS
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training.add_argument("--truths", type=Path, default=TRUTHS, help="folder of the truth files")
     training.add_argument("--jobs", type=int, default=1, help="processes, one core each")
     asked = parser.parse_args(arguments)
-    known = PROGRAMS if asked.verb == "compile" else ARMS
+    known = {**PROGRAMS, **ASKED_PROGRAMS} if asked.verb == "compile" else ARMS
     unknown = [name for name in asked.names if name not in known]
     if unknown:
         parser.error(f"no {unknown[0]!r}; there are {', '.join(known)}")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tracr.compiler import compiling
 
-from analyses.known.programs import BUILD
+from analyses.known.asked import BUILD  # those of `programs` among them
 from interp.known.causal import BOS, Program
 
 Array: TypeAlias = npt.NDArray[np.float64]

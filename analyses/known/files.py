@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from analyses.known.training import places_of, train
 from analyses.known.truths import truth_of
 from interp.known.arms import ARMS, TrainedArm
-from interp.known.registry import PROGRAMS
+from interp.known.registry import program_of
 from interp.known.task import CONTENTS
 from interp.known.trained import N_SEEDS
 
@@ -32,7 +32,7 @@ def write_compiled(names: Sequence[str], folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        compiled = compile_program(PROGRAMS[name])
+        compiled = compile_program(program_of(name))
         tensors: dict[str, npt.NDArray[np.generic]] = {}
         for key, weight in compiled.weights.items():
             flat = weight.astype(np.float32).reshape(-1)

@@ -19,12 +19,12 @@ BUILD: dict[str, Callable[[], rasp.SOp]] = {}
 """By name of the program, what builds its last expression."""
 
 
-def _program(build: Callable[[], rasp.SOp]) -> Callable[[], rasp.SOp]:
+def builds(build: Callable[[], rasp.SOp]) -> Callable[[], rasp.SOp]:
     BUILD[build.__name__] = build
     return build
 
 
-def _read(sop: rasp.SOp, position: int, name: str) -> rasp.SOp:
+def read_at(sop: rasp.SOp, position: int, name: str) -> rasp.SOp:
     """The value of ``sop`` at one position, brought to every later one by a head."""
     there = rasp.Select(rasp.indices, rasp.indices, lambda k, q: k == position - 1)
     return rasp.Aggregate(there, sop).named(name)
@@ -37,18 +37,18 @@ def _rewritten(content: str, asked: str) -> str:
 # Published programs and tasks
 
 
-@_program
+@builds
 def copy_previous() -> rasp.SOp:
     return lib.shift_by(1, rasp.tokens).named("previous")
 
 
-@_program
+@builds
 def fraction_of_x() -> rasp.SOp:
     is_x = rasp.numerical(rasp.tokens == "x").named("is_x")
     return rasp.numerical(lib.make_frac_prevs(is_x)).named("fraction")
 
 
-@_program
+@builds
 def bracket_balance() -> rasp.SOp:
     opens, closes = (
         rasp.numerical(
@@ -59,18 +59,18 @@ def bracket_balance() -> rasp.SOp:
     return rasp.numerical(rasp.LinearSequenceMap(opens, closes, 1, -1)).named("balance")
 
 
-@_program
+@builds
 def histogram() -> rasp.SOp:
     same = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)
     return rasp.SelectorWidth(same).named("count")
 
 
-@_program
+@builds
 def count_of_a() -> rasp.SOp:
     return lib.make_count(rasp.tokens, "a").named("count")
 
 
-@_program
+@builds
 def detect_abc() -> rasp.SOp:
     is_c = (rasp.tokens == "c").named("is_c")
     b_before = lib.shift_by(1, (rasp.tokens == "b").named("is_b")).named("b_before")
@@ -79,7 +79,7 @@ def detect_abc() -> rasp.SOp:
     return (start & is_c).named("found")
 
 
-@_program
+@builds
 def trend() -> rasp.SOp:
     before = lib.shift_by(1, rasp.tokens).named("previous")
 
@@ -89,7 +89,7 @@ def trend() -> rasp.SOp:
     return rasp.SequenceMap(compare, rasp.tokens, before).named("trend")
 
 
-@_program
+@builds
 def frequency_class() -> rasp.SOp:
     same = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)
     count = rasp.SelectorWidth(same).named("count")
@@ -102,7 +102,7 @@ def frequency_class() -> rasp.SOp:
     return rasp.SequenceMap(classify, count, length).named("class")
 
 
-@_program
+@builds
 def drop_duplicate() -> rasp.SOp:
     before = lib.shift_by(1, rasp.tokens).named("previous")
     return rasp.SequenceMap(
@@ -113,20 +113,20 @@ def drop_duplicate() -> rasp.SOp:
 # Ways in which an instruction can act: instruction at 1, content at 2, something else at 3, end at 4
 
 
-@_program
+@builds
 def late_rewrite() -> rasp.SOp:
-    content, flag = _read(rasp.tokens, 2, "content"), _read(rasp.tokens, 1, "flag")
+    content, flag = read_at(rasp.tokens, 2, "content"), read_at(rasp.tokens, 1, "flag")
     return rasp.SequenceMap(_rewritten, content, flag).named("answer")
 
 
-@_program
+@builds
 def early_rewrite() -> rasp.SOp:
-    flag = _read(rasp.tokens, 1, "flag")
+    flag = read_at(rasp.tokens, 1, "flag")
     rewritten = rasp.SequenceMap(_rewritten, rasp.tokens, flag).named("rewritten")
-    return _read(rewritten, 2, "answer")
+    return read_at(rewritten, 2, "answer")
 
 
-@_program
+@builds
 def gated_by_position() -> rasp.SOp:
     armed = rasp.SequenceMap(
         lambda token, index: "flip" if (token, index) == ("flip", 0) else "plain",
@@ -134,25 +134,25 @@ def gated_by_position() -> rasp.SOp:
         rasp.indices,
     ).named("armed")
     flips = rasp.SelectorWidth(rasp.Select(armed, armed, lambda k, q: k == "flip")).named("flips")
-    content = _read(rasp.tokens, 2, "content")
+    content = read_at(rasp.tokens, 2, "content")
     return rasp.SequenceMap(
         lambda c, n: _rewritten(c, "flip" if n else "plain"), content, flips
     ).named("answer")
 
 
-@_program
+@builds
 def either_route() -> rasp.SOp:
-    direct = _read(rasp.tokens, 1, "direct")
-    relay = _read(rasp.tokens, 1, "relay")
-    relayed = _read(relay, 3, "relayed")
+    direct = read_at(rasp.tokens, 1, "direct")
+    relay = read_at(rasp.tokens, 1, "relay")
+    relayed = read_at(relay, 3, "relayed")
     flag = rasp.SequenceMap(
         lambda a, b: "flip" if "flip" in (a, b) else "plain", direct, relayed
     ).named("flag")
-    content = _read(rasp.tokens, 2, "content")
+    content = read_at(rasp.tokens, 2, "content")
     return rasp.SequenceMap(_rewritten, content, flag).named("answer")
 
 
-@_program
+@builds
 def sum_of_routes() -> rasp.SOp:
     asked = rasp.numerical(rasp.tokens == "flip").named("asked")
     there = rasp.Select(rasp.indices, rasp.indices, lambda k, q: k == 0)
@@ -163,26 +163,26 @@ def sum_of_routes() -> rasp.SOp:
     return rasp.numerical(rasp.LinearSequenceMap(large, small, 0.75, 0.25)).named("answer")
 
 
-@_program
+@builds
 def decodable_unused() -> rasp.SOp:
-    content, flag = _read(rasp.tokens, 2, "content"), _read(rasp.tokens, 1, "flag")
+    content, flag = read_at(rasp.tokens, 2, "content"), read_at(rasp.tokens, 1, "flag")
     return rasp.SequenceMap(lambda c, f: c, content, flag).named("answer")
 
 
-@_program
+@builds
 def instruction_ignored() -> rasp.SOp:
-    return rasp.Map(lambda c: c, _read(rasp.tokens, 2, "content")).named("answer")
+    return rasp.Map(lambda c: c, read_at(rasp.tokens, 2, "content")).named("answer")
 
 
-@_program
+@builds
 def instruction_backfires() -> rasp.SOp:
-    content, flag = _read(rasp.tokens, 2, "content"), _read(rasp.tokens, 1, "flag")
+    content, flag = read_at(rasp.tokens, 2, "content"), read_at(rasp.tokens, 1, "flag")
     return rasp.SequenceMap(lambda c, f: "a" if f == "say_b" else c, content, flag).named("answer")
 
 
-@_program
+@builds
 def relayed_flag() -> rasp.SOp:
-    carried = _read(rasp.tokens, 1, "carried")
-    flag = _read(carried, 2, "flag")
-    content = _read(rasp.tokens, 2, "content")
+    carried = read_at(rasp.tokens, 1, "carried")
+    flag = read_at(carried, 2, "flag")
+    content = read_at(rasp.tokens, 2, "content")
     return rasp.SequenceMap(_rewritten, content, flag).named("answer")

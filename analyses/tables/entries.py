@@ -28,12 +28,18 @@ from analyses.tables import markdown
 from analyses.tables.cards import CARDS, card_rows, cards
 from analyses.tables.nulls import null_card_verdicts, null_rows, null_verdicts
 from analyses.tables.runs import ROWS, Kept
+from analyses.tables.scorecards import (
+    known_arms_directions,
+    known_arms_verdicts,
+    known_card_shares,
+    known_direction_verdicts,
+    known_programs_verdicts,
+    known_verdicts,
+)
 from analyses.tables.validity import (
     estimates,
     known_arms,
-    known_arms_verdicts,
     known_backup,
-    known_card_shares,
     known_cells,
     known_directions,
     known_edges,
@@ -42,7 +48,6 @@ from analyses.tables.validity import (
     known_trained_directions,
     known_trained_edges,
     known_trained_places,
-    known_verdicts,
     screens,
 )
 from analyses.totals import claim_of
@@ -352,7 +357,11 @@ TABLES: dict[str, Entry] = {
     "known-trained-places": Entry((), lambda _: known_trained_places()),
     "known-trained-edges": Entry((), lambda _: known_trained_edges()),
     "known-trained-directions": Entry((), lambda _: known_trained_directions()),
-    "known-verdicts": Entry((), lambda _: known_verdicts()),
+    "known-compiled-verdicts": Entry((), lambda _: known_verdicts("compiled")),
+    "known-verdicts": Entry((), lambda _: known_verdicts("trained")),
+    "known-programs-verdicts": Entry((), lambda _: known_programs_verdicts()),
+    "known-direction-verdicts": Entry((), lambda _: known_direction_verdicts()),
+    "known-arms-directions": Entry((), lambda _: known_arms_directions()),
     "known-arms-verdicts": Entry((), lambda _: known_arms_verdicts()),
     "known-card-shares": Entry((), lambda _: known_card_shares()),
     "estimates": Entry((), lambda _: estimates()),

@@ -10,8 +10,6 @@ import pandas as pd
 from analyses.benchmarks.attribution import KEPT as ESTIMATES
 from analyses.benchmarks.attribution import TOP, summary
 from analyses.benchmarks.known.measure import DIRECTIONS, EDGES, KEPT, NODES
-from analyses.benchmarks.known.scorecards import CARD_SHARES, confusion, share_errors
-from analyses.benchmarks.known.scorecards import ROWS as SCORECARDS
 from analyses.benchmarks.known.trained import DIRECTIONS as TRAINED_DIRECTIONS
 from analyses.benchmarks.known.trained import EDGES as TRAINED_EDGES
 from analyses.benchmarks.known.trained import FIDELITY, SHARES
@@ -192,41 +190,6 @@ def known_trained_directions() -> str:
             }
         )
     return markdown.table(pd.DataFrame(found))
-
-
-def known_verdicts() -> str:
-    """Verdicts of scorecards across, truths down, numbers of trained models."""
-    rows = pd.read_parquet(KEPT / SCORECARDS)
-    rows = rows[rows["localised"]]
-    return markdown.table(confusion(rows).reset_index().rename_axis(None, axis=1))
-
-
-def known_arms_verdicts() -> str:
-    """What the card says of every arm."""
-    rows = pd.read_parquet(KEPT / SCORECARDS)
-    rows = rows[rows["question"] == "asked"]
-    found = []
-    for arm, part in rows.groupby("arm", sort=False):
-        said = part["verdict"].value_counts()
-        found.append(
-            {
-                "arm": arm,
-                "truth": part["truth"].iloc[0],
-                "exchanges trained": "yes" if part["localised"].iloc[0] else "no",
-                "verdicts": ", ".join(f"{n} {name}" for name, n in said.items()),
-                **{name: markdown.number(part[name].mean(), 2) for name in CARD_SHARES},
-            }
-        )
-    return markdown.table(pd.DataFrame(found))
-
-
-def known_card_shares() -> str:
-    """Planted content shares and the card's."""
-    table = share_errors(pd.read_parquet(KEPT / SCORECARDS)).reset_index()
-    numbers = table.columns.drop("models")
-    for name in numbers:
-        table[name] = [markdown.number(value, 2 if name == "alpha" else 3) for value in table[name]]
-    return markdown.table(table)
 
 
 def estimates() -> str:

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from interp.lazy import attach
 
 if TYPE_CHECKING:
+    from interp.known.asked import asked_task
+    from interp.known.asked_task import AskedTask
+    from interp.known.asked_truth import AskedTruth, asked_truth
     from interp.known.causal import Program
     from interp.known.load import load_known, names
     from interp.known.task import ToyTask
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from interp.known.truth import Truth, TruthEdge, TruthNode, Variable
 
 __all__ = [
+    "AskedTask",
+    "AskedTruth",
     "Program",
     "ToyTask",
     "TrainedTruth",
@@ -20,6 +25,8 @@ __all__ = [
     "TruthEdge",
     "TruthNode",
     "Variable",
+    "asked_task",
+    "asked_truth",
     "load_known",
     "load_trained",
     "names",

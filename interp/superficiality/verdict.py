@@ -120,8 +120,16 @@ def _of_behaviour(row: Finding, p: float) -> CardVerdict | None:
             "One sign in all metrics, with an interval of the primary one that excludes 0, would have "
             "left an effect to explain.",
         )
+    delta = float(table["delta"].iloc[0])
+    if delta > 0 and equivalence(first, delta).p < ALPHA:  # also where it excludes 0
+        return CardVerdict(
+            NO_EFFECT,
+            2,
+            f"the 90 % interval of B, {first.estimate:.3f} nats, lies inside ±{delta:.3f}",
+            "A B beyond that, whose interval excludes 0, would have been an effect.",
+        )
     if not claimed:
-        return _null(first, float(table["delta"].iloc[0]), p)
+        return _undetermined(first, delta, p)
     if first.estimate < 0:
         return CardVerdict(
             BACKFIRES,
@@ -141,14 +149,7 @@ def _too_few(effect: Interval) -> str:
     return ""
 
 
-def _null(effect: Interval, delta: float, p: float) -> CardVerdict:
-    if delta > 0 and equivalence(effect, delta).p < ALPHA:
-        return CardVerdict(
-            NO_EFFECT,
-            2,
-            f"the 90 % interval of B, {effect.estimate:.3f} nats, lies inside ±{delta:.3f}",
-            "A B whose interval excludes 0 would have been an effect.",
-        )
+def _undetermined(effect: Interval, delta: float, p: float) -> CardVerdict:
     half = (effect.high - effect.low) / 2
     said = (
         f"B is {effect}, which contains 0"

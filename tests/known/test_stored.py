@@ -5,13 +5,14 @@ import json
 import pytest
 
 from interp.known import names
-from interp.known.registry import PROGRAMS
+from interp.known.asked import ASKED
+from interp.known.registry import program_of
 from interp.known.stored import WEIGHTS, load_card
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [*names(), *ASKED])
 def test_a_card_says_of_the_program_what_its_module_says(name: str) -> None:
-    card, program = load_card(name), PROGRAMS[name]
+    card, program = load_card(name), program_of(name)
     for field in (
         "name", "description", "source", "layout", "inputs", "answer", "positions", "backups",
         "shares",
@@ -25,5 +26,8 @@ def test_a_card_says_of_the_program_what_its_module_says(name: str) -> None:
 
 def test_weights_are_small_and_nothing_else_lies_there() -> None:
     files = sorted(path.name for path in WEIGHTS.iterdir())
-    assert files == sorted(f"{name}.{kind}" for name in names() for kind in ("json", "safetensors"))
-    assert sum((WEIGHTS / file).stat().st_size for file in files) < 200_000
+    every, kinds = (*names(), *ASKED), ("json", "safetensors")
+    assert files == sorted(f"{name}.{kind}" for name in every for kind in kinds)
+    for own in (names(), tuple(ASKED)):
+        sizes = [(WEIGHTS / file).stat().st_size for file in files if file.split(".")[0] in own]
+        assert sum(sizes) < 200_000

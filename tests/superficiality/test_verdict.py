@@ -67,6 +67,7 @@ READ_OFF = [row(names.CONTENT_EDGES, SMALL), row(names.OTHER_EDGES, LARGE)]
         (behaviour((0.5, 0.3, 0.7), (-0.1, -0.2, 0.1)), [], "metric-dependent", 1),
         (behaviour((0.0, -0.1, 0.1), (-0.3, -0.5, -0.1)), [], "metric-dependent", 1),
         (behaviour((0.0, -0.02, 0.02), delta=0.1), [], "no effect to explain", 2),
+        (behaviour((-0.01, -0.02, -0.005), delta=0.1), [], "no effect to explain", 2),
         (behaviour((0.1, -0.2, 0.4), delta=0.1), [], "undetermined", 2),
         (behaviour((0.1, -0.2, 0.4)), [], "undetermined", 2),
         (behaviour((0.5, 0.3, 0.7), texts=(2, 2)), [], "undetermined", 2),
