@@ -153,7 +153,7 @@ def cell_effects(result: SweepResult, cell: int) -> go.Figure:
     Raises:
         InterpError: several metrics, or no such cell.
     """
-    if not 0 <= cell < len(result.index_df):
+    if isinstance(cell, bool) or not 0 <= cell < len(result.index_df):
         raise InterpError(f"no cell {cell}: the sweep has 0..{len(result.index_df) - 1}")
     frame = result.to_dataframe()
     n = len(result.pair_labels)

@@ -87,6 +87,8 @@ def test_a_cells_bars_are_its_effects_by_pair(tiny_model: Any) -> None:
     assert list(figure.data[0].y) == pytest.approx(sorted(effect))
     with pytest.raises(InterpError, match="no cell 4"):
         cell_effects(result, 4)
+    with pytest.raises(InterpError, match="no cell True"):
+        cell_effects(result, True)
 
 
 def test_refusals() -> None:
