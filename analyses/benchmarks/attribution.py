@@ -45,6 +45,7 @@ from interp.models.wrapped import wrapped_logits
 from interp.patching import SweepResult, SweepSite, attribute, plan_sweep, screen, sweep
 from interp.patching.exact_softmax import SOFTMAX_SITES
 from interp.prompts import PromptPair, make_pair
+from interp.runs.atomic import atomic_path
 from interp.stats import FloatArray
 
 KEPT = Path(__file__).parents[2] / "docs" / "rows" / "attribution"
@@ -323,9 +324,8 @@ def _has(rows: pd.DataFrame, number: int, sites: Sequence[str], method: str) -> 
 def _write(rows: pd.DataFrame, path: Path) -> None:
     """Whole or not at all: a run may be ended at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    rows.to_parquet(part, index=False)
-    part.replace(path)
+    with atomic_path(path) as temporary:
+        rows.to_parquet(temporary, index=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

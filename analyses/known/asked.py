@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from tracr.compiler import lib
 from tracr.rasp import rasp
 
-from analyses.known.programs import BUILD, builds, read_at
+from analyses.known.programs import BUILD, builds, number_at, read_at
 from interp.known.asked_published import (
     A_WORDS,
     B_WORDS,
@@ -163,16 +163,11 @@ def unread_answer() -> rasp.SOp:
     return rasp.SequenceMap(lambda c, f: c, held, flag).named("answer")
 
 
-def _number_at(values: rasp.SOp, position: int, name: str) -> rasp.SOp:
-    there = rasp.Select(rasp.indices, rasp.indices, lambda k, q: k == position - 1)
-    return rasp.numerical(rasp.Aggregate(there, values, default=0)).named(name)
-
-
 def _share_program(share: float) -> Callable[[], rasp.SOp]:
     def build() -> rasp.SOp:
         moved = _changed(moved_concept)
         read = {
-            name: _number_at(
+            name: number_at(
                 rasp.numerical(rasp.Map(lambda c, name=name: holds(c, name), moved)).named(name),
                 2,
                 f"read_{name}",
@@ -180,7 +175,7 @@ def _share_program(share: float) -> Callable[[], rasp.SOp]:
             for name in HELD
         }
         on = rasp.numerical(rasp.Map(lambda a: float(a == "on"), _asked_for())).named("on")
-        bias = _number_at(on, 1, "bias")
+        bias = number_at(on, 1, "bias")
         own = _sum(read["yes"], read["no"], 1, -1, "own")
         effect = _sum(read["moved"], bias, 2 * share, 2 * (1 - share), "effect")
         return _sum(own, effect, 1, 1, "answer")

@@ -26,8 +26,16 @@ def builds(build: Callable[[], rasp.SOp]) -> Callable[[], rasp.SOp]:
 
 def read_at(sop: rasp.SOp, position: int, name: str) -> rasp.SOp:
     """The value of ``sop`` at one position, brought to every later one by a head."""
-    there = rasp.Select(rasp.indices, rasp.indices, lambda k, q: k == position - 1)
-    return rasp.Aggregate(there, sop).named(name)
+    return rasp.Aggregate(_at(position), sop).named(name)
+
+
+def number_at(sop: rasp.SOp, position: int, name: str) -> rasp.SOp:
+    """The same of a number."""
+    return rasp.numerical(rasp.Aggregate(_at(position), sop, default=0)).named(name)
+
+
+def _at(position: int) -> rasp.Selector:
+    return rasp.Select(rasp.indices, rasp.indices, lambda k, q: k == position - 1)
 
 
 def _rewritten(content: str, asked: str) -> str:
@@ -155,11 +163,7 @@ def either_route() -> rasp.SOp:
 @builds
 def sum_of_routes() -> rasp.SOp:
     asked = rasp.numerical(rasp.tokens == "flip").named("asked")
-    there = rasp.Select(rasp.indices, rasp.indices, lambda k, q: k == 0)
-    large, small = (
-        rasp.numerical(rasp.Aggregate(there, asked, default=0)).named(name)
-        for name in ("large", "small")
-    )
+    large, small = (number_at(asked, 1, name) for name in ("large", "small"))
     return rasp.numerical(rasp.LinearSequenceMap(large, small, 0.75, 0.25)).named("answer")
 
 

@@ -25,7 +25,6 @@ from analyses.demo.tables import DemoResult
 from analyses.direction.tables import DirectionResult
 from analyses.report.claims import Claim
 from analyses.tables import markdown
-from analyses.tables.cards import CARDS, card_rows, cards
 from analyses.tables.nulls import null_card_verdicts, null_rows, null_verdicts
 from analyses.tables.runs import ROWS, Kept
 from analyses.tables.scorecards import (
@@ -367,8 +366,6 @@ TABLES: dict[str, Entry] = {
     "estimates": Entry((), lambda _: estimates()),
     "screens": Entry((), lambda _: screens()),
     "placebo-kinds": Entry((), placebo_kinds),
-    "cards": Entry(tuple(CARDS), cards),
-    "card-rows": Entry(tuple(CARDS), card_rows),
     "transfer": Entry(("transfer",), transfer),
     "transfer-words": Entry(("transfer",), partial(transfer, reader="bag of words")),
     "steering": Entry(("steer",), steering),

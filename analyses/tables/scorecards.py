@@ -7,8 +7,9 @@ import pandas as pd
 from analyses.benchmarks.known.direction_scorecards import ROWS as DIRECTIONS
 from analyses.benchmarks.known.direction_scorecards import SHOWN
 from analyses.benchmarks.known.measure import KEPT
-from analyses.benchmarks.known.scorecards import CARD_SHARES, confusion, share_errors
+from analyses.benchmarks.known.scorecards import CARD_SHARES, share_errors
 from analyses.benchmarks.known.scorecards import ROWS as SCORECARDS
+from analyses.benchmarks.known.suite import confusion
 from analyses.tables import markdown
 from interp.known.registry import program_of
 

@@ -30,6 +30,7 @@ from interp.stats import FloatArray, interval_columns, require_columns, rng
 from interp.superficiality.concentration import additive, other_clusters
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import PairedRuns, moved_against, percent, share_finding
+from interp.superficiality.pairs import clusters_of, item_of
 from interp.superficiality.routes import MeasuredRuns
 from interp.superficiality.sides import CONTENT_SPANS, Sides, activations, metrics_of
 
@@ -58,18 +59,17 @@ def measure_heads(model: TransformerBridge, pairs: Sequence[PromptPair]) -> pd.D
         InterpError: see :func:`interp.patching.attribute`.
     """
     frames = []
-    for number, pair in enumerate(pairs):
+    for number, (pair, cluster) in enumerate(zip(pairs, clusters_of(pairs), strict=True)):
         metric = next(iter(metrics_of(pair)))
         found = attribute(model, [pair], sites=["z"], metric=metric, progress=False)["z"]
         estimates = found.effect()[..., 0].double().numpy()
         layers, heads = np.indices(estimates.shape)
         total = float(found.source_baseline[0] - found.baseline[0])
-        item = pair.item
         frames.append(
             pd.DataFrame(
                 {
-                    "item": f"pair {number}" if item is None else item.id,
-                    "cluster": f"pair {number}" if item is None else item.cluster,
+                    "item": item_of(pair, number),
+                    "cluster": cluster,
                     "slot": pair.wording,
                     "layer": layers.ravel(),
                     "head": heads.ravel(),

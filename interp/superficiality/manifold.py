@@ -36,6 +36,7 @@ from interp.prompts import PromptPair
 from interp.stats import FloatArray, require_columns
 from interp.superficiality.concentration import other_clusters
 from interp.superficiality.finding import HealthCheck
+from interp.superficiality.pairs import clusters_of, folds_of, item_of
 from interp.superficiality.routes import prepare
 from interp.superficiality.sides import CONTENT_SPANS, residual_names, residual_states
 from interp.superficiality.thresholds import OFF_MANIFOLD
@@ -80,12 +81,11 @@ def measure_manifold(
     """
     if not 0 <= place <= int(model.cfg.n_layers):
         raise InterpError(f"place {place}: the model has places 0 to {model.cfg.n_layers}")
-    names = [f"pair {k}" if p.item is None else p.item.cluster for k, p in enumerate(pairs)]
-    names = names if clusters is None else list(clusters)
+    names = clusters_of(pairs, clusters)
     others = other_clusters(names)
     read = [_states(model, pair, place, vector is None, content) for pair in pairs]
     found: list[dict[str, tuple[FloatArray, FloatArray]]] = []
-    fold = _folds(names)
+    fold = folds_of(names)
     for number, (pair, own, donors) in enumerate(zip(pairs, read, others, strict=True)):
         # held out as the pair itself is, where there is another cluster in its fold
         alike = [k for k in donors if fold[k] == fold[number]] or donors
@@ -103,8 +103,7 @@ def spread(pairs: Sequence[PromptPair], n: int = MANIFOLD_PAIRS) -> list[PromptP
     """Some pairs, of as many clusters as there are: the first of each, then the second ones."""
     seen: dict[str, int] = {}
     ranks = []
-    for k, pair in enumerate(pairs):
-        name = f"pair {k}" if pair.item is None else pair.item.cluster
+    for k, name in enumerate(clusters_of(pairs)):
         seen[name] = seen.get(name, -1) + 1
         ranks.append((seen[name], k))
     return [pairs[k] for _, k in sorted(ranks)[:n]]
@@ -168,12 +167,6 @@ def _along(
     return now, kept[0]
 
 
-def _folds(clusters: Sequence[str]) -> list[int]:
-    """Every second cluster is in the other fold."""
-    number = {name: k for k, name in enumerate(dict.fromkeys(clusters))}
-    return [number[name] % 2 for name in clusters]
-
-
 def _array(states: Float[Tensor, "row d_model"]) -> FloatArray:
     return np.asarray(states.double().cpu().numpy())
 
@@ -184,7 +177,7 @@ def _table(
     found: Sequence[Mapping[str, tuple[FloatArray, FloatArray]]],
 ) -> pd.DataFrame:
     """Every fold of clusters against the covariance of the other one's placebo states."""
-    folds, rows = _folds(clusters), []
+    folds, rows = folds_of(clusters), []
     for fold in (0, 1):
         own = [k for k in range(len(pairs)) if folds[k] == fold]
         fitted = np.concatenate([found[k][PLACEBO][0] for k in range(len(pairs)) if k not in own])
@@ -202,10 +195,9 @@ def _table(
             for part in (0, 1)
         ]
         for (k, kind), (distance, norm) in numbers.items():
-            item = pairs[k].item
             beyond = [float((x > b).mean()) for x, b in zip((distance, norm), bounds, strict=True)]
             rows.append(
-                (f"pair {k}" if item is None else item.id, clusters[k], pairs[k].wording, kind,
+                (item_of(pairs[k], k), clusters[k], pairs[k].wording, kind,
                  len(distance), float(distance.mean()), float(norm.mean()), *beyond)
             )  # fmt: skip
     return pd.DataFrame(rows, columns=list(MANIFOLD))
@@ -229,7 +221,7 @@ def manifold_check(table: pd.DataFrame) -> HealthCheck:
         "off the manifold",
         max(far, large),
         bool(max(far, large) <= OFF_MANIFOLD),
-        f"{far:.0%} of the patched states are farther off and {large:.0%} larger behind the next layer "
-        f"than {PERCENTILE} % of placebo states (with another item's value {other:.0%} and "
-        f"{other_large:.0%})".replace("%", " %").replace("  %", " %"),
+        f"{100 * far:.0f} % of the patched states are farther off and {100 * large:.0f} % larger behind "
+        f"the next layer than {PERCENTILE} % of placebo states (with another item's value "
+        f"{100 * other:.0f} % and {100 * other_large:.0f} %)",
     )

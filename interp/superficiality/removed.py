@@ -33,8 +33,9 @@ from interp.stats import (
 from interp.superficiality.concentration import other_clusters
 from interp.superficiality.finding import Finding, HealthCheck
 from interp.superficiality.paired import percent
+from interp.superficiality.pairs import clusters_of, item_of
 from interp.superficiality.states import PLACES, RUNS
-from interp.superficiality.subspaces import clusters_of, direction_axes
+from interp.superficiality.subspaces import direction_axes
 
 REMOVED = "representation, shared shift removed"
 
@@ -88,10 +89,9 @@ def measure_removed(
         for k, pair in enumerate(pairs):
             shared = torch.nn.functional.normalize(request[donors[k]].mean(0), dim=-1)
             left = moral[k] - (shared @ moral[k]) * shared
-            item = f"pair {k}" if pair.item is None else pair.item.id
             scale = of_layer[layer].scale
             numbers = [float(x @ vector) / scale for x in (moral[k], left)]
-            rows.append((item, names[k], pair.wording, layer, layer == best, *numbers))
+            rows.append((item_of(pair, k), names[k], pair.wording, layer, layer == best, *numbers))
     return pd.DataFrame(rows, columns=list(REMOVALS))
 
 

@@ -31,8 +31,9 @@ from interp.errors import InterpError
 from interp.prompts import PromptPair, TokenizedPrompt
 from interp.stats import cluster_mean, max_t, random_wordings, require_columns
 from interp.superficiality.finding import Finding, HealthCheck
+from interp.superficiality.pairs import clusters_of, item_of
 from interp.superficiality.sides import CONTENT_SPANS
-from interp.superficiality.subspaces import clusters_of, direction_axes
+from interp.superficiality.subspaces import direction_axes
 
 REPRESENTATION = "representation"
 NEGATED = "representation, negated"
@@ -84,13 +85,18 @@ def measure_representation(
         read.append(_by_position(model, prompts[index], dots / scales[:, None], content))
     rows = []
     for k, (pair, cluster) in enumerate(zip(pairs, clusters_of(pairs, clusters), strict=True)):
-        item = f"pair {k}" if pair.item is None else pair.item.id
         source, destination = read[2 * k], read[2 * k + 1]
         for position in source:
             shift = (source[position] - destination[position]).tolist()
             for (name, one), value in zip(cells, shift, strict=True):
                 is_own = name == direction.site and one.layer == best
-                unit = (item, cluster, pair.wording, _placement(pair, content), position)
+                unit = (
+                    item_of(pair, k),
+                    cluster,
+                    pair.wording,
+                    _placement(pair, content),
+                    position,
+                )
                 rows.append((*unit, name, one.layer, is_own, value))
     return pd.DataFrame(rows, columns=list(SHIFTS))
 

@@ -54,6 +54,7 @@ from interp.patching.patched import MAX_BYTES
 from interp.patching.plan import require_site
 from interp.patching.sites import SweepMethod
 from interp.prompts import PromptPair, require_runnable
+from interp.superficiality.pairs import clusters_of, item_of
 from interp.superficiality.sides import (
     CONTENT_SPANS,
     Sides,
@@ -229,7 +230,7 @@ class MeasuredRuns:
         if clusters is not None and len(clusters) != len(pairs):
             raise InterpError(f"{len(clusters)} clusters for {len(pairs)} pairs: give one per pair")
         self.sides = [prepare(model, pair, content) for pair in pairs]
-        self._model, self._clusters = model, clusters
+        self._model, self._clusters = model, clusters_of(pairs, clusters)
         self._readings = [r for sides in self.sides for r in (sides.placebo, sides.corrected)]
         self._runs = PatchedRuns.of_readings(
             model, self._readings, method=method, max_bytes=max_bytes
@@ -272,9 +273,7 @@ class MeasuredRuns:
         pair = self.sides[run // 2].pair
         metrics = metrics_of(pair)
         values = evaluate_metrics(metrics, logits, pair)
-        item = f"pair {run // 2}" if pair.item is None else pair.item.id
-        own = item if pair.item is None else pair.item.cluster
-        cluster = own if self._clusters is None else self._clusters[run // 2]
+        item, cluster = item_of(pair, run // 2), self._clusters[run // 2]
         context = "" if pair.item is None else pair.item.context_condition
         return [
             (item, cluster, context, pair.wording, name, layer, metric, float(value))

@@ -44,6 +44,7 @@ from interp.errors import InterpError
 from interp.patching.branches import Reading
 from interp.prompts import PromptPair
 from interp.stats import rng
+from interp.superficiality.pairs import clusters_of, folds_of
 from interp.superficiality.readable import READ_PAIRS, Parts, ReadFits
 from interp.superficiality.routes import prepare
 from interp.superficiality.sides import CONTENT_SPANS, Sides, residual_states
@@ -213,23 +214,15 @@ def fit_subspaces(
     )
 
 
-def clusters_of(pairs: Sequence[PromptPair], clusters: Sequence[str] | None) -> list[str]:
-    """The clusters of pairs: those given, else their items', else each its own."""
-    if clusters is not None:
-        return list(clusters)
-    return [f"pair {k}" if p.item is None else p.item.cluster for k, p in enumerate(pairs)]
-
-
 def oracle_groups(clusters: Sequence[str], wordings: Sequence[str]) -> list[int]:
     """Four groups of pairs, 2 x halves of the clusters + halves of the wordings.
 
     Group g is fitted on group 3 - g, which shares neither clusters nor wordings with it; with a single
     wording there are two groups, 0 and 2, and other items alone can be asked for.
     """
-    fold = {name: k % 2 for k, name in enumerate(dict.fromkeys(clusters))}
     slots = list(dict.fromkeys(wordings))
     half = {name: int(k >= (len(slots) + 1) // 2) for k, name in enumerate(slots)}
-    return [2 * fold[c] + half[w] for c, w in zip(clusters, wordings, strict=True)]
+    return [2 * fold + half[w] for fold, w in zip(folds_of(clusters), wordings, strict=True)]
 
 
 def positions_of(sides: Sides, rows: PairRows) -> Int[Tensor, " row"]:

@@ -3,22 +3,18 @@
     python -m analyses.benchmarks.known.direction_scorecards --names deep wrong_direction --seeds 3
 
 Rows are computed by :mod:`analyses.benchmarks.known.card_directions` from the model and its task alone;
-:func:`scored` opens the truth afterwards. The file is written as that of the other scorecards.
+:func:`scored` opens the truth afterwards.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from analyses.benchmarks.known.card_directions import measure_direction
 from analyses.benchmarks.known.cards import ask_trained, asked_behaviour
-from analyses.benchmarks.known.measure import KEPT
-from analyses.benchmarks.known.scorecards import confusion, write_rows
+from analyses.benchmarks.known.suite import confusion, run_suite
 from interp.known import load_trained, open_truth, trained_names
 from interp.known.arms import ARMS, DEEP, NOT_VALID, SUPERFICIAL
 from interp.known.trained import N_SEEDS
@@ -91,16 +87,13 @@ def direction_truth(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute all cards, open the truths, write the rows as they come, and print the matrix."""
-    parser = argparse.ArgumentParser(description="rule 5 on trained models of known truth")
-    parser.add_argument("--names", nargs="*", default=trained_names(), help="all by default")
-    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="models of each")
-    parser.add_argument("--into", type=Path, default=KEPT, help="folder of the rows")
-    asked = parser.parse_args(arguments)
-    asked.into.mkdir(parents=True, exist_ok=True)
-    for name in tqdm(asked.names, desc="directions"):
-        found = scored(name, cards_of(name, range(asked.seeds)))
-        write_rows(asked.into / ROWS, found, trained_names())
-    rows = pd.read_parquet(asked.into / ROWS)
+    rows = run_suite(
+        "rule 5 on trained models of known truth",
+        ROWS,
+        trained_names(),
+        lambda name, seeds: scored(name, cards_of(name, seeds)),
+        arguments,
+    )
     print(pd.crosstab([rows["arm"], rows["truth"]], rows["verdict"]).to_string(), end="\n\n")
     print(confusion(rows[rows["localised"]]).to_string())
 

@@ -4,21 +4,17 @@
     python -m analyses.benchmarks.known.scorecards --seeds 1   # a tenth
 
 Cards are computed by :mod:`analyses.benchmarks.known.cards`, from the model and its task alone;
-:func:`scored` opens the truth afterwards. The rows of each program and arm are written when its last
-model is done, those of others in the file are kept: a suite that was cut short goes on with ``--names``.
+:func:`scored` opens the truth afterwards.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from analyses.benchmarks.known.cards import compiled_cards, trained_cards
-from analyses.benchmarks.known.measure import KEPT
+from analyses.benchmarks.known.suite import confusion, run_suite
 from interp.known import open_truth, trained_names
 from interp.known.arms import ARMS, NOT_VALID, TrainedArm
 from interp.known.asked import ASKED
@@ -122,12 +118,6 @@ def _truth_of_judges(arm: TrainedArm) -> str:
     return "" if any(moved) else NO_EFFECT
 
 
-def confusion(rows: pd.DataFrame) -> pd.DataFrame:
-    """Truths down, verdicts across, numbers of cards."""
-    own = rows[rows["truth"] != ""]
-    return pd.crosstab(own["truth"], own["verdict"])
-
-
 def share_errors(rows: pd.DataFrame) -> pd.DataFrame:
     """Per kind of model and planted share: mean estimates, and mean |estimate - alpha| both ways."""
     own = rows[rows["localised"] & rows["alpha"].notna() & (rows["question"] == "asked")]
@@ -139,28 +129,15 @@ def share_errors(rows: pd.DataFrame) -> pd.DataFrame:
     return table.assign(models=by_alpha.size())
 
 
-def write_rows(path: Path, rows: pd.DataFrame, order: Sequence[str]) -> None:
-    """Put rows of some arms in the place of those that the file has of them."""
-    if path.is_file():
-        kept = pd.read_parquet(path)
-        rows = pd.concat([kept[~kept["arm"].isin(rows["arm"])], rows])
-    place = rows["arm"].map({name: k for k, name in enumerate(order)})
-    rows = rows.assign(place=place).sort_values("place", kind="stable").drop(columns="place")
-    rows.to_parquet(path, index=False)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute all cards, open the truths, write the rows as they come, and print the tables."""
-    parser = argparse.ArgumentParser(description="scorecards of models of known truth")
-    parser.add_argument("--names", nargs="*", default=suite_names(), help="all by default")
-    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="models of each")
-    parser.add_argument("--into", type=Path, default=KEPT, help="folder of the rows")
-    asked = parser.parse_args(arguments)
-    asked.into.mkdir(parents=True, exist_ok=True)
-    for name in tqdm(asked.names, desc="scorecards"):
-        found = scored(name, cards_of(name, range(asked.seeds)))
-        write_rows(asked.into / ROWS, found, suite_names())
-    rows = pd.read_parquet(asked.into / ROWS)
+    rows = run_suite(
+        "scorecards of models of known truth",
+        ROWS,
+        suite_names(),
+        lambda name, seeds: scored(name, cards_of(name, seeds)),
+        arguments,
+    )
     by_arm = pd.crosstab([rows["question"], rows["arm"], rows["truth"]], rows["verdict"])
     for table in (by_arm, confusion(rows[rows["localised"]]), share_errors(rows).round(3)):
         print(table.to_string(), end="\n\n")

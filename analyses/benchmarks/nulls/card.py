@@ -34,6 +34,7 @@ from analyses.benchmarks.nulls.card_rows import (
 from analyses.benchmarks.nulls.card_sets import DataSet, Plant, Route, fit_random
 from analyses.benchmarks.nulls.sentences import random_model, spread
 from interp.directions import DirectionStack
+from interp.runs.atomic import atomic_path
 from interp.stats import ALPHA
 from interp.superficiality import Finding, Scorecard
 from interp.superficiality.subspaces import PlaceAxes, direction_axes
@@ -139,9 +140,8 @@ def measure(
         if bench is None or time.time() >= deadline:
             break
         rows = PARTS[part](bench, DataSet.draw(bench.model, number)).assign(draw=number)
-        temporary = folder / ".part"
-        rows.to_parquet(temporary, index=False)
-        temporary.replace(places[part, number])
+        with atomic_path(places[part, number]) as temporary:
+            rows.to_parquet(temporary, index=False)
     frames = [pd.read_parquet(place) for place in places.values() if place.is_file()]
     return pd.concat(frames, ignore_index=True)
 

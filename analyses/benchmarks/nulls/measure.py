@@ -19,6 +19,7 @@ import analyses
 import interp
 from analyses.benchmarks.nulls.claims import claims_of
 from analyses.benchmarks.nulls.draws import Draw, PoolRows
+from interp.runs.atomic import atomic_path
 
 Task = tuple[Path, int, int, bool]
 """A pool's folder, items of the draw, its number, and whether it is one of power."""
@@ -75,9 +76,8 @@ def measure(
     found = [row | {"code": code} for rows in drawn for row in rows]
     both = [rows for rows in (kept, pd.DataFrame(found)) if len(rows)]
     table = pd.concat(both, ignore_index=True) if both else kept
-    temporary = path.with_suffix(".tmp")
-    table.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
     return table[(table["power"] == power) & table["items"].isin(sizes) & (table["draw"] < n_draws)]
 
 

@@ -26,6 +26,7 @@ from interp.data import ChoiceItem, load_items
 from interp.models import DEFAULT_MODEL, load_model
 from interp.models.names import UNTRAINED
 from interp.prompts import ConditionSpec, TextBank, load_conditions
+from interp.runs.atomic import atomic_path
 from interp.stats import MIN_WORDINGS
 from interp.superficiality import Scorecard, behaviour_finding
 from interp.superficiality.behaviour import asked_texts, measure_behaviour
@@ -79,9 +80,8 @@ def read_items(
             break
         texts = asked_texts(bank, item, condition, n_texts)
         asked = {side: own for side, own in texts.items() if side in sides}
-        temporary = folder / ".part"
-        measure_behaviour(model, item, asked).to_parquet(temporary, index=False)
-        temporary.replace(_place(folder, item))
+        with atomic_path(_place(folder, item)) as temporary:
+            measure_behaviour(model, item, asked).to_parquet(temporary, index=False)
     return sum(not _place(folder, item).is_file() for item in items)
 
 

@@ -13,12 +13,11 @@ from analyses.benchmarks.known import card_directions, cards
 from analyses.benchmarks.known.cards import compiled_cards, trained_cards
 from analyses.benchmarks.known.scorecards import (
     cards_of,
-    confusion,
     scored,
     share_errors,
     suite_names,
-    write_rows,
 )
+from analyses.benchmarks.known.suite import confusion, write_rows
 from interp.known import Program, TrainedTruth, Truth, trained_truth
 from interp.superficiality.rows import CHANGED, CONTENT_IN, CONTENT_OUT, INTERACTION
 
